@@ -1,0 +1,106 @@
+/* The C interface of soban's native library: plain data in, plain data out, nothing of C++ crosses it.
+ *
+ * Python describes a model as a flat list of instructions over an arena of float32 values (src/soban/ops/native.py
+ * makes the list); soban_run() carries the whole list out in one call. Each instruction means what the function of
+ * the same name in src/soban/ops/reference.py computes. The layouts of q8 and q4 are told in src/soban/ops/formats.py.
+ */
+#ifndef SOBAN_H
+#define SOBAN_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define SOBAN_API __declspec(dllexport)
+#else
+#define SOBAN_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SOBAN_ABI 1 /* Python refuses a library whose number is another */
+
+enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 };         /* formats.FORMATS */
+enum { SOBAN_ISA_SCALAR, SOBAN_ISA_AVX2, SOBAN_ISA_AVX512VNNI };       /* native.ISAS */
+enum { SOBAN_SILU, SOBAN_GELU_TANH };                                  /* reference.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                  /* how many rows a value has */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };                 /* what soban_run returns */
+enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
+
+enum {
+    SOBAN_EMBED,      /* out = rows parts[first_part ..] [batch->tokens] * f[0]                                      */
+    SOBAN_RMS_NORM,   /* out = rms_norm(a, vector, eps f[0], offset f[1])                                            */
+    SOBAN_LINEAR,     /* out = a @ parts.T (+ vector, if not null)                                                   */
+    SOBAN_ROTARY,     /* out = rotary(batch->positions, frequencies vector[out.columns / 2], scale f[0])             */
+    SOBAN_ROPE,       /* out = rope(a, angles b, interleaved i[0])                                                   */
+    SOBAN_ATTENTION,  /* out = attention(q a, k b, v c, layer i[0], window i[1] (0: none), scale f[0], softcap f[1] (0: none)) */
+    SOBAN_GLU,        /* out = glu(a, activation i[0])                                                               */
+    SOBAN_ADD,        /* out = a + b                                                                                 */
+    SOBAN_TAKE_ROWS,  /* out = a[batch->outputs]                                                                     */
+    SOBAN_SOFTCAP     /* out = f[0] * tanh(a / f[0])                                                                 */
+};
+
+typedef struct { /* a value: row t starts at arena + offset + t * stride */
+    int64_t offset; /* floats */
+    int32_t stride; /* floats */
+    int32_t columns;
+    int32_t rows; /* SOBAN_TOKENS or SOBAN_OUTPUTS */
+    int32_t unused;
+} soban_view;
+
+typedef struct { /* neighbouring rows of a weight matrix; data may be unaligned (plain) or 64-byte aligned (q8, q4) */
+    const void *data;
+    int32_t format, rows, columns, unused;
+} soban_part;
+
+typedef struct {
+    int32_t op;
+    int32_t first_part, part_count; /* LINEAR and EMBED: which of soban_program.parts */
+    int32_t i[3];
+    float f[2];
+    const float *vector;
+    soban_view out, a, b, c;
+} soban_instruction;
+
+typedef struct {
+    const soban_instruction *instructions;
+    const soban_part *parts;
+    int32_t instruction_count, unused;
+} soban_program;
+
+typedef struct { /* one step's tokens: see Batch in src/soban/ops/batch.py */
+    int32_t tokens, sequences, outputs, table_stride;
+    const int32_t *token_ids, *positions, *starts, *tables, *output_rows;
+} soban_batch;
+
+typedef struct { /* keys and values: (layers, pages, heads, SOBAN_PAGE, size) each */
+    void *keys, *values;
+    int32_t format; /* SOBAN_F32 or SOBAN_F16 */
+    int32_t pages, heads, size;
+} soban_cache;
+
+typedef struct soban_pool soban_pool; /* threads and scratch memory, with the kernels of one instruction set */
+
+SOBAN_API int32_t soban_abi(void);
+/* 1 if this machine and its system run the instruction set, else 0. */
+SOBAN_API int32_t soban_isa_runs(int32_t isa);
+/* Null if threads cannot be started. `threads` counts the calling one. */
+SOBAN_API soban_pool *soban_pool_create(int32_t threads, int32_t isa);
+SOBAN_API void soban_pool_destroy(soban_pool *pool);
+/* Runs the program. Stops between instructions once *cancel is not 0. One call at a time for each pool. */
+SOBAN_API int32_t soban_run(soban_pool *pool, const soban_program *program, float *arena, const soban_batch *batch,
+                            const soban_cache *cache, const int32_t *cancel);
+/* Bytes that a (rows, columns) matrix takes in a format, or -1 if that overflows. */
+SOBAN_API int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t columns);
+/* Writes `rows` rows of a plain `source` (row-major, dense, any alignment) as bf16, q8 or q4 to `target`.
+ * Returns -1, or the first row that holds a NaN or an infinity (the target's content is then undefined). */
+SOBAN_API int64_t soban_encode(soban_pool *pool, const void *source, int32_t source_format, int64_t rows,
+                               int64_t columns, int32_t format, void *target);
+/* Returns -1, or the index of the first NaN or infinity among `count` values of a plain format. */
+SOBAN_API int64_t soban_find_not_finite(soban_pool *pool, const void *values, int32_t format, int64_t count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

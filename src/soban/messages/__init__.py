@@ -1,0 +1,43 @@
+"""What soban says to people: English templates with named fields, and their translations."""
+
+import functools
+import gettext
+import locale
+import logging
+import os
+from pathlib import Path
+
+logger = logging.getLogger("soban")
+
+
+def language() -> str:
+    """The two-letter code of the user's language: SOBAN_LANG, then the locale, then English."""
+    for name in ("SOBAN_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := os.environ.get(name):
+            return value[:2].lower()
+    return (locale.getlocale()[0] or "en")[:2].lower()
+
+
+@functools.cache
+def catalogue(code: str) -> gettext.NullTranslations:
+    """The translations into one language; English is the text itself."""
+    path = Path(__file__).parent / f"{code}.mo"
+    if code == "en" or not path.is_file():
+        return gettext.NullTranslations()
+    with path.open("rb") as file:
+        return gettext.GNUTranslations(file)
+
+
+def translate(template: str, **fields: object) -> str:
+    """The template in the user's language, its fields filled in."""
+    return catalogue(language()).gettext(template).format(**fields)
+
+
+@functools.cache
+def _once(text: str) -> None:
+    logger.warning(text)
+
+
+def warn(template: str, **fields: object) -> None:
+    """Tell the user something that needs no stop; the same words are said once a process."""
+    _once(translate(template, **fields))

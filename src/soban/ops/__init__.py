@@ -1,0 +1,10 @@
+"""The operations of which models are made: over arrays they compute, over recorded values they are written down."""
+
+from soban.ops.batch import Batch, Cache, make_batch, make_cache
+from soban.ops.formats import Matrix
+from soban.ops.reference import add, attention, embed, glu, linear, rms_norm, rope, rotary, softcap, take_rows
+
+__all__ = [
+    "Batch", "Cache", "Matrix", "add", "attention", "embed", "glu", "linear", "make_batch", "make_cache",
+    "rms_norm", "rope", "rotary", "softcap", "take_rows",
+]  # fmt: skip

@@ -1,0 +1,165 @@
+"""The ops in NumPy: the specification that the native kernels must match, and the way to read and to debug.
+
+T tokens of one or more sequences lie one below the other; R of them are asked for logits. All activations are
+float32 arrays with one row a token. H query heads share G key and value heads of D numbers each.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.ops.batch import SPAN, Batch, LayerCache
+from soban.ops.formats import GROUP, PLAIN, Floats, Matrix, Rows, decode, unpack
+from soban.ops.recorder import op
+
+Integers = npt.NDArray[np.int32]
+ACTIVATIONS = ("silu", "gelu_tanh")
+
+
+@op(lambda tokens, table, scale: table.shape[1])
+def embed(tokens: Integers, table: Matrix, scale: float) -> Floats:
+    """(T,) -> (T, columns): each token's row of the table, times `scale`."""
+    ends = np.cumsum([part.rows for part in table.parts])
+    out = np.empty((len(tokens), table.shape[1]), np.float32)
+    for part, end in zip(table.parts, ends, strict=True):
+        mine = np.flatnonzero((tokens < end) & (tokens >= end - part.rows))
+        out[mine] = decode(part, tokens[mine] - (end - part.rows))
+    return out * np.float32(scale)
+
+
+@op(lambda x, weight, eps, offset: x.columns)
+def rms_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Floats:
+    """x / rms(x) * (weight + offset), row by row (Zhang and Sennrich 2019); Gemma stores weight - 1: offset 1."""
+    mean = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
+    return x * (np.float32(1) / np.sqrt(mean + np.float32(eps))) * (weight + np.float32(offset))
+
+
+@op(lambda x, w: w.shape[0])
+def linear(x: Floats, w: Matrix) -> Floats:
+    """(T, K) -> (T, N): x @ w.T + bias. Against q8 and q4 rows, x itself is rounded to int8 in groups of 64."""
+    out = np.concatenate([_linear_rows(x, part) for part in w.parts], axis=1)
+    return out if w.bias is None else out + w.bias
+
+
+def _linear_rows(x: Floats, part: Rows) -> Floats:
+    if part.format in PLAIN:
+        return x @ decode(part).T
+    q, scale, minimum = unpack(part)
+    xq, xscale = quantise_activations(x)
+    out = np.zeros((len(x), part.rows), np.float32)
+    for g in range(q.shape[1]):  # float32 holds these integer sums exactly: 64 * 127 * 127 < 2**24
+        products = xq[:, g].astype(np.float32) @ q[:, g].astype(np.float32).T
+        out += products * (xscale[:, g, None] * scale[:, g])
+        out += (xscale[:, g] * xq[:, g].sum(axis=1, dtype=np.float32))[:, None] * minimum[:, g]
+    return out
+
+
+def quantise_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """(T, K) -> int8 (T, groups, 64) and scales (T, groups): the largest of each group of 64 becomes 127."""
+    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % GROUP))).reshape(len(x), -1, GROUP)
+    largest = np.abs(padded).max(axis=-1)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest >= 1e-30)
+    return np.rint(padded * inverse[..., None]).astype(np.int8), largest * np.float32(1 / 127)
+
+
+@op(lambda positions, frequencies, scale: 2 * len(frequencies))
+def rotary(positions: Integers, frequencies: Floats, scale: float = 1.0) -> Floats:
+    """(T,) -> (T, D): cosines, then sines, of position x frequency (D / 2 each), times `scale`."""
+    angles = (positions[:, None].astype(np.float32) * frequencies).astype(np.float64)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32) * np.float32(scale)
+
+
+@op(lambda x, angles, interleaved: x.columns)
+def rope(x: Floats, angles: Floats, interleaved: bool = False) -> Floats:
+    """Rotary positions (Su et al. 2021) on heads (T, H * D); pairs are d and d + D / 2, or neighbours if interleaved."""
+    half = angles.shape[1] // 2
+    cosine, sine = angles[:, None, :half], angles[:, None, half:]
+    heads = x.reshape(len(x), -1, 2 * half)
+    out = np.empty_like(heads)
+    first, second = (np.s_[..., 0::2], np.s_[..., 1::2]) if interleaved else (np.s_[..., :half], np.s_[..., half:])
+    out[first] = heads[first] * cosine - heads[second] * sine
+    out[second] = heads[second] * cosine + heads[first] * sine
+    return out.reshape(x.shape)
+
+
+@op(lambda q, k, v, batch, cache, scale, softcap, window: q.columns)
+def attention(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    batch: Batch,
+    cache: LayerCache,
+    scale: float,
+    softcap: float | None = None,
+    window: int | None = None,
+) -> Floats:
+    """q (T, H * D), k and v (T, G * D) -> (T, H * D): causal attention of each token over its own sequence.
+
+    Keys and values are stored in the cache first. Scores are q . k * scale, then softcap * tanh(score / softcap);
+    a token sees the last `window` positions, itself included. The softmax is summed over spans of SPAN positions,
+    counted from the sequence's start, so that neither batch nor chunks nor threads change its bits.
+    """
+    heads, size = cache.keys.shape[1], cache.keys.shape[3]
+    out = np.empty((len(q), q.shape[1] // size, size), np.float32)
+    for s in range(len(batch.starts) - 1):
+        mine = slice(batch.starts[s], batch.starts[s + 1])
+        positions = batch.positions[mine]
+        cache.store(batch.tables[s], positions, k[mine].reshape(-1, heads, size), v[mine].reshape(-1, heads, size))
+        keys, values = cache.load(batch.tables[s], int(positions[-1]) + 1)  # (G, L, D)
+        queries = q[mine].reshape(len(positions), heads, -1, size)  # H / G queries share a key head
+        for t, position in enumerate(positions):
+            first = 0 if window is None else max(0, position + 1 - window)
+            out[batch.starts[s] + t] = _attend(queries[t], keys, values, first, position + 1, scale, softcap).reshape(
+                -1, size
+            )
+    return out.reshape(q.shape)
+
+
+def _attend(
+    queries: Floats, keys: Floats, values: Floats, first: int, end: int, scale: float, softcap: float | None
+) -> Floats:
+    """(G, n, D) queries over positions first..end of (G, L, D) keys and values -> (G, n, D)."""
+    largest = np.full((*queries.shape[:2], 1), -np.inf, np.float32)
+    total = np.zeros_like(largest)
+    out = np.zeros_like(queries)
+    for start in range(first - first % SPAN, end, SPAN):
+        span = slice(max(start, first), min(start + SPAN, end))
+        scores = queries @ keys[:, span].transpose(0, 2, 1) * np.float32(scale)
+        if softcap is not None:
+            scores = np.float32(softcap) * np.tanh(scores / np.float32(softcap))
+        here = scores.max(axis=-1, keepdims=True)
+        weights = np.exp(scores - here)
+        higher = np.maximum(largest, here)
+        keep, add = np.exp(largest - higher), np.exp(here - higher)
+        total = total * keep + weights.sum(axis=-1, keepdims=True, dtype=np.float32) * add
+        out = out * keep + (weights @ values[:, span]) * add
+        largest = higher
+    return out / total
+
+
+@op(lambda x, activation: x.columns // 2)
+def glu(x: Floats, activation: str) -> Floats:
+    """(T, 2 F) -> (T, F): activation(first half) * second half (Shazeer 2020)."""
+    gate, up = np.split(x, 2, axis=1)
+    if activation == "silu":
+        return gate / (np.float32(1) + np.exp(-gate)) * up
+    assert activation == "gelu_tanh", activation
+    inner = np.float32(np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate * gate * gate)
+    return np.float32(0.5) * gate * (np.float32(1) + np.tanh(inner)) * up
+
+
+@op(lambda x, y: x.columns)
+def add(x: Floats, y: Floats) -> Floats:
+    """x + y."""
+    return x + y
+
+
+@op(lambda x, rows: x.columns)
+def take_rows(x: Floats, rows: Integers) -> Floats:
+    """(T, columns) -> (R, columns): the chosen tokens' rows."""
+    return x[rows]
+
+
+@op(lambda x, cap: x.columns)
+def softcap(x: Floats, cap: float) -> Floats:
+    """cap * tanh(x / cap)."""
+    return np.float32(cap) * np.tanh(x / np.float32(cap))
