@@ -160,8 +160,9 @@ def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
         if best is None:
             best = q, scale, minimum
         else:
-            best = np.where(better[..., None], q, best[0]), *(
-                np.where(better, new, old) for new, old in ((scale, best[1]), (minimum, best[2]))
+            best = (
+                np.where(better[..., None], q, best[0]),
+                *(np.where(better, new, old) for new, old in ((scale, best[1]), (minimum, best[2]))),
             )
         least = np.where(better, error, least)
     assert best is not None

@@ -88,8 +88,11 @@ class Program:
         return Recorded(self, len(self.widths) - 1, rows, columns)
 
 
-def op(columns: Callable[..., int]) -> Callable[[Op], Op]:
-    """Makes a function over arrays recordable; `columns` gives the width of its result from the same arguments."""
+def op(columns: Callable[..., int], rows: RowCount | None = None) -> Callable[[Op], Op]:
+    """Makes a function over arrays recordable; its first argument tells which way a call goes.
+
+    `columns` gives the width of the result from the same arguments; its rows are the first argument's, or `rows`.
+    """
 
     def decorate(compute: Op) -> Op:
         signature = inspect.signature(compute)
@@ -100,10 +103,8 @@ def op(columns: Callable[..., int]) -> Callable[[Op], Op]:
                 return compute(x, *args, **kwargs)
             bound = signature.bind(x, *args, **kwargs)
             bound.apply_defaults()
-            rows: RowCount = "tokens" if isinstance(x, Slot) else x.rows
-            if compute.__name__ == "take_rows":
-                rows = "outputs"
-            out = x.program.value(rows, columns(**bound.arguments))
+            same: RowCount = "tokens" if isinstance(x, Slot) else x.rows
+            out = x.program.value(rows or same, columns(**bound.arguments))
             x.program.steps.append(Step(compute.__name__, dict(bound.arguments), out))
             return out
 
@@ -129,6 +130,6 @@ def replay(program: Program, functions: Any, batch: Any, cache: Any) -> npt.NDAr
         return argument
 
     for step in program.steps:
-        buffers[step.out.buffer] = getattr(functions, step.op)(**{k: resolve(v) for k, v in step.arguments.items()})
+        buffers[step.out.buffer] = getattr(functions, step.op)(*map(resolve, step.arguments.values()))
     assert program.result is not None
     return resolve(program.result)

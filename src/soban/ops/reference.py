@@ -70,7 +70,7 @@ def rotary(positions: Integers, frequencies: Floats, scale: float = 1.0) -> Floa
 
 @op(lambda x, angles, interleaved: x.columns)
 def rope(x: Floats, angles: Floats, interleaved: bool = False) -> Floats:
-    """Rotary positions (Su et al. 2021) on heads (T, H * D); pairs are d and d + D / 2, or neighbours if interleaved."""
+    """Rotary positions (Su et al. 2021) on heads (T, H * D): d turns with d + D / 2, or with its neighbour."""
     half = angles.shape[1] // 2
     cosine, sine = angles[:, None, :half], angles[:, None, half:]
     heads = x.reshape(len(x), -1, 2 * half)
@@ -153,7 +153,7 @@ def add(x: Floats, y: Floats) -> Floats:
     return x + y
 
 
-@op(lambda x, rows: x.columns)
+@op(lambda x, rows: x.columns, rows="outputs")
 def take_rows(x: Floats, rows: Integers) -> Floats:
     """(T, columns) -> (R, columns): the chosen tokens' rows."""
     return x[rows]

@@ -1,0 +1,39 @@
+"""Small language models on an ordinary PC: load one, let it write, teach it.
+
+    import soban
+    model = soban.load()                                    # the bundled story model, or a folder, or a .bin
+    print(model.generate("Once upon a time", max_new_tokens=80, seed=7))
+    for piece in model.stream("옛날 옛적에"):
+        print(piece, end="", flush=True)
+
+`help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from soban.engine.sampling import Sampling
+    from soban.errors import UserError
+    from soban.model import Model, load
+
+__version__ = "0.1.0"
+__all__ = ["Model", "Sampling", "UserError", "load"]
+
+_HOMES = {
+    "Model": "soban.model",
+    "Sampling": "soban.engine.sampling",
+    "UserError": "soban.errors",
+    "load": "soban.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports the public names when they are first used, so that `import soban` and `soban --help` cost nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'soban' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,239 @@
+"""The engine: requests in, tokens out, one step at a time over a paged cache; it has no thread of its own."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from soban.engine.pages import Pages
+from soban.engine.sampling import Sampler, Sampling
+from soban.errors import UserError
+from soban.ops import Cache, Runner, make_batch
+from soban.ops.batch import PAGE
+from soban.ops.formats import Floats
+
+
+@dataclass(eq=False)
+class Request:
+    """A prompt and what is wanted of it. `keep` prompt tokens stay when the context slides (a BOS, say)."""
+
+    prompt: list[int]
+    sampling: Sampling
+    ends: frozenset[int] = frozenset()  # tokens that end a sequence
+    keep: int = 0
+
+
+@dataclass(eq=False)
+class Running:
+    """One sequence: its tokens, how many of them the cache holds, and in which pages."""
+
+    request: Request
+    index: int  # which of the request's num_return_sequences
+    sampler: Sampler
+    tokens: list[int]
+    pages: list[int] = field(default_factory=list)
+    cached: int = 0
+    reused: int = 0  # prompt tokens that another sequence had left in the cache
+    produced: int = 0
+    dropped: int = 0  # tokens that a sliding context has forgotten
+    siblings: list["Running"] = field(default_factory=list)  # they begin when this one's prompt is in the cache
+    finished: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """A sequence got a token, or ended: "end" (by its own token, not among the events), "length" or "context"."""
+
+    sequence: Running
+    token: int | None
+    finished: str | None = None
+
+
+class Engine:
+    """Runs sequences together. `add` requests, then call `step` as long as there is work."""
+
+    def __init__(self, runner: Runner, cache: Cache, context: int) -> None:
+        self.runner, self.cache, self.context = runner, cache, context
+        self.pages = Pages(cache.pages)
+        self.waiting: deque[Running] = deque()
+        self.running: list[Running] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, request: Request) -> list[Running]:
+        """Queue a request; one sequence for each of its num_return_sequences.
+
+        Raises UserError for an empty prompt, or one that leaves no room in the context.
+        """
+        if not request.prompt:
+            raise UserError("the prompt is empty", hint="give some text")
+        self._check_length(request)
+        tokens = list(request.prompt)
+        all_of_it = [
+            Running(request, i, Sampler(request.sampling, i), list(tokens))
+            for i in range(request.sampling.num_return_sequences)
+        ]
+        for sequence in all_of_it:
+            sequence.sampler.note(tokens)
+        first = all_of_it[0]
+        first.siblings = all_of_it[1:]
+        if len(tokens) > self.context:
+            self._slide(first)
+        self.waiting.append(first)
+        return all_of_it
+
+    def _check_length(self, request: Request) -> None:
+        wanted = request.sampling.max_new_tokens or 1
+        # The last token to be produced is never fed, so it needs no place.
+        if request.sampling.on_full == "error" and len(request.prompt) + wanted > self.context + 1:
+            raise UserError(
+                "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
+                prompt=len(request.prompt), wanted=wanted, context=self.context,
+                hint="shorten it, lower max_new_tokens, or choose --on-full slide to forget the oldest tokens",
+            )  # fmt: skip
+        if -(-self.context // PAGE) > self.cache.pages:
+            raise UserError(
+                "the cache holds {pages} pages, a context of {context} tokens needs more",
+                pages=self.cache.pages, context=self.context, hint="choose a shorter context",
+            )  # fmt: skip
+
+    def cancel(self, sequence: Running) -> None:
+        """Forget a sequence; its full pages stay findable."""
+        sequence.finished = "cancelled"
+        sequence.siblings = []
+        if sequence in self.running:
+            self._retire(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def step(self) -> list[Event]:
+        """Runs one batch: a token of each sequence that is being continued, and a piece of the prompts that wait.
+
+        Raises whatever the runner raises (Cancelled, UserError); the sequences are then as they were before.
+        """
+        work = self._schedule()
+        outputs, starts = [], 0
+        for sequence, count in work:
+            starts += count
+            if sequence.cached + count == len(sequence.tokens):
+                outputs.append(starts - 1)
+        batch = make_batch(
+            [s.tokens[s.cached : s.cached + count] for s, count in work],
+            [s.cached for s, _ in work],
+            [s.pages for s, _ in work],
+            outputs,
+        )
+        logits = self.runner.run(batch, self.cache)
+        events: list[Event] = []
+        row = 0
+        for sequence, count in work:
+            self._advance(sequence, count)
+            if sequence.cached == len(sequence.tokens):
+                events += self._sample(sequence, logits[row])
+                row += 1
+        return events
+
+    def _schedule(self) -> list[tuple[Running, int]]:
+        """Who runs next, with how many tokens: those that need one first, then prompts in the order of arrival."""
+        budget, outputs = self.runner.max_tokens, self.runner.max_outputs
+        work: list[tuple[Running, int]] = []
+        while self.waiting and len(self.running) < outputs and self._admit(self.waiting[0]):
+            self.running.append(self.waiting.popleft())
+        for sequence in sorted(self.running, key=lambda s: len(s.tokens) - s.cached > 1):
+            pending = len(sequence.tokens) - sequence.cached
+            count = min(pending, budget)
+            if not count or (count == pending and not outputs) or not self._reserve(sequence, sequence.cached + count):
+                continue
+            work.append((sequence, count))
+            budget -= count
+            outputs -= count == pending
+        if not work:  # every page is taken: the last to come steps back and begins again later
+            assert len(self.running) > 1, "one sequence always fits"
+            self._suspend(self.running[-1])
+            return self._schedule()
+        return work
+
+    def _admit(self, sequence: Running) -> bool:
+        """Start from the longest beginning that the cache still holds; always compute the last token."""
+        if sequence.pages:
+            return True
+        known = self.pages.match(sequence.tokens[:-1])
+        self.pages.share(known)
+        needed = -(-len(sequence.tokens) // PAGE) - len(known)
+        if self.running and self.pages.free < needed:
+            self.pages.release(known)
+            return False
+        sequence.pages, sequence.cached = known, len(known) * PAGE
+        sequence.reused = sequence.cached
+        return True
+
+    def _reserve(self, sequence: Running, length: int) -> bool:
+        """Pages for `length` tokens, of which those to be written are this sequence's alone."""
+        missing = -(-length // PAGE) - len(sequence.pages)
+        last = sequence.cached // PAGE
+        copied = last < len(sequence.pages) and self.pages.users[sequence.pages[last]] > 1
+        if self.pages.free < missing + copied:
+            return False
+        if copied:
+            page = self.pages.take()
+            self.cache.copy_page(sequence.pages[last], page)
+            self.pages.release([sequence.pages[last]])
+            sequence.pages[last] = page
+        sequence.pages += [self.pages.take() for _ in range(missing)]
+        return True
+
+    def _advance(self, sequence: Running, count: int) -> None:
+        """The cache now holds `count` more tokens; full pages can be found by others from here on."""
+        before, sequence.cached = sequence.cached, sequence.cached + count
+        for n in range(before // PAGE, sequence.cached // PAGE):
+            previous = sequence.pages[n - 1] if n else None
+            self.pages.remember(sequence.pages[n], previous, sequence.tokens[n * PAGE : (n + 1) * PAGE])
+
+    def _sample(self, sequence: Running, logits: Floats) -> list[Event]:
+        """The next token of a sequence; the first time also of its siblings, which share its pages from then on."""
+        group = [sequence, *sequence.siblings]
+        for sibling in sequence.siblings:
+            self.pages.share(sequence.pages)
+            sibling.pages, sibling.cached, sibling.tokens = list(sequence.pages), sequence.cached, list(sequence.tokens)
+            sibling.reused, sibling.dropped = sequence.cached, sequence.dropped
+            self.running.append(sibling)
+        sequence.siblings = []
+        return [self._take_token(member, member.sampler.choose(logits)) for member in group]
+
+    def _take_token(self, sequence: Running, token: int) -> Event:
+        if token in sequence.request.ends:
+            return self._end(sequence, None, "end")
+        sequence.tokens.append(token)
+        sequence.sampler.note([token])
+        sequence.produced += 1
+        if sequence.produced == sequence.request.sampling.max_new_tokens:
+            return self._end(sequence, token, "length")
+        if len(sequence.tokens) > self.context:
+            if sequence.request.sampling.on_full == "error":
+                return self._end(sequence, token, "context")
+            self._slide(sequence)
+        return Event(sequence, token)
+
+    def _end(self, sequence: Running, token: int | None, reason: str) -> Event:
+        sequence.finished = reason
+        self._retire(sequence)
+        return Event(sequence, token, reason)
+
+    def _retire(self, sequence: Running) -> None:
+        self.running.remove(sequence)
+        self.pages.release(sequence.pages)
+        sequence.pages, sequence.cached = [], 0
+
+    def _suspend(self, sequence: Running) -> None:
+        self._retire(sequence)
+        self.waiting.appendleft(sequence)
+
+    def _slide(self, sequence: Running) -> None:
+        """Forget the older half of the context, save the first `keep` tokens; the rest is computed anew."""
+        keep = min(sequence.request.keep, self.context // 2)
+        rest = self.context // 2 - keep
+        kept = [*sequence.tokens[:keep], *sequence.tokens[len(sequence.tokens) - rest :]]
+        sequence.dropped += len(sequence.tokens) - len(kept)
+        sequence.tokens = kept
+        self.pages.release(sequence.pages)
+        sequence.pages, sequence.cached = [], 0

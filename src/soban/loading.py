@@ -1,0 +1,183 @@
+"""From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soban import messages, system
+from soban.errors import UserError
+from soban.models import Architecture, architecture
+from soban.models.assemble import (
+    KINDS,
+    assemble,
+    check_tensors,
+    needs_packing,
+    pack,
+    packed_layout,
+    weight_bytes,
+)  # fmt: skip
+from soban.ops.run import use_native
+from soban.text.chat import ChatTemplate, load_template
+from soban.text.tokenizer import Tokenizer, load_llama2c_tokenizer, load_tokenizer
+from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.weights.packed import locked, packed_path
+from soban.weights.safetensors import read_safetensors
+
+BUNDLED = Path(__file__).parent / "assets" / "bundled"
+DTYPES = ("auto", *KINDS)
+USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
+WORKSPACE = 200 << 20  # bytes for Python, the arena and a short context
+SMALL = 100_000_000  # weights up to which `auto` keeps them as they are stored
+REFERENCE_LIMIT = 300_000_000  # weights above which NumPy alone would take minutes a token
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """All of a model but the engine that runs it."""
+
+    path: Path
+    kind: str
+    architecture: Architecture
+    weights: Any
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    generation_config: dict[str, Any]
+    llama2c: bool  # its sampling defaults and end tokens are run.c's
+
+    @property
+    def cache_format(self) -> str:
+        return "f32" if self.kind == "f32" else "f16"
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Every token that ends an answer, wherever the model's files name it."""
+        own = [*self.tokenizer.eos_ids, *_ids(self.generation_config.get("eos_token_id"))]
+        if self.llama2c and self.tokenizer.bos_id is not None:
+            own.append(self.tokenizer.bos_id)  # llama2.c's models begin the next story with it
+        return frozenset(own)
+
+    def context(self, wanted: int | None) -> int:
+        """The context length to use; UserError if more is wanted than the model was made for."""
+        limit = self.architecture.config.max_position_embeddings
+        if wanted is None:
+            return min(limit, USUAL_CONTEXT)
+        if not 2 <= wanted <= limit:
+            raise UserError(
+                "context={wanted}: this model reads 2 to {limit} tokens", wanted=wanted, limit=limit,
+                hint="give a number in that range",
+            )  # fmt: skip
+        return wanted
+
+
+def load_files(name: str | Path | None, *, dtype: str, tokenizer: str | Path | None, force: bool) -> Loaded:
+    """Finds, checks, and if need be packs a model's files, and maps its weights."""
+    if dtype not in DTYPES:
+        raise UserError("dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPES), hint="choose {known}")
+    path = BUNDLED if name is None else Path(name)
+    checkpoint = open_checkpoint(path)
+    llama2c = path.is_file() and path.suffix == ".bin"
+    config = checkpoint.config
+    made = architecture(config)
+    check_tensors(made, checkpoint)
+    kind = _choose_kind(made, checkpoint, dtype, force)
+    if kind != "f32" and config.get("model_type") == "gemma2":
+        made = architecture(config, compute_dtype="bfloat16")
+    # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
+    words = _tokenizer(path, checkpoint, tokenizer, llama2c)
+    if words.vocab_size > made.config.vocab_size:
+        raise UserError(
+            "{path}: the tokenizer has {tokens} entries, the model's embedding only {rows}",
+            path=path, tokens=words.vocab_size, rows=made.config.vocab_size,
+            hint="take the tokenizer that belongs to the model",
+        )  # fmt: skip
+    packed = _packed(made, checkpoint, kind) if needs_packing(made, checkpoint, kind) else checkpoint
+    template = load_template(path) if path.is_dir() else None
+    generation = dict(checkpoint.generation_config)
+    generation.setdefault("eos_token_id", config.get("eos_token_id"))
+    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c)
+
+
+def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, llama2c: bool) -> Tokenizer:
+    """The tokenizer in the model's folder; for a .bin the file given, or tokenizer.bin beside it."""
+    size = checkpoint.config["vocab_size"]
+    if given is not None:
+        return load_llama2c_tokenizer(Path(given), size)
+    if not llama2c:
+        return load_tokenizer(path if path.is_dir() else path.parent, checkpoint.config)
+    beside = path.with_name("tokenizer.bin")
+    if not beside.is_file():
+        raise UserError(
+            "{path}: no tokenizer.bin beside it", path=path, hint="name the model's tokenizer file with -z"
+        )  # fmt: skip
+    return load_llama2c_tokenizer(beside, size)
+
+
+def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: bool) -> str:
+    """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
+    size = weight_bytes(made, checkpoint, "f32") if packed_layout(checkpoint) else _count(made)
+    if not use_native() and size > REFERENCE_LIMIT and not force:
+        raise UserError(
+            "{millions} million weights are too many for NumPy alone", millions=size // 10**6,
+            hint="build the native library (pip install . with a C++ compiler), or insist with --force",
+        )  # fmt: skip
+    if packed_layout(checkpoint):
+        return "q8"  # already in its own formats, whatever is asked
+    free = system.available_memory()
+    if dtype != "auto":
+        _check_memory(made, checkpoint, (dtype,), free, force)
+        return dtype
+    if size <= SMALL:
+        return "f32"
+    return _check_memory(made, checkpoint, ("q8", "q4"), free, force)
+
+
+def _count(made: Architecture) -> int:
+    """How many weights the model has, tied ones once."""
+    import math
+
+    from soban.models.assemble import expected_shapes
+
+    return sum(math.prod(shape) for shape in expected_shapes(made).values())
+
+
+def _check_memory(
+    made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], free: int | None, force: bool
+) -> str:
+    """The first of the kinds that fits into memory; UserError saying what would fit if none does."""
+    needed = {kind: weight_bytes(made, checkpoint, kind) + WORKSPACE for kind in KINDS}
+    if free is None or force:
+        return kinds[0]
+    if fitting := [kind for kind in kinds if needed[kind] <= free]:
+        return fitting[0]
+    others = [kind for kind in KINDS if needed[kind] <= free]
+    raise UserError(
+        "{path} needs {needed:.1f} GB of memory as {kind}, and {free:.1f} GB are free",
+        path=checkpoint.path, needed=needed[kinds[-1]] / 1e9, kind=kinds[-1], free=free / 1e9,
+        other=others[0] if others else "",
+        hint="--dtype {other} would fit" if others else "close other programs, or insist with --force",
+    )  # fmt: skip
+
+
+def _packed(made: Architecture, checkpoint: Checkpoint, kind: str) -> Checkpoint:
+    """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
+    path = packed_path(checkpoint, kind)
+    if not path.is_file():
+        with locked(path):
+            if not path.is_file():
+                messages.warn(
+                    "packing {name} as {kind}, once: {path}", name=checkpoint.path.name, kind=kind, path=path
+                )  # fmt: skip
+                pack(made, checkpoint, kind, path)
+    tensors, metadata = read_safetensors(path)
+    return Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
+
+
+def _ids(value: Any) -> list[int]:
+    """generation_config's eos_token_id: one id, several, or none."""
+    if isinstance(value, Mapping | str) or value is None:
+        return []
+    with contextlib.suppress(TypeError):
+        return [int(item) for item in value]
+    return [int(value)]

@@ -1,0 +1,241 @@
+"""A loaded model: text in, text out."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soban import messages
+from soban.engine.engine import Engine, Request, Running
+from soban.engine.sampling import Sampling
+from soban.errors import UserError
+from soban.loading import Loaded, load_files
+from soban.ops import Cache, make_batch, make_cache
+from soban.ops.batch import PAGE
+from soban.ops.formats import Floats
+from soban.text.chat import encode_chat
+from soban.text.stop import StopStrings
+
+CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
+OUTPUTS = 16  # tokens whose logits one step can give
+
+
+@dataclass
+class Figures:
+    """What a generation took, in seconds and tokens; filled in as it goes."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0  # of the prompt, found in the cache
+    new_tokens: int = 0
+    characters: int = 0
+    dropped_tokens: int = 0  # that a sliding context has forgotten
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    finished: str = ""  # "end", "length", "stop", "context" or "cancelled"
+
+
+class Generation:
+    """The pieces of one or several texts as they are written: iterate over (which text, piece)."""
+
+    def __init__(self, model: "Model", prompt: list[int], sampling: Sampling, echo: str) -> None:
+        self.model, self.engine, self.echo = model, model.engine, echo
+        keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
+        self.sequences = self.engine.add(Request(prompt, sampling, model.ends, keep))
+        self.figures = Figures(prompt_tokens=len(prompt))
+        self.decoders = {id(s): model.tokenizer.stream(after=prompt) for s in self.sequences}
+        self.stops = {id(s): StopStrings(sampling.stop) for s in self.sequences}
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        start = time.perf_counter()
+        first = None
+        try:
+            if self.echo:
+                yield from ((s.index, self.echo) for s in self.sequences)
+            while any(s.finished is None for s in self.sequences):
+                events = self.engine.step()
+                now = time.perf_counter()
+                if events and first is None:
+                    first = now
+                    self.figures.prefill_seconds = first - start
+                    self.figures.reused_tokens = self.sequences[0].reused
+                self.figures.decode_seconds = now - (first or now)
+                for event in events:
+                    if piece := self._text(event.sequence, event.token):
+                        self.figures.characters += len(piece)
+                        yield event.sequence.index, piece
+        finally:
+            self._close()
+
+    def _text(self, sequence: Running, token: int | None) -> str:
+        """The text that a token adds; the sequence ends here if it completes a stop string."""
+        decoder, stops = self.decoders[id(sequence)], self.stops[id(sequence)]
+        piece = "" if token is None else decoder.feed(token)
+        self.figures.new_tokens += token is not None
+        text, stopped = stops.feed(piece)
+        if sequence.finished and not stopped:
+            rest, stopped = stops.feed(decoder.finish())
+            text += rest + ("" if stopped else stops.finish())
+        if stopped and sequence.finished is None:
+            self.engine.cancel(sequence)
+        self.figures.finished = "stop" if stopped else sequence.finished or ""
+        if self.figures.finished == "context":
+            messages.warn(
+                "the context of {context} tokens is full, so the text ends here; --on-full slide goes on by "
+                "forgetting its beginning", context=self.engine.context,
+            )  # fmt: skip
+        return text
+
+    def _close(self) -> None:
+        self.figures.dropped_tokens = sum(s.dropped for s in self.sequences)
+        if self.figures.dropped_tokens:
+            messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
+        for sequence in self.sequences:
+            if sequence.finished is None:
+                self.engine.cancel(sequence)
+                self.figures.finished = "cancelled"
+
+
+class Model:
+    """A language model in memory. `soban.load()` makes one.
+
+    A model with a chat template takes the prompt as its user's turn and gives the answer alone; a base model goes
+    on with the prompt, and the text that it gives begins with it.
+    """
+
+    def __init__(self, loaded: Loaded, context: int) -> None:
+        self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
+        self.template = loaded.template
+        program = loaded.architecture.record(loaded.weights)
+        from soban.ops import runner
+
+        self.runner = runner(program, CHUNK, OUTPUTS)
+        self.engine = Engine(self.runner, self._cache(2 * -(-context // PAGE)), context)
+        self.ends = loaded.ends
+
+    def _cache(self, pages: int) -> Cache:
+        c = self.config
+        return make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, self.loaded.cache_format)
+
+    def sampling(self, **options: Any) -> Sampling:
+        """The model's own defaults with the given changes; a temperature of 0 means the likeliest token always.
+
+        Raises UserError for a name or value that is not one of `Sampling`'s.
+        """
+        known = {field.name for field in fields(Sampling)}
+        if unknown := [name for name in options if name not in known]:
+            raise UserError(
+                "{name} is no option of generation", name=unknown[0], known=", ".join(sorted(known)),
+                hint="choose among {known}",
+            )  # fmt: skip
+        given = {name: value for name, value in options.items() if value is not None}
+        if isinstance(given.get("stop"), str):
+            given["stop"] = (given["stop"],)
+        if given.get("temperature") == 0:
+            given |= {"temperature": 1.0, "do_sample": False}
+        shaping = [n for n in ("temperature", "top_k", "top_p", "min_p") if n in given]
+        if shaping and options.get("temperature") != 0 and not given.setdefault("do_sample", True):
+            messages.warn("do_sample is false, so {names} has no effect", names=", ".join(shaping))
+        return _sampling_defaults(self.loaded.generation_config).replace(**given)
+
+    def start(
+        self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
+    ) -> Generation:
+        """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
+        ids = self.prompt_ids(prompt, system=system, raw=raw)
+        shown = (self.template is None or raw) if echo is None else echo
+        return Generation(self, ids, self.sampling(**options), prompt if shown else "")
+
+    def prompt_ids(self, prompt: str, *, system: str | None = None, raw: bool = False) -> list[int]:
+        """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is."""
+        if not prompt and not system:
+            raise UserError("the prompt is empty", hint="give some text")
+        if self.template is None or raw:
+            return self.tokenizer.encode(f"{system}\n\n{prompt}" if system else prompt)
+        turns = [{"role": "system", "content": system}] if system else []
+        return encode_chat(self.tokenizer, self.template, [*turns, {"role": "user", "content": prompt}])
+
+    def generate(
+        self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
+    ) -> str | list[str]:
+        """The whole text; a list of them if num_return_sequences is above 1.
+
+        `options` are the fields of `Sampling`: max_new_tokens, do_sample, temperature, top_k, top_p, min_p,
+        repetition_penalty, num_return_sequences, seed, stop, on_full. `raw` passes the prompt without a chat
+        template; `echo` says whether the text begins with the prompt. The same seed gives the same text.
+        """
+        generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
+        texts = [""] * len(generation.sequences)
+        for index, piece in generation:
+            texts[index] += piece
+        return texts[0] if len(texts) == 1 else texts
+
+    def stream(
+        self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
+    ) -> Iterator[str]:
+        """The text in pieces, each as soon as it is certain; never part of a character. Takes what `generate` takes."""
+        if options.get("num_return_sequences") not in (None, 1):
+            raise UserError("several texts cannot share one stream", hint="use generate, or start for pieces of each")
+        generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
+        return (piece for _, piece in generation)
+
+    def tokenize(self, text: str, *, bos: bool | None = None) -> list[int]:
+        """Token ids; `bos` None: with a beginning-of-text token if the model's tokenizer adds one."""
+        return self.tokenizer.encode(text, bos=bos)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special ones left out."""
+        self._check_ids(ids)
+        return self.tokenizer.decode(list(ids))
+
+    def logits(self, text: str | Sequence[int]) -> Floats:
+        """(T, vocabulary): the scores of what follows each token of the text, or of the given ids."""
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        self._check_ids(ids)
+        if not 0 < len(ids) <= self.engine.context:
+            raise UserError(
+                "{count} tokens, where 1 to {context} are possible",
+                count=len(ids), context=self.engine.context, hint="shorten the text",
+            )  # fmt: skip
+        pages = -(-len(ids) // PAGE)
+        cache = self._cache(pages)
+        rows = []
+        for start in range(0, len(ids), OUTPUTS):
+            piece = ids[start : start + OUTPUTS]
+            batch = make_batch([piece], [start], [range(pages)], range(len(piece)))
+            rows.append(self.runner.run(batch, cache).copy())
+        return np.concatenate(rows)
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if wrong := [i for i in ids if not 0 <= i < self.config.vocab_size]:
+            raise UserError(
+                "token id {id} is not in the vocabulary of {size}",
+                id=wrong[0], size=self.config.vocab_size, hint="give ids that tokenize() made",
+            )  # fmt: skip
+
+
+def _sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:
+    """What generation_config.json says about sampling; a value that is out of range is an error naming the key."""
+    names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    return Sampling(**{n: generation_config[n] for n in names if generation_config.get(n) is not None})
+
+
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    dtype: str = "auto",
+    context: int | None = None,
+    tokenizer: str | Path | None = None,
+    force: bool = False,
+) -> Model:
+    """A model, ready to write.
+
+    `name_or_path`: a Hugging Face folder, a llama2.c .bin, or None for the bundled story model. `dtype`: "f32"
+    (weights as stored), "bf16", "q8", "q4", or "auto". `context`: tokens that a conversation may have, at most the
+    model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
+    memory seems too short. Raises UserError with one line that says what is wrong and what to do.
+    """
+    loaded = load_files(name_or_path, dtype=dtype, tokenizer=tokenizer, force=force)
+    return Model(loaded, loaded.context(context))

@@ -1,0 +1,198 @@
+"""From a checkpoint's named tensors to the weights of a family, converted or packed as the wanted kind asks.
+
+Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 16 bits, `q8` and `q4` quantise.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soban import ops
+from soban.errors import UserError
+from soban.models import Architecture
+from soban.ops import formats
+from soban.ops.formats import Matrix, Rows
+from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
+from soban.weights.safetensors import write_safetensors
+
+KINDS = ("f32", "bf16", "q8", "q4")
+EMBED, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+LAYOUT = "soban.layout"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
+FINITE_LIMIT = 1 << 28  # bytes up to which mapped weights are searched for NaN; above, the logits will tell
+CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
+
+
+def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Every tensor that the model needs, by the checkpoint's name."""
+    c = architecture.config
+    shapes: dict[str, tuple[int, ...]] = {EMBED: (c.vocab_size, c.hidden_size), NORM: (c.hidden_size,)}
+    if not c.tie_word_embeddings:
+        shapes[HEAD] = (c.vocab_size, c.hidden_size)
+    for i in range(c.num_hidden_layers):
+        for stacked in architecture.family.tensors(c).values():
+            shapes |= {f"model.layers.{i}.{name}": shape for name, shape in stacked.items()}
+    return shapes
+
+
+def check_tensors(architecture: Architecture, checkpoint: Checkpoint) -> None:
+    """Every tensor is used, and has the shape that the config promises; otherwise UserError with names and shapes."""
+    expected = expected_shapes(architecture)
+    if missing := [name for name in expected if name not in checkpoint.tensors]:
+        raise UserError(
+            "{path}: {count} tensors that config.json promises are missing, the first is {name}",
+            path=checkpoint.path, count=len(missing), name=missing[0], hint="fetch the model again",
+        )  # fmt: skip
+    if extra := [name for name in checkpoint.tensors if name not in expected and not _is_spare(name, checkpoint)]:
+        raise UserError(
+            "{path}: {count} tensors have no place in this model, the first is {name}",
+            path=checkpoint.path, count=len(extra), name=extra[0],
+            hint="check that config.json belongs to these weights",
+        )  # fmt: skip
+    layout = packed_layout(checkpoint)
+    for name, shape in expected.items():
+        held = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
+        if held != shape:
+            raise UserError(
+                "{path}: {name} has the shape {held}, config.json promises {shape}",
+                path=checkpoint.path, name=name, held=held, shape=shape,
+                hint="check that config.json belongs to these weights",
+            )  # fmt: skip
+
+
+def _is_spare(name: str, checkpoint: Checkpoint) -> bool:
+    """Tensors that carry nothing: frequencies that are computed anyway, and a second copy of a tied embedding."""
+    if name.endswith("rotary_emb.inv_freq"):
+        return True
+    copy, original = checkpoint.tensors[name], checkpoint.tensors.get(EMBED)
+    return name == HEAD and original is not None and np.array_equal(copy.data, original.data)
+
+
+def packed_layout(checkpoint: Checkpoint) -> dict[str, tuple[str, int, int]]:
+    """Which tensors are packed matrices: name -> format, rows, columns."""
+    try:
+        layout = json.loads(checkpoint.metadata.get(LAYOUT, "{}"))
+        return {name: (str(entry[0]), int(entry[1]), int(entry[2])) for name, entry in layout.items()}
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            "{path}: the list of packed tensors is damaged", path=checkpoint.path, hint="delete the file"
+        ) from error
+
+
+def target_format(name: str, tensor: Tensor, kind: str) -> str:
+    """The format in which a tensor is kept. With q4, the vocabulary and the values stay in 8 bits: they lose most."""
+    stored = tensor.format if tensor.format in formats.PLAIN else "f32"
+    if len(tensor.shape) != 2 or kind == "f32":
+        return stored
+    if kind == "bf16":
+        return stored if stored in ("f16", "bf16") else "bf16"
+    precise = (EMBED, HEAD)
+    return "q8" if kind == "q8" or name in precise or name.endswith("v_proj.weight") else "q4"
+
+
+def needs_packing(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> bool:
+    """Whether some tensor has to be converted, rather than used from the mapped file."""
+    if packed_layout(checkpoint):
+        return False
+    return any(
+        target_format(name, checkpoint.tensors[name], kind) != checkpoint.tensors[name].format
+        for name in expected_shapes(architecture)
+        if len(checkpoint.tensors[name].shape) == 2
+    )
+
+
+def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> int:
+    """How many bytes the weights take in a kind."""
+    layout = packed_layout(checkpoint)
+    total = 0
+    for name, shape in expected_shapes(architecture).items():
+        if name in layout:
+            total += formats.stored_bytes(*layout[name])
+        elif len(shape) == 1:
+            total += 4 * shape[0]
+        else:
+            total += formats.stored_bytes(target_format(name, checkpoint.tensors[name], kind), *shape)
+    return total
+
+
+def pack(architecture: Architecture, checkpoint: Checkpoint, kind: str, path: Path) -> None:
+    """Writes the packed form of a checkpoint: matrices converted, vectors in float32. Raises UserError for NaN."""
+    entries, layout = [], {}
+    for name, shape in expected_shapes(architecture).items():
+        if len(shape) == 1:
+            entries.append((name, "F32", shape))
+            continue
+        layout[name] = (target_format(name, checkpoint.tensors[name], kind), *shape)
+        size = formats.stored_bytes(*layout[name])
+        entries.append((name, "U8", (-(-size // 64) * 64,)))  # whole cache lines, so that every tensor starts on one
+
+    def fill(name: str) -> Iterator[npt.NDArray]:
+        if name not in layout:
+            finite_check(checkpoint.tensors[name])
+            yield np.ascontiguousarray(checkpoint.tensors[name].float32())
+            return
+        written = 0
+        for piece in converted(checkpoint.tensors[name], layout[name][0]):
+            written += piece.nbytes
+            yield piece
+        yield np.zeros(-written % 64, np.uint8)
+
+    write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)})
+
+
+def converted(tensor: Tensor, format: str) -> Iterator[npt.NDArray]:
+    """A matrix in a format, in pieces of whole panels. Raises UserError for NaN and infinity."""
+    rows, columns = tensor.shape
+    step = max(1, CHUNK // (4 * columns) // formats.PANEL) * formats.PANEL
+    for start in range(0, rows, step):
+        plain = tensor.format in formats.PLAIN
+        piece = tensor.data[start : start + step] if plain else tensor.float32(start, start + step)
+        yield ops.encode(piece, tensor.format if plain else "f32", format, tensor.name)
+
+
+def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
+    """The weights as the family's forward() reads them: embed, norm, head, and a list of layers.
+
+    Matrices point into the mapped file; the biases and norms, which are small, are float32 in memory.
+    """
+    layout = packed_layout(checkpoint)
+    if not layout and sum(t.data.nbytes for t in checkpoint.tensors.values()) <= FINITE_LIMIT:
+        for name in expected_shapes(architecture):
+            finite_check(checkpoint.tensors[name])
+
+    def rows(name: str) -> Rows:
+        data = checkpoint.tensors[name].data
+        if name in layout:
+            format, n, columns = layout[name]
+            size = formats.stored_bytes(format, n, columns)
+            if format in formats.PLAIN:
+                return Rows(format, n, columns, data[:size].view(formats.PLAIN[format]).reshape(n, columns))
+            return Rows(format, n, columns, data[:size])
+        tensor = checkpoint.tensors[name]
+        if tensor.format not in formats.PLAIN:
+            return Rows("f32", *tensor.shape, np.ascontiguousarray(tensor.float32()))
+        return Rows(tensor.format, *tensor.shape, data)
+
+    def stack(prefix: str, names: list[str]) -> Any:
+        weights = [prefix + name for name in names if name.endswith(".weight")]
+        biases = [checkpoint.tensors[prefix + name].float32() for name in names if name.endswith(".bias")]
+        if len(checkpoint.tensors[weights[0]].shape) == 1 and weights[0] not in layout:
+            return checkpoint.tensors[weights[0]].float32()
+        return Matrix(tuple(map(rows, weights)), np.concatenate(biases) if biases else None)
+
+    c = architecture.config
+    embed = Matrix((rows(EMBED),))
+    table = architecture.family.tensors(c)
+    return SimpleNamespace(
+        embed=embed,
+        norm=checkpoint.tensors[NORM].float32(),
+        head=embed if c.tie_word_embeddings else Matrix((rows(HEAD),)),
+        layers=[
+            SimpleNamespace(**{ours: stack(f"model.layers.{i}.", list(names)) for ours, names in table.items()})
+            for i in range(c.num_hidden_layers)
+        ],
+    )

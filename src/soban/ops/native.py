@@ -1,0 +1,319 @@
+"""The native library: finding it, and turning a recorded program into the list of instructions that it runs."""
+
+import ctypes
+import functools
+import os
+import sys
+import threading
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soban import system
+from soban.errors import UserError
+from soban.ops.batch import CACHE_FORMATS, Batch, Cache
+from soban.ops.formats import FORMATS, Floats, Matrix, Rows, stored_bytes
+from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
+from soban.ops.reference import ACTIVATIONS
+
+ABI = 1
+ISAS = ("scalar", "avx2", "avx512vnni")  # the index is the number in native/soban.h; later ones are faster
+OPS = (
+    "embed", "rms_norm", "linear", "rotary", "rope", "attention", "glu", "add", "take_rows", "softcap",
+)  # fmt: skip
+CANCELLED, NO_MEMORY = 1, 2
+
+
+class View(Structure):
+    _fields_ = (
+        ("offset", c_int64), ("stride", c_int32), ("columns", c_int32), ("rows", c_int32), ("unused", c_int32),
+    )  # fmt: skip
+
+
+class Part(Structure):
+    _fields_ = (
+        ("data", c_void_p), ("format", c_int32), ("rows", c_int32), ("columns", c_int32), ("unused", c_int32),
+    )  # fmt: skip
+
+
+class Instruction(Structure):
+    _fields_ = (
+        ("op", c_int32), ("first_part", c_int32), ("part_count", c_int32), ("i", c_int32 * 3), ("f", c_float * 2),
+        ("vector", c_void_p), ("out", View), ("a", View), ("b", View), ("c", View),
+    )  # fmt: skip
+
+
+class ProgramStruct(Structure):
+    _fields_ = (
+        ("instructions", POINTER(Instruction)), ("parts", POINTER(Part)), ("instruction_count", c_int32),
+        ("unused", c_int32),
+    )  # fmt: skip
+
+
+class BatchStruct(Structure):
+    _fields_ = (
+        ("tokens", c_int32), ("sequences", c_int32), ("outputs", c_int32), ("table_stride", c_int32),
+        ("token_ids", c_void_p), ("positions", c_void_p), ("starts", c_void_p), ("tables", c_void_p),
+        ("output_rows", c_void_p),
+    )  # fmt: skip
+
+
+class CacheStruct(Structure):
+    _fields_ = (
+        ("keys", c_void_p), ("values", c_void_p), ("format", c_int32), ("pages", c_int32), ("heads", c_int32),
+        ("size", c_int32),
+    )  # fmt: skip
+
+
+def library_path() -> Path:
+    """Where the native library lies once it is built: inside the package."""
+    name = {"win32": "soban_native.dll", "darwin": "libsoban_native.dylib"}.get(sys.platform, "libsoban_native.so")
+    return Path(__file__).resolve().parents[1] / name
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The native library, or None where it is missing or of another version."""
+    try:
+        loaded = ctypes.CDLL(str(library_path()))
+    except OSError:
+        return None
+    if loaded.soban_abi() != ABI:
+        return None
+    loaded.soban_pool_create.restype = c_void_p
+    loaded.soban_pool_destroy.argtypes = (c_void_p,)
+    loaded.soban_run.argtypes = (
+        c_void_p, POINTER(ProgramStruct), c_void_p, POINTER(BatchStruct), POINTER(CacheStruct), c_void_p,
+    )  # fmt: skip
+    loaded.soban_encode.argtypes = (c_void_p, c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
+    loaded.soban_encode.restype = c_int64
+    loaded.soban_find_not_finite.argtypes = (c_void_p, c_void_p, c_int32, c_int64)
+    loaded.soban_find_not_finite.restype = c_int64
+    return loaded
+
+
+def isas() -> tuple[str, ...]:
+    """The instruction sets that this machine runs, the fastest last."""
+    loaded = library()
+    return () if loaded is None else tuple(name for i, name in enumerate(ISAS) if loaded.soban_isa_runs(i))
+
+
+def chosen_isa() -> str:
+    """SOBAN_ISA, or the fastest that this machine runs. Raises UserError for one that it does not."""
+    here = isas()
+    name = os.environ.get("SOBAN_ISA", here[-1])
+    if name not in here:
+        raise UserError(
+            "SOBAN_ISA={name}: not an instruction set that this machine runs",
+            name=name, known=", ".join(here), hint="choose one of {known}, or unset it",
+        )  # fmt: skip
+    return name
+
+
+class Pool:
+    """Threads and scratch memory of one instruction set. One run at a time; a second caller waits."""
+
+    def __init__(self, threads: int, isa: str) -> None:
+        loaded = library()
+        assert loaded is not None, "the native library is missing"
+        self.library, self.threads, self.isa, self.lock = loaded, threads, isa, threading.Lock()
+        self.handle = loaded.soban_pool_create(threads, ISAS.index(isa))
+        if not self.handle:
+            raise UserError(
+                "{threads} threads cannot be started", threads=threads, hint="set SOBAN_THREADS to a smaller number"
+            )
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self.library.soban_pool_destroy(self.handle)
+
+
+@functools.cache
+def _pool(threads: int, isa: str, process: int) -> Pool:
+    return Pool(threads, isa)
+
+
+def pool() -> Pool:
+    """The pool of this process, with SOBAN_THREADS threads on SOBAN_ISA or the best defaults."""
+    return _pool(system.threads(), chosen_isa(), os.getpid())  # a forked child has no threads: it gets its own
+
+
+def encode(rows: npt.NDArray, source_format: str, format: str, out: npt.NDArray[np.uint8]) -> int | None:
+    """Writes plain (n, columns) rows in a format to `out`, as `formats.encode` does; the first bad row, or None.
+
+    A bad row holds a NaN or an infinity.
+    """
+    assert rows.flags.c_contiguous and out.flags.c_contiguous
+    n, columns = rows.shape
+    assert out.nbytes == stored_bytes(format, n, columns)
+    threads = pool()
+    with threads.lock:
+        bad = threads.library.soban_encode(
+            threads.handle, rows.ctypes.data, FORMATS.index(source_format), n, columns, FORMATS.index(format),
+            out.ctypes.data,
+        )  # fmt: skip
+    return None if bad < 0 else int(bad)
+
+
+def find_not_finite(values: npt.NDArray, format: str) -> int | None:
+    """The index of the first NaN or infinity of a contiguous plain array, or None."""
+    threads = pool()
+    with threads.lock:
+        found = threads.library.soban_find_not_finite(
+            threads.handle, values.ctypes.data, FORMATS.index(format), values.size
+        )
+    return None if found < 0 else int(found)
+
+
+class Cancelled(Exception):
+    """A run was stopped by its cancel flag."""
+
+
+class NativeProgram:
+    """A recorded program as native instructions, with the arena that its values live in."""
+
+    def __init__(self, program: Program, max_tokens: int, max_outputs: int, threads: Pool | None = None) -> None:
+        assert program.result is not None
+        self.pool = threads or pool()
+        self.max_tokens, self.max_outputs = max_tokens, max_outputs
+        self.offsets, size = plan_arena(program, {"tokens": max_tokens, "outputs": max_outputs})
+        self.arena = _aligned(size)
+        self.widths = [_stride(width) for width in program.widths]
+        self.result = program.result
+        self.parts: list[Part] = []
+        self.kept: list[Any] = []  # arrays whose memory the instructions point into
+        instructions = [self._instruction(step) for step in program.steps]
+        self._instructions = (Instruction * len(instructions))(*instructions)
+        self._parts = (Part * max(1, len(self.parts)))(*self.parts)
+        self._program = ProgramStruct(self._instructions, self._parts, len(instructions), 0)
+        self.cancel = np.zeros(1, np.int32)
+
+    def run(self, batch: Batch, cache: Cache | None) -> Floats:
+        """The program's result (R, columns), a view that the next run overwrites. Raises Cancelled."""
+        tokens, outputs = len(batch.tokens), len(batch.outputs)
+        assert tokens <= self.max_tokens and outputs <= self.max_outputs
+        batch_struct = BatchStruct(
+            tokens, len(batch.starts) - 1, outputs, batch.tables.shape[1],
+            *map(_pointer, (batch.tokens, batch.positions, batch.starts, batch.tables, batch.outputs)),
+        )  # fmt: skip
+        cache_struct = CacheStruct()
+        if cache is not None:
+            _, pages, heads, _, size = cache.keys.shape
+            number = list(CACHE_FORMATS).index(cache.format)
+            cache_struct = CacheStruct(cache.keys.ctypes.data, cache.values.ctypes.data, number, pages, heads, size)
+        with self.pool.lock:
+            status = self.pool.library.soban_run(
+                self.pool.handle, self._program, self.arena.ctypes.data, batch_struct, cache_struct,
+                self.cancel.ctypes.data,
+            )  # fmt: skip
+        if status == CANCELLED:
+            raise Cancelled
+        if status == NO_MEMORY:
+            raise UserError(
+                "memory ran out in the middle of a step", hint="close other programs, or take a smaller model"
+            )
+        rows = outputs if self.result.rows == "outputs" else tokens
+        stride, start = self.widths[self.result.buffer], self.offsets[self.result.buffer]
+        whole = self.arena[start : start + rows * stride].reshape(rows, stride)
+        return whole[:, self.result.start : self.result.start + self.result.columns]
+
+    def _view(self, value: Recorded) -> View:
+        kind = ("tokens", "outputs").index(value.rows)
+        start = self.offsets[value.buffer] + value.start
+        return View(start, self.widths[value.buffer], value.columns, kind, 0)
+
+    def _instruction(self, step: Step) -> Instruction:
+        """The step's operands in the fields that native/soban.h names for its op."""
+        given = step.arguments
+        made = Instruction(op=OPS.index(step.op), out=self._view(step.out))
+        arrays = [value for value in given.values() if isinstance(value, Recorded)]
+        for name, value in zip(("a", "b", "c"), arrays, strict=False):
+            setattr(made, name, self._view(value))
+        match step.op:
+            case "embed":
+                self._set_parts(made, given["table"])
+                made.f[0] = given["scale"]
+            case "rms_norm":
+                made.vector = self._keep(given["weight"])
+                made.f[0], made.f[1] = given["eps"], given["offset"]
+            case "linear":
+                self._set_parts(made, given["w"])
+                made.vector = None if given["w"].bias is None else self._keep(given["w"].bias)
+            case "rotary":
+                made.vector = self._keep(given["frequencies"])
+                made.f[0] = given["scale"]
+            case "rope":
+                made.i[0] = given["interleaved"]
+            case "attention":
+                assert isinstance(given["cache"], LayerSlot)
+                made.i[0], made.i[1] = given["cache"].index, given["window"] or 0
+                made.f[0], made.f[1] = given["scale"], given["softcap"] or 0.0
+            case "glu":
+                made.i[0] = ACTIVATIONS.index(given["activation"])
+            case "softcap":
+                made.f[0] = given["cap"]
+            case "add" | "take_rows":
+                assert step.op == "add" or isinstance(given["rows"], Slot)
+        return made
+
+    def _set_parts(self, made: Instruction, matrix: Matrix) -> None:
+        made.first_part, made.part_count = len(self.parts), len(matrix.parts)
+        self.parts += [self._part(rows) for rows in matrix.parts]
+
+    def _part(self, rows: Rows) -> Part:
+        assert rows.data.flags.c_contiguous
+        self.kept.append(rows.data)
+        return Part(rows.data.ctypes.data, FORMATS.index(rows.format), rows.rows, rows.columns, 0)
+
+    def _keep(self, vector: Floats) -> int:
+        kept = np.ascontiguousarray(vector, np.float32)
+        self.kept.append(kept)
+        return int(kept.ctypes.data)
+
+
+def _pointer(array: npt.NDArray[np.int32]) -> int:
+    assert array.dtype == np.int32 and array.flags.c_contiguous
+    return int(array.ctypes.data)
+
+
+def _stride(columns: int) -> int:
+    """Rows start on 64 bytes."""
+    return -(-columns // 16) * 16
+
+
+def _aligned(floats: int) -> Floats:
+    """An array on 64 bytes; the system gives it memory as it is written."""
+    raw = np.empty(floats + 16, np.float32)
+    skip = -raw.ctypes.data % 64 // 4
+    return raw[skip : skip + floats]
+
+
+def plan_arena(program: Program, rows: dict[str, int]) -> tuple[list[int], int]:
+    """Where each buffer starts, in floats, and the arena's size: buffers that never live together share memory."""
+    born: dict[int, int] = {}
+    dies: dict[int, int] = {}
+    for i, step in enumerate(program.steps):
+        born[step.out.buffer] = dies[step.out.buffer] = i
+        for value in step.arguments.values():
+            if isinstance(value, Recorded):
+                dies[value.buffer] = i
+    assert program.result is not None
+    dies[program.result.buffer] = len(program.steps)
+    offsets = [0] * len(program.widths)
+    live: list[tuple[int, int, int]] = []  # (start, end, dies), by start
+    size = 0
+    for buffer, i in born.items():
+        live = sorted(space for space in live if space[2] >= i)
+        needed = _stride(program.widths[buffer]) * rows[program.rows[buffer]]
+        start = 0
+        for taken, end, _ in live:
+            if start + needed <= taken:
+                break
+            start = max(start, end)
+        offsets[buffer] = start
+        live.append((start, start + needed, dies[buffer]))
+        size = max(size, start + needed)
+    return offsets, size

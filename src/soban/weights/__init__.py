@@ -1,0 +1,1 @@
+"""Files to named tensors: Hugging Face folders, safetensors, llama2.c .bin, and the packed cache."""

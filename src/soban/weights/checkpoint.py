@@ -1,0 +1,157 @@
+"""A checkpoint on disk: its configuration and its named tensors, mapped into memory and not yet converted."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soban.errors import UserError
+from soban.weights.files import map_file, quoted, reason
+
+PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+# torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.
+PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02\x8a", b"\x80\x04\x95", b"\x80\x05\x95")
+FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One named array of a checkpoint, still in its file's format, mapped into memory.
+
+    The data is read-only and may be unaligned. `format` is "f32", "f16", "bf16" (the bits, as uint16), "i8g" (int8, one
+    float32 scale per group of the last axis), "u8" (bytes), or another dtype of safetensors in lower case (f64, i64,
+    i8, ...): those are carried so that they can be refused by name where somebody asks for their numbers.
+    """
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+    data: np.ndarray
+    scales: np.ndarray | None = None  # i8g: float32, shape[:-1] + (shape[-1] // group,)
+    source: Path = field(kw_only=True)
+
+    @property
+    def group(self) -> int:
+        """How many numbers along the last axis share a scale; 1 where there are no scales."""
+        return 1 if self.scales is None else self.shape[-1] // self.scales.shape[-1]
+
+    def float32(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start..stop along the first axis as aligned float32: a view of the file where it is that already.
+
+        Raises UserError where the format holds no weights that this reads.
+        """
+        rows = self.data[start:stop] if self.shape else self.data
+        if self.scales is not None:
+            scales = self.scales[start:stop]
+            groups: np.ndarray = rows.reshape(*scales.shape, self.group) * scales[..., None]
+            return groups.reshape(rows.shape)
+        return _numbers(self, rows)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model: nothing of it is in memory yet but its configuration and the names and shapes."""
+
+    path: Path
+    config: dict[str, Any]  # config.json, or the header of a .bin under the same keys
+    generation_config: dict[str, Any]  # {} where there is none
+    tensors: Mapping[str, Tensor]  # by Hugging Face's names
+    files: tuple[Path, ...]  # their sizes and times of change identify the content
+    metadata: dict[
+        str, str
+    ]  # of the safetensors files; for a tensor left out as equal to another: its name -> the other
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at a path: a Hugging Face folder, a .safetensors file beside its config.json, or a llama2.c .bin.
+
+    Raises UserError for whatever is missing, damaged, lying or not read on principle (pickle).
+    """
+    try:
+        return _open(path)
+    except OSError as error:
+        raise UserError("{path}: cannot be read: {reason}", path=path, reason=reason(error)) from error
+
+
+def _open(path: Path) -> Checkpoint:
+    # Here, because the readers build on the classes above.
+    from soban.weights import folder, llama2c
+
+    if not path.exists():
+        raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
+    if path.is_dir():
+        return folder.open_folder(path)
+    if path.suffix.lower() == ".safetensors":
+        return folder.open_file(path)
+    head = map_file(path)[:4]
+    if head == b"GGUF":
+        raise gguf_refused(path)
+    if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
+        raise pickle_refused(path)
+    if path.suffix.lower() == ".bin":
+        return llama2c.open_bin(path)
+    raise UserError(
+        "{path}: not a model file that this reads",
+        path=path,
+        hint="give a Hugging Face folder, a .safetensors file or a llama2.c .bin",
+    )
+
+
+def pickle_refused(path: Path) -> UserError:
+    """The refusal of a file that could run code when it is read."""
+    return UserError(
+        "{path}: a pickle file can run any code when it is opened, so it is never read",
+        path=path,
+        hint="convert it once: transformers' model.save_pretrained(folder) writes model.safetensors",
+    )
+
+
+def gguf_refused(path: Path) -> UserError:
+    """The refusal of a format that is known but has no reader."""
+    return UserError(
+        "{path}: GGUF files are not read by this version",
+        path=path,
+        hint="give the model's Hugging Face folder (config.json and model.safetensors)",
+    )
+
+
+def finite_check(tensor: Tensor) -> None:
+    """Raise UserError at the tensor's first NaN or infinity, with its index; reads all of it, a piece at a time."""
+    checked = tensor.data if tensor.scales is None else tensor.scales  # int8 is finite; its scales may not be
+    flat = checked.reshape(-1)
+    for start in range(0, math.prod(checked.shape), FINITE_CHUNK):
+        piece = flat[start : start + FINITE_CHUNK]
+        values = piece if tensor.scales is not None else _numbers(tensor, piece)
+        finite = np.isfinite(values)
+        if finite.all():
+            continue
+        first = int(np.argmin(finite))
+        index = [int(i) for i in np.unravel_index(start + first, checked.shape)]
+        if index:
+            index[-1] *= tensor.group
+        raise UserError(
+            "{path}: tensor {name} holds {value} at {index}",
+            path=tensor.source,
+            name=quoted(tensor.name),
+            value=float(values[first]),
+            index=index,
+            hint="the file is damaged or its training diverged: fetch it again or use another checkpoint",
+        )
+
+
+def _numbers(tensor: Tensor, data: np.ndarray) -> np.ndarray:
+    """A piece of a tensor without scales as aligned float32 of the same shape."""
+    if tensor.format == "bf16":  # the upper half of a float32
+        return np.asarray(np.left_shift(data, 16, dtype=np.uint32)).view(np.float32)
+    if tensor.format in ("f32", "f16"):
+        return np.require(data, np.float32, "A")
+    raise UserError(
+        "{path}: tensor {name} is {format}; weights are read as F32, F16, BF16 or grouped int8",
+        path=tensor.source,
+        name=quoted(tensor.name),
+        format=tensor.format.upper(),
+        hint="save the model in bfloat16",
+    )

@@ -1,0 +1,146 @@
+"""Files, read strictly: bytes, mappings and JSON objects, with one UserError for each way it can fail."""
+
+import errno
+import json
+import math
+import mmap
+import reprlib
+import shutil
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from soban.errors import UserError
+
+JSON_LIMIT = 100_000_000  # bytes; what the safetensors library allows a header, and far above any config.json
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
+_short.maxlist = 8
+
+
+def quoted(value: object) -> str:
+    """A value out of a file as it may stand in a one-line message: escaped, and shortened where it is long."""
+    return _short.repr(value)
+
+
+def reason(error: Exception) -> str:
+    """What the system says about a failed call, without Python's number and path around it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file, opened for reading bytes; UserError for what is missing, unreadable, or no regular file."""
+    try:
+        # Asked before opening: a named pipe would wait for its writer for ever.
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError("{path}: a folder, where a file is expected", path=path)
+        if not stat.S_ISREG(mode):
+            raise UserError("{path}: not a regular file", path=path)
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise UserError("{path}: no such file", path=path) from error
+    except OSError as error:
+        raise UserError("{path}: cannot be read: {reason}", path=path, reason=reason(error)) from error
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The whole file as read-only memory that the system loads page by page; it lives as long as its views do.
+
+    Whoever shortens a file while it is mapped stops this process (SIGBUS on Linux); no check can prevent that.
+    """
+    with open_regular(path) as file:
+        try:
+            size = file.seek(0, 2)
+            if size == 0:
+                raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise UserError("{path}: cannot be mapped: {reason}", path=path, reason=reason(error)) from error
+    if mapped[:24] == b"version https://git-lfs.":
+        raise UserError(
+            "{path}: a Git LFS pointer ({size} bytes), not the file itself",
+            path=path,
+            size=size,
+            hint="run `git lfs pull` in its folder",
+        )
+    return mapped
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; a byte order mark, which some editors add, is skipped."""
+    with open_regular(path) as file:
+        try:
+            data = file.read(JSON_LIMIT + 1)
+        except OSError as error:
+            raise UserError("{path}: cannot be read: {reason}", path=path, reason=reason(error)) from error
+    if not data:
+        raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
+    if len(data) > JSON_LIMIT:
+        raise UserError("{path}: more than {limit} bytes of JSON", path=path, limit=JSON_LIMIT)
+    try:
+        return parse_object(data.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        raise UserError("{path}: not a valid JSON object: {reason}", path=path, reason=reason(error)) from error
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes; ValueError for anything else, duplicate keys, NaN and infinities."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {quoted(value)}")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {quoted(key)} stands twice")
+            seen.add(key)
+    return result
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {quoted(text)} is too large")
+    return value
+
+
+def free_bytes(folder: Path) -> int:
+    """How many bytes this user may still write where `folder` is, or will be made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def write_error(path: Path, needed: int, error: OSError) -> UserError:
+    """A failed write of `needed` bytes, told with the space that is left where space was the reason."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return no_space(path, needed, free_bytes(path.parent))
+    return UserError("{path}: cannot be written: {reason}", path=path, reason=reason(error))
+
+
+def no_space(path: Path, needed: int, free: int) -> UserError:
+    """The error for a file that does not fit."""
+    return UserError(
+        "{path}: no room: {needed:,} bytes needed, {free:,} free",
+        path=path,
+        needed=needed,
+        free=free,
+        hint="free some space or choose another folder",
+    )

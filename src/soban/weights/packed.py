@@ -1,0 +1,112 @@
+"""The packed cache: where the converted form of a checkpoint is kept, and that only one process makes it.
+
+To load a model, make the file by `write_safetensors` inside `locked(path)` if it does not exist, then map it.
+Whatever lies in the cache can be deleted at any time.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from soban import messages
+from soban.errors import UserError
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.files import free_bytes, reason
+
+__all__ = ["CacheUnavailableError", "cache_folder", "free_bytes", "locked", "packed_path", "remove_stale"]
+
+VERSION = 1  # raised whenever the same kind of packed file comes to hold other bytes
+STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
+LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and endings fit the 255 of most file systems
+
+
+class CacheUnavailableError(UserError):
+    """The cache folder cannot be written: the caller may pack in memory instead, or let the user see this."""
+
+
+def cache_folder() -> Path:
+    """Where soban keeps what it can make again: SOBAN_CACHE, or the system's place for such things."""
+    if own := os.environ.get("SOBAN_CACHE"):
+        return Path(own)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = _home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
+    return Path(base) / "soban"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise CacheUnavailableError("no home folder to keep a cache in", hint="set SOBAN_CACHE to a folder") from error
+
+
+def packed_path(checkpoint: Checkpoint, kind: str, folder: Path | None = None) -> Path:
+    """Where the packed form of a checkpoint belongs: another file as soon as one of the checkpoint's files changes.
+
+    `kind` names the form (format and layout); `folder` stands in for the cache folder. Nothing is made or opened.
+    """
+    assert re.fullmatch(r"[a-z0-9_.-]{1,40}", kind), kind
+    source = checkpoint.path.resolve()
+    try:
+        states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in checkpoint.files]
+    except OSError as error:
+        raise UserError("{path}: cannot be read: {reason}", path=error.filename, reason=reason(error)) from error
+    content = json.dumps([VERSION, kind, os.path.normcase(source), states])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return (folder or cache_folder()) / "packed" / f"{_readable(source)}-{kind}-{digest}.safetensors"
+
+
+def _readable(source: Path) -> str:
+    """A name by which people know the checkpoint again in the cache folder."""
+    name = source.stem if source.is_file() else source.name
+    if source.parent.name == "snapshots":  # Hugging Face's cache: models--owner--name/snapshots/commit
+        name = source.parent.parent.name
+    return re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is inside this for a path; another waits, with a note to its user.
+
+    Makes the folder and clears it of what dead processes left. Raises CacheUnavailableError where it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            messages.warn("{name} is being packed by another process; waiting for it", name=path.name)
+            lock.acquire()
+        remove_stale(path.parent)
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+        raise CacheUnavailableError(
+            "{path}: the cache folder cannot be used: {reason}",
+            path=path.parent,
+            reason=reason(error),
+            hint="set SOBAN_CACHE to a folder that can be written",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_stale(folder: Path) -> None:
+    """Delete temporary files of packed models that are older than a day; one still in use on Windows is left."""
+    for leftover in folder.glob(".*.safetensors.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                leftover.unlink()
