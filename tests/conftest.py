@@ -1,10 +1,13 @@
-"""What all tests share: where the fixtures lie."""
+"""What all tests share: where the fixtures lie, and who computes."""
 
 from pathlib import Path
 
 import pytest
 
+from soban.ops import native
+
 FIXTURES = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,24 @@ def fixtures() -> Path:
     if not FIXTURES.is_dir():
         pytest.skip("needs ../shared/fixtures beside the checkout")
     return FIXTURES
+
+
+@pytest.fixture(params=["reference", *native.ISAS])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs on the NumPy reference and on each instruction set; those that this machine lacks are skipped."""
+    name: str = request.param
+    if name == "reference":
+        monkeypatch.setenv("SOBAN_OPS", "reference")
+        return name
+    if native.library() is None:
+        pytest.skip("the native library is not built")
+    if name not in native.isas():
+        pytest.skip(f"this machine does not run {name}")
+    monkeypatch.setenv("SOBAN_ISA", name)
+    return name
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("SOBAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -12,9 +12,13 @@ from soban.errors import UserError
 Config = TypeVar("Config")
 
 # Keys that change nothing in what the model computes: labels, training settings, switches of other programs.
-HARMLESS = frozenset(
-    ["architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "_name_or_path", "_attn_implementation", "initializer_range", "use_cache", "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "cache_implementation", "id2label", "label2id", "return_dict", "output_attentions", "output_hidden_states", "torchscript", "auto_map", "tokenizer_class", "unsloth_version", "unsloth_fixed", "_from_model_config", "is_encoder_decoder", "problem_type", "chunk_size_feed_forward"]
-)
+HARMLESS_WORDS = """
+architectures model_type transformers_version torch_dtype dtype _name_or_path _attn_implementation
+initializer_range use_cache attention_dropout bos_token_id eos_token_id pad_token_id cache_implementation
+id2label label2id return_dict output_attentions output_hidden_states torchscript auto_map tokenizer_class
+is_encoder_decoder problem_type chunk_size_feed_forward unsloth_version unsloth_fixed _from_model_config
+"""
+HARMLESS = frozenset(HARMLESS_WORDS.split())
 
 
 def read_config(cls: type[Config], raw: Mapping[str, Any], neutral: Mapping[str, Any]) -> Config:
