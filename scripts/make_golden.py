@@ -69,13 +69,9 @@ def main() -> None:
             exact = double(ids).logits[0].numpy()
             error = np.abs(single(ids).logits[0].numpy() - exact).max()
             greedy = single.generate(
-                ids[:, :6],
-                max_new_tokens=24,
-                do_sample=False,
-                repetition_penalty=1.05,
-                eos_token_id=None,
-                pad_token_id=0,
-            )[0, 6:]
+                ids[:, :6], attention_mask=torch.ones(1, 6), max_new_tokens=24, do_sample=False,
+                repetition_penalty=1.05, eos_token_id=None, pad_token_id=0,
+            )[0, 6:]  # fmt: skip
         np.save(folder / "logits.npy", exact.astype(np.float32))
         golden = {"ids": ids[0].tolist(), "float32_error": float(error), "greedy_penalty_1.05": greedy.tolist()}
         (folder / "golden.json").write_text(json.dumps(golden) + "\n", encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Sampling against transformers' logits processors, and its own promises."""
+
+import numpy as np
+import pytest
+
+from soban.engine.sampling import Sampler, Sampling, candidates
+from soban.errors import UserError
+
+SETTINGS = [
+    {"temperature": 0.7, "top_k": 0},
+    {"temperature": 1.3, "top_k": 7},
+    {"top_k": 0, "top_p": 0.9},
+    {"top_k": 0, "top_p": 0.05},
+    {"temperature": 2.0, "top_k": 0, "top_p": 0.999},
+    {"top_k": 0, "min_p": 0.1},
+    {"temperature": 0.8, "top_k": 50, "top_p": 0.8, "min_p": 0.02},
+    {"top_k": 100000, "top_p": 1.0, "min_p": 1.0},
+]
+
+
+def official(scores: np.ndarray, settings: Sampling) -> np.ndarray:
+    """The probabilities of all tokens after transformers' warpers, in the order of its generate()."""
+    torch = pytest.importorskip("torch")
+    process = pytest.importorskip("transformers.generation.logits_process")
+    row = torch.tensor(scores[None].astype(np.float64))
+    if settings.temperature != 1:
+        row = process.TemperatureLogitsWarper(settings.temperature)(None, row)
+    if settings.top_k:
+        row = process.TopKLogitsWarper(settings.top_k)(None, row)
+    if settings.top_p < 1:
+        row = process.TopPLogitsWarper(settings.top_p)(None, row)
+    if settings.min_p:
+        row = process.MinPLogitsWarper(settings.min_p)(None, row)
+    return row.softmax(-1)[0].numpy()
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+@pytest.mark.parametrize("size", [5, 300, 5000])
+def test_the_distribution_is_that_of_transformers(options: dict, size: int) -> None:
+    settings = Sampling(do_sample=True, **options)
+    for seed in range(5):
+        scores = np.random.default_rng(seed).normal(0, 3, size).astype(np.float32)
+        ids, probabilities = candidates(scores, settings)
+        want = official(scores, settings)
+        assert set(ids) == set(np.flatnonzero(want))
+        # Divided by the temperature in float32: an eps of the score in the exponent, twice.
+        bound = 4 * np.finfo(np.float32).eps * np.abs(scores).max() / settings.temperature
+        np.testing.assert_allclose(probabilities, want[ids], rtol=bound)
+
+
+def test_equal_scores_stay_together_at_the_edge_of_top_k() -> None:
+    ids, _ = candidates(np.array([1, 3, 2, 2, 2, 0], np.float32), Sampling(do_sample=True, top_k=2))
+    assert sorted(ids) == [1, 2, 3, 4]
+
+
+def test_the_repetition_penalty_is_that_of_transformers() -> None:
+    torch = pytest.importorskip("torch")
+    process = pytest.importorskip("transformers.generation.logits_process")
+    scores = np.random.default_rng(1).normal(0, 2, 200).astype(np.float32)
+    seen = [5, 9, 9, 120]
+    sampler = Sampler(Sampling(repetition_penalty=1.3), 0)
+    sampler.note(seen)
+    want = process.RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([seen]), torch.tensor(scores[None]))[0].numpy()
+    np.testing.assert_array_equal(sampler._penalised(scores), want)
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    scores = np.log(np.array([0.5, 0.3, 0.15, 0.05])).astype(np.float32)
+    sampler = Sampler(Sampling(do_sample=True, seed=3), 0)
+    drawn = np.bincount([sampler.choose(scores) for _ in range(20000)], minlength=4) / 20000
+    assert np.abs(drawn - [0.5, 0.3, 0.15, 0.05]).max() < 4 * np.sqrt(0.25 / 20000)  # four standard errors
+
+
+def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None:
+    scores = np.zeros(1000, np.float32)
+
+    def draw(seed: int, index: int) -> list[int]:
+        sampler = Sampler(Sampling(do_sample=True, top_k=0, seed=seed), index)
+        return [sampler.choose(scores) for _ in range(20)]
+
+    assert draw(7, 0) == draw(7, 0)
+    assert draw(7, 0) != draw(7, 1)
+    assert draw(7, 0) != draw(8, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": 0.0},
+        {"top_p": 1.01}, {"top_p": float("nan")}, {"top_k": -1}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
+        {"num_return_sequences": 0}, {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0}, {"on_full": "cut"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_name(options: dict) -> None:
+    (name,) = options
+    with pytest.raises(UserError) as caught:
+        Sampling(**options)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_logits_that_are_not_numbers_are_an_error_not_a_token() -> None:
+    for bad in (np.nan, np.inf):
+        with pytest.raises(UserError):
+            Sampler(Sampling(), 0).choose(np.array([0, bad, 1], np.float32))
