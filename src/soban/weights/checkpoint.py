@@ -60,9 +60,7 @@ class Checkpoint:
     generation_config: dict[str, Any]  # {} where there is none
     tensors: Mapping[str, Tensor]  # by Hugging Face's names
     files: tuple[Path, ...]  # their sizes and times of change identify the content
-    metadata: dict[
-        str, str
-    ]  # of the safetensors files; for a tensor left out as equal to another: its name -> the other
+    metadata: dict[str, str]  # __metadata__ of the safetensors files
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
