@@ -82,7 +82,7 @@ def load_files(name: str | Path | None, *, dtype: str, tokenizer: str | Path | N
     made = architecture(config)
     check_tensors(made, checkpoint)
     kind = _choose_kind(made, checkpoint, dtype, force)
-    if kind != "f32" and config.get("model_type") == "gemma2":
+    if kind != "f32" and config.get("dtype", config.get("torch_dtype")) == "bfloat16":
         made = architecture(config, compute_dtype="bfloat16")
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
     words = _tokenizer(path, checkpoint, tokenizer, llama2c)

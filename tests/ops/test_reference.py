@@ -1,0 +1,91 @@
+"""The reference ops against torch and transformers."""
+
+import numpy as np
+import pytest
+
+from soban import ops
+from soban.ops import make_batch, make_cache
+from soban.ops.formats import Matrix, decode, encode, matrix
+from soban.ops.reference import quantise_activations
+
+torch = pytest.importorskip("torch")
+functional = torch.nn.functional
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_rms_norm_is_torchs() -> None:
+    x, weight = normal(0, 5, 96), normal(1, 96)
+    want = functional.rms_norm(torch.tensor(x), (96,), torch.tensor(weight + 1), 1e-5).numpy()
+    np.testing.assert_allclose(ops.rms_norm(x, weight, 1e-5, 1.0), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+def test_glu_is_torchs(activation: str) -> None:
+    x = normal(2, 4, 64) * 5
+    gate = torch.tensor(x[:, :32])
+    gate = functional.silu(gate) if activation == "silu" else functional.gelu(gate, approximate="tanh")
+    bound = 8 * np.finfo(np.float32).eps * np.abs(x[:, :32] * x[:, 32:])  # 1 + tanh cancels far below 0
+    assert (np.abs(ops.glu(x, activation) - (gate * torch.tensor(x[:, 32:])).numpy()) <= bound).all()
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 300])
+def test_attention_is_torchs_over_more_than_one_span(window: int | None) -> None:
+    length, heads, groups, size = 600, 4, 2, 16
+    q, k, v = normal(3, length, heads * size), normal(4, length, groups * size), normal(5, length, groups * size)
+    cache = make_cache(1, 32, groups, size, "f32")
+    table = list(np.random.default_rng(6).permutation(32))
+    batch = make_batch([[0] * length], [0], [table], [])
+    got = ops.attention(q, k, v, batch, cache[0], 0.3, None, window)
+    t = np.arange(length)
+    seen = (t[None] <= t[:, None]) & (t[None] > t[:, None] - (window or length))
+    shaped = [torch.tensor(a.reshape(length, -1, size)).transpose(0, 1)[None].double() for a in (q, k, v)]
+    want = functional.scaled_dot_product_attention(
+        *shaped, attn_mask=torch.tensor(seen), scale=0.3, enable_gqa=True
+    )  # fmt: skip
+    np.testing.assert_allclose(got, want[0].transpose(0, 1).reshape(length, -1).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_soft_cap_comes_before_the_softmax() -> None:
+    q, k, v = normal(7, 9, 8) * 9, normal(8, 9, 8) * 9, normal(9, 9, 8)
+    batch = make_batch([[0] * 9], [0], [[0]], [])
+    got = ops.attention(q, k, v, batch, make_cache(1, 1, 1, 8, "f32")[0], 0.5, 5.0, None)
+    scores = 5 * torch.tanh(torch.tensor(q) @ torch.tensor(k).T * 0.5 / 5)
+    scores = scores.masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf)
+    np.testing.assert_allclose(got, (scores.softmax(-1) @ torch.tensor(v)).numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_rope_turns_as_transformers_does_and_interleaved_is_a_permutation_of_it() -> None:
+    llama = pytest.importorskip("transformers.models.llama.modeling_llama")
+    frequencies = (10000.0 ** (-np.arange(0, 16, 2) / 16)).astype(np.float32)
+    positions = np.array([0, 1, 77, 4096], np.int32)
+    angles = ops.rotary(positions, frequencies)
+    x = normal(10, 4, 48)
+    cosine, sine = (torch.tensor(np.tile(a, 2))[None] for a in np.split(angles, 2, axis=1))
+    heads = torch.tensor(x.reshape(1, 4, 3, 16)).transpose(1, 2)
+    want, _ = llama.apply_rotary_pos_emb(heads, heads, cosine, sine)
+    np.testing.assert_allclose(ops.rope(x, angles), want[0].transpose(0, 1).reshape(4, 48), rtol=1e-6, atol=1e-6)
+    order = np.arange(48).reshape(3, 2, 8).transpose(0, 2, 1).reshape(-1)  # halves side by side -> pairs
+    np.testing.assert_array_equal(ops.rope(x[:, order], angles, True), ops.rope(x, angles)[:, order])
+
+
+@pytest.mark.parametrize("format", ["q8", "q4"])
+def test_quantised_linear_is_the_product_of_what_is_stored_and_rounded_activations(format: str) -> None:
+    x, w = normal(11, 3, 130), normal(12, 20, 130)
+    part = encode(w, format)
+    q, scale = quantise_activations(x)
+    rounded = (q * scale[..., None]).reshape(3, -1)[:, :130].astype(np.float64)
+    stored = decode(part).astype(np.float64)
+    bound = 8 * np.finfo(np.float32).eps * (np.abs(rounded) @ np.abs(stored).T + 15 * np.abs(rounded).sum())
+    assert (np.abs(ops.linear(x, Matrix((part,))) - rounded @ stored.T) <= bound).all()
+    assert np.abs(rounded - x).max() <= 0.51 * scale.max()
+
+
+def test_embed_finds_its_rows_in_every_part() -> None:
+    first, second = normal(13, 7, 64), normal(14, 5, 64)
+    table = Matrix((matrix(first).parts[0], matrix(second, "q8").parts[0]))
+    got = ops.embed(np.array([11, 0, 7, 6], np.int32), table, 2.0)
+    want = np.concatenate([first, decode(table.parts[1])])[[11, 0, 7, 6]] * 2
+    np.testing.assert_array_equal(got, want)
