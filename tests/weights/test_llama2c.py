@@ -176,6 +176,17 @@ def test_the_figures_of_a_lie_are_told(tmp_path: Path) -> None:
     )
 
 
+def is_refused(path: Path) -> bool:
+    """Whether a file is refused, and not for example a cause of IndexError. Nothing stays mapped."""
+    try:
+        for tensor in open_checkpoint(path).tensors.values():
+            tensor.float32()
+    except UserError as error:
+        assert "\n" not in str(error)
+        return True
+    return False
+
+
 @pytest.mark.parametrize("version", [0, 1, 2])
 def test_damage_at_random_never_raises_anything_but_a_user_error(tmp_path: Path, version: int) -> None:
     random = np.random.default_rng(13)
@@ -187,12 +198,7 @@ def test_damage_at_random_never_raises_anything_but_a_user_error(tmp_path: Path,
         for _ in range(random.integers(1, 4)):
             damaged[random.integers(28 if version == 0 else 41)] = random.integers(256)
         path.write_bytes(damaged[: random.integers(len(damaged))] if random.random() < 0.2 else damaged)
-        try:
-            for tensor in open_checkpoint(path).tensors.values():
-                tensor.float32()
-        except UserError as error:
-            refused += 1
-            assert "\n" not in str(error)
+        refused += is_refused(path)
     assert refused > 800
 
 

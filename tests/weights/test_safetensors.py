@@ -100,9 +100,9 @@ def test_bfloat16_and_float16_become_torch_s_float32(tmp_path: Path) -> None:
 
 
 def test_unaligned_weights_are_given_out_aligned(tmp_path: Path) -> None:
-    path = tmp_path / "odd.safetensors"
     values = np.arange(8, dtype=np.float32)
     for spaces in range(4):
+        path = tmp_path / f"{spaces}.safetensors"
         header = json.dumps({"x": entry("F32", [4, 2], 0, 32)}).encode() + b" " * spaces
         path.write_bytes(raw(header, values.tobytes()))
         tensors, _ = ours.read_safetensors(path)
@@ -238,6 +238,18 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         ours.read_safetensors(path)
 
 
+def is_refused(path: Path) -> bool:
+    """Whether a file is refused, and not for example a cause of IndexError. Nothing stays mapped."""
+    try:
+        for tensor in ours.read_safetensors(path)[0].values():
+            assert tensor.data.nbytes <= path.stat().st_size
+            tensor.float32()
+    except UserError as error:
+        assert "\n" not in str(error)
+        return True
+    return False
+
+
 def test_damage_at_random_never_raises_anything_but_a_user_error(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     path = tmp_path / "x.safetensors"
@@ -250,25 +262,18 @@ def test_damage_at_random_never_raises_anything_but_a_user_error(tmp_path: Path)
         for _ in range(random.integers(1, 4)):
             damaged[random.integers(end_of_header)] = random.integers(256)
         path.write_bytes(damaged[: random.integers(len(damaged))] if random.random() < 0.2 else damaged)
-        try:
-            for tensor in ours.read_safetensors(path)[0].values():
-                assert tensor.data.nbytes <= len(content)
-                tensor.float32()
-        except UserError as error:
-            refused += 1
-            assert "\n" not in str(error)
+        refused += is_refused(path)
     assert refused > 2000
 
 
 def test_a_not_finite_weight_is_named_with_its_place(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
     values = np.zeros((700, 1600), np.float32)  # more than one piece
-    write(path, {"fine": values})
-    finite_check(ours.read_safetensors(path)[0]["fine"])
+    write(tmp_path / "x.safetensors", {"fine": values})
+    finite_check(ours.read_safetensors(tmp_path / "x.safetensors")[0]["fine"])
     for bad, dtype in ((np.nan, np.float32), (-np.inf, np.float16)):
         damaged = values.astype(dtype)
         damaged[690, 3] = bad
-        path.unlink()
+        path = tmp_path / f"{bad}.safetensors"
         write(path, {"model.norm.weight": damaged})
         with pytest.raises(UserError, match=rf"'model.norm.weight' holds {bad} at \[690, 3\]"):
             finite_check(ours.read_safetensors(path)[0]["model.norm.weight"])

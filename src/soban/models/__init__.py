@@ -27,7 +27,8 @@ class Architecture:
         batch = program.batch()
         layers = [LayerSlot(i) for i in range(self.config.num_hidden_layers)]
         hidden = self.family.forward(self.config, weights, batch, layers)
-        program.result = self.family.logits(self.config, weights, ops.take_rows(hidden, batch.outputs))
+        chosen = ops.take_rows(hidden, batch.outputs)  # type: ignore[arg-type]
+        program.result = self.family.logits(self.config, weights, chosen)
         return program
 
 

@@ -121,12 +121,13 @@ def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) 
 
 def pack(architecture: Architecture, checkpoint: Checkpoint, kind: str, path: Path) -> None:
     """Writes the packed form of a checkpoint: matrices converted, vectors in float32. Raises UserError for NaN."""
-    entries, layout = [], {}
+    entries: list[tuple[str, str, tuple[int, ...]]] = []
+    layout: dict[str, tuple[str, int, int]] = {}
     for name, shape in expected_shapes(architecture).items():
         if len(shape) == 1:
             entries.append((name, "F32", shape))
             continue
-        layout[name] = (target_format(name, checkpoint.tensors[name], kind), *shape)
+        layout[name] = (target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
         size = formats.stored_bytes(*layout[name])
         entries.append((name, "U8", (-(-size // 64) * 64,)))  # whole cache lines, so that every tensor starts on one
 
@@ -173,9 +174,10 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
                 return Rows(format, n, columns, data[:size].view(formats.PLAIN[format]).reshape(n, columns))
             return Rows(format, n, columns, data[:size])
         tensor = checkpoint.tensors[name]
+        n, columns = tensor.shape
         if tensor.format not in formats.PLAIN:
-            return Rows("f32", *tensor.shape, np.ascontiguousarray(tensor.float32()))
-        return Rows(tensor.format, *tensor.shape, data)
+            return Rows("f32", n, columns, np.ascontiguousarray(tensor.float32()))
+        return Rows(tensor.format, n, columns, data)
 
     def stack(prefix: str, names: list[str]) -> Any:
         weights = [prefix + name for name in names if name.endswith(".weight")]

@@ -162,7 +162,8 @@ def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
         else:
             best = (
                 np.where(better[..., None], q, best[0]),
-                *(np.where(better, new, old) for new, old in ((scale, best[1]), (minimum, best[2]))),
+                np.where(better, scale, best[1]),
+                np.where(better, minimum, best[2]),
             )
         least = np.where(better, error, least)
     assert best is not None

@@ -118,9 +118,8 @@ def _attend(
     queries: Floats, keys: Floats, values: Floats, first: int, end: int, scale: float, softcap: float | None
 ) -> Floats:
     """(G, n, D) queries over positions first..end of (G, L, D) keys and values -> (G, n, D)."""
-    largest = np.full((*queries.shape[:2], 1), -np.inf, np.float32)
-    total = np.zeros_like(largest)
-    out = np.zeros_like(queries)
+    largest: Floats = np.full((*queries.shape[:2], 1), -np.inf, np.float32)
+    total, out = np.zeros_like(largest), np.zeros_like(queries)
     for start in range(first - first % SPAN, end, SPAN):
         span = slice(max(start, first), min(start + SPAN, end))
         scores = queries @ keys[:, span].transpose(0, 2, 1) * np.float32(scale)
@@ -133,7 +132,7 @@ def _attend(
         total = total * keep + weights.sum(axis=-1, keepdims=True, dtype=np.float32) * add
         out = out * keep + (weights @ values[:, span]) * add
         largest = higher
-    return out / total
+    return np.divide(out, total, dtype=np.float32)
 
 
 @op(lambda x, activation: x.columns // 2)
