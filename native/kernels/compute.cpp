@@ -1,0 +1,31 @@
+// The kernels of one instruction set: compiled once for each, with SOBAN_ISA and SOBAN_TABLE set by CMakeLists.txt.
+#include "attention.h"
+#include "elementwise.h"
+#include "plain.h"
+#include "quantised.h"
+
+namespace {
+
+int64_t linear_scratch(int32_t format, int32_t columns, int32_t tokens) {
+    const int64_t widened = (int64_t)sizeof(float) * 2 * TILE_ROWS * columns;
+    return format == SOBAN_Q8 || format == SOBAN_Q4 ? quantised_scratch(tokens) : widened;
+}
+
+void linear(const soban::Linear *task) {
+    switch (task->part->format) {
+    case SOBAN_F32: return linear_plain<F32>(*task);
+    case SOBAN_F16: return linear_plain<F16>(*task);
+    case SOBAN_BF16: return linear_plain<BF16>(*task);
+    case SOBAN_Q8: return linear_quantised<false>(*task);
+    default: return linear_quantised<true>(*task);
+    }
+}
+
+} // namespace
+
+namespace soban {
+extern const Kernels SOBAN_TABLE;
+const Kernels SOBAN_TABLE = {
+    embed, rms_norm, rope, glu, add, softcap, to_f16, quantise, linear_scratch, linear, attention_scratch, attend, join,
+};
+} // namespace soban

@@ -1,0 +1,170 @@
+// Kernels that treat one row at a time: each is the reference's function of the same name for one token.
+#ifndef SOBAN_ELEMENTWISE_H
+#define SOBAN_ELEMENTWISE_H
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace {
+
+template <class Stored> void embed_plain(const char *row, int32_t columns, float scale, float *out) {
+    in_vectors(columns, [&](int64_t i, int n) {
+        const void *from = row + i * Stored::SIZE;
+        const V x = n == WIDTH ? Stored::load(from) : Stored::load_part(from, n);
+        store_up_to(out + i, x * splat(scale), n);
+    });
+}
+
+void embed_quantised(const soban_part *part, int32_t row, float scale, float *out) {
+    const bool four = part->format == SOBAN_Q4;
+    const int64_t block_bytes = four ? 576 : 1056, groups = (part->columns + GROUP - 1) / GROUP;
+    const int32_t r = row % PANEL;
+    const uint8_t *block = (const uint8_t *)part->data + row / PANEL * groups * block_bytes;
+    for (int64_t g = 0; g < groups; g++, block += block_bytes) {
+        uint16_t numbers[2] = {};
+        memcpy(numbers, block + 2 * r, 2);
+        if (four) memcpy(numbers + 1, block + 32 + 2 * r, 2);
+        const float step = bf16_value(numbers[0]), minimum = bf16_value(numbers[1]);
+        const uint8_t *bytes = block + (four ? 64 : 32) + 4 * r;
+        float values[GROUP];
+        for (int k = 0; k < GROUP; k++) {
+            const uint8_t byte = bytes[(four ? k % 32 : k) / 4 * 64 + k % 4];
+            const int q = !four ? (int8_t)byte : k < 32 ? byte & 15 : byte >> 4;
+            values[k] = (step * (float)q + minimum) * scale;
+        }
+        const int64_t left = part->columns - g * GROUP;
+        memcpy(out + g * GROUP, values, sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
+    }
+}
+
+void embed(const soban_part *part, int32_t row, float scale, float *out) {
+    const char *data = (const char *)part->data;
+    const int64_t first = (int64_t)row * part->columns;
+    switch (part->format) {
+    case SOBAN_F32: return embed_plain<F32>(data + first * 4, part->columns, scale, out);
+    case SOBAN_F16: return embed_plain<F16>(data + first * 2, part->columns, scale, out);
+    case SOBAN_BF16: return embed_plain<BF16>(data + first * 2, part->columns, scale, out);
+    default: return embed_quantised(part, row, scale, out);
+    }
+}
+
+void rms_norm(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out) {
+    V squares[4] = {}; // four sums hide the latency of one
+    int64_t i = 0;
+    for (; i + 4 * WIDTH <= columns; i += 4 * WIDTH) {
+        for (int j = 0; j < 4; j++) {
+            const V v = load(x + i + j * WIDTH);
+            squares[j] = fma(v, v, squares[j]);
+        }
+    }
+    in_vectors(columns - i, [&](int64_t k, int n) {
+        const V v = load_up_to(x + i + k, n);
+        squares[0] = fma(v, v, squares[0]);
+    });
+    const float mean = sum((squares[0] + squares[1]) + (squares[2] + squares[3])) / (float)columns;
+    const V inverse = splat(1.0f / sqrtf(mean + eps)), shift = splat(offset);
+    in_vectors(columns, [&](int64_t k, int n) {
+        store_up_to(out + k, load_up_to(x + k, n) * inverse * (load_up_to(weight + k, n) + shift), n);
+    });
+}
+
+void rope(const float *x, const float *angles, int32_t columns, int32_t size, int32_t interleaved, float *out) {
+    const int32_t half = size / 2;
+    const float *cosines = angles, *sines = angles + half;
+    for (int32_t head = 0; head < columns; head += size) {
+        const float *from = x + head;
+        float *to = out + head;
+        if (interleaved) {
+            for (int32_t i = 0; i < half; i++) {
+                const float first = from[2 * i], second = from[2 * i + 1];
+                to[2 * i] = first * cosines[i] - second * sines[i];
+                to[2 * i + 1] = second * cosines[i] + first * sines[i];
+            }
+            continue;
+        }
+        in_vectors(half, [&](int64_t i, int n) {
+            const V first = load_up_to(from + i, n), second = load_up_to(from + half + i, n);
+            const V cosine = load_up_to(cosines + i, n), sine = load_up_to(sines + i, n);
+            store_up_to(to + i, first * cosine - second * sine, n);
+            store_up_to(to + half + i, second * cosine + first * sine, n);
+        });
+    }
+}
+
+void glu(const float *gate, const float *up, int32_t columns, int32_t activation, float *out) {
+    const V one = splat(1.0f);
+    if (activation == SOBAN_SILU) {
+        in_vectors(columns, [&](int64_t i, int n) {
+            const V g = load_up_to(gate + i, n);
+            store_up_to(out + i, g / (one + exponential(-g)) * load_up_to(up + i, n), n);
+        });
+        return;
+    }
+    in_vectors(columns, [&](int64_t i, int n) {
+        const V g = load_up_to(gate + i, n);
+        const V inner = splat(0.797884561f) * (g + splat(0.044715f) * g * g * g); // sqrt(2 / pi)
+        store_up_to(out + i, splat(0.5f) * g * (one + hyperbolic_tangent(inner)) * load_up_to(up + i, n), n);
+    });
+}
+
+void add(const float *x, const float *y, int32_t columns, float *out) {
+    in_vectors(columns, [&](int64_t i, int n) {
+        store_up_to(out + i, load_up_to(x + i, n) + load_up_to(y + i, n), n);
+    });
+}
+
+void softcap(const float *x, int32_t columns, float cap, float *out) {
+    const V limit = splat(cap);
+    in_vectors(columns, [&](int64_t i, int n) {
+        store_up_to(out + i, limit * hyperbolic_tangent(load_up_to(x + i, n) / limit), n);
+    });
+}
+
+void to_f16(const float *x, int32_t columns, uint16_t *out) {
+    in_vectors(columns, [&](int64_t i, int n) {
+        uint16_t whole[WIDTH];
+        store_f16(whole, load_up_to(x + i, n));
+        memcpy(out + i, whole, 2 * (size_t)n);
+    });
+}
+
+void quantise(const float *x, int32_t columns, int32_t token, const soban::Activations *to) {
+    for (int32_t g = 0; g < to->groups; g++) {
+        const int64_t place = (int64_t)g * to->tokens + token;
+        const int32_t left = columns - g * GROUP;
+        V values[GROUP / WIDTH];
+        I most = {}; // sizes compare as integers do, and a NaN is the largest
+        for (int i = 0; i < GROUP / WIDTH; i++) {
+            const int32_t here = left - i * WIDTH;
+            const float *from = x + g * GROUP + i * WIDTH;
+            values[i] = here >= WIDTH ? load(from) : here > 0 ? load_part(from, here) : V{};
+            const I size = (I)magnitude(values[i]);
+            most = most > size ? most : size;
+        }
+        int32_t bits = 0;
+        for (int i = 0; i < WIDTH; i++) bits = bits > most[i] ? bits : most[i];
+        float largest;
+        memcpy(&largest, &bits, 4);
+        const V inverse = splat(largest >= 1e-30f ? 127.0f / largest : 0.0f);
+        int8_t *target = to->values + place * GROUP;
+        I total = {};
+        for (int i = 0; i < GROUP / WIDTH; i++) {
+            const I q = nearest(values[i] * inverse);
+            total += q;
+#if SOBAN_ISA == 2
+            _mm_storeu_si128((__m128i *)(target + i * WIDTH), _mm512_cvtepi32_epi8((__m512i)q));
+#else
+            for (int j = 0; j < WIDTH; j++) target[i * WIDTH + j] = (int8_t)q[j];
+#endif
+        }
+        int32_t whole = 0;
+        for (int i = 0; i < WIDTH; i++) whole = (int32_t)((uint32_t)whole + (uint32_t)total[i]);
+        const float scale = largest * (float)(1.0 / 127.0);
+        to->scales[place] = scale;
+        to->sums[place] = scale * (float)whole;
+        to->offsets[place] = (int32_t)(0u - 128u * (uint32_t)whole);
+    }
+}
+
+} // namespace
+#endif

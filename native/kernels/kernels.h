@@ -1,0 +1,87 @@
+// The table of kernels that each instruction set exports, and the plain data they work on.
+//
+// One law holds for all: within an instruction set, a token's results are the same bits whatever other tokens,
+// tiles, chunks and threads there are. So every sum is made in one order, for one token or for a thousand.
+#ifndef SOBAN_KERNELS_H
+#define SOBAN_KERNELS_H
+
+#include "../soban.h"
+
+namespace soban {
+
+constexpr int32_t PANEL = SOBAN_PANEL, GROUP = SOBAN_GROUP, PAGE = SOBAN_PAGE, SPAN = SOBAN_SPAN;
+
+// Activations as int8 in groups of 64: group g of token t is number g * tokens + t. Padded columns are 0.
+struct Activations {
+    int8_t *values;   // 64 each
+    float *scales;    // of the values
+    float *sums;      // scale x sum of the values: what a weight's minimum is multiplied by
+    int32_t *offsets; // -128 x sum of the values: undoes the 128 that makes an int8 weight unsigned
+    int32_t tokens, groups;
+};
+
+// Columns first .. first + count of out = x @ part.T (+ bias). `first` is a multiple of 16.
+struct Linear {
+    const soban_part *part;
+    int32_t first, count, tokens;
+    const float *x; // plain formats
+    int64_t x_stride;
+    const Activations *activations; // quantised formats
+    float *out;                     // column 0 of the part
+    int64_t out_stride;
+    const float *bias; // of column 0, or null
+    void *scratch;     // linear_scratch() bytes, 64-byte aligned
+};
+
+// Queries of neighbouring tokens of one sequence, those that share one head of keys and values.
+struct Attention {
+    const float *queries;         // token t, head h: queries + t * query_stride + h * size
+    int64_t query_stride;
+    int32_t tokens, heads, size;
+    int32_t position;             // of the first token
+    int32_t window;               // 0: none
+    float scale, softcap;         // softcap 0: none
+    const void *keys, *values;    // this head's part of page 0
+    int64_t page_stride;          // values from page to page
+    const int32_t *table;         // the sequence's pages
+    int32_t format;
+    int32_t first_span, end_span; // the absolute spans to take
+    float *out;                   // like queries; or null, then:
+    int64_t out_stride;
+    float *partials;              // span, token, head: size sums, the largest score, the total of the weights
+    void *scratch;                // attention_scratch() bytes, 64-byte aligned
+};
+
+constexpr int32_t ATTENTION_ROWS = 64; // tokens x heads of one call at the most, if there is more than one token
+
+struct Kernels {
+    void (*embed)(const soban_part *part, int32_t row, float scale, float *out);
+    void (*rms_norm)(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out);
+    void (*rope)(const float *x, const float *angles, int32_t columns, int32_t size, int32_t interleaved, float *out);
+    void (*glu)(const float *gate, const float *up, int32_t columns, int32_t activation, float *out);
+    void (*add)(const float *x, const float *y, int32_t columns, float *out);
+    void (*softcap)(const float *x, int32_t columns, float cap, float *out);
+    void (*to_f16)(const float *x, int32_t columns, uint16_t *out);
+    void (*quantise)(const float *x, int32_t columns, int32_t token, const Activations *to);
+    int64_t (*linear_scratch)(int32_t format, int32_t columns, int32_t tokens);
+    void (*linear)(const Linear *task);
+    int64_t (*attention_scratch)(int32_t rows, int32_t size);
+    void (*attend)(const Attention *task);
+    // Joins the partials of `spans` spans, `stride` floats apart, of one row.
+    void (*join)(const float *partials, int32_t spans, int64_t stride, int32_t size, float *out);
+};
+
+struct Encoders {
+    // 16 rows (or fewer: `rows`) from source to target; returns the first bad row or -1.
+    int32_t (*panel)(const void *source, int32_t source_format, int32_t rows, int64_t columns, int32_t format,
+                     void *target);
+    // The index of the first NaN or infinity, or -1.
+    int64_t (*find_not_finite)(const void *values, int32_t format, int64_t count);
+};
+
+// Null where the machine at hand cannot run the instruction set or the library was built without it.
+const Kernels *kernels_of(int32_t isa);
+const Encoders *encoders_of(int32_t isa);
+
+} // namespace soban
+#endif

@@ -1,0 +1,164 @@
+// linear() against q8 and q4 panels: few tokens read the weights as several streams, many tokens share tiles.
+//
+// Every sum is sum = fma(integer, weight scale x value scale, sum), then for q4 sum = fma(minimum, values' sum, sum),
+// group by group in ascending order, whichever way is taken.
+#ifndef SOBAN_QUANTISED_H
+#define SOBAN_QUANTISED_H
+
+#if SOBAN_ISA == 2
+#include "blocks_avx512.h"
+#elif SOBAN_ISA == 1
+#include "blocks_avx2.h"
+#else
+#include "blocks_scalar.h"
+#endif
+
+namespace {
+
+constexpr int32_t STREAMS = 4; // panels read side by side: one core's prefetchers follow several streams faster than one
+constexpr int32_t AHEAD_BYTES = 4096; // how far ahead of each stream to prefetch
+constexpr int32_t BLOCK_TOKENS = 4;   // of a tile
+constexpr int32_t BLOCK_PANELS = SOBAN_ISA == 2 ? 3 : 1;
+constexpr int32_t BLOCK_GROUPS = SOBAN_ISA == 2 ? 4 : 8; // a tile's weights stay in the L1 cache
+
+template <bool FOUR> constexpr int64_t block_bytes() { return FOUR ? 576 : 1056; }
+
+// Copies finished sums (width for each token) to the output, without the padded rows.
+INLINE void write_sums(const float *sums, int width, int32_t tokens, int32_t rows, const float *bias, float *out,
+                       int64_t out_stride) {
+    for (int32_t t = 0; t < tokens; t++) {
+        in_vectors(rows, [&](int64_t r, int n) {
+            const V x = load_up_to(sums + t * width + r, n);
+            store_up_to(out + t * out_stride + r, bias ? x + load_up_to(bias + r, n) : x, n);
+        });
+    }
+}
+
+template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) {
+    const soban::Activations &x = *task.activations;
+    const int64_t panel_bytes = x.groups * block_bytes<FOUR>();
+    const uint8_t *data = (const uint8_t *)task.part->data;
+    const int32_t end = task.first + task.count;
+    for (int32_t first = task.first; first < end; first += STREAMS * PANEL) {
+        const int32_t rows = end - first < STREAMS * PANEL ? end - first : STREAMS * PANEL;
+        const int streams = (rows + PANEL - 1) / PANEL;
+        const uint8_t *panel = data + first / PANEL * panel_bytes;
+        float sums[STREAMS][TOKENS * PANEL] __attribute__((aligned(64))) = {};
+        // Past its panel's end a stream prefetches the panel that follows it, STREAMS panels on.
+        const int64_t jump = (STREAMS - 1) * panel_bytes;
+        for (int32_t g = 0; g < x.groups; g++) {
+            const int64_t here = g * block_bytes<FOUR>();
+            const int64_t ahead = AHEAD_BYTES + (here + AHEAD_BYTES < panel_bytes ? 0 : jump);
+            for (int s = 0; s < streams; s++) {
+                const uint8_t *block = panel + s * panel_bytes + here;
+                for (int64_t b = 0; b < block_bytes<FOUR>(); b += 64) {
+                    __builtin_prefetch((const void *)((uintptr_t)block + (uintptr_t)(ahead + b)));
+                }
+                add_block<FOUR, TOKENS>(block, x, (int64_t)g * x.tokens, sums[s]);
+            }
+        }
+        for (int s = 0; s < streams; s++) {
+            const int32_t row = first + s * PANEL, left = end - row;
+            write_sums(sums[s], PANEL, TOKENS, left < PANEL ? left : PANEL,
+                       task.bias ? task.bias + row : nullptr, task.out + row, task.out_stride);
+        }
+    }
+}
+
+#if SOBAN_ISA == 2
+template <bool FOUR, int PANELS>
+void add_tile(const uint8_t *panel, int64_t panel_bytes, int32_t first_group, int32_t groups,
+              const soban::Activations &x, int32_t tokens, Expanded *blocks, float *sums) {
+    for (int p = 0; p < PANELS; p++) {
+        for (int32_t g = 0; g < groups; g++) {
+            expand<FOUR>(panel + p * panel_bytes + (first_group + g) * block_bytes<FOUR>(), blocks + p * groups + g);
+        }
+    }
+    const int64_t place = (int64_t)first_group * x.tokens;
+    const int width = PANELS * PANEL;
+    int32_t t = 0;
+    for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
+        add_expanded<FOUR, PANELS, BLOCK_TOKENS>(blocks, groups, groups, x, place + t, sums + t * width, width);
+    }
+    for (; t < tokens; t++) {
+        add_expanded<FOUR, PANELS, 1>(blocks, groups, groups, x, place + t, sums + t * width, width);
+    }
+}
+#else
+struct Expanded { // these instruction sets unpack as they go
+    uint8_t nothing[64];
+};
+
+template <bool FOUR, int PANELS>
+void add_tile(const uint8_t *panel, int64_t, int32_t first_group, int32_t groups, const soban::Activations &x,
+              int32_t tokens, Expanded *, float *sums) {
+    const uint8_t *blocks = panel + first_group * block_bytes<FOUR>();
+    const int64_t place = (int64_t)first_group * x.tokens;
+    int32_t t = 0;
+    for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
+        for (int32_t g = 0; g < groups; g++) {
+            add_block<FOUR, BLOCK_TOKENS>(blocks + g * block_bytes<FOUR>(), x, place + (int64_t)g * x.tokens + t,
+                                           sums + t * PANEL);
+        }
+    }
+    for (; t < tokens; t++) {
+        for (int32_t g = 0; g < groups; g++) {
+            add_block<FOUR, 1>(blocks + g * block_bytes<FOUR>(), x, place + (int64_t)g * x.tokens + t,
+                               sums + t * PANEL);
+        }
+    }
+}
+#endif
+
+// PANELS panels from row `first` on, for all tokens.
+template <bool FOUR, int PANELS> void linear_panels(const soban::Linear &task, int32_t first, int32_t rows) {
+    const soban::Activations &x = *task.activations;
+    const int64_t panel_bytes = x.groups * block_bytes<FOUR>();
+    const uint8_t *panel = (const uint8_t *)task.part->data + first / PANEL * panel_bytes;
+    const int width = PANELS * PANEL;
+    Expanded *blocks = (Expanded *)task.scratch;
+    float *sums = (float *)(blocks + BLOCK_PANELS * BLOCK_GROUPS);
+    memset(sums, 0, sizeof(float) * (size_t)width * (size_t)task.tokens);
+    for (int32_t g = 0; g < x.groups; g += BLOCK_GROUPS) {
+        const int32_t groups = x.groups - g < BLOCK_GROUPS ? x.groups - g : BLOCK_GROUPS;
+        add_tile<FOUR, PANELS>(panel, panel_bytes, g, groups, x, task.tokens, blocks, sums);
+    }
+    write_sums(sums, width, task.tokens, rows, task.bias ? task.bias + first : nullptr, task.out + first,
+               task.out_stride);
+}
+
+template <bool FOUR> void linear_tiles(const soban::Linear &task) {
+    const int32_t end = task.first + task.count;
+    int32_t first = task.first;
+    for (; end - first > (BLOCK_PANELS - 1) * PANEL; first += BLOCK_PANELS * PANEL) {
+        const int32_t left = end - first;
+        linear_panels<FOUR, BLOCK_PANELS>(task, first, left < BLOCK_PANELS * PANEL ? left : BLOCK_PANELS * PANEL);
+    }
+    for (; first < end; first += PANEL) {
+        linear_panels<FOUR, 1>(task, first, end - first < PANEL ? end - first : PANEL);
+    }
+}
+
+template <bool FOUR> void linear_quantised(const soban::Linear &task) {
+    switch (task.tokens) {
+    case 1: return linear_streams<FOUR, 1>(task);
+    case 2: return linear_streams<FOUR, 2>(task);
+    case 3: return linear_streams<FOUR, 3>(task);
+    case 4: return linear_streams<FOUR, 4>(task);
+#if SOBAN_ISA == 2
+    case 5: return linear_streams<FOUR, 5>(task);
+    case 6: return linear_streams<FOUR, 6>(task);
+    case 7: return linear_streams<FOUR, 7>(task);
+    case 8: return linear_streams<FOUR, 8>(task);
+#endif
+    default: return linear_tiles<FOUR>(task);
+    }
+}
+
+int64_t quantised_scratch(int32_t tokens) {
+    return (int64_t)sizeof(Expanded) * BLOCK_PANELS * BLOCK_GROUPS +
+           (int64_t)sizeof(float) * BLOCK_PANELS * PANEL * tokens;
+}
+
+} // namespace
+#endif

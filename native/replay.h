@@ -1,0 +1,58 @@
+// One call of soban_run: where it stands, and how each kind of instruction becomes phases of chunks.
+#ifndef SOBAN_REPLAY_H
+#define SOBAN_REPLAY_H
+
+#include "pool.h"
+
+namespace soban {
+
+struct LinearChunk { // columns of the output, all within one part
+    int32_t part, first, count, column;
+};
+
+struct AttentionTile { // neighbouring tokens of one sequence, one head of keys and values
+    int32_t sequence, token, tokens, head, first_span, end_span;
+    int64_t partials; // where its partial results start, in floats
+};
+
+struct AttentionChunk {
+    int32_t tile, first_span, end_span;
+};
+
+struct Run {
+    soban_pool &pool;
+    const soban_program &program;
+    float *arena;
+    const soban_batch &batch;
+    const soban_cache &cache;
+    const int32_t *cancel;
+
+    int32_t instruction = -1, stage = 0, status = SOBAN_DONE;
+    const soban_instruction *now = nullptr;
+    void (*work)(Run &run, int32_t chunk, int32_t thread) = nullptr; // of the present phase
+
+    int32_t rows_a_chunk = 0, columns_a_chunk = 0, items_a_chunk = 0;
+    Activations activations{};
+    std::vector<LinearChunk> linear{};
+    std::vector<AttentionTile> tiles{};
+    std::vector<AttentionChunk> spans{};
+
+    int32_t rows(const soban_view &view) const { return view.rows == SOBAN_TOKENS ? batch.tokens : batch.outputs; }
+    float *row(const soban_view &view, int32_t t) const { return arena + view.offset + (int64_t)t * view.stride; }
+};
+
+constexpr int32_t LAST_STAGE = 0, OUT_OF_MEMORY = -1;
+constexpr int64_t INLINE_COST = 1 << 14; // below about this many multiply-adds a phase is not worth sharing
+
+// Each prepares stage run.stage of the instruction run.now and returns its number of chunks, or one of the above.
+int32_t prepare_rows(Run &run);
+int32_t prepare_linear(Run &run);
+int32_t prepare_attention(Run &run);
+
+// The number of chunks of `items_a_chunk` items.
+inline int32_t chunks_of(int64_t items, int64_t items_a_chunk) {
+    return (int32_t)((items + items_a_chunk - 1) / items_a_chunk);
+}
+
+} // namespace soban
+#endif

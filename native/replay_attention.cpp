@@ -1,0 +1,185 @@
+// attention(): keys and values into the cache, then tiles of rows (for few tokens also spans) shared out.
+#include <algorithm>
+#include <cstring>
+
+#include "replay.h"
+
+namespace soban {
+namespace {
+
+constexpr int64_t MOST_PARTIALS = 4 << 20; // floats
+
+int64_t layer_base(const Run &run) {
+    return (int64_t)run.now->i[0] * run.cache.pages * run.cache.heads * PAGE * run.cache.size;
+}
+
+char *place(const Run &run, void *cache, int64_t index) {
+    return (char *)cache + index * (run.cache.format == SOBAN_F16 ? 2 : 4);
+}
+
+int32_t sequence_of(const Run &run, int32_t token) {
+    const int32_t *starts = run.batch.starts;
+    return (int32_t)(std::upper_bound(starts, starts + run.batch.sequences + 1, token) - starts) - 1;
+}
+
+void store_row(const Run &run, const float *from, char *to) {
+    if (run.cache.format == SOBAN_F16) {
+        run.pool.kernels.to_f16(from, run.cache.size, (uint16_t *)to);
+    } else {
+        std::memcpy(to, from, sizeof(float) * (size_t)run.cache.size);
+    }
+}
+
+void work_store(Run &run, int32_t chunk, int32_t) {
+    const soban_instruction &now = *run.now;
+    const soban_cache &cache = run.cache;
+    const int32_t end = std::min((chunk + 1) * run.rows_a_chunk, run.batch.tokens);
+    for (int32_t t = chunk * run.rows_a_chunk; t < end; t++) {
+        const int32_t position = run.batch.positions[t];
+        const int64_t sequence = sequence_of(run, t);
+        const int64_t page = run.batch.tables[sequence * run.batch.table_stride + position / PAGE];
+        for (int32_t head = 0; head < cache.heads; head++) {
+            const int64_t index =
+                layer_base(run) + ((page * cache.heads + head) * PAGE + position % PAGE) * cache.size;
+            const int64_t column = (int64_t)head * cache.size;
+            store_row(run, run.row(now.b, t) + column, place(run, cache.keys, index));
+            store_row(run, run.row(now.c, t) + column, place(run, cache.values, index));
+        }
+    }
+}
+
+int32_t prepare_store(Run &run) {
+    run.work = work_store;
+    run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / run.now->b.columns, 1, run.batch.tokens);
+    return chunks_of(run.batch.tokens, run.rows_a_chunk);
+}
+
+int32_t heads_in_group(const Run &run) { return run.now->a.columns / run.cache.size / run.cache.heads; }
+
+int64_t row_floats(const Run &run) { return run.cache.size + 2; } // of a partial result
+
+void work_attend(Run &run, int32_t chunk, int32_t thread) {
+    const soban_instruction &now = *run.now;
+    const soban_cache &cache = run.cache;
+    const int32_t heads = heads_in_group(run);
+    const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.spans.size());
+    for (size_t i = (size_t)chunk * (size_t)run.items_a_chunk; i < end; i++) {
+        const AttentionChunk &piece = run.spans[i];
+        const AttentionTile &tile = run.tiles[(size_t)piece.tile];
+        const bool joined = tile.partials >= 0; // later, from the spans' partial results
+        const int64_t column = (int64_t)tile.head * heads * cache.size;
+        const int64_t start = layer_base(run) + (int64_t)tile.head * PAGE * cache.size;
+        const int64_t earlier = (int64_t)(piece.first_span - tile.first_span) * tile.tokens * heads * row_floats(run);
+        const Attention task = {
+            run.row(now.a, tile.token) + column,
+            now.a.stride,
+            tile.tokens,
+            heads,
+            cache.size,
+            run.batch.positions[tile.token],
+            now.i[1],
+            now.f[0],
+            now.f[1],
+            place(run, cache.keys, start),
+            place(run, cache.values, start),
+            (int64_t)cache.heads * PAGE * cache.size,
+            run.batch.tables + (int64_t)tile.sequence * run.batch.table_stride,
+            cache.format,
+            piece.first_span,
+            piece.end_span,
+            joined ? nullptr : run.row(now.out, tile.token) + column,
+            now.out.stride,
+            joined ? (float *)run.pool.partials.data + tile.partials + earlier : nullptr,
+            run.pool.own[(size_t)thread].data,
+        };
+        run.pool.kernels.attend(&task);
+    }
+}
+
+// Lists the tiles; returns the sum of rows x spans over them.
+int64_t list_tiles(Run &run) {
+    const int32_t heads = heads_in_group(run), most = std::max(1, ATTENTION_ROWS / heads);
+    int64_t row_spans = 0;
+    run.tiles.clear();
+    for (int32_t s = 0; s < run.batch.sequences; s++) {
+        const int32_t end = run.batch.starts[s + 1];
+        for (int32_t t = run.batch.starts[s]; t < end; t += most) {
+            const int32_t tokens = std::min(most, end - t), position = run.batch.positions[t];
+            const int32_t first = run.now->i[1] ? std::max(0, position + 1 - run.now->i[1]) : 0;
+            const int32_t first_span = first / SPAN, end_span = (position + tokens - 1) / SPAN + 1;
+            for (int32_t head = 0; head < run.cache.heads; head++) {
+                run.tiles.push_back({s, t, tokens, head, first_span, end_span, -1});
+                row_spans += (int64_t)tokens * heads * (end_span - first_span);
+            }
+        }
+    }
+    // The longest contexts first, so that no thread is left with one at the end.
+    std::stable_sort(run.tiles.begin(), run.tiles.end(), [](const AttentionTile &a, const AttentionTile &b) {
+        return a.end_span - a.first_span > b.end_span - b.first_span;
+    });
+    return row_spans;
+}
+
+int32_t prepare_attend(Run &run) {
+    const int64_t row_spans = list_tiles(run);
+    const int32_t heads = heads_in_group(run), longest = run.tiles[0].end_span - run.tiles[0].first_span;
+    const bool split = run.batch.tokens <= 16 && longest > 1 && row_spans * row_floats(run) <= MOST_PARTIALS;
+    if (split && !run.pool.partials.reserve(row_spans * row_floats(run) * (int64_t)sizeof(float))) return OUT_OF_MEMORY;
+    run.spans.clear();
+    int64_t partials = 0;
+    int32_t rows = 0;
+    for (size_t i = 0; i < run.tiles.size(); i++) {
+        AttentionTile &tile = run.tiles[i];
+        rows = std::max(rows, tile.tokens * heads);
+        const int32_t step = split ? 1 : tile.end_span - tile.first_span;
+        for (int32_t span = tile.first_span; span < tile.end_span; span += step) {
+            run.spans.push_back({(int32_t)i, span, span + step});
+        }
+        if (!split) continue;
+        tile.partials = partials;
+        partials += (int64_t)tile.tokens * heads * (tile.end_span - tile.first_span) * row_floats(run);
+    }
+    if (!run.pool.reserve_own(run.pool.kernels.attention_scratch(rows, run.cache.size))) return OUT_OF_MEMORY;
+    run.work = work_attend;
+    const int64_t cost = row_spans * std::min(SPAN, run.batch.positions[run.batch.tokens - 1] + 1) * run.cache.size;
+    const int32_t most = (int32_t)run.spans.size();
+    run.items_a_chunk = cost <= 2 * INLINE_COST ? most : most / MOST_CHUNKS + 1;
+    return chunks_of(most, run.items_a_chunk);
+}
+
+void work_join(Run &run, int32_t chunk, int32_t) {
+    const int32_t heads = heads_in_group(run), size = run.cache.size;
+    const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.tiles.size());
+    for (size_t i = (size_t)chunk * (size_t)run.items_a_chunk; i < end; i++) {
+        const AttentionTile &tile = run.tiles[i];
+        const int32_t rows = tile.tokens * heads, spans = tile.end_span - tile.first_span;
+        const float *partials = (const float *)run.pool.partials.data + tile.partials;
+        for (int32_t r = 0; r < rows; r++) {
+            float *out = run.row(run.now->out, tile.token + r / heads) + (int64_t)(tile.head * heads + r % heads) * size;
+            run.pool.kernels.join(partials + r * row_floats(run), spans, rows * row_floats(run), size, out);
+        }
+    }
+}
+
+int32_t prepare_join(Run &run) {
+    if (run.tiles[0].partials < 0) return LAST_STAGE;
+    run.work = work_join;
+    const int64_t tiles = (int64_t)run.tiles.size(), heads = heads_in_group(run);
+    const int64_t cost = run.tiles[0].tokens * heads * (run.tiles[0].end_span - run.tiles[0].first_span) * run.cache.size;
+    run.items_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / std::max<int64_t>(1, cost), 1, tiles);
+    return chunks_of(tiles, run.items_a_chunk);
+}
+
+} // namespace
+
+int32_t prepare_attention(Run &run) {
+    if (run.batch.tokens == 0) return LAST_STAGE;
+    switch (run.stage) {
+    case 0: return prepare_store(run);
+    case 1: return prepare_attend(run);
+    case 2: return prepare_join(run);
+    default: return LAST_STAGE;
+    }
+}
+
+} // namespace soban

@@ -1,0 +1,97 @@
+// linear(): the activations rounded to int8 if any part wants them so, then the output's columns shared out.
+#include <algorithm>
+
+#include "replay.h"
+
+namespace soban {
+namespace {
+
+bool quantised(const soban_part &part) { return part.format == SOBAN_Q8 || part.format == SOBAN_Q4; }
+
+void work_quantise(Run &run, int32_t chunk, int32_t) {
+    const soban_instruction &now = *run.now;
+    const int32_t end = std::min((chunk + 1) * run.rows_a_chunk, run.rows(now.a));
+    for (int32_t t = chunk * run.rows_a_chunk; t < end; t++) {
+        run.pool.kernels.quantise(run.row(now.a, t), now.a.columns, t, &run.activations);
+    }
+}
+
+int32_t prepare_quantise(Run &run) {
+    const soban_view &a = run.now->a;
+    const int64_t tokens = run.rows(a), groups = (a.columns + GROUP - 1) / GROUP, places = tokens * groups;
+    if (!run.pool.shared.reserve(places * (GROUP + 12))) return OUT_OF_MEMORY;
+    int8_t *values = (int8_t *)run.pool.shared.data;
+    float *numbers = (float *)(values + places * GROUP);
+    run.activations = {values, numbers, numbers + places, (int32_t *)(numbers + 2 * places), (int32_t)tokens,
+                       (int32_t)groups};
+    run.work = work_quantise;
+    run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, 1, tokens);
+    return chunks_of(tokens, run.rows_a_chunk);
+}
+
+void work_linear(Run &run, int32_t chunk, int32_t thread) {
+    const soban_instruction &now = *run.now;
+    const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.linear.size());
+    for (size_t i = (size_t)chunk * (size_t)run.items_a_chunk; i < end; i++) {
+        const LinearChunk &piece = run.linear[i];
+        const Linear task = {
+            run.program.parts + now.first_part + piece.part,
+            piece.first,
+            piece.count,
+            run.rows(now.a),
+            run.row(now.a, 0),
+            now.a.stride,
+            &run.activations,
+            run.row(now.out, 0) + piece.column,
+            now.out.stride,
+            now.vector ? now.vector + piece.column : nullptr,
+            run.pool.own[(size_t)thread].data,
+        };
+        run.pool.kernels.linear(&task);
+    }
+}
+
+// Rows of a part that one chunk takes: whole tiles, enough to be worth taking, and a few chunks for each thread.
+int32_t rows_of_chunk(const Run &run, const soban_part &part, int32_t tokens) {
+    const int64_t unit = !quantised(part) ? 16 : tokens > 8 ? 48 : 64;
+    const int64_t worth = 4 * INLINE_COST / std::max<int64_t>(1, (int64_t)part.columns * tokens);
+    const int64_t share = part.rows / (run.pool.threads.count() * 8);
+    return (int32_t)((std::max({unit, worth, share}) + unit - 1) / unit * unit);
+}
+
+int32_t prepare_products(Run &run) {
+    const soban_instruction &now = *run.now;
+    const int32_t tokens = run.rows(now.a);
+    int64_t scratch = 0, rows = 0;
+    run.linear.clear();
+    for (int32_t p = 0, column = 0; p < now.part_count; p++) {
+        const soban_part &part = run.program.parts[now.first_part + p];
+        const int32_t step = rows_of_chunk(run, part, tokens);
+        for (int32_t first = 0; first < part.rows; first += step) {
+            run.linear.push_back({p, first, std::min(step, part.rows - first), column});
+        }
+        scratch = std::max(scratch, run.pool.kernels.linear_scratch(part.format, part.columns, tokens));
+        column += part.rows;
+        rows += part.rows;
+    }
+    if (!run.pool.reserve_own(scratch)) return OUT_OF_MEMORY;
+    run.work = work_linear;
+    const bool small = rows * now.a.columns * tokens <= 2 * INLINE_COST;
+    const int32_t most = (int32_t)run.linear.size();
+    run.items_a_chunk = small ? std::max(1, most) : most / MOST_CHUNKS + 1;
+    return chunks_of(most, run.items_a_chunk);
+}
+
+} // namespace
+
+int32_t prepare_linear(Run &run) {
+    const soban_instruction &now = *run.now;
+    if (run.rows(now.a) == 0) return LAST_STAGE;
+    const soban_part *parts = run.program.parts + now.first_part;
+    const bool integers = std::any_of(parts, parts + now.part_count, quantised);
+    const int32_t stage = run.stage + (integers ? 0 : 1);
+    if (stage == 0) return prepare_quantise(run);
+    return stage == 1 ? prepare_products(run) : LAST_STAGE;
+}
+
+} // namespace soban

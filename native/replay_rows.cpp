@@ -1,0 +1,116 @@
+// Instructions that compute each row by itself: rows, or for few rows pieces of rows, are shared out.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "replay.h"
+
+namespace soban {
+namespace {
+
+// Columns first .. first + count of row t. Ops whose columns hang together are always given the whole row.
+using Row = void (*)(const Run &run, int32_t t, int32_t first, int32_t count);
+
+void embed(const Run &run, int32_t t, int32_t, int32_t) {
+    const soban_instruction &now = *run.now;
+    int32_t row = run.batch.token_ids[t];
+    for (int32_t p = 0; p < now.part_count; p++) {
+        const soban_part &part = run.program.parts[now.first_part + p];
+        if (row >= 0 && row < part.rows) return run.pool.kernels.embed(&part, row, now.f[0], run.row(now.out, t));
+        row -= part.rows;
+    }
+    std::fill_n(run.row(now.out, t), now.out.columns, 0.0f);
+}
+
+void rms_norm(const Run &run, int32_t t, int32_t, int32_t) {
+    const soban_instruction &now = *run.now;
+    run.pool.kernels.rms_norm(run.row(now.a, t), now.vector, now.out.columns, now.f[0], now.f[1], run.row(now.out, t));
+}
+
+void rotary(const Run &run, int32_t t, int32_t, int32_t) {
+    const soban_instruction &now = *run.now;
+    const int32_t half = now.out.columns / 2;
+    float *out = run.row(now.out, t);
+    for (int32_t i = 0; i < half; i++) {
+        const float angle = (float)run.batch.positions[t] * now.vector[i]; // rounded to float, as transformers does
+        out[i] = (float)std::cos((double)angle) * now.f[0];
+        out[half + i] = (float)std::sin((double)angle) * now.f[0];
+    }
+}
+
+void rope(const Run &run, int32_t t, int32_t, int32_t) {
+    const soban_instruction &now = *run.now;
+    run.pool.kernels.rope(run.row(now.a, t), run.row(now.b, t), now.out.columns, now.b.columns, now.i[0],
+                          run.row(now.out, t));
+}
+
+void glu(const Run &run, int32_t t, int32_t first, int32_t count) {
+    const soban_instruction &now = *run.now;
+    const float *gate = run.row(now.a, t) + first;
+    run.pool.kernels.glu(gate, gate + now.out.columns, count, now.i[0], run.row(now.out, t) + first);
+}
+
+void add(const Run &run, int32_t t, int32_t first, int32_t count) {
+    const soban_instruction &now = *run.now;
+    run.pool.kernels.add(run.row(now.a, t) + first, run.row(now.b, t) + first, count, run.row(now.out, t) + first);
+}
+
+void take_rows(const Run &run, int32_t t, int32_t first, int32_t count) {
+    const soban_instruction &now = *run.now;
+    std::memcpy(run.row(now.out, t) + first, run.row(now.a, run.batch.output_rows[t]) + first,
+                sizeof(float) * (size_t)count);
+}
+
+void softcap(const Run &run, int32_t t, int32_t first, int32_t count) {
+    const soban_instruction &now = *run.now;
+    run.pool.kernels.softcap(run.row(now.a, t) + first, count, now.f[0], run.row(now.out, t) + first);
+}
+
+struct RowOp {
+    Row compute;
+    bool divisible;
+    int32_t cost; // of a column, in multiply-adds, roughly
+};
+
+RowOp row_op(int32_t op) {
+    switch (op) {
+    case SOBAN_EMBED: return {embed, false, 2};
+    case SOBAN_RMS_NORM: return {rms_norm, false, 1};
+    case SOBAN_ROTARY: return {rotary, false, 64};
+    case SOBAN_ROPE: return {rope, false, 1};
+    case SOBAN_GLU: return {glu, true, 4};
+    case SOBAN_ADD: return {add, true, 1};
+    case SOBAN_TAKE_ROWS: return {take_rows, true, 1};
+    default: return {softcap, true, 4};
+    }
+}
+
+void work_rows(Run &run, int32_t chunk, int32_t) {
+    const soban_view &out = run.now->out;
+    const RowOp op = row_op(run.now->op);
+    const int32_t across = chunks_of(out.columns, run.columns_a_chunk);
+    const int32_t row = chunk / across * run.rows_a_chunk, first = chunk % across * run.columns_a_chunk;
+    const int32_t end = std::min(row + run.rows_a_chunk, run.rows(out));
+    const int32_t count = std::min(run.columns_a_chunk, out.columns - first);
+    for (int32_t t = row; t < end; t++) op.compute(run, t, first, count);
+}
+
+} // namespace
+
+int32_t prepare_rows(Run &run) {
+    const soban_view &out = run.now->out;
+    const RowOp op = row_op(run.now->op);
+    const int32_t rows = run.rows(out);
+    if (run.stage > 0 || rows == 0 || out.columns == 0) return LAST_STAGE;
+    run.work = work_rows;
+    const int64_t columns_at_once = INLINE_COST / op.cost; // a multiple of any vector
+    run.columns_a_chunk = out.columns;
+    if (op.divisible && rows < 2 * run.pool.threads.count()) {
+        run.columns_a_chunk = (int32_t)std::min<int64_t>(out.columns, columns_at_once);
+    }
+    const int64_t rows_at_once = std::max<int64_t>(1, columns_at_once / run.columns_a_chunk);
+    run.rows_a_chunk = (int32_t)std::min<int64_t>(rows, rows_at_once);
+    return chunks_of(rows, run.rows_a_chunk) * chunks_of(out.columns, run.columns_a_chunk);
+}
+
+} // namespace soban
