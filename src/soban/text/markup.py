@@ -1,0 +1,117 @@
+"""Tokens that are written out in text: finding them, and keeping a user's words from turning into them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from soban.errors import UserError
+from soban.text.settings import AddedToken
+
+# Gemma's vocabulary has HTML tags as tokens of ordinary text.
+HTML_TAG = re.compile(
+    r"</?(?:a|b|blockquote|br|caption|code|div|em|h[1-6]|hr|i|li|ol|p|pre|s|span|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|u|ul)>"
+)
+BRACKETED = re.compile(r"(?s)\s*(?:<.*>|\[.*\]|\{.*\})\s*")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a token is written in a text."""
+
+    start: int
+    end: int
+    token_id: int
+
+
+def is_markup(token: AddedToken) -> bool:
+    """Whether the token steers the model, so that a user who types its text must not get it.
+
+    Special tokens do, and those that look like `<tool_call>`; runs of blanks, HTML tags and added words are plain text.
+    """
+    if token.special:
+        return True
+    return bool(BRACKETED.fullmatch(token.content)) and not HTML_TAG.fullmatch(token.content)
+
+
+def checked(text: str) -> str:
+    """The text, if it can be UTF-8; UserError where it holds half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "the text holds half a character (U+{code}) at position {position}",
+            code=f"{ord(text[error.start]):04X}",
+            position=error.start,
+            hint="save it as UTF-8",
+        ) from None
+    return text
+
+
+def framed(ids: list[int], bos: bool | None, bos_id: int | None, prefix: list[int], suffix: list[int]) -> list[int]:
+    """The ids with what stands around them: `prefix` and `suffix` are the tokenizer's own policy, for `bos` None.
+
+    An explicit `bos` says whether the BOS stands, and nothing else is added. There are never two BOS.
+    """
+    if bos is not None:
+        prefix, suffix = ([bos_id] if bos and bos_id is not None else []), []
+    if ids[: len(prefix)] != prefix:
+        ids = prefix + ids
+    return single_bos(ids + suffix, bos_id)
+
+
+def single_bos(ids: list[int], bos_id: int | None) -> list[int]:
+    """The ids with all but one of several leading BOS dropped."""
+    first = 0
+    while bos_id is not None and ids[first : first + 2] == [bos_id, bos_id]:
+        first += 1
+    return ids[first:]
+
+
+class Matcher:
+    """Finds tokens in a text, leftmost and longest first; cheap however many tokens there are."""
+
+    def __init__(self, tokens: Mapping[int, AddedToken]) -> None:
+        self._tokens = {token.content: (index, token) for index, token in tokens.items() if token.content}
+        lengths: dict[str, set[int]] = {}
+        for content in self._tokens:
+            lengths.setdefault(content[0], set()).add(len(content))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        self._first = re.compile(f"[{re.escape(''.join(self._lengths))}]") if self._lengths else None
+
+    def spans(self, text: str) -> Iterator[Span]:
+        """The tokens of the text in order, with the blanks that they swallow."""
+        if self._first is None:
+            return
+        end = 0
+        candidate = self._first.search(text)
+        while candidate:
+            start = candidate.start()
+            span = self._match(text, start, end)
+            if span:
+                yield span
+                end = span.end
+            candidate = self._first.search(text, max(start + 1, end))
+
+    def _match(self, text: str, start: int, floor: int) -> Span | None:
+        for length in self._lengths[text[start]]:
+            index, token = self._tokens.get(text[start : start + length], (0, None))
+            if token is None:
+                continue
+            end = start + length
+            if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
+                continue
+            if token.rstrip:
+                end += len(text[end:]) - len(text[end:].lstrip())
+            if token.lstrip:
+                start = max(floor, len(text[:start].rstrip()))
+            return Span(start, end, index)
+        return None
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+def restored(text: str, hidden: Mapping[str, str]) -> str:
+    """The text with its placeholders replaced by what they stand for."""
+    return text.translate({ord(placeholder): original for placeholder, original in hidden.items()}) if hidden else text

@@ -1,0 +1,151 @@
+"""What lies beside a tokenizer and governs it: tokenizer_config.json, special_tokens_map.json, generation_config.json, templates."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soban.errors import UserError
+
+MAX_BYTES = 256 << 20  # the largest tokenizer.json of a known model has 35 MB
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+LISTED = ("additional_special_tokens", "extra_special_tokens")
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is matched in text before the model's own pieces."""
+
+    content: str
+    special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The files beside a tokenizer, read. `names` has the tokens with a role: bos_token -> "<bos>"."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()  # further tokens declared special
+    added: Mapping[int, AddedToken] = field(default_factory=dict)
+    add_bos: bool | None = None  # None: nothing is said
+    add_eos: bool | None = None
+    bos_ids: tuple[int, ...] = ()  # by generation_config.json or config.json
+    eos_ids: tuple[int, ...] = ()
+
+
+def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
+    """The settings of the tokenizer in `folder`; what no file says stays empty."""
+    path = folder / "tokenizer_config.json"
+    values = read_json(path) if path.is_file() else {}
+    named = _read_map(folder) | {key: value for key, value in values.items() if value is not None}
+    generation_path = folder / "generation_config.json"
+    generation = read_json(generation_path) if generation_path.is_file() else {}
+    return Settings(
+        names={name: content for name in NAMED if (content := _content(path, name, named.get(name))) is not None},
+        extra=tuple(_extra(path, named)),
+        added=_added(path, folder, values),
+        add_bos=_flag(path, values, "add_bos_token"),
+        add_eos=_flag(path, values, "add_eos_token"),
+        bos_ids=_ids(generation, config, "bos_token_id"),
+        eos_ids=_ids(generation, config, "eos_token_id"),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; UserError where there is none."""
+    return parse_json_object(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The contents of a file of sensible size."""
+    size = path.stat().st_size
+    if size == 0:
+        raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
+    if size > MAX_BYTES:
+        raise UserError("{path}: {size} bytes; at most {most} are read", path=path, size=size, most=MAX_BYTES)
+    return path.read_bytes()
+
+
+def parse_json_object(path: Path, data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`, which came from `path`."""
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise UserError("{path}: not JSON ({reason})", path=path, reason=reason, hint="fetch it again") from None
+    if not isinstance(value, dict):
+        raise UserError(
+            "{path}: holds a {kind} where a JSON object belongs",
+            path=path,
+            kind=type(value).__name__,
+            hint="fetch it again",
+        )
+    return value
+
+
+def _read_map(folder: Path) -> dict[str, Any]:
+    path = folder / "special_tokens_map.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _content(path: Path, name: str, value: object) -> str | None:
+    """The text of a token that is written as a string or as an object with a `content`."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise UserError("{path}: {name} is {value!r}, not a token's text", path=path, name=name, value=value)
+    return value or None
+
+
+def _extra(path: Path, named: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key in LISTED:
+        values = named.get(key) or []
+        for value in values.values() if isinstance(values, dict) else values:
+            if (content := _content(path, key, value)) is not None:
+                found.append(content)
+    return found
+
+
+def _added(path: Path, folder: Path, values: Mapping[str, Any]) -> dict[int, AddedToken]:
+    """Added tokens by id: tokenizer_config.json's, else the older added_tokens.json's."""
+    added: dict[int, AddedToken] = {}
+    declared = values.get("added_tokens_decoder")
+    if isinstance(declared, dict):
+        for key, value in declared.items():
+            if not (isinstance(value, dict) and isinstance(value.get("content"), str) and key.isdecimal()):
+                raise UserError("{path}: added_tokens_decoder has no token at {key!r}", path=path, key=key)
+            flags = {
+                name: bool(value.get(name, False))
+                for name in ("lstrip", "rstrip", "single_word", "normalized", "special")
+            }
+            added[int(key)] = AddedToken(value["content"], **flags)
+    older = folder / "added_tokens.json"
+    if not added and older.is_file():
+        for content, index in read_json(older).items():
+            if not isinstance(index, int) or index < 0:
+                raise UserError("{path}: the id of {content!r} is {value!r}", path=older, content=content, value=index)
+            added[index] = AddedToken(content)
+    return added
+
+
+def _flag(path: Path, values: Mapping[str, Any], name: str) -> bool | None:
+    value = values.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise UserError("{path}: {name} is {value!r}, not true or false", path=path, name=name, value=value)
+    return value
+
+
+def _ids(generation: Mapping[str, Any], config: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    value = generation.get(name)
+    if value is None:
+        value = config.get(name)
+    values = value if isinstance(value, list) else [value]
+    return tuple(index for index in values if isinstance(index, int) and not isinstance(index, bool) and index >= 0)

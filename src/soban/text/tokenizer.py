@@ -1,0 +1,67 @@
+"""Tokenizers: what every one of them offers, and loading the one that belongs to a model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from soban.errors import UserError
+from soban.text.decode import StreamDecoder
+from soban.text.fast import load_fast
+from soban.text.llama2c import load_llama2c_tokenizer
+from soban.text.markup import Span
+from soban.text.sentencepiece import SentencePieceTokenizer
+from soban.text.settings import read_settings
+from soban.text.spm_file import read_sentencepiece
+
+__all__ = ["Tokenizer", "load_llama2c_tokenizer", "load_tokenizer"]
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back. `vocab_size` bounds its ids; `special_tokens` are named as in tokenizer_config.json."""
+
+    vocab_size: int
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    special_tokens: Mapping[str, str]
+
+    def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
+        """The ids of `text`. UserError where it holds half a surrogate pair.
+
+        bos: whether a BOS stands first (never two); None leaves that, and an EOS, to the tokenizer's own policy.
+        special: whether tokens that are written out, such as `<end_of_turn>`, are recognised or are plain text.
+        """
+
+    def encode_rendered(self, text: str, hidden: Mapping[str, str]) -> list[int]:
+        """The ids of a rendered template, as with `special`, without a BOS of its own.
+
+        hidden: placeholder characters in `text` and the texts that they stand for, which stay plain text.
+        """
+
+    def find_markup(self, text: str) -> list[Span]:
+        """Where tokens that steer the model are written in the text."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token adds to the text; b"" for control tokens and ids that are none."""
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+
+    def stream(self, after: Sequence[int] = ()) -> StreamDecoder:
+        """A decoder for what follows the tokens `after`: empty, it begins a text, whose dummy space is dropped."""
+
+
+def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in a model's folder: tokenizer.json, else tokenizer.model.
+
+    config: the model's config.json, for BOS and EOS where the tokenizer's own files name none.
+    """
+    settings = read_settings(folder, config)
+    if (path := folder / "tokenizer.json").is_file():
+        return load_fast(path, settings)
+    if (path := folder / "tokenizer.model").is_file():
+        return SentencePieceTokenizer(read_sentencepiece(path), settings)
+    raise UserError(
+        "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)",
+        folder=folder,
+        hint="put the tokenizer files of the original model beside its weights",
+    )

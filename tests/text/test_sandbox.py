@@ -1,0 +1,148 @@
+"""Hostile chat templates end soon and small, with one line; honest ones render as transformers renders them."""
+
+import time
+import tracemalloc
+
+import pytest
+
+from soban.errors import UserError
+from soban.text.chat import ChatTemplate
+
+TURN = [{"role": "user", "content": "hello"}]
+
+HOSTILE = {
+    "a nest of loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a nest of filtered loops": "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",
+    "a long range": "{{ range(10**9)|list }}",
+    "a repeated text": "{{ 'a' * 10**9 }}",
+    "a repeated text the other way round": "{{ 10**9 * 'a' }}",
+    "a repeated list": "{{ ([1] * 10**9)|length }}",
+    "a huge power": "{{ 10**(10**10) }}",
+    "a tower of products": "{% set n = namespace(x=9**99) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    "a doubled text": "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+    "a doubled text by tilde": "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "a doubled list": "{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+    "a list of itself": "{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+    "a dict of itself": "{% set n = namespace(x=1) %}{% for i in range(99) %}{% set n.x = dict(a=n.x, b=n.x) %}{% endfor %}{{ n.x }}",
+    "a chain of namespaces": (
+        "{% set n = namespace(x=namespace(a=1)) %}{% for i in range(60) %}{% set m = namespace() %}{% set m.a = n.x %}"
+        "{% set m.b = n.x %}{% set n.x = m %}{% endfor %}{{ n.x }}"
+    ),
+    "a block of captured text": "{% set x %}{% for i in range(99999) %}" + "x" * 5000 + "{% endfor %}{% endset %}",
+    "captured output": (
+        "{% set s = 'x' * 999999 %}{% set x %}{% for i in range(9999) %}{{ s }}{% endfor %}{% endset %}"
+    ),
+    "a long output": "{% for i in range(9999) %}" + "x" * 5000 + "{% endfor %}",
+    "a wide centre": "{{ 'a'|center(10**9) }}",
+    "a wide method": "{{ 'a'.center(10**9) }}",
+    "wide zeros": "{{ 'a'.zfill(10**9) }}",
+    "a wide indent": "{{ 'a\nb'|indent(10**9) }}",
+    "a wide format": "{{ '%999999999d' % 1 }}",
+    "a starred format": "{{ '%*d' % (999999999, 1) }}",
+    "a wide format filter": "{{ '%999999999d'|format(1) }}",
+    "a wide format method": "{{ '{:999999999}'.format(1) }}",
+    "a computed width": "{{ '{:{}}'.format(1, 10**9) }}",
+    "a fertile replacement": "{{ ('a' * 99999)|replace('a', 'a' * 99999) }}",
+    "a fertile replacement method": "{{ ('a' * 99999).replace('', 'a' * 99999) }}",
+    "a long join": "{{ range(99999)|join('a' * 99999) }}",
+    "a long join method": "{{ ('a' * 99999).join('b' * 99999) }}",
+    "a wide json": "{{ [[[[1]]]]|tojson(indent=10**9) }}",
+    "long batches": "{{ [1]|batch(10**9, 0)|list }}",
+    "many slices": "{{ [1]|slice(10**9)|list }}",
+    "a quadratic sum": "{{ range(99999)|map('list')|sum(start=[]) }}",
+    "a macro without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "a macro of two branches": (
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+    ),
+    "a recursive loop": "{% for x in [[[[[[]]]]]] recursive %}{{ loop([x, x]) }}{% endfor %}",
+    "bytes": "{{ 'a'.encode().center(10**9) }}",
+    "numbers' methods": "{{ (1).to_bytes(10**9, 'little') }}",
+    "deep brackets": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "deep lists": "{{ " + "[" * 5000 + "]" * 5000 + " }}",
+    "deep loops": "{% for a in [1] %}" * 300 + "{% endfor %}" * 300,
+    "a long source": "x" * 10_000_000,
+    "many words": "{{ ('a ' * 1999999).split()|length }}",
+    "lorem ipsum": "{{ lipsum(n=10**6) }}",
+    "Python's insides": "{{ ''.__class__.__mro__ }}{{ messages.__class__.__init__.__globals__ }}",
+    "a change of its input": "{{ messages.append(1) }}",
+    "another file": "{% include '/etc/passwd' %}",
+    "an unknown filter": "{{ 1|nothing }}",
+    "half a tag": "{{ messages[0",
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_template_ends_within_a_second_and_100_megabytes(source: str) -> None:
+    template = ChatTemplate(source, {})
+    started = time.thread_time()
+    with pytest.raises(UserError) as caught:
+        template.render(TURN)
+    assert time.thread_time() - started < 1.5
+    assert "\n" not in str(caught.value)
+    tracemalloc.start()
+    try:
+        if len(source) < 1000 and "nest" not in source:
+            with pytest.raises(UserError):
+                template.render(TURN)
+            assert tracemalloc.get_traced_memory()[1] < 110 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_template_that_failed_once_renders_the_next_conversation() -> None:
+    template = ChatTemplate("{{ 'a' * messages[0].content|length }}", {})
+    with pytest.raises(UserError):
+        template.render([{"role": "user", "content": "x" * 5_000_000}])
+    assert template.render(TURN) == "aaaaa"
+
+
+HONEST = {
+    "escapes": "{{ messages[0].content ~ '\"<&>' }}{{ [1, none, true, messages[0]]|tojson }}{{ messages|tojson(indent=2) }}",
+    "loops": "{% for m in messages %}{{ loop.index }}/{{ loop.length }}{{ loop.last }}{% if loop.first %}{% continue %}{% endif %}"
+    "{{ m['content'] | trim }}{% endfor %}{% for k, v in {'b': 1, 'a': 2}|dictsort %}{{ k }}{{ v }}{% else %}none{% endfor %}",
+    "generation": "{% for m in messages %}\n  {% generation %}\n {{- m.content + eos_token -}} {% endgeneration %}\n\n{% endfor %}x",
+    "numbers": "{{ 7 % 3 }}{{ 2 ** 10 }}{{ 3 * 'ab' }}{{ '%s-%05.1f' % ('a', 1.5) }}{{ '{:>5}|{}'.format('a', 2) }}{{ 1 / 4 }}",
+    "namespaces": "{% set ns = namespace(a=[], s='') %}{% for m in messages %}{% set ns.a = ns.a + [m.role] %}{% set ns.s = ns.s ~ m.role %}"
+    "{% endfor %}{{ ns.a }}{{ ns.s }}{{ ns.a|join(', ') }}{{ ns.a|unique|list }}",
+    "macros": "{% macro f(x, y=2) -%} {{ x }}{{ y }}{{ caller() if caller else '' }} {%- endmacro %}{{ f(1) }}{% call f(3) %}z{% endcall %}",
+    "filters": "{{ 'a\nb'|indent(2, true) }}{{ ' x '|center(9) }}{{ 'aXa'|replace('X', '-') }}{{ [3,1]|sort|map('string')|join }}"
+    "{{ messages|selectattr('role', 'equalto', 'user')|list|length }}{{ messages|map(attribute='role')|list }}{{ 'x'|e }}{{ '<'|e }}",
+    "tests": "{{ tools is none }}{{ documents is defined }}{{ nothing is defined }}{{ nothing }}{{ messages is sequence }}{{ 'a' in 'ab' }}"
+    "{{ (1, 2) == (1, 2) }}{{ messages[0] == messages[0] }}{{ [1] in [[1]] }}{{ none }}{{ messages[-1:][0].content[::-1] }}",
+    "methods": "{{ 'a,b'.split(',') }}{{ ' x'.strip() }}{{ 'ab'.startswith('a') }}{{ 'Ab'.upper() }}{{ messages[0].get('role') }}"
+    "{{ messages[0].items()|list }}{{ 'ab'.replace('b', 'c') }}{{ ','.join(['a', 'b']) }}{{ 'a\nb'.splitlines() }}",
+    "a tree": "{% for x in [[1, [2]], [3]] recursive %}{% if x is iterable %}({{ loop(x) }}){% else %}{{ x }}{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("source", HONEST.values(), ids=HONEST.keys())
+def test_honest_templates_render_as_in_transformers(source: str) -> None:
+    templates = pytest.importorskip("transformers.utils.chat_template_utils")
+    messages = [{"role": "user", "content": ' 안녕 <b>"it\'s"\n '}, {"role": "assistant", "content": "ok\n"}]
+    expected = templates.render_jinja_template(
+        [messages], chat_template=source, add_generation_prompt=True, eos_token="</s>"
+    )[0][0]
+    assert ChatTemplate(source, {"eos_token": "</s>"}).render(messages) == expected
+
+
+def test_a_long_conversation_is_no_abuse(fixtures) -> None:
+    words = "가나다 라마바 " * 250
+    messages = [{"role": ("user", "assistant")[n % 2], "content": words} for n in range(401)]
+    for path in sorted((fixtures / "chat_templates").glob("*.jinja")):
+        text = ChatTemplate(path.read_text(encoding="utf-8"), {"bos_token": "<s>"}).render(messages)
+        assert text.count(words.strip()) == 401, path.name
+
+
+def test_what_a_template_refuses_is_said_in_its_own_words() -> None:
+    with pytest.raises(UserError, match="only even turns"):
+        ChatTemplate("{{ raise_exception('only even\nturns') }}", {}).render(TURN)
+
+
+def test_messages_reach_a_template_as_plain_data() -> None:
+    with pytest.raises(UserError, match="object"):
+        ChatTemplate("{{ messages }}", {}).render([{"role": "user", "content": object()}])
+    deep: list[object] = []
+    for _ in range(2000):
+        deep = [deep]
+    with pytest.raises(UserError, match="nested"):
+        ChatTemplate("{{ messages }}", {}).render([{"role": "user", "content": deep}])
