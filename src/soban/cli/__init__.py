@@ -1,0 +1,111 @@
+"""The command `soban`: finds the subcommand, runs it, and turns what went wrong into one line and an exit code."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from soban import __version__
+from soban.cli import console
+from soban.errors import UserError
+from soban.messages import translate
+
+FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+# The module is imported when the command is called: each has OPTIONS, a dataclass; EXAMPLES; and call(options).
+COMMANDS = {
+    "run": {"help": "let a model write, or answer"},
+    "train": {"help": "teach a small model from text"},
+}
+EXAMPLES = """\
+  soban run "Once upon a time"
+  soban run path/to/gemma-2-2b-it "대한민국의 수도에 대해 알려줘" --dtype q4
+  cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0 fine, 1 unexpected, 2 the user's error, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    console.prepare()
+    return _guarded(lambda: _dispatch(given), debug="--debug" in given)
+
+
+def _guarded(command: Callable[[], int], debug: bool) -> int:
+    try:
+        code = command()
+        console.write("")  # a pipe that closed is noticed here, not while Python shuts down
+        return code
+    except UserError as error:
+        if debug:
+            raise
+        console.tell(translate("soban: {problem}", problem=error))
+        return USER_ERROR
+    except console.ClosedPipe:
+        return FINE  # whoever reads has all that he wants
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        console.tell(
+            translate(
+                "soban: unexpected error: {kind}: {problem}; --debug shows where", kind=type(error).__name__,
+                problem=error,
+            )
+        )  # fmt: skip
+        return UNEXPECTED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    _check_text(arguments)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        console.write(_help())
+        return FINE
+    if name == "--version":
+        console.write(f"soban {__version__}\n")
+        return FINE
+    if name not in COMMANDS:
+        raise _unknown(name)
+    from soban.cli import flags
+
+    command: Any = importlib.import_module(f"soban.cli.{name}")
+    options = flags.parse(name, command.OPTIONS, arguments[1:], command.EXAMPLES)
+    return FINE if options is None else int(command.call(options))
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raises UserError for an argument that is not UTF-8 (Python brings such bytes as lone surrogates)."""
+    for number, argument in enumerate(arguments, 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                "argument {number} is not valid UTF-8", number=number, hint="set the terminal to UTF-8"
+            ) from None
+
+
+def _unknown(name: str) -> UserError:
+    import difflib
+
+    if near := difflib.get_close_matches(name, COMMANDS, 1):
+        return UserError("no command {name}", name=name, near=near[0], hint="did you mean {near}?")
+    return UserError("no command {name}", name=name, hint="soban --help lists the commands")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{translate(about['help'])}" for name, about in COMMANDS.items()]
+    return "\n".join(
+        [
+            translate("Small language models on an ordinary PC with no GPU."),
+            "",
+            translate("usage: soban COMMAND ...   (soban COMMAND --help tells more; soban --version)"),
+            "",
+            *lines,
+            "",
+            translate("examples:"),
+            EXAMPLES,
+        ]
+    )

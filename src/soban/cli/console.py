@@ -1,0 +1,102 @@
+"""The terminal: UTF-8 on every system, text to stdout, talk to stderr."""
+
+import errno
+import logging
+import os
+import sys
+from typing import Any
+
+
+class ClosedPipe(Exception):
+    """Whoever read our stdout has gone."""
+
+
+class _Notes(logging.Handler):
+    """Writes soban's notes to the stderr of the moment, one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(f"soban: {record.getMessage()}")
+
+
+def prepare() -> None:
+    """UTF-8 for both streams, and a place for notes; stdout gets the same bytes on every system."""
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors=errors, newline="\n" if stream is sys.stdout else None)
+    logger = logging.getLogger("soban")
+    logger.propagate = False
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes())
+
+
+def write(text: str) -> None:
+    """Text to stdout, at once. Raises ClosedPipe where nobody reads any more, UserError where it cannot be kept."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        _abandon_stdout()
+        # Windows says EINVAL for a pipe whose reader has gone
+        if isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL):
+            raise ClosedPipe from None
+        from soban.errors import UserError
+
+        raise UserError("the text cannot be written ({reason})", reason=error.strerror or error) from error
+
+
+def _abandon_stdout() -> None:
+    """What is left in the buffer goes nowhere, or Python would complain about it while it shuts down."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def tell(text: str) -> None:
+    """One line to stderr, whatever the text; nothing where there is no stderr."""
+    if sys.stderr is not None:
+        try:
+            print(" ".join(text.split("\n")).replace("\r", " "), file=sys.stderr, flush=True)
+        except OSError:
+            return  # stderr has gone: there is nobody left to tell
+
+
+class Status:
+    """A short text on the last line of a terminal while something takes its time; elsewhere nothing."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._columns = 0
+        self._active = not quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def __enter__(self) -> "Status":
+        logging.getLogger("soban").addFilter(self._make_room)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+        logging.getLogger("soban").removeFilter(self._make_room)
+
+    def _make_room(self, _: logging.LogRecord) -> bool:
+        self.clear()
+        return True
+
+    def show(self, text: str) -> None:
+        if self._active:
+            self.clear()
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self._columns = 2 * len(text)  # a Hangul syllable is two columns wide
+
+    def clear(self) -> None:
+        """Erases it without escape sequences, which older consoles would print."""
+        if self._columns:
+            sys.stderr.write("\r" + " " * self._columns + "\r")
+            sys.stderr.flush()
+            self._columns = 0
+
+
+def shortened(text: Any, most: int = 60) -> str:
+    """The text for a message: its beginning, if it is long."""
+    text = str(text)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,62 @@
+"""llama2.c's ways, which hold as soon as one of its short flags is used: what run.c samples, counts and prints."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from soban.errors import UserError
+from soban.model import Generation, Model
+from soban.text.decode import ByteStream
+from soban.text.tokenizer import Tokenizer
+
+SHORT_FLAGS = frozenset(("-t", "-p", "-s", "-n", "-i", "-z", "-m", "-y"))
+SAMPLING = {"temperature": 1.0, "top_p": 0.9, "top_k": 0}
+
+
+def start(
+    model: Model, prompt: str, *, system: str | None, raw: bool, echo: bool | None, steps: int, sampling: dict[str, Any]
+) -> Generation:
+    """The generation that run.c would do: `steps` counts the prompt, an empty one begins the text.
+
+    sampling: the options that were given; run.c's defaults fill the rest, and a seed of 0 is another text each time.
+    """
+    ids = _prompt_ids(model, prompt, system, raw)
+    begun = len(ids) - (ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
+    context = model.engine.context
+    if steps < 0:
+        raise UserError("-n {steps} is out of range", steps=steps, hint="give a number of tokens; 0: the whole context")
+    steps = min(steps, context) or context
+    chosen = {**(SAMPLING if sampling.get("do_sample", True) else {}), **sampling}
+    if chosen.get("seed") == 0:
+        del chosen["seed"]
+    if begun >= steps and "max_new_tokens" not in sampling:
+        raise UserError(
+            "-n {steps} counts the prompt, which has {count} tokens", steps=steps, count=begun, hint="give a greater -n"
+        )
+    chosen.setdefault("max_new_tokens", steps - begun)
+    shown = (model.template is None or raw) if echo is None else echo
+    generation = Generation(model, ids, model.sampling(**chosen), prompt if shown else "")
+    if model.loaded.llama2c:
+        generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
+    return generation
+
+
+def _prompt_ids(model: Model, prompt: str, system: str | None, raw: bool) -> list[int]:
+    bos = model.tokenizer.bos_id
+    if prompt or system or bos is None or (model.template is not None and not raw):
+        return model.prompt_ids(prompt, system=system, raw=raw)
+    return [bos]
+
+
+def _print_as_run_c(generation: Generation, tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Makes the generation's texts what run.c prints, and gives the prompt as it prints that."""
+
+    def printed(token: int) -> bytes:
+        """run.c leaves out tokens that are one byte and neither printable ASCII nor white space (`safe_printf`)."""
+        data = tokenizer.token_bytes(token)
+        return b"" if len(data) == 1 and not 32 <= data[0] < 127 and data not in b"\t\n\v\f\r" else data
+
+    for key in generation.decoders:
+        stream = ByteStream(printed, lead=1, restart=tokenizer.bos_id)
+        echo = "".join(map(stream.feed, ids))
+        generation.decoders[key] = stream
+    return echo
