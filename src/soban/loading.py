@@ -153,24 +153,43 @@ def _check_memory(
         return fitting[0]
     others = [kind for kind in KINDS if needed[kind] <= free]
     raise UserError(
-        "{path} needs {needed:.1f} GB of memory as {kind}, and {free:.1f} GB are free",
-        path=checkpoint.path, needed=needed[kinds[-1]] / 1e9, kind=kinds[-1], free=free / 1e9,
+        "{path} needs {needed} of memory as {kind}, and {free} are free",
+        path=checkpoint.path, needed=_size(needed[kinds[-1]]), kind=kinds[-1], free=_size(free),
         other=others[0] if others else "",
         hint="--dtype {other} would fit" if others else "close other programs, or insist with --force",
     )  # fmt: skip
 
 
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
 def _packed(made: Architecture, checkpoint: Checkpoint, kind: str) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
     path = packed_path(checkpoint, kind)
-    if not path.is_file():
+    found = _mapped(path, checkpoint)
+    if found is None:
         with locked(path):
-            if not path.is_file():
+            found = _mapped(path, checkpoint)
+            if found is None:
+                path.unlink(missing_ok=True)
                 messages.warn(
                     "packing {name} as {kind}, once: {path}", name=checkpoint.path.name, kind=kind, path=path
                 )  # fmt: skip
                 pack(made, checkpoint, kind, path)
-    tensors, metadata = read_safetensors(path)
+                found = _mapped(path, checkpoint)
+    assert found is not None
+    return found
+
+
+def _mapped(path: Path, checkpoint: Checkpoint) -> Checkpoint | None:
+    """A packed file of the checkpoint; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, metadata = read_safetensors(path)
+    except UserError:
+        return None
     return Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
 
 

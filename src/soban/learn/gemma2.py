@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -35,10 +35,9 @@ class Config:
         """Local and full attention take turns, local first."""
         return "full_attention" if layer % 2 else "sliding_attention"
 
-    def as_json(self, *, pad: int, eos: int, bos: int) -> dict[str, Any]:
-        """The content of config.json."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return fields | {
+    def as_json(self) -> dict[str, Any]:
+        """The content of config.json, but for the ids of special tokens."""
+        return asdict(self) | {
             "architectures": ["Gemma2ForCausalLM"],
             "model_type": "gemma2",
             "dtype": "float32",
@@ -49,9 +48,6 @@ class Config:
             "layer_types": [self.layer_type(i) for i in range(self.num_hidden_layers)],
             "tie_word_embeddings": True,
             "use_cache": True,
-            "pad_token_id": pad,
-            "eos_token_id": eos,
-            "bos_token_id": bos,
         }
 
 
@@ -86,7 +82,8 @@ def initial(config: Config, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     parameters = {}
     for name, shape in shapes(config):
-        values = torch.zeros(shape) if len(shape) == 1 else torch.empty(shape).normal_(0, INITIAL_STD, generator=generator)
+        norm_weight = len(shape) == 1
+        values = torch.zeros(shape) if norm_weight else torch.randn(shape, generator=generator) * INITIAL_STD
         parameters[name] = values.requires_grad_()
     return parameters
 
@@ -141,7 +138,8 @@ def attention(
 def feed_forward(weights: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
     """GeGLU with the tanh form of GELU."""
     gate = functional.gelu(functional.linear(x, weights[prefix + "gate_proj.weight"]), approximate="tanh")
-    return functional.linear(gate * functional.linear(x, weights[prefix + "up_proj.weight"]), weights[prefix + "down_proj.weight"])
+    up = functional.linear(x, weights[prefix + "up_proj.weight"])
+    return functional.linear(gate * up, weights[prefix + "down_proj.weight"])
 
 
 def visible(length: int, window: int) -> Tensor:

@@ -57,7 +57,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         if origin is typing.Literal:
             if value in typing.get_args(option):
                 return value
-        elif option is float and type(value) in (int, float) and abs(value) < 1e30:
+        elif option is float and type(value) in (int, float) and 0 < value < 1e30:
             return float(value)
         elif option is int and type(value) is int and 0 < value < 2**31:
             return value
@@ -74,7 +74,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
 
 
 def _expected(options: tuple[Any, ...]) -> str:
-    names = {bool: "true or false", int: "a positive integer", float: "a number", type(None): "null"}
+    names = {bool: "true or false", int: "a positive integer", float: "a number above 0", type(None): "null"}
     return " | ".join(
         " | ".join(map(str, typing.get_args(o))) if typing.get_origin(o) is typing.Literal else names.get(o, str(o))
         for o in options

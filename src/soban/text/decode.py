@@ -22,22 +22,27 @@ class StreamDecoder(Protocol):
 class ByteStream:
     """A stream for tokenizers whose tokens are bytes: holds back an unfinished UTF-8 character (3 bytes at most).
 
-    The first `lead` spaces of the text are dropped (SentencePiece's dummy prefix), and again after `restart`.
+    The first `lead` spaces of the text are dropped (SentencePiece's dummy prefix), and again after the token `restart`;
+    with `each`, those of every token until something is left of one.
     """
 
-    def __init__(self, token_bytes: Callable[[int], bytes], *, lead: int = 0, restart: int | None = None) -> None:
+    def __init__(
+        self, token_bytes: Callable[[int], bytes], *, lead: int = 0, restart: int | None = None, each: bool = False
+    ) -> None:
         self._token_bytes = token_bytes
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._lead = self._drop = lead
         self._restart = restart
+        self._each = each
 
     def feed(self, token_id: int) -> str:
         """The characters that this token completes."""
         data = self._token_bytes(token_id)
         if self._drop and data:
-            drop, self._drop = self._drop, 0
-            while drop and data[:1] == b" ":
-                data, drop = data[1:], drop - 1
+            spaces = len(data) - len(data.lstrip(b" "))
+            data = data[min(spaces, self._drop) :]
+            if data or not self._each:
+                self._drop = 0
         if token_id == self._restart:
             self._drop = self._lead
         return self._decode(data)

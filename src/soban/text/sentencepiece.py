@@ -1,10 +1,11 @@
 """SentencePiece: text to ids by a tokenizer.model, exactly as the sentencepiece library does it."""
 
 import functools
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from soban.text.charsmap import Charsmap
 from soban.text.decode import ByteStream, run, sentencepiece_bytes
@@ -14,6 +15,7 @@ from soban.text.settings import AddedToken, Settings
 from soban.text.spm_file import BPE, CHAR, UNIGRAM, WORD, PieceType, SentencePieceFile
 
 SPACE = "▁"
+SMALLEST_FLOAT = 2.0**-126  # where sentencepiece begins to look for the highest score
 SPACES = re.compile(" {2,}")
 MATCHABLE = (PieceType.NORMAL, PieceType.USER_DEFINED, PieceType.UNUSED)
 
@@ -30,16 +32,20 @@ class SentencePieceTokenizer:
         self._control = {index for index, token in added.items() if token.special}
         self._controls = Matcher({index: token for index, token in added.items() if token.special})
         user_defined = {i: replace(t, content=self._escape(t.content)) for i, t in added.items() if not t.special}
-        if model.model_type == WORD:  # which takes words whole
-            user_defined = {}
+        words = {i: t for i, t in user_defined.items() if i not in markup}
+        if model.model_type == WORD:  # takes words whole
+            user_defined, words = {}, {}
+        elif model.model_type == UNIGRAM:  # weighs its own pieces against others
+            words = {index: token for index, token in words.items() if index >= len(model.pieces)}
+            user_defined = {i: t for i, t in user_defined.items() if i in markup or i in words}
         self._written = Matcher(user_defined)
-        self._plain = Matcher({index: token for index, token in user_defined.items() if index not in markup})
+        self._plain = Matcher(words)
         self._exempt = Matcher({index: token for index, token in added.items() if not token.special})
         self._charsmap = Charsmap(model.charsmap) if model.charsmap else None
         self._pieces = {index: piece.text for index, piece in enumerate(model.pieces)} | {
             index: token.content for index, token in added.items() if index >= len(model.pieces)
         }
-        self._words = _word_encoder(model)
+        self._words = _word_encoder(model, markup)
         self._bytes: dict[int, bytes] = {}
         self.vocab_size = max(self._pieces) + 1
         self.special_tokens = _roles(model) | dict(settings.names)
@@ -125,18 +131,19 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`."""
-        return run(ByteStream(self.token_bytes if skip_special else self._shown, lead=self._lead), ids)
+        return run(self._stream(self.token_bytes if skip_special else self._shown), ids)
 
     def stream(self, after: Sequence[int] = ()) -> ByteStream:
         """A decoder for what follows the tokens `after`."""
-        stream = ByteStream(self.token_bytes, lead=self._lead)
+        stream = self._stream(self.token_bytes)
         for token_id in after:
             stream.feed(token_id)
         return stream
 
-    @property
-    def _lead(self) -> int:
-        return int(self._model.add_dummy_prefix)
+    def _stream(self, token_bytes: Callable[[int], bytes]) -> ByteStream:
+        model = self._model
+        lead = int(model.add_dummy_prefix or model.remove_extra_whitespaces)
+        return ByteStream(token_bytes, lead=lead, each=model.remove_extra_whitespaces)
 
 
 def _added_tokens(model: SentencePieceFile, settings: Settings) -> dict[int, AddedToken]:
@@ -158,13 +165,13 @@ def _roles(model: SentencePieceFile) -> dict[str, str]:
     return {name: model.pieces[index].text for name, index in ids.items() if 0 <= index < len(model.pieces)}
 
 
-def _word_encoder(model: SentencePieceFile) -> Callable[[str], list[int]]:
-    """The segmentation of normalized text without user-defined pieces."""
+def _word_encoder(model: SentencePieceFile, markup: Container[int]) -> Callable[[str], list[int]]:
+    """The segmentation of normalized text in which pieces to be taken whole have been found already."""
     if model.model_type == WORD:
         return _listed(model, re.compile(f"(?s){SPACE}?[^{SPACE}]+|{SPACE}"))
     if model.model_type == CHAR:
         return _listed(model, re.compile("(?s)."))
-    encode_word = {BPE: _bpe, UNIGRAM: _unigram}[model.model_type](model)
+    encode_word = _bpe(model) if model.model_type == BPE else _unigram(model, markup)
     whole = any(crosses_words(piece.text, SPACE) for piece in model.pieces if piece.type in MATCHABLE)
     return WordCache(encode_word, SPACE, whole).encode
 
@@ -216,26 +223,48 @@ def _bpe(model: SentencePieceFile) -> Callable[[str], list[int]]:
     return encode_word
 
 
-def _unigram(model: SentencePieceFile) -> Callable[[str], list[int]]:
-    from tokenizers.models import Unigram
-
-    normal = [piece.score for piece in model.pieces if piece.type is PieceType.NORMAL] or [0.0]
-    best = max(normal)
-    vocabulary: list[tuple[str, float]] = []
+def _unigram(model: SentencePieceFile, markup: Container[int]) -> Callable[[str], list[int]]:
+    """The best-scored segmentation (src/unigram_model.cc, EncodeOptimized), with its float32 sums, which decide ties."""
+    normal = [piece.score for piece in model.pieces if piece.type is PieceType.NORMAL]
+    unknown_score = min(normal, default=0.0) - 10
+    highest = max([*normal, SMALLEST_FLOAT])
+    scores: dict[str, tuple[float, int]] = {}
+    lengths: dict[str, set[int]] = {}
     for index, piece in enumerate(model.pieces):
         if piece.type is PieceType.NORMAL:
-            vocabulary.append((piece.text, piece.score))
+            score = piece.score
+        elif piece.type is PieceType.USER_DEFINED and index not in markup:
+            score = len(piece.text.encode()) * highest - 0.1  # to win over any pieces together
         else:
-            # matched elsewhere or never: a text that cannot come, at a score that moves neither end of the range
-            vocabulary.append((f"\U0010ffff{index}", best))
-    unigram: Any = Unigram(vocabulary, model.unk_id, False)
+            continue
+        scores[piece.text] = score, index
+        lengths.setdefault(piece.text[0], set()).add(len(piece.text))
+    ordered = {first: sorted(found) for first, found in lengths.items()}
     unknown = _unknown(model)
-    ordinary = {index for index, piece in enumerate(model.pieces) if piece.type is PieceType.NORMAL}
 
     def encode_word(word: str) -> list[int]:
-        ids: list[int] = []
-        for token in unigram.tokenize(word):
-            ids += [token.id] if token.id in ordinary else unknown(token.value)
-        return ids
+        size = len(word)
+        best = array("f", [-math.inf]) * (size + 1)  # score of the best path to each position; stores round to float32
+        came = [(0, -1)] * (size + 1)  # where its last piece starts, and that piece
+        best[0] = 0.0
+        for start in range(size):
+            here = best[start]
+            for length in ordered.get(word[start], ()):
+                if start + length > size:
+                    break
+                found = scores.get(word[start : start + length])
+                if found is not None and here + found[0] > best[start + length]:
+                    best[start + length] = here + found[0]
+                    came[start + length] = start, found[1]
+            if word[start] not in scores and here + unknown_score > best[start + 1]:
+                best[start + 1] = here + unknown_score
+                came[start + 1] = start, -1
+        parts = []
+        end = size
+        while end:
+            start, index = came[end]
+            parts.append(unknown(word[start:end]) if index < 0 else [index])
+            end = start
+        return [index for part in reversed(parts) for index in part]
 
     return encode_word

@@ -1,0 +1,194 @@
+"""One training: what it starts from, its steps, and how well it does on text held out."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+
+from soban.errors import UserError
+from soban.learn import corpus, gemma2, optimise
+from soban.learn.saving import Progress
+from soban.learn.tokenizer import BOS, EOS, PAD, save_tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    from soban.learn.train import TrainOptions
+
+WARM_UP = 0.02  # share of the budget over which the learning rate rises
+DECAY = 0.6  # share of the budget, at its end, over which it falls to zero
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.01, 400
+TOKENIZER_DOCUMENTS = 40_000  # more teach the tokenizer nothing new
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a step needs; the tensors change in place."""
+
+    options: "TrainOptions"
+    config: gemma2.Config
+    tokenizer: Tokenizer
+    ids: dict[str, int]  # pad_token_id, eos_token_id, bos_token_id
+    data: corpus.Corpus
+    test: corpus.Corpus
+    test_bytes: int
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+
+    @property
+    def pad(self) -> int:
+        """The id that fills rows up."""
+        return self.ids["pad_token_id"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step came to."""
+
+    progress: Progress
+    loss: float
+
+
+def prepare(options: "TrainOptions") -> Training:
+    """Text, tokenizer and fresh weights, each decided by the options alone."""
+    torch.set_float32_matmul_precision("medium" if options.products == "fast" else "highest")
+    documents = corpus.read_documents(options.data) if options.data else corpus.built_in(options.seed, options.stories)
+    if len(documents) < 2:
+        raise UserError(
+            "{count} document is too few: one is held out for measuring",
+            count=len(documents),
+            hint="part the text by blank lines",
+        )
+    learning, measuring = corpus.held_out(documents, options.seed, HELD_OUT_SHARE, HELD_OUT_MOST)
+    tokenizer = saved_tokenizer(options) if options.resume else new_tokenizer(options, learning)
+    names = (("pad_token_id", PAD), ("eos_token_id", EOS), ("bos_token_id", BOS))
+    ids = {name: tokenizer.token_to_id(token) for name, token in names}
+    config = network(options, tokenizer.get_vocab_size())
+    weights = gemma2.initial(config, options.seed)
+    return Training(
+        options=options,
+        config=config,
+        tokenizer=tokenizer,
+        ids=ids,
+        data=corpus.encode(tokenizer, learning, options.context, ids["eos_token_id"]),
+        test=corpus.encode(tokenizer, measuring, options.context, ids["eos_token_id"]),
+        test_bytes=sum(len(document.encode()) for document in measuring),
+        weights=weights,
+        state=optimise.initial_state(weights),
+    )
+
+
+def new_tokenizer(options: "TrainOptions", documents: list[str]) -> Tokenizer:
+    """A tokenizer learnt from the text, and saved at once: a continuation must have the same."""
+    tokenizer = train_tokenizer(documents[:TOKENIZER_DOCUMENTS], options.vocab_size)
+    save_tokenizer(tokenizer, Path(options.out), options.context)
+    return tokenizer
+
+
+def saved_tokenizer(options: "TrainOptions") -> Tokenizer:
+    """The tokenizer of the training that is continued."""
+    path = Path(options.out) / "tokenizer.json"
+    if not path.is_file():
+        raise UserError("{path}: not there, so the training cannot go on", path=path, hint="start again without --resume")
+    return Tokenizer.from_file(str(path))
+
+
+def network(options: "TrainOptions", vocab_size: int) -> gemma2.Config:
+    """The shape of the network that the options ask for."""
+    return gemma2.Config(
+        vocab_size=vocab_size,
+        hidden_size=options.hidden_size,
+        intermediate_size=options.intermediate_size,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        num_key_value_heads=options.key_value_heads,
+        head_dim=options.head_dim,
+        max_position_embeddings=options.context,
+        sliding_window=options.window,
+        query_pre_attn_scalar=options.head_dim,
+    )
+
+
+def steps(training: Training, progress: Progress) -> Iterator[Step]:
+    """Take steps from `progress` on until the budget is spent; weights and state change with each."""
+    options = training.options
+    started = time.monotonic() - progress.seconds
+    batches = corpus.batches(training.data, options.seed, options.batch_size, training.pad)
+    for batch in islice(batches, progress.step, None):
+        share = spent(options, progress)
+        if share >= 1:
+            return
+        loss = batch_loss(training, batch)
+        if not torch.isfinite(loss):
+            raise UserError(
+                "the loss became {loss} at step {step}",
+                loss=loss.item(),
+                step=progress.step + 1,
+                hint="lower --learning-rate",
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimise.update(training.weights, training.state, progress.step + 1, options.learning_rate * schedule(share))
+        tokens = progress.tokens + int((batch != training.pad).sum())
+        progress = Progress(progress.step + 1, time.monotonic() - started, tokens)
+        yield Step(progress, loss.item())
+
+
+def spent(options: "TrainOptions", progress: Progress) -> float:
+    """The share of the budget that is used up."""
+    return progress.seconds / (60 * options.minutes) if options.steps is None else progress.step / options.steps
+
+
+def schedule(share: float) -> float:
+    """The learning rate as a share of its highest: up, level, then straight down to zero."""
+    return min(1.0, (share + WARM_UP / 20) / WARM_UP, (1 - share) / DECAY)
+
+
+def batch_loss(training: Training, batch: corpus.Ids, reduction: str = "mean") -> Tensor:
+    """Cross-entropy in nats of each next token of rows (rows, length), padding left out."""
+    tokens = torch.from_numpy(batch).long()
+    targets = tokens[:, 1:].reshape(-1)
+    kept = (targets != training.pad).nonzero()[:, 0]
+    states = gemma2.hidden_states(training.config, training.weights, tokens[:, :-1])
+    logits = gemma2.logits(training.config, training.weights, states.reshape(-1, training.config.hidden_size)[kept])
+    return functional.cross_entropy(logits, targets[kept], reduction=reduction)
+
+
+def bits_per_byte(training: Training) -> float:
+    """What the text held out costs in bits a byte: unlike a loss a token, comparable between tokenizers."""
+    lengths = np.diff(training.test.starts)
+    groups = corpus.group(np.argsort(lengths, kind="stable"), lengths, training.options.batch_size)
+    rows = (corpus.padded(training.test, indices, training.pad) for indices in groups)
+    with torch.no_grad():
+        nats = sum(batch_loss(training, row, "sum").item() for row in rows)
+    return nats / math.log(2) / training.test_bytes
+
+
+def step_seconds(training: Training) -> float:
+    """How long a step takes here: one is rehearsed, after one to warm up, and its gradients are thrown away."""
+    batch = next(corpus.batches(training.data, training.options.seed, training.options.batch_size, training.pad))
+    for _ in range(2):
+        started = time.monotonic()
+        batch_loss(training, batch).backward()  # type: ignore[no-untyped-call]
+        for weight in training.weights.values():
+            weight.grad = None
+    return time.monotonic() - started
+
+
+def memory(training: Training) -> int:
+    """Bytes that training will take, roughly: numbers learnt, gradients, optimiser and what a step keeps for its way back."""
+    config = training.config
+    learnt = 4 * sum(weight.numel() for weight in training.weights.values())
+    remembered = 4 * sum(tensor.numel() for tensor in training.state.values())
+    longest = int(np.diff(training.test.starts).max())
+    query = config.num_attention_heads * config.head_dim
+    # Floats a token: a dozen of the width in a layer, four of the inner one, three of each head's scores; the logits thrice
+    layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * config.num_attention_heads * longest
+    kept = config.num_hidden_layers * layer + 3 * config.vocab_size
+    return 2 * learnt + remembered + 4 * training.options.batch_size * kept + training.data.tokens.nbytes

@@ -1,0 +1,168 @@
+"""Loading: what is refused, in one line with a remedy, and the packed form that is made once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import soban
+from soban import loading, system
+
+from .tiny import CONFIG, make_model, write_weights
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SOBAN_CACHE", str(tmp_path / "캐시 cache"))
+    return tmp_path / "캐시 cache" / "packed"
+
+
+def refusal(path: Path, **options: Any) -> str:
+    """What loading says; it must be one line."""
+    with pytest.raises(soban.UserError) as caught:
+        soban.load(path, **options)
+    assert "\n" not in str(caught.value) and "{" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "mamba"}, "mamba"),
+        ({"model_type": None}, "model_type None"),
+        ({"hidden_activation": "relu"}, "hidden_activation=relu"),
+        ({"attention_bias": True}, "attention_bias=True"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor"),
+        ({"num_attention_heads": 3}, "3 attention heads"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0"),
+        ({"num_hidden_layers": 3}, "missing"),
+        ({"num_hidden_layers": 1}, "no place"),
+        ({"vocab_size": 300}, "embed_tokens"),
+        ({"hidden_size": "wide"}, "hidden_size=wide"),
+        ({"layer_types": ["full_attention"]}, "layer_types"),
+        ({"layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
+        ({"sliding_window": 0}, "sliding_window=0"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps=0"),
+        ({"rope_theta": float("nan")}, "NaN"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+    ],
+    ids=str,
+)
+def test_a_config_that_is_not_implemented_is_refused_by_name(tmp_path: Path, changes: dict, said: str) -> None:
+    folder = make_model(tmp_path / "model")
+    edit(folder, **changes)
+    assert said in refusal(folder)
+
+
+def test_an_unknown_key_is_a_warning_and_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_model(tmp_path / "model")
+    edit(folder, shiny_new_key_of_tomorrow=1)
+    soban.load(folder)
+    assert "shiny_new_key_of_tomorrow" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", ["f32", "q8", "q4"])
+def test_weights_that_are_not_numbers_are_refused_by_tensor(tmp_path: Path, cache: Path, dtype: str) -> None:
+    folder = make_model(tmp_path / "model")
+    bad = np.zeros((64, 128), np.float32)
+    bad[40, 3] = np.nan
+    write_weights(folder, CONFIG, model__layers__1__mlp__down_proj__weight=bad)
+    assert "layers.1.mlp.down_proj" in refusal(folder, dtype=dtype)
+    assert not list(cache.glob("*.safetensors"))
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", vocab_size=200)
+    assert "262" in refusal(folder) and "200" in refusal(folder)
+
+
+def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    assert "tokenizer.json" in refusal(folder)
+
+
+def test_a_broken_tokenizer_is_noticed_before_the_weights_are_packed(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "tokenizer.json").write_text("{", encoding="utf-8")
+    refusal(folder, dtype="q8")
+    assert not cache.exists()
+
+
+def test_a_context_beyond_the_models_own_is_refused(tmp_path: Path) -> None:
+    assert "128" in refusal(make_model(tmp_path / "model"), context=129)
+
+
+def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:
+    assert "q4" in refusal(make_model(tmp_path / "model"), dtype="int4")
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "q8", "q4"])
+def test_the_second_load_maps_what_the_first_packed(
+    tmp_path: Path, cache: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model(tmp_path / "한글 모델")
+    first = soban.load(folder, dtype=dtype).logits("시작")
+    (packed,) = cache.glob("*.safetensors")
+    assert packed.stat().st_size < (folder / "model.safetensors").stat().st_size
+    monkeypatch.setattr(loading, "pack", lambda *_: pytest.fail("packed again"))
+    np.testing.assert_array_equal(soban.load(folder, dtype=dtype).logits("시작"), first)
+
+
+def test_changed_weights_are_packed_anew(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    first = soban.load(folder, dtype="q8").logits("a")
+    write_weights(folder, CONFIG, seed=1)
+    assert not np.array_equal(soban.load(folder, dtype="q8").logits("a"), first)
+
+
+def test_a_damaged_packed_file_is_made_again(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    first = soban.load(folder, dtype="q8").logits("a")
+    (packed,) = cache.glob("*.safetensors")
+    packed.write_bytes(packed.read_bytes()[:1000])
+    np.testing.assert_array_equal(soban.load(folder, dtype="q8").logits("a"), first)
+
+
+def test_two_processes_that_pack_at_once_make_one_file(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path / "model", hidden_size=1024, intermediate_size=4096, head_dim=64)
+    code = f"import soban; print(soban.load({str(folder)!r}, dtype='q4').logits('a').sum())"
+    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate(timeout=120)[0] for run in runs]
+    assert said[0] == said[1] and [run.returncode for run in runs] == [0, 0]
+    assert len(list(cache.glob("*.safetensors"))) == 1 and not list(cache.glob(".*.tmp"))
+
+
+def test_too_little_memory_is_said_before_loading_with_what_would_fit(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model(tmp_path / "model", hidden_size=1024, intermediate_size=4096, head_dim=64)
+    monkeypatch.setattr(system, "available_memory", lambda: loading.WORKSPACE + (30 << 20))
+    said = refusal(folder, dtype="f32")
+    assert "MB" in said and "--dtype q8" in said and not cache.exists()
+    soban.load(folder, dtype="f32", force=True)
+    monkeypatch.setattr(system, "available_memory", lambda: loading.WORKSPACE)
+    assert "--force" in refusal(folder, dtype="q4")
+
+
+def test_numpy_alone_refuses_a_large_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_model(tmp_path / "model")
+    monkeypatch.setenv("SOBAN_OPS", "reference")
+    monkeypatch.setattr(loading, "REFERENCE_LIMIT", 1000)
+    assert "native library" in refusal(folder)
+
+
+def test_every_end_token_of_every_file_ends_an_answer(tmp_path: Path) -> None:
+    assert soban.load(make_model(tmp_path / "model")).ends == {1, 5}
