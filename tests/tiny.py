@@ -66,7 +66,7 @@ def write_weights(folder: Path, config: dict[str, Any], seed: int = 0, **replace
 
 def tokenizer() -> dict[str, Any]:
     """tokenizer.json: each byte is a token, after the special ones."""
-    pieces = [*SPECIAL, *(f"<0x{i:02X}>" for i in range(256))]
+    pieces = [*SPECIAL, *(f"<0x{i:02X}>" for i in range(256)), "▁"]
     added = [
         {"id": i, "content": piece, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
          "special": True}

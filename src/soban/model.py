@@ -1,6 +1,7 @@
 """A loaded model: text in, text out."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from soban import messages
-from soban.engine.engine import Engine, Request, Running
+from soban.engine.engine import Engine, Event, Request, Running
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.loading import Loaded, load_files
-from soban.ops import Cache, make_batch, make_cache
+from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.text.chat import encode_chat
@@ -38,53 +39,68 @@ class Figures:
 
 
 class Generation:
-    """The pieces of one or several texts as they are written: iterate over (which text, piece)."""
+    """The pieces of one or several texts as they are written: iterate over (which text, piece).
+
+    Several generations of one model may be iterated in turn; they then share the engine's steps.
+    """
 
     def __init__(self, model: "Model", prompt: list[int], sampling: Sampling, echo: str) -> None:
-        self.model, self.engine, self.echo = model, model.engine, echo
+        self.model, self.echo = model, echo
         keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
-        self.sequences = self.engine.add(Request(prompt, sampling, model.ends, keep))
+        texts = range(sampling.num_return_sequences)
+        self.stops = [StopStrings(sampling.stop) for _ in texts]
+        self.decoders = [model.tokenizer.stream(after=prompt) for _ in texts]
+        self.sequences = model.engine.prepare(Request(prompt, sampling, model.ends, keep))
         self.figures = Figures(prompt_tokens=len(prompt))
-        self.decoders = {id(s): model.tokenizer.stream(after=prompt) for s in self.sequences}
-        self.stops = {id(s): StopStrings(sampling.stop) for s in self.sequences}
+        self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
+        self.writing = set(texts)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        start = time.perf_counter()
-        first = None
+        if self.echo:
+            yield from ((s.index, self.echo) for s in self.sequences)
+        model = self.model
+        start, first = time.perf_counter(), None
+        model.engine.queue(self.sequences)
+        model.generations |= {s: self for s in self.sequences}
         try:
-            if self.echo:
-                yield from ((s.index, self.echo) for s in self.sequences)
-            while any(s.finished is None for s in self.sequences):
-                events = self.engine.step()
-                now = time.perf_counter()
-                if events and first is None:
-                    first = now
-                    self.figures.prefill_seconds = first - start
-                    self.figures.reused_tokens = self.sequences[0].reused
-                self.figures.decode_seconds = now - (first or now)
-                for event in events:
-                    if piece := self._text(event.sequence, event.token):
+            while self.writing:
+                if not self.events:
+                    for event in model.engine.step():
+                        model.generations[event.sequence].events.append(event)
+                    now = time.perf_counter()
+                    if first is None and self.events:
+                        first = now
+                        self.figures.prefill_seconds = first - start
+                        self.figures.reused_tokens = self.sequences[0].reused
+                    self.figures.decode_seconds = now - (first or now)
+                while self.events:
+                    event = self.events.popleft()
+                    if piece := self._text(event):
                         self.figures.characters += len(piece)
                         yield event.sequence.index, piece
         finally:
             self._close()
 
-    def _text(self, sequence: Running, token: int | None) -> str:
-        """The text that a token adds; the sequence ends here if it completes a stop string."""
-        decoder, stops = self.decoders[id(sequence)], self.stops[id(sequence)]
-        piece = "" if token is None else decoder.feed(token)
-        self.figures.new_tokens += token is not None
-        text, stopped = stops.feed(piece)
-        if sequence.finished and not stopped:
+    def _text(self, event: Event) -> str:
+        """The text that an event adds; the sequence ends here if it completes a stop string."""
+        index = event.sequence.index
+        if index not in self.writing:
+            return ""  # brought by a step after the stop string
+        decoder, stops = self.decoders[index], self.stops[index]
+        self.figures.new_tokens += event.token is not None
+        text, stopped = stops.feed("" if event.token is None else decoder.feed(event.token))
+        if event.finished and not stopped:
             rest, stopped = stops.feed(decoder.finish())
             text += rest + ("" if stopped else stops.finish())
-        if stopped and sequence.finished is None:
-            self.engine.cancel(sequence)
-        self.figures.finished = "stop" if stopped else sequence.finished or ""
-        if self.figures.finished == "context":
+        if stopped or event.finished:
+            self.figures.finished = "stop" if stopped else event.finished or ""
+            self.writing.discard(index)
+            if event.sequence.finished is None:
+                self.model.engine.cancel(event.sequence)
+        if event.finished == "context":
             messages.warn(
                 "the context of {context} tokens is full, so the text ends here; --on-full slide goes on by "
-                "forgetting its beginning", context=self.engine.context,
+                "forgetting its beginning", context=self.model.engine.context,
             )  # fmt: skip
         return text
 
@@ -93,8 +109,9 @@ class Generation:
         if self.figures.dropped_tokens:
             messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
         for sequence in self.sequences:
+            self.model.generations.pop(sequence, None)
             if sequence.finished is None:
-                self.engine.cancel(sequence)
+                self.model.engine.cancel(sequence)
                 self.figures.finished = "cancelled"
 
 
@@ -109,11 +126,10 @@ class Model:
         self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
         self.template = loaded.template
         program = loaded.architecture.record(loaded.weights)
-        from soban.ops import runner
-
         self.runner = runner(program, CHUNK, OUTPUTS)
         self.engine = Engine(self.runner, self._cache(2 * -(-context // PAGE)), context)
         self.ends = loaded.ends
+        self.generations: dict[Running, Generation] = {}  # whose the running sequences are
 
     def _cache(self, pages: int) -> Cache:
         c = self.config

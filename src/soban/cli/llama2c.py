@@ -55,8 +55,8 @@ def _print_as_run_c(generation: Generation, tokenizer: Tokenizer, ids: Sequence[
         data = tokenizer.token_bytes(token)
         return b"" if len(data) == 1 and not 32 <= data[0] < 127 and data not in b"\t\n\v\f\r" else data
 
-    for key in generation.decoders:
+    for index in range(len(generation.decoders)):
         stream = ByteStream(printed, lead=1, restart=tokenizer.bos_id)
         echo = "".join(map(stream.feed, ids))
-        generation.decoders[key] = stream
+        generation.decoders[index] = stream
     return echo

@@ -60,27 +60,35 @@ class Engine:
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
-    def add(self, request: Request) -> list[Running]:
-        """Queue a request; one sequence for each of its num_return_sequences.
+    def prepare(self, request: Request) -> list[Running]:
+        """The sequences of a request, one for each of its num_return_sequences, not yet queued.
 
         Raises UserError for an empty prompt, or one that leaves no room in the context.
         """
         if not request.prompt:
             raise UserError("the prompt is empty", hint="give some text")
         self._check_length(request)
-        tokens = list(request.prompt)
-        all_of_it = [
-            Running(request, i, Sampler(request.sampling, i), list(tokens))
+        sequences = [
+            Running(request, i, Sampler(request.sampling, i), list(request.prompt))
             for i in range(request.sampling.num_return_sequences)
         ]
-        for sequence in all_of_it:
-            sequence.sampler.note(tokens)
-        first = all_of_it[0]
-        first.siblings = all_of_it[1:]
-        if len(tokens) > self.context:
+        for sequence in sequences:
+            sequence.sampler.note(request.prompt)
+        return sequences
+
+    def queue(self, sequences: list[Running]) -> None:
+        """Let the sequences of one request run: the first computes the prompt for all."""
+        first = sequences[0]
+        first.siblings = sequences[1:]
+        if len(first.tokens) > self.context:
             self._slide(first)
         self.waiting.append(first)
-        return all_of_it
+
+    def add(self, request: Request) -> list[Running]:
+        """`prepare` and `queue`."""
+        sequences = self.prepare(request)
+        self.queue(sequences)
+        return sequences
 
     def _check_length(self, request: Request) -> None:
         wanted = request.sampling.max_new_tokens or 1
