@@ -1,7 +1,7 @@
 """From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,15 @@ class Loaded:
         return wanted
 
 
-def load_files(name: str | Path | None, *, dtype: str, tokenizer: str | Path | None, force: bool) -> Loaded:
-    """Finds, checks, and if need be packs a model's files, and maps its weights."""
+def load_files(
+    name: str | Path | None,
+    *,
+    dtype: str,
+    tokenizer: str | Path | None,
+    force: bool,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Loaded:
+    """Finds, checks, and if need be packs a model's files, and maps its weights; `progress` hears of the packing."""
     if dtype not in DTYPES:
         raise UserError("dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPES), hint="choose {known}")
     path = BUNDLED if name is None else Path(name)
@@ -92,7 +99,7 @@ def load_files(name: str | Path | None, *, dtype: str, tokenizer: str | Path | N
             path=path, tokens=words.vocab_size, rows=made.config.vocab_size,
             hint="take the tokenizer that belongs to the model",
         )  # fmt: skip
-    packed = _packed(made, checkpoint, kind) if needs_packing(made, checkpoint, kind) else checkpoint
+    packed = _packed(made, checkpoint, kind, progress) if needs_packing(made, checkpoint, kind) else checkpoint
     template = load_template(path) if path.is_dir() else None
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
@@ -164,7 +171,7 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _packed(made: Architecture, checkpoint: Checkpoint, kind: str) -> Checkpoint:
+def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
     path = packed_path(checkpoint, kind)
     found = _mapped(path, checkpoint)
@@ -176,7 +183,7 @@ def _packed(made: Architecture, checkpoint: Checkpoint, kind: str) -> Checkpoint
                 messages.warn(
                     "packing {name} as {kind}, once: {path}", name=checkpoint.path.name, kind=kind, path=path
                 )  # fmt: skip
-                pack(made, checkpoint, kind, path)
+                pack(made, checkpoint, kind, path, progress)
                 found = _mapped(path, checkpoint)
     assert found is not None
     return found

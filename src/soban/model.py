@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -245,13 +245,15 @@ def load(
     context: int | None = None,
     tokenizer: str | Path | None = None,
     force: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Model:
     """A model, ready to write.
 
     `name_or_path`: a Hugging Face folder, a llama2.c .bin, or None for the bundled story model. `dtype`: "f32"
     (weights as stored), "bf16", "q8", "q4", or "auto". `context`: tokens that a conversation may have, at most the
     model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
-    memory seems too short. Raises UserError with one line that says what is wrong and what to do.
+    memory seems too short. `progress` is called with the share that is done, 0 to 1, while weights are packed, which
+    happens once for each model and dtype. Raises UserError with one line that says what is wrong and what to do.
     """
-    loaded = load_files(name_or_path, dtype=dtype, tokenizer=tokenizer, force=force)
+    loaded = load_files(name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, progress=progress)
     return Model(loaded, loaded.context(context))

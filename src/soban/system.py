@@ -34,13 +34,35 @@ def _fast_cores() -> set[int]:
     return {min(c for c in fast if core[c] == core[cpu]) if core[cpu] else cpu for cpu in fast}
 
 
+def _cgroup_folders() -> list[Path]:
+    """The control group of this process and those around it, each of which may set a limit (Linux, version 2)."""
+    own = next((line[3:] for line in _read_text("/proc/self/cgroup").splitlines() if line.startswith("0::")), "/")
+    folder = Path("/sys/fs/cgroup", own.lstrip("/"))
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to("/sys/fs/cgroup"))]
+
+
 def _cgroup_cores() -> float | None:
-    """The CPU quota of this process's control group in cores, or None."""
-    quota, _, period = _read_text("/sys/fs/cgroup/cpu.max").partition(" ")
-    if quota.isdecimal() and period.isdecimal():
-        return int(quota) / int(period)
-    old = _read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-    return old / _read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us") if old > 0 else None
+    """The least CPU quota that holds for this process, in cores, or None."""
+    quotas = []
+    for folder in _cgroup_folders():
+        quota, _, period = _read_text(f"{folder}/cpu.max").partition(" ")
+        if quota.isdecimal() and period.isdecimal():
+            quotas.append(int(quota) / int(period))
+    if (old := _read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")) > 0:  # version 1
+        quotas.append(old / _read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+    return min(quotas, default=None)
+
+
+def _cgroup_memory() -> int | None:
+    """The least memory that the control groups still leave to this process, or None. Page cache gives way."""
+    left = []
+    for folder in _cgroup_folders():
+        limit = _read_text(f"{folder}/memory.max")
+        if limit.isdecimal():
+            held = _read_text(f"{folder}/memory.stat").splitlines()
+            cache = next((int(line.split()[1]) for line in held if line.startswith("file ")), 0)
+            left.append(int(limit) - _read_number(f"{folder}/memory.current") + cache)
+    return min(left, default=None)
 
 
 def _read_text(path: str) -> str:
@@ -60,23 +82,10 @@ def available_memory() -> int | None:
     if sys.platform == "linux":
         lines = dict(line.split(":", 1) for line in _read_text("/proc/meminfo").splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
-        limit, used = _read_text("/sys/fs/cgroup/memory.max"), _read_number("/sys/fs/cgroup/memory.current")
-        if limit.isdecimal():
-            file_pages = _cgroup_file_pages()
-            here = int(limit) - used + file_pages
-            return here if free is None else min(free, here)
-        return free
+        return min((amount for amount in (free, _cgroup_memory()) if amount is not None), default=None)
     if sys.platform == "win32":
         return _windows_available_memory()
     return None
-
-
-def _cgroup_file_pages() -> int:
-    """Page-cache bytes charged to the control group, which give way when memory is asked for."""
-    for line in _read_text("/sys/fs/cgroup/memory.stat").splitlines():
-        if line.startswith("file "):
-            return int(line.split()[1])
-    return 0
 
 
 def _windows_available_memory() -> int | None:

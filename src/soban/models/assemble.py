@@ -4,7 +4,7 @@ Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,8 +119,17 @@ def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) 
     return total
 
 
-def pack(architecture: Architecture, checkpoint: Checkpoint, kind: str, path: Path) -> None:
-    """Writes the packed form of a checkpoint: matrices converted, vectors in float32. Raises UserError for NaN."""
+def pack(
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    kind: str,
+    path: Path,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Writes the packed form of a checkpoint: matrices converted, vectors in float32. Raises UserError for NaN.
+
+    `progress` is called with the share that is done, 0 to 1.
+    """
     entries: list[tuple[str, str, tuple[int, ...]]] = []
     layout: dict[str, tuple[str, int, int]] = {}
     for name, shape in expected_shapes(architecture).items():
@@ -139,9 +148,12 @@ def pack(architecture: Architecture, checkpoint: Checkpoint, kind: str, path: Pa
         written = 0
         for piece in converted(checkpoint.tensors[name], layout[name][0]):
             written += piece.nbytes
+            done[0] += piece.nbytes
+            progress(done[0] / total)
             yield piece
         yield np.zeros(-written % 64, np.uint8)
 
+    done, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
     write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)})
 
 
