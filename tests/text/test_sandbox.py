@@ -1,5 +1,7 @@
 """Hostile chat templates end soon and small, with one line; honest ones render as transformers renders them."""
 
+# ruff: noqa: E501 - templates read best in one line each
+
 import time
 import tracemalloc
 

@@ -1,7 +1,7 @@
-"""SentencePiece's precompiled_charsmap: rewrites text by longest match (NFKC and the like) through a double-array trie.
+"""SentencePiece's precompiled_charsmap: rewrites text by longest match (NFKC and the like), in a double-array trie.
 
-Layout (sentencepiece, src/normalizer.cc): the trie's size in bytes, its 32-bit units as darts-clone packs them, then the
-replacements, each ended by a zero byte.
+Layout (sentencepiece, src/normalizer.cc): the trie's size in bytes, its 32-bit units as darts-clone packs them, then
+the replacements, each ended by a zero byte.
 """
 
 import array
@@ -48,7 +48,7 @@ class Charsmap:
         return "".join(parts)
 
     def _walk(self, node: int, character: str) -> tuple[int, str | None]:
-        """One character on from a node: the next node (-1 where no key goes on) and the replacement of a key that ends there."""
+        """One character on from a node: the next node (-1: no key goes on), and what a key that ends there becomes."""
         units, count = self._units, len(self._units)
         unit = 0
         for byte in character.encode():

@@ -32,14 +32,15 @@ class ChatTemplate:
         self._lock = threading.Lock()
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **extra: object) -> str:
-        """The conversation as the template writes it. UserError where the template fails, refuses it or wants too much."""
+        """The conversation as the template writes it; UserError where it fails, refuses or wants too much."""
         names = {"tools": None, "documents": None, **self.tokens, **extra}
         values = plain({**names, "messages": list(messages), "add_generation_prompt": add_generation_prompt})
         with self._lock:
             return self._rendered(values)
 
     def _rendered(self, values: dict[str, Any]) -> str:
-        from soban.text.sandbox import MAX_TEXT, Budget, Sandbox, TooMuch
+        from soban.text.limits import MAX_TEXT, Budget, TooMuch
+        from soban.text.sandbox import Sandbox
 
         if len(self.source) > MAX_SOURCE:
             raise UserError(
@@ -66,7 +67,7 @@ class ChatTemplate:
 
 
 def load_template(folder: Path) -> ChatTemplate | None:
-    """The chat template in a model's folder, or None: chat_template.jinja, chat_template.json, tokenizer_config.json."""
+    """A model folder's template, or None: chat_template.jinja, chat_template.json, tokenizer_config.json."""
     tokens = read_settings(folder, {}).names
     path = folder / "chat_template.jinja"
     if path.is_file():
@@ -89,7 +90,7 @@ def _default(path: Path, found: object) -> str:
     """The template in a `chat_template` value: a text, or a list of named ones."""
     if isinstance(found, str):
         return found
-    named = {}
+    named: dict[object, str] = {}
     for entry in found if isinstance(found, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get("template"), str):
             named[entry.get("name")] = entry["template"]
@@ -114,10 +115,10 @@ def encode_chat(
     goes into the first user turn, and the user is told; with `strict` that is a UserError.
     """
     # a tokenizer.model names its own BOS and EOS, where the folder has no other word for them
-    names = {**tokenizer.special_tokens, **template.tokens, "add_generation_prompt": add_generation_prompt}
+    names = {**tokenizer.special_tokens, **template.tokens}
 
     def render(trial: list[Any]) -> str:
-        return checked(template.render(trial, **names))
+        return checked(template.render(trial, add_generation_prompt=add_generation_prompt, **names))
 
     conversation = _with_system(render, [_checked_role(plain(message)) for message in messages], strict)
     text, hidden = _protected(tokenizer, render, conversation)
@@ -151,7 +152,7 @@ def _checked_role(message: Any) -> Any:
 
 
 def _with_system(render: Render, messages: list[Any], strict: bool) -> list[Any]:
-    """The conversation, its system messages folded into the first user turn where the template has no place for them."""
+    """The conversation, its system messages folded into the first user turn where there is no place for them."""
     count = next((n for n, message in enumerate(messages) if message.get("role") != "system"), len(messages))
     if count == 0:
         return messages

@@ -74,7 +74,8 @@ class FastTokenizer:
 
     def _taken_apart(self, token_id: int) -> list[int]:
         """Two pieces, else the characters, that spell a token that plain text must not hold."""
-        piece, model = self._library.id_to_token(token_id), self._library.model
+        model = self._library.model
+        piece = model.id_to_token(token_id) or ""
         for cut in range(len(piece) - 1, 0, -1):
             pair = [model.token_to_id(piece[:cut]), model.token_to_id(piece[cut:])]
             if None not in pair and self._spelled.isdisjoint(pair):

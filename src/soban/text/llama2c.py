@@ -1,4 +1,4 @@
-"""llama2.c's tokenizer.bin, with run.c's encoding (karpathy/llama2.c): a dummy space, UTF-8 characters or bytes, greedy merging."""
+"""llama2.c's tokenizer.bin and run.c's encoding: a dummy space, UTF-8 characters or bytes, greedy merging."""
 
 import math
 import struct
@@ -81,7 +81,7 @@ class Llama2cTokenizer:
 
 
 def load_llama2c_tokenizer(path: Path, vocab_size: int) -> Llama2cTokenizer:
-    """The tokenizer.bin at `path`, which must hold exactly the `vocab_size` pieces of the model; UserError where it does not."""
+    """The tokenizer.bin at `path`; UserError unless it holds exactly the `vocab_size` pieces of the model."""
     if not path.is_file():
         raise UserError("{path}: there is no such tokenizer", path=path, hint="name the model's tokenizer.bin with -z")
     data = read_bytes(path)
@@ -113,17 +113,16 @@ def load_llama2c_tokenizer(path: Path, vocab_size: int) -> Llama2cTokenizer:
         scores.append(score)
         pieces.append(data[position : position + length])
         position += length
-    remedy = "name the tokenizer.bin that was made for this model"
     if len(pieces) < vocab_size:
         raise UserError(
             "{path}: holds {count} whole tokens; the model's vocabulary has {size}",
-            path=path, count=len(pieces), size=vocab_size, hint=remedy,
+            path=path, count=len(pieces), size=vocab_size, hint="name the tokenizer.bin that was made for this model",
         )  # fmt: skip
     if position < len(data):
         raise UserError(
             "{path}: holds more than the {size} tokens of the model's vocabulary",
             path=path,
             size=vocab_size,
-            hint=remedy,
+            hint="name the tokenizer.bin that was made for this model",
         )
     return Llama2cTokenizer(pieces, scores)

@@ -1,7 +1,8 @@
-"""Greedy pair merging as SentencePiece's BPE and llama2.c do it: the best-scored neighbours join first, leftmost on ties."""
+"""Greedy merging as in SentencePiece's BPE and llama2.c: the best-scored neighbours join first, leftmost on ties."""
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
+from operator import add
 from typing import AnyStr, Generic
 
 MAX_CACHED_WORDS = 20_000
@@ -14,14 +15,14 @@ def merge(symbols: Sequence[AnyStr], scores: Mapping[AnyStr, float]) -> list[tup
     Each entry is (index of its first symbol, text). O(n log n): a heap of pairs over a linked list of symbols.
     """
     texts: list[AnyStr | None] = list(symbols)
-    count = len(texts)
-    before = list(range(-1, count - 1))
+    count: int = len(symbols)
+    before: list[int] = list(range(-1, count - 1))
     after = [*range(1, count), -1]
     # (-score, left, right, length of both when the pair was seen)
     heap = [
         (-scores[joined], left, left + 1, len(joined))
-        for left in range(count - 1)
-        if (joined := symbols[left] + symbols[left + 1]) in scores
+        for left, joined in enumerate(map(add, symbols, symbols[1:]))
+        if joined in scores
     ]
     heapq.heapify(heap)
     while heap:
@@ -35,7 +36,7 @@ def merge(symbols: Sequence[AnyStr], scores: Mapping[AnyStr, float]) -> list[tup
         after[left] = following
         if following >= 0:
             before[following] = left
-            joined = text + texts[following]  # type: ignore[operator]
+            joined = text + texts[following]
             if joined in scores:
                 heapq.heappush(heap, (-scores[joined], left, following, len(joined)))
         if previous >= 0:
@@ -68,8 +69,8 @@ class WordCache(Generic[AnyStr]):
     """Encodes text word by word and remembers the ids of common words; with `whole`, a text is one word."""
 
     def __init__(self, encode_word: Callable[[AnyStr], list[int]], space: AnyStr, whole: bool) -> None:
-        self._encode_word = encode_word
-        self._space = space
+        self._encode_word: Callable[[AnyStr], list[int]] = encode_word
+        self._space: AnyStr = space
         self._whole = whole
         self._known: dict[AnyStr, list[int]] = {}
 

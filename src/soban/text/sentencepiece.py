@@ -48,7 +48,7 @@ class SentencePieceTokenizer:
         self._words = _word_encoder(model, markup)
         self._bytes: dict[int, bytes] = {}
         self.vocab_size = max(self._pieces) + 1
-        self.special_tokens = _roles(model) | dict(settings.names)
+        self.special_tokens: Mapping[str, str] = _roles(model) | dict(settings.names)
         self.bos_id = by_content.get(self.special_tokens.get("bos_token", ""))
         eos_id = by_content.get(self.special_tokens.get("eos_token", ""))
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
@@ -224,9 +224,9 @@ def _bpe(model: SentencePieceFile) -> Callable[[str], list[int]]:
 
 
 def _unigram(model: SentencePieceFile, markup: Container[int]) -> Callable[[str], list[int]]:
-    """The best-scored segmentation (src/unigram_model.cc, EncodeOptimized), with its float32 sums, which decide ties."""
+    """The best-scored segmentation (src/unigram_model.cc, EncodeOptimized); its float32 sums decide ties."""
     normal = [piece.score for piece in model.pieces if piece.type is PieceType.NORMAL]
-    unknown_score = min(normal, default=0.0) - 10
+    unknown_score = array("f", [min(normal, default=0.0) - 10])[0]
     highest = max([*normal, SMALLEST_FLOAT])
     scores: dict[str, tuple[float, int]] = {}
     lengths: dict[str, set[int]] = {}
@@ -247,6 +247,7 @@ def _unigram(model: SentencePieceFile, markup: Container[int]) -> Callable[[str]
         best = array("f", [-math.inf]) * (size + 1)  # score of the best path to each position; stores round to float32
         came = [(0, -1)] * (size + 1)  # where its last piece starts, and that piece
         best[0] = 0.0
+        rounded = array("f", [0.0])
         for start in range(size):
             here = best[start]
             for length in ordered.get(word[start], ()):
@@ -256,9 +257,11 @@ def _unigram(model: SentencePieceFile, markup: Container[int]) -> Callable[[str]
                 if found is not None and here + found[0] > best[start + length]:
                     best[start + length] = here + found[0]
                     came[start + length] = start, found[1]
-            if word[start] not in scores and here + unknown_score > best[start + 1]:
-                best[start + 1] = here + unknown_score
-                came[start + 1] = start, -1
+            if word[start] not in scores:
+                rounded[0] = here + unknown_score  # a float there, while the sums above are doubles
+                if rounded[0] > best[start + 1]:
+                    best[start + 1] = rounded[0]
+                    came[start + 1] = start, -1
         parts = []
         end = size
         while end:

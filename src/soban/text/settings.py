@@ -1,4 +1,4 @@
-"""What lies beside a tokenizer and governs it: tokenizer_config.json, special_tokens_map.json, generation_config.json, templates."""
+"""What lies beside a tokenizer and governs it: tokenizer_config.json and its kin."""
 
 import json
 from collections.abc import Mapping

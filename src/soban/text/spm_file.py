@@ -108,9 +108,7 @@ def _parse_piece(data: bytes) -> Piece:
         elif number == 2:
             (score,) = struct.unpack("<f", _message(value))
         elif number == 3:
-            if value not in PieceType._value2member_map_:
-                raise _Malformed(f"piece type {value!r}")
-            kind = PieceType(value)
+            kind = PieceType(_number(value))
     if not text:
         raise _Malformed("a piece is empty")
     if not math.isfinite(score):

@@ -17,7 +17,7 @@ __all__ = ["Tokenizer", "load_llama2c_tokenizer", "load_tokenizer"]
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back. `vocab_size` bounds its ids; `special_tokens` are named as in tokenizer_config.json."""
+    """Text to token ids and back; ids are below `vocab_size`, `special_tokens` named as in tokenizer_config.json."""
 
     vocab_size: int
     bos_id: int | None

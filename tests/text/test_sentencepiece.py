@@ -1,0 +1,122 @@
+"""tokenizer.model files give exactly the ids and texts of the sentencepiece library."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from soban.text.merge import merge
+from soban.text.sentencepiece import SentencePieceTokenizer
+from soban.text.settings import Settings
+from soban.text.spm_file import read_sentencepiece
+from soban.text.tokenizer import load_tokenizer
+
+spm = pytest.importorskip("sentencepiece")
+
+NAMES = [
+    "gemma3_test_vocab.spm", "gemma3n_test_vocab.spm", "gemma4_test_vocab.spm", "gemma_export_vocab.spm",
+    "gemma_test_vocab.spm", "llama_export_vocab.spm", "llama_test_vocab.spm", "mistral_test_vocab.spm",
+    "phi3_test_vocab.spm", "tokenizer.model",
+]  # fmt: skip
+
+
+def load(path: Path) -> tuple[SentencePieceTokenizer, "spm.SentencePieceProcessor"]:
+    judge = spm.SentencePieceProcessor()
+    judge.Load(str(path))
+    return SentencePieceTokenizer(read_sentencepiece(path), Settings()), judge
+
+
+def assert_equal(tokenizer: SentencePieceTokenizer, judge: "spm.SentencePieceProcessor", strings: list[str]) -> None:
+    for text in strings:
+        ids = judge.encode(text)
+        assert tokenizer.encode(text, bos=False) == ids, text
+        if judge.unk_id() not in ids:
+            assert tokenizer.decode(ids) == judge.decode(ids), text
+            stream = tokenizer.stream()
+            assert "".join(map(stream.feed, ids)) + stream.finish() == judge.decode(ids), text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_vocabularies_give_the_ids_of_sentencepiece(fixtures: Path, name: str, strings: list[str]) -> None:
+    assert_equal(*load(fixtures / "tokenizers" / name), strings)
+
+
+@pytest.mark.parametrize("name", ["gemma_export_vocab.spm", "phi3_test_vocab.spm"])
+def test_user_defined_markup_is_recognised_only_as_special(fixtures: Path, name: str) -> None:
+    tokenizer, judge = load(fixtures / "tokenizers" / name)
+    for text in ("x<|user|>y", "<start_of_turn>user\nhi<end_of_turn>", "<|user|>", " <start_of_turn> <start_of_turn>"):
+        assert tokenizer.encode(text, bos=False, special=True) == judge.encode(text)
+        plain = tokenizer.encode(text, bos=False)
+        assert not {span.token_id for span in tokenizer.find_markup(text)} & set(plain) - {tokenizer._model.unk_id}
+
+
+def test_the_ids_that_llama_cpp_expects_of_llama(fixtures: Path) -> None:
+    folder = fixtures / "gguf_vocab"
+    texts = (folder / "ggml-vocab-llama-spm.gguf.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    expected = (folder / "ggml-vocab-llama-spm.gguf.out").read_text(encoding="utf-8").split("\n")
+    tokenizer, _ = load(fixtures / "tokenizers" / "tokenizer.model")
+    for text, line in zip(texts, expected, strict=False):
+        assert tokenizer.encode(text, bos=False) == [int(word) for word in line.split()], text
+
+
+def trained(folder: Path, kind: str, **options: object) -> Path:
+    sentences = [
+        "the cat sat on the mat",
+        "옛날 옛적에 호랑이가 살았어요",
+        "a b c ab abc aaaa",
+        "ﬁ ① Ａ １２３ the fox",
+    ] * 20
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences), model_writer=model, model_type=kind, hard_vocab_limit=False,
+        minloglevel=3, **options,
+    )  # fmt: skip
+    path = folder / "tokenizer.model"
+    path.write_bytes(model.getvalue())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
+@pytest.mark.parametrize("rule", ["identity", "nmt_nfkc_cf"])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_models_of_every_kind_and_option(
+    tmp_path: Path, strings: list[str], kind: str, rule: str, prefix: bool
+) -> None:
+    path = trained(
+        tmp_path, kind, vocab_size=320 if kind != "word" else 30, byte_fallback=kind in ("bpe", "unigram"),
+        normalization_rule_name=rule, add_dummy_prefix=prefix, remove_extra_whitespaces=prefix,
+        user_defined_symbols=["==", "cat"], control_symbols=["<ctl>"],
+    )  # fmt: skip
+    texts = [*strings, "the cat", "<ctl>", "a==b ==c", "cats  == "]
+    if kind == "word":  # sentencepiece takes a control piece that stands as a word for nothing at all
+        texts = [text for text in texts if text not in ("<s>", "</s>", "<ctl>")]
+    assert_equal(*load(path), texts)
+
+
+def test_pieces_across_words_are_merged_as_one_text(tmp_path: Path, strings: list[str]) -> None:
+    path = trained(tmp_path, "bpe", vocab_size=120, split_by_whitespace=False, byte_fallback=False)
+    assert_equal(*load(path), [*strings, "the cat sat on the mat"])
+
+
+def test_merging_long_runs_is_fast_and_exact(fixtures: Path) -> None:
+    tokenizer, judge = load(fixtures / "tokenizers" / "tokenizer.model")
+    for text in ("a" * 50_000, "=" * 9_999, "ab" * 20_000, " " * 9_999):
+        assert tokenizer.encode(text, bos=False) == judge.encode(text)
+
+
+def test_ties_are_merged_leftmost_first() -> None:
+    assert merge(list("aaa"), {"aa": 1.0}) == [(0, "aa"), (2, "a")]
+    assert merge(list("aba"), {"ab": 1.0, "ba": 1.0}) == [(0, "ab"), (2, "a")]
+    assert merge(list("aba"), {"ab": 1.0, "ba": 2.0}) == [(0, "a"), (1, "ba")]
+
+
+def test_a_folder_with_only_a_tokenizer_model_has_its_bos_and_eos(fixtures: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes((fixtures / "tokenizers" / "tokenizer.model").read_bytes())
+    tokenizer = load_tokenizer(tmp_path, {"bos_token_id": 7})
+    assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.vocab_size) == (1, (2,), 32000)
+    assert tokenizer.encode("Hello") == [1, 15043]
+    assert tokenizer.encode("<s>Hello", special=True) == [1, 15043]
+    assert tokenizer.encode("<s><s>Hello", special=True, bos=True) == [1, 15043]
+    assert 1 not in tokenizer.encode("<s>Hello", bos=False)
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "add_eos_token": true}', encoding="utf-8")
+    assert load_tokenizer(tmp_path, {}).encode("Hello") == [15043, 2]
