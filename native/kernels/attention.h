@@ -50,9 +50,12 @@ template <class Stored, int KEYS, int ROWS>
 INLINE void score_tile(const char *keys, const float *const *queries, int32_t size, float *scores) {
     const char *w[KEYS];
     float sums[KEYS][ROWS];
+    UNROLL
     for (int k = 0; k < KEYS; k++) w[k] = keys + (int64_t)k * size * Stored::SIZE;
     dot_tile<Stored, KEYS, ROWS>(w, queries, size, sums);
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
+        UNROLL
         for (int k = 0; k < KEYS; k++) scores[r * SPAN + k] = sums[k][r];
     }
 }
@@ -97,22 +100,29 @@ template <class Stored, int ROWS, int VECTORS>
 INLINE void add_values_tile(const char *values, int32_t count, const float *weights, int32_t size, float *sums,
                             int32_t width, int32_t n) {
     V total[ROWS][VECTORS];
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
+        UNROLL
         for (int v = 0; v < VECTORS; v++) total[r][v] = load(sums + r * width + v * WIDTH);
     }
     for (int32_t j = 0; j < count; j++) {
         const char *from = values + (int64_t)j * size * Stored::SIZE;
         V value[VECTORS];
+        UNROLL
         for (int v = 0; v < VECTORS; v++) {
             const void *here = from + v * WIDTH * Stored::SIZE;
             value[v] = n == WIDTH ? Stored::load(here) : Stored::load_part(here, n);
         }
+        UNROLL
         for (int r = 0; r < ROWS; r++) {
             const V weight = splat(weights[r * SPAN + j]);
+            UNROLL
             for (int v = 0; v < VECTORS; v++) total[r][v] = fma(weight, value[v], total[r][v]);
         }
     }
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
+        UNROLL
         for (int v = 0; v < VECTORS; v++) store(sums + r * width + v * WIDTH, total[r][v]);
     }
 }

@@ -44,19 +44,23 @@ template <bool FOUR, int TOKENS>
 INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
     const int8_t *values = x.values + place * GROUP;
     __m512i even[TOKENS], odd[TOKENS]; // two sums hide the latency of one
+    UNROLL
     for (int t = 0; t < TOKENS; t++) {
         even[t] = FOUR ? _mm512_setzero_si512() : _mm512_set1_epi32(x.offsets[place + t]);
         odd[t] = _mm512_setzero_si512();
     }
+    UNROLL
     for (int i = 0; i < 8; i++) {
         __m512i first, second;
         unpack<FOUR>(block, i, first, second);
+        UNROLL
         for (int t = 0; t < TOKENS; t++) {
             dot(even[t], first, four_values(values + t * GROUP + 4 * i));
             dot(odd[t], second, four_values(values + t * GROUP + 32 + 4 * i));
         }
     }
     const V scale = BF16::load(block);
+    UNROLL
     for (int t = 0; t < TOKENS; t++) {
         float *to = sums + t * PANEL;
         const V total = _mm512_cvtepi32_ps(_mm512_add_epi32(even[t], odd[t]));
@@ -73,6 +77,7 @@ struct Expanded {
 };
 
 template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
+    UNROLL
     for (int i = 0; i < 8; i++) {
         __m512i first, second;
         unpack<FOUR>(block, i, first, second);
@@ -89,27 +94,35 @@ template <bool FOUR, int PANELS, int TOKENS>
 INLINE void add_expanded(const Expanded *blocks, int stride, int groups, const soban::Activations &x, int64_t place,
                          float *sums, int width) {
     V sum[PANELS][TOKENS];
+    UNROLL
     for (int p = 0; p < PANELS; p++) {
+        UNROLL
         for (int t = 0; t < TOKENS; t++) sum[p][t] = load(sums + t * width + p * PANEL);
     }
     for (int g = 0; g < groups; g++, place += x.tokens) {
         const int8_t *values = x.values + place * GROUP;
         __m512i total[PANELS][TOKENS];
+        UNROLL
         for (int t = 0; t < TOKENS; t++) {
             const __m512i start = FOUR ? _mm512_setzero_si512() : _mm512_set1_epi32(x.offsets[place + t]);
+            UNROLL
             for (int p = 0; p < PANELS; p++) total[p][t] = start;
         }
-#pragma GCC unroll 1
         for (int i = 0; i < 16; i++) {
             __m512i weights[PANELS];
+            UNROLL
             for (int p = 0; p < PANELS; p++) weights[p] = _mm512_loadu_si512(blocks[p * stride + g].weights + 64 * i);
+            UNROLL
             for (int t = 0; t < TOKENS; t++) {
                 const __m512i four = four_values(values + t * GROUP + 4 * i);
+                UNROLL
                 for (int p = 0; p < PANELS; p++) dot(total[p][t], weights[p], four);
             }
         }
+        UNROLL
         for (int t = 0; t < TOKENS; t++) {
             const V scale = splat(x.scales[place + t]), values_sum = splat(x.sums[place + t]);
+            UNROLL
             for (int p = 0; p < PANELS; p++) {
                 const Expanded &block = blocks[p * stride + g];
                 sum[p][t] = fma(_mm512_cvtepi32_ps(total[p][t]), load(block.scales) * scale, sum[p][t]);
@@ -117,7 +130,9 @@ INLINE void add_expanded(const Expanded *blocks, int stride, int groups, const s
             }
         }
     }
+    UNROLL
     for (int p = 0; p < PANELS; p++) {
+        UNROLL
         for (int t = 0; t < TOKENS; t++) store(sums + t * width + p * PANEL, sum[p][t]);
     }
 }

@@ -21,22 +21,30 @@ INLINE void dot_tile(const char *const *w, const float *const *x, int32_t column
     int32_t i = 0;
     for (; i + WIDTH <= columns; i += WIDTH) {
         V values[TOKENS];
+        UNROLL
         for (int t = 0; t < TOKENS; t++) values[t] = load(x[t] + i);
+        UNROLL
         for (int r = 0; r < ROWS; r++) {
             const V weight = Stored::load(w[r] + (int64_t)i * Stored::SIZE);
             if (TOKENS == 1) __builtin_prefetch(w[r] + (int64_t)i * Stored::SIZE + PREFETCH_BYTES);
+            UNROLL
             for (int t = 0; t < TOKENS; t++) total[r][t] = fma(weight, values[t], total[r][t]);
         }
     }
     if (i < columns) {
         V values[TOKENS];
+        UNROLL
         for (int t = 0; t < TOKENS; t++) values[t] = load_part(x[t] + i, columns - i);
+        UNROLL
         for (int r = 0; r < ROWS; r++) {
             const V weight = Stored::load_part(w[r] + (int64_t)i * Stored::SIZE, columns - i);
+            UNROLL
             for (int t = 0; t < TOKENS; t++) total[r][t] = fma(weight, values[t], total[r][t]);
         }
     }
+    UNROLL
     for (int r = 0; r < ROWS; r++) {
+        UNROLL
         for (int t = 0; t < TOKENS; t++) sums[r][t] = sum(total[r][t]);
     }
 }
@@ -47,10 +55,14 @@ void linear_tile(const char *data, const float *x, int64_t x_stride, int32_t col
     const char *w[ROWS];
     const float *tokens[TOKENS];
     float sums[ROWS][TOKENS];
+    UNROLL
     for (int r = 0; r < ROWS; r++) w[r] = data + (int64_t)r * columns * Stored::SIZE;
+    UNROLL
     for (int t = 0; t < TOKENS; t++) tokens[t] = x + t * x_stride;
     dot_tile<Stored, ROWS, TOKENS>(w, tokens, columns, sums);
+    UNROLL
     for (int t = 0; t < TOKENS; t++) {
+        UNROLL
         for (int r = 0; r < ROWS; r++) out[t * out_stride + r] = bias ? sums[r][t] + bias[r] : sums[r][t];
     }
 }

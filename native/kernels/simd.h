@@ -16,6 +16,11 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 64") // or arrays of vectors stay in memory
+#endif
 
 namespace {
 

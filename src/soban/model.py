@@ -44,12 +44,13 @@ class Generation:
     Several generations of one model may be iterated in turn; they then share the engine's steps.
     """
 
-    def __init__(self, model: "Model", prompt: list[int], sampling: Sampling, echo: str) -> None:
+    def __init__(self, model: "Model", prompt: list[int], sampling: Sampling, echo: str, answer: bool) -> None:
+        """`echo` is written first; `answer`: the text stands by itself, so no space begins it, else it goes on."""
         self.model, self.echo = model, echo
         keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
         texts = range(sampling.num_return_sequences)
         self.stops = [StopStrings(sampling.stop) for _ in texts]
-        self.decoders = [model.tokenizer.stream(after=prompt) for _ in texts]
+        self.decoders = [model.tokenizer.stream(after=() if answer else prompt) for _ in texts]
         self.sequences = model.engine.prepare(Request(prompt, sampling, model.ends, keep))
         self.figures = Figures(prompt_tokens=len(prompt))
         self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
@@ -161,8 +162,9 @@ class Model:
     ) -> Generation:
         """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
         ids = self.prompt_ids(prompt, system=system, raw=raw)
-        shown = (self.template is None or raw) if echo is None else echo
-        return Generation(self, ids, self.sampling(**options), prompt if shown else "")
+        answer = self.template is not None and not raw
+        shown = not answer if echo is None else echo
+        return Generation(self, ids, self.sampling(**options), prompt if shown else "", answer)
 
     def prompt_ids(self, prompt: str, *, system: str | None = None, raw: bool = False) -> list[int]:
         """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is."""

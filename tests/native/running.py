@@ -56,8 +56,9 @@ def assert_close(got: Floats, wanted: Floats, bound: Floats | float) -> None:
     """|got - wanted| <= bound, element by element."""
     assert got.shape == wanted.shape
     difference = np.abs(got.astype(np.float64) - wanted)
-    excess = difference / np.maximum(bound, 1e-300)
-    assert np.all(difference <= bound), f"{excess.max():.3g} times the bound at {np.unravel_index(excess.argmax(), got.shape)}"
+    excess = difference / np.maximum(np.float64(bound), 1e-300)
+    worst = np.unravel_index(excess.argmax(), got.shape)
+    assert np.all(difference <= bound), f"{excess.max():.3g} times the bound at {worst}"
 
 
 def assert_same_bits(got: Floats, wanted: Floats) -> None:

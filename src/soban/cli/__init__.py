@@ -39,7 +39,7 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
     except UserError as error:
         if debug:
             raise
-        console.tell(translate("soban: {problem}", problem=error))
+        console.tell(f"soban: {error}")
         return USER_ERROR
     except console.ClosedPipe:
         return FINE  # whoever reads has all that he wants

@@ -1,11 +1,11 @@
 """Flags from a dataclass: each field is a flag, and its metadata says what it does and how it is spelled.
 
-Metadata keys, all but `help` optional:
+A field with `help` is a flag. The keys:
     help        what it does, in English; translated for the user
     short       one more spelling, as "-t"
     metavar     what stands for the value in the help
     off         for a bool: the spelling that sets it to False
-    positional  the field takes the words that are no flags (a tuple of them)
+    positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage
     flags_of    (dataclass, {field: metadata}): the field is a dict of that class's fields, as far as they are given
     spelled     the field holds the spellings that were used, as "-t"
 """
@@ -38,70 +38,66 @@ class _Parser(argparse.ArgumentParser):
         raise UserError("{problem}", problem=message, command=self.prog, hint="{command} --help lists the flags")
 
 
-def parse(
-    command: str, options: type[Options], arguments: Sequence[str], examples: str, prog: str = "soban"
-) -> Options | None:
-    """The command's options; None where the help was asked for, which then has been written.
+def parse(command: str, options: type[Options], arguments: Sequence[str], examples: str) -> Options | None:
+    """The options of `soban {command}`; None where its help was asked for, which then has been written.
 
     Raises UserError for flags that do not exist and values of the wrong kind.
     """
-    parser = _Parser(
-        f"{prog} {command}", usage=f"{prog} {command} {_words(options)}[...]",
-        description=translate(inspect.cleandoc(options.__doc__ or "")), epilog=f"{translate('examples:')}\n{examples}",
-        formatter_class=_Help, allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS,
-    )  # fmt: skip
-    positional: list[str] = []
-    nested: dict[str, str] = {}  # flag's field -> the dict field that it belongs to
     spellings: set[str] = set()
-    group = parser.add_argument_group(translate("flags"))
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
-        if field.metadata.get("positional"):
-            positional.append(field.name)
-        elif "flags_of" in field.metadata:
-            kind, described = field.metadata["flags_of"]
-            more = parser.add_argument_group(translate(field.metadata["help"]))
-            hints = get_type_hints(kind)
-            for inner in dataclasses.fields(kind):
-                nested[inner.name] = field.name
-                _add(more, inner.name, hints[inner.name], described[inner.name], False, spellings)
-        elif not field.metadata.get("spelled"):
-            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            _add(group, field.name, get_type_hints(options)[field.name], field.metadata, required, spellings)
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    end = parser.add_argument_group(translate("others"))
-    end.add_argument("-h", "--help", action="store_true", help=translate("show this"))
-    end.add_argument("--debug", action="store_true", help=translate("show where an error comes from"))
+    parser = _parser(f"soban {command}", options, examples, spellings)
     if {"-h", "--help"} & set(arguments):
         console.write(parser.format_help())
         return None
     given, unknown = parser.parse_known_intermixed_args(arguments)
-    values = vars(given)
-    values.pop("debug", None)
-    words = values.pop("words", None) or []
     if unknown:
         raise _unknown(parser, unknown[0])
-    if words and not positional:
+    values = vars(given)
+    words = tuple(values.pop("words", ()))
+    made: dict[str, Any] = {}
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+        if field.metadata.get("positional"):
+            made[field.name], words = words, ()
+        elif field.metadata.get("spelled"):
+            made[field.name] = frozenset(spellings)
+        elif "flags_of" in field.metadata:
+            inner = (part.name for part in dataclasses.fields(field.metadata["flags_of"][0]))
+            made[field.name] = {name: values[name] for name in inner if name in values}
+        elif field.name in values:
+            made[field.name] = values[field.name]
+    if words:
         raise UserError(
-            "{command} takes only flags, not {word}", command=parser.prog, word=words[0],
+            "{command} takes only flags, not {word}", command=parser.prog, word=console.shortened(words[0]),
             hint="{command} --help lists the flags",
         )  # fmt: skip
-    made = {name: tuple(words) for name in positional}
-    made |= {outer: {k: values.pop(k) for k in list(values) if nested.get(k) == outer} for outer in dict.fromkeys(nested.values())}
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
-        if field.metadata.get("spelled"):
-            made[field.name] = frozenset(spellings)
-    return options(**values, **made)
+    return options(**made)
 
 
-def _words(options: type) -> str:
-    """The positional words for the usage line."""
-    shown = (f.metadata.get("metavar", "") for f in dataclasses.fields(options) if f.metadata.get("positional"))
-    return "".join(f"{words} " for words in shown)
+def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> argparse.ArgumentParser:
+    """Knows every flag; what is not given leaves no trace, and which spellings were used is noted in `spellings`."""
+    fields, hints = dataclasses.fields(options), get_type_hints(options)
+    words = "".join(f"{field.metadata['metavar']} " for field in fields if field.metadata.get("positional"))
+    parser = _Parser(
+        prog, usage=f"{prog} {words}[...]", description=translate(inspect.cleandoc(options.__doc__ or "")),
+        epilog=f"{translate('examples:')}\n{examples}", formatter_class=_Help, allow_abbrev=False, add_help=False,
+        argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    group = parser.add_argument_group(translate("flags"))
+    for field in fields:
+        if "flags_of" in field.metadata:
+            kind, described = field.metadata["flags_of"]
+            nested = parser.add_argument_group(translate(field.metadata["help"]))
+            for name, hint in get_type_hints(kind).items():
+                _add(nested, name, hint, described[name], None, spellings)
+        elif "help" in field.metadata:
+            _add(group, field.name, hints[field.name], field.metadata, field.default, spellings)
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    others = parser.add_argument_group(translate("others"))
+    others.add_argument("-h", "--help", action="store_true", help=translate("show this"))
+    others.add_argument("--debug", action="store_true", help=translate("show where an error comes from"))
+    return parser
 
 
-def _add(
-    group: Any, name: str, kind: Any, metadata: Mapping[str, Any], required: bool, spellings: set[str]
-) -> None:
+def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default: Any, spellings: set[str]) -> None:
     """Adds one field's flag, and the one that turns it off."""
     flag = "--" + name.replace("_", "-")
     names = [*([metadata["short"]] if "short" in metadata else []), flag]
@@ -112,9 +108,11 @@ def _add(
         if "off" in metadata:
             group.add_argument(metadata["off"], dest=name, action="store_false", help=translate(metadata["off_help"]))
         return
+    if isinstance(default, int | float | str):
+        text = f"{text} [{default}]"
     group.add_argument(
-        *names, dest=name, required=required, help=text, action=_noting(spellings, many),
-        type=_reader(flag, kind), metavar=_metavar(kind, metadata),
+        *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
+        action=_noting(spellings, many), type=_reader(flag, kind), metavar=_metavar(kind, metadata),
     )  # fmt: skip
 
 
@@ -181,7 +179,7 @@ def _number(flag: str, text: str) -> float:
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> UserError:
     flag = word.partition("=")[0]
-    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
-    if near := difflib.get_close_matches(flag, known, 1):
-        return UserError("no flag {flag}", flag=flag, near=near[0], hint="did you mean {near}?")
+    known = [name[2:] for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    if near := difflib.get_close_matches(flag.lstrip("-"), known, 1):
+        return UserError("no flag {flag}", flag=flag, near=near[0], hint="did you mean --{near}?")
     return UserError("no flag {flag}", flag=flag, command=parser.prog, hint="{command} --help lists the flags")

@@ -33,8 +33,9 @@ def start(
             "-n {steps} counts the prompt, which has {count} tokens", steps=steps, count=begun, hint="give a greater -n"
         )
     chosen.setdefault("max_new_tokens", steps - begun)
-    shown = (model.template is None or raw) if echo is None else echo
-    generation = Generation(model, ids, model.sampling(**chosen), prompt if shown else "")
+    answer = model.template is not None and not raw
+    shown = not answer if echo is None else echo
+    generation = Generation(model, ids, model.sampling(**chosen), prompt if shown else "", answer)
     if model.loaded.llama2c:
         generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
     return generation

@@ -48,7 +48,7 @@ SAMPLING_FLAGS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """Let a model write. A model with a chat template answers the prompt; any other goes on with it.
 
     MODEL is a Hugging Face folder or a llama2.c .bin; without one the bundled story model writes. Text from a pipe
@@ -68,13 +68,15 @@ class Options:
         },
     )  # fmt: skip
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
-        default="auto", metadata={"help": "how weights are kept in memory (default: auto)"}
+        default="auto", metadata={"help": "how weights are kept in memory"}
     )
     context: int | None = field(default=None, metadata={"help": "tokens that prompt and text may have together"})
     tokenizer: str | None = field(
         default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
     )
-    threads: int | None = field(default=None, metadata={"help": "threads that compute (default: one for each fast core)"})
+    threads: int | None = field(
+        default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
+    )
     force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
     quiet: bool = field(default=False, metadata={"help": "no line about time and memory"})
     steps: int = field(default=256, metadata={"short": "-n", "help": "tokens with the prompt's; 0: the whole context"})
@@ -86,10 +88,10 @@ class Options:
     spelled: frozenset[str] = field(default=frozenset(), metadata={"spelled": True})
 
 
-OPTIONS = Options
+OPTIONS = RunOptions
 
 
-def call(options: Options) -> int:
+def call(options: RunOptions) -> int:
     """Writes the text to stdout as it comes; one line about time and memory to stderr. 130 if Ctrl-C ended it."""
     from soban.cli import llama2c
     from soban.model import load
@@ -103,8 +105,9 @@ def call(options: Options) -> int:
         status.show(translate("loading the model ..."))
         start = time.perf_counter()
         model = load(
-            name, dtype=options.dtype, context=options.context, tokenizer=options.tokenizer, force=options.force
-        )
+            name, dtype=options.dtype, context=options.context, tokenizer=options.tokenizer, force=options.force,
+            progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
+        )  # fmt: skip
         load_seconds = time.perf_counter() - start
         memory = Peak()
         if prompt:  # only now, for whoever writes into the pipe may need as long
@@ -153,7 +156,7 @@ def looks_like_path(word: str) -> bool:
     return word.endswith(MODEL_FILES) or "/" in first or "\\" in first
 
 
-def check(options: Options) -> None:
+def check(options: RunOptions) -> None:
     """Raises UserError for values that are out of range, before anything is loaded."""
     if options.mode == "chat":
         raise UserError("this version has no chat yet", hint="leave out -m chat, and give a prompt")

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -59,6 +60,7 @@ class Step:
 def prepare(options: "TrainOptions") -> Training:
     """Text, tokenizer and fresh weights, each decided by the options alone."""
     torch.set_float32_matmul_precision("medium" if options.products == "fast" else "highest")
+    torch.set_num_threads(1)  # `learn` has its own
     documents = corpus.read_documents(options.data) if options.data else corpus.built_in(options.seed, options.stories)
     if len(documents) < 2:
         raise UserError(
@@ -125,19 +127,18 @@ def steps(training: Training, progress: Progress) -> Iterator[Step]:
         share = spent(options, progress)
         if share >= 1:
             return
-        loss = batch_loss(training, batch)
-        if not torch.isfinite(loss):
+        loss = learn(training, batch)
+        if not math.isfinite(loss):
             raise UserError(
                 "the loss became {loss} at step {step}",
-                loss=loss.item(),
+                loss=loss,
                 step=progress.step + 1,
                 hint="lower --learning-rate",
             )
-        loss.backward()  # type: ignore[no-untyped-call]
         optimise.update(training.weights, training.state, progress.step + 1, options.learning_rate * schedule(share))
         tokens = progress.tokens + int((batch != training.pad).sum())
         progress = Progress(progress.step + 1, time.monotonic() - started, tokens)
-        yield Step(progress, loss.item())
+        yield Step(progress, loss)
 
 
 def spent(options: "TrainOptions", progress: Progress) -> float:
@@ -150,14 +151,35 @@ def schedule(share: float) -> float:
     return min(1.0, (share + WARM_UP / 20) / WARM_UP, (1 - share) / DECAY)
 
 
-def batch_loss(training: Training, batch: corpus.Ids, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats of each next token of rows (rows, length), padding left out."""
-    tokens = torch.from_numpy(batch).long()
+def learn(training: Training, batch: corpus.Ids) -> float:
+    """Put the gradients of a batch's mean loss into the weights; the loss, in nats a token.
+
+    Each thread takes some rows from start to end: they meet once a step, where threads inside each torch operation would
+    meet thousands of times and lose most of a core whenever another program wants one.
+    """
+    weights = list(training.weights.values())
+    parts = np.array_split(batch, min(training.options.threads, len(batch)))
+    counts = [int((part[:, 1:] != training.pad).sum()) for part in parts]
+
+    def gradients(part: corpus.Ids) -> tuple[float, tuple[Tensor, ...]]:
+        loss = loss_sum(training, part)
+        return loss.item(), torch.autograd.grad(loss, weights)
+
+    with ThreadPoolExecutor(len(parts)) as threads:
+        results = list(threads.map(gradients, parts))
+    for weight, *shares in zip(weights, *(shares for _, shares in results), strict=True):
+        weight.grad = torch.stack(shares).sum(0) / sum(counts)
+    return sum(loss for loss, _ in results) / sum(counts)
+
+
+def loss_sum(training: Training, rows: corpus.Ids) -> Tensor:
+    """Cross-entropy in nats, summed over all next tokens of rows (rows, length) that are not padding."""
+    tokens = torch.from_numpy(rows).long()
     targets = tokens[:, 1:].reshape(-1)
     kept = (targets != training.pad).nonzero()[:, 0]
     states = gemma2.hidden_states(training.config, training.weights, tokens[:, :-1])
     logits = gemma2.logits(training.config, training.weights, states.reshape(-1, training.config.hidden_size)[kept])
-    return functional.cross_entropy(logits, targets[kept], reduction=reduction)
+    return functional.cross_entropy(logits, targets[kept], reduction="sum")
 
 
 def bits_per_byte(training: Training) -> float:
@@ -166,7 +188,7 @@ def bits_per_byte(training: Training) -> float:
     groups = corpus.group(np.argsort(lengths, kind="stable"), lengths, training.options.batch_size)
     rows = (corpus.padded(training.test, indices, training.pad) for indices in groups)
     with torch.no_grad():
-        nats = sum(batch_loss(training, row, "sum").item() for row in rows)
+        nats = sum(loss_sum(training, row).item() for row in rows)
     return nats / math.log(2) / training.test_bytes
 
 
@@ -175,7 +197,7 @@ def step_seconds(training: Training) -> float:
     batch = next(corpus.batches(training.data, training.options.seed, training.options.batch_size, training.pad))
     for _ in range(2):
         started = time.monotonic()
-        batch_loss(training, batch).backward()  # type: ignore[no-untyped-call]
+        learn(training, batch)
         for weight in training.weights.values():
             weight.grad = None
     return time.monotonic() - started

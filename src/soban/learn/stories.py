@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import Literal
 
 from soban.learn import stories_en, stories_ko
-from soban.learn.tale import Word
+from soban.learn.tale import Tales, Word, read_tales
 
 Language = Literal["en", "ko"]
 
-# Each of these modules offers PLOTS, OPENINGS, ENDINGS, world(chance) and finish(chance, text).
+# Each of these modules offers world(chance), the fields that templates name, and finish(chance, text).
 TELLERS: dict[str, ModuleType] = {"en": stories_en, "ko": stories_ko}
 
 # A template may offer a choice of words in place: "[walked|ran] home".
@@ -28,29 +28,31 @@ PARAGRAPH_BEATS = (3, 6)  # a story in paragraphs breaks before the third and th
 def stories(seed: int, language: Language) -> Iterator[str]:
     """Stories without end; the same seed and language give the same ones."""
     chance = random.Random(f"{seed} {language}")
+    tales = read_tales(language)
     while True:
-        yield story(chance, TELLERS[language])
+        yield story(chance, tales, TELLERS[language])
 
 
-def story(chance: random.Random, teller: ModuleType) -> str:
+def story(chance: random.Random, tales: Tales, teller: ModuleType) -> str:
     """One story."""
-    plot = chance.choice(teller.PLOTS)
-    case = chance.choice(plot.cases)
+    plot = chance.choice(tales.plots)
+    case = chance.choice(plot.cases or [{}])
     fields = inflected(chance, teller.world(chance), case)
     if chance.random() < STARTS_AT_ONCE:
         templates = [chance.choice(plot.starts)]
         beats = plot.beats[plot.skip :]
     else:
-        templates = [chance.choice(teller.OPENINGS)]
+        templates = [chance.choice(tales.openings)]
         beats = plot.beats
     templates += [chance.choice(beat) for beat in beats]
     met = any(FRIEND.search(template) for template in (*templates, *case.values()))
-    templates.append(chance.choice([e for e in teller.ENDINGS if met or not FRIEND.search(e)]))
+    templates.append(chance.choice([e for e in tales.endings if met or not FRIEND.search(e)]))
     spaces = [" "] * len(templates)
     if chance.random() < TAKES_PARAGRAPHS:
         for position in PARAGRAPH_BEATS:
             spaces[position] = "\n"
-    told = "".join(space + tell(chance, template, fields) for space, template in zip(spaces, templates, strict=True) if template)
+    lines = zip(spaces, templates, strict=True)
+    told = "".join(space + tell(chance, template, fields) for space, template in lines if template)
     return str(teller.finish(chance, told.strip()))
 
 

@@ -1,7 +1,12 @@
-"""What both languages' stories are made of: words that inflect inside a template, and plots."""
+"""What both languages' stories are made of: words that inflect inside a template, and plots read from a table.
+
+A table (tales/en.txt) is made of lines: `opening`, `ending`, `start` and `beat` begin a list whose wordings follow as
+`- text`; `plot NAME SKIP` begins a plot; `case name: text | name: text` is one of its cases.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 # A particle's form after a final consonant, and after a vowel. The key is what a template says: {hero:은}
 PARTICLES = {
@@ -12,7 +17,6 @@ PARTICLES = {
     "으로": ("으로", "로"),
     "아": ("아", "야"),
     "이라": ("이라", "라"),
-    "이랑": ("이랑", "랑"),
     "이었": ("이었", "였"),
     "이야": ("이야", "야"),
 }
@@ -22,6 +26,20 @@ FINALS = 28  # a syllable's number is (lead * 21 + vowel) * 28 + final; final 0 
 FINAL_L = 8
 
 
+def final(word: str) -> int:
+    """The number of the last syllable's final consonant, 0 where there is none (or no Hangul)."""
+    last = ord(word[-1])
+    return (last - FIRST_SYLLABLE) % FINALS if FIRST_SYLLABLE <= last <= LAST_SYLLABLE else 0
+
+
+def particle(word: str, kind: str) -> str:
+    """The form of a Korean particle that follows `word`; `kind` is its form after a consonant."""
+    after_consonant, after_vowel = PARTICLES[kind]
+    if kind == "으로" and final(word) == FINAL_L:
+        return after_vowel
+    return after_consonant if final(word) else after_vowel
+
+
 class Word(str):
     """Text whose format spec adds a Korean particle ({hero:은}) or an English article ({thing:a})."""
 
@@ -29,16 +47,6 @@ class Word(str):
         if spec == "a":
             return ("an " if self[0].lower() in "aeiou" else "a ") + self
         return self + particle(self, spec) if spec else str(self)
-
-
-def particle(word: str, kind: str) -> str:
-    """The form of a Korean particle that follows `word`; `kind` is its form after a consonant."""
-    after_consonant, after_vowel = PARTICLES[kind]
-    last = ord(word[-1])
-    final = (last - FIRST_SYLLABLE) % FINALS if FIRST_SYLLABLE <= last <= LAST_SYLLABLE else 0
-    if kind == "으로" and final == FINAL_L:
-        return after_vowel
-    return after_consonant if final else after_vowel
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,45 @@ class Plot:
 
     name: str
     skip: int
-    starts: Sequence[str]
-    beats: Sequence[Sequence[str]]
-    cases: Sequence[Mapping[str, str]]
+    starts: list[str] = field(default_factory=list)
+    beats: list[list[str]] = field(default_factory=list)
+    cases: list[Mapping[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Tales:
+    """All that one language tells."""
+
+    openings: Sequence[str]
+    endings: Sequence[str]
+    plots: Sequence[Plot]
+
+
+def read_tales(language: str) -> Tales:
+    """The table of a language."""
+    lists: dict[str, list[str]] = {"opening": [], "ending": []}
+    plots: list[Plot] = []
+    wordings: list[str] = []
+    path = Path(__file__).with_name("tales") / f"{language}.txt"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word, _, rest = line.partition(" ")
+        match word:
+            case "" | "#":
+                continue
+            case "-":
+                wordings.append(rest)
+            case "opening" | "ending":
+                wordings = lists[word]
+            case "plot":
+                name, skip = rest.split()
+                plots.append(Plot(name, int(skip)))
+            case "start":
+                wordings = plots[-1].starts
+            case "beat":
+                wordings = []
+                plots[-1].beats.append(wordings)
+            case "case":
+                plots[-1].cases.append(dict(part.split(": ", 1) for part in rest.split(" | ")))
+            case _:
+                raise ValueError(f"{path}: {line}")
+    return Tales(lists["opening"], lists["ending"], plots)

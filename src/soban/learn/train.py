@@ -49,6 +49,7 @@ class TrainOptions:
     learning_rate: float = field(default=4e-3, metadata={"help": "highest learning rate"})
     minutes: float = field(default=30.0, metadata={"help": "time to train"})
     steps: int | None = field(default=None, metadata={"help": "steps to train, in place of a time"})
+    threads: int = field(default=2, metadata={"help": "threads to train with, one for each core"})
     seed: int = field(default=0, metadata={"help": "decides the first weights, the stories and their order"})
     resume: bool = field(default=False, metadata={"help": "go on from the checkpoint in the folder"})
     products: Literal["fast", "exact"] = field(
@@ -57,7 +58,7 @@ class TrainOptions:
 
 
 # What may differ between a training and its continuation
-MAY_CHANGE = ("out", "resume", "minutes", "steps", "products")
+MAY_CHANGE = ("out", "resume", "minutes", "steps", "products", "threads")
 
 
 def train(options: TrainOptions) -> None:
@@ -153,6 +154,7 @@ SMALLEST = {
     "context": 2,
     "window": 1,
     "batch_size": 1,
+    "threads": 1,
     "steps": 1,
     "seed": 0,
 }

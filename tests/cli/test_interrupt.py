@@ -1,0 +1,92 @@
+"""Ctrl-C: the answer ends at once, what there is of it stands, and nothing looks like a crash."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from soban.cli.interrupt import cancelling
+from tests.cli import tiny
+from tests.cli.conftest import environment
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("models") / "endless", context=8192)
+
+
+@pytest.mark.parametrize("more", [[], ["--num-return-sequences", "2", "--do-sample"]])
+def test_ctrl_c_ends_an_answer_with_its_text_its_figures_and_130(endless: Path, more: list[str]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "soban", "run", endless, "abc", *more], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        if more:
+            time.sleep(2)  # several texts come at the end: there is nothing to see before
+            begun = b""
+        else:
+            begun = running.stdout.read(10)
+        running.send_signal(signal.SIGINT)
+        pressed = time.monotonic()
+        text, talk = running.communicate(timeout=30)
+        assert time.monotonic() - pressed < 2
+    assert running.returncode == 130
+    assert (begun + text).startswith(b"abc") and text.endswith(b"\n")
+    assert talk.startswith(b"load ") and talk.count(b"\n") == 1
+
+
+def test_the_flag_is_set_while_the_main_thread_is_in_native_code() -> None:
+    # One long sleep in C stands for a step: Python calls its signal handlers only when it is over.
+    import ctypes
+
+    cancel = np.zeros(1, np.int32)
+    seen: list[float] = []
+
+    def watch() -> None:
+        while not cancel[0]:
+            time.sleep(0.005)
+        seen.append(time.monotonic())
+
+    with cancelling(cancel) as pressed:
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
+        ctypes.CDLL(None).usleep(700_000)
+        end = time.monotonic()
+        watcher.join(5)
+        assert pressed.yes
+    assert seen[0] < end - 0.3
+    assert cancel[0] == 0
+
+
+def test_afterwards_ctrl_c_is_python_s_again() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with cancelling(np.zeros(1, np.int32)):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_even_a_program_that_does_not_listen() -> None:
+    code = (
+        "import time, numpy as np\n"
+        "from soban.cli.interrupt import cancelling\n"
+        "with cancelling(np.zeros(1, np.int32)):\n"
+        "    print('ready', flush=True)\n"
+        "    while True: time.sleep(0.05)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment()) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.wait(5) == 130

@@ -1,0 +1,61 @@
+"""The tokenizer learnt from stories."""
+
+import json
+import unicodedata
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from soban.learn.stories import stories
+from soban.learn.tokenizer import SPECIALS, save_tokenizer, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():  # type: ignore[no-untyped-def]
+    texts = [story for language in ("en", "ko") for story in islice(stories(0, language), 400)]
+    return train_tokenizer(texts, 1200)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Once upon a time, there was a fox.",
+        "옛날 옛적에 토끼가 살았어요.",
+        "뷁 꿻 각낡닭",
+        "👩‍👩‍👧 🇰🇷 ☃️",
+        "one\ntwo\n\nthree\ttabs  two   three spaces ",
+        " starts with a space",
+        "▁ and \u00a0 and \0",
+        "",
+    ],
+)
+def test_text_comes_back(tokenizer, text: str) -> None:  # type: ignore[no-untyped-def]
+    ids = tokenizer.encode(text).ids
+    assert ids[0] == 2
+    expected = text.replace("▁", " ")  # ▁ is how a space is written inside
+    assert tokenizer.decode(ids) == expected
+
+
+def test_decomposed_hangul_is_read_as_the_same_syllables(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    text = "옛날 옛적에"
+    assert tokenizer.encode(unicodedata.normalize("NFD", text)).ids == tokenizer.encode(text).ids
+
+
+def test_no_token_crosses_from_one_word_to_the_next(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    assert not [token for token in tokenizer.get_vocab() if "▁" in token[1:] and set(token) != {"▁"}]
+
+
+def test_specials_stand_where_gemma_has_them(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    assert [tokenizer.token_to_id(token) for token in SPECIALS] == [0, 1, 2, 3]
+    assert tokenizer.get_vocab_size() == 1200
+
+
+def test_transformers_reads_the_saved_tokenizer_alike(tokenizer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    transformers = pytest.importorskip("transformers")
+    save_tokenizer(tokenizer, tmp_path, 512)
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("Once upon a time", "옛날 옛적에 곰이 살았습니다. 👋", "a\nb  c"):
+        assert loaded(text)["input_ids"] == tokenizer.encode(text).ids
+    assert loaded.eos_token_id == 1
+    assert json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["byte_fallback"]

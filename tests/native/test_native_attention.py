@@ -1,0 +1,118 @@
+"""Native attention against the reference: caches, windows, grouped heads, several sequences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from soban import ops
+from soban.ops import recorder
+from soban.ops.batch import Batch, Cache
+from soban.ops.recorder import Program, Recorded
+from tests.native.running import Floats, Record, assert_close, assert_same_bits, normal, run_native, run_reference
+
+EPS = np.finfo(np.float32).eps
+HEADS, GROUPS = 4, 2
+
+
+def record(size: int, window: int | None = None, softcap: float | None = None, heads: int = HEADS) -> Record:
+    def attention(v: Recorded, p: Program) -> Recorded:
+        q, k = heads * size, GROUPS * size
+        return ops.attention(
+            v[:, :q], v[:, q : q + k], v[:, q + k : q + 2 * k], p.batch(), recorder.LayerSlot(1), 3 * size**-0.5,
+            softcap, window,
+        )  # fmt: skip
+
+    return attention
+
+
+def width(size: int, heads: int = HEADS) -> int:
+    return (heads + 2 * GROUPS) * size
+
+
+def caches(size: int, format: str, pages: int = 64) -> tuple[Cache, Cache]:
+    """Two equal caches whose unwritten places hold NaN: whoever reads them is found out."""
+    made = [ops.make_cache(2, pages, GROUPS, size, format) for _ in "ab"]
+    for cache in made:
+        cache.keys[:], cache.values[:] = np.nan, np.nan
+    return made[0], made[1]
+
+
+def batch_of(lengths: list[int], offsets: list[int], pages: list[list[int]]) -> Batch:
+    """Sequences whose tokens are numbered through, all asked for."""
+    ends = np.cumsum([0, *lengths])
+    tokens = [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return ops.make_batch(tokens, offsets, pages, range(int(ends[-1])))
+
+
+def bound(length: int, size: int, wanted: Floats) -> float:
+    """Scores err by eps D |q||k| scale (about 3 sqrt(D) x 4 here), weights by as much, sums by eps L."""
+    return EPS * (40 * size**0.5 + length**0.5 + 16) * max(1.0, float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("format", ["f32", "f16"])
+@pytest.mark.parametrize("size", [4, 8, 20, 64, 128, 256])
+@pytest.mark.parametrize("window", [None, 1, 5, 290])
+@pytest.mark.parametrize("softcap", [None, 4.0])
+def test_attention_is_the_reference_within_rounding(
+    isa: str, format: str, size: int, window: int | None, softcap: float | None
+) -> None:
+    for tokens in (1, 3, 33, 300):
+        ours, theirs = caches(size, format)
+        batch = batch_of([tokens], [0], [list(range(10, 20))])
+        x, attention = normal(size, tokens, width(size)), record(size, window, softcap)
+        wanted = run_reference(x, attention, batch, theirs)
+        got = run_native(x, attention, isa, 2, batch, ours)
+        assert_close(got, wanted, bound(tokens, size, wanted))
+        assert np.array_equal(ours.keys, theirs.keys, equal_nan=True)
+        assert np.array_equal(ours.values, theirs.values, equal_nan=True)
+
+
+@pytest.mark.parametrize("format", ["f32", "f16"])
+@pytest.mark.parametrize("heads", [2, 6, 16])
+def test_chunks_single_steps_and_batch_mates_give_the_bits_of_one_pass(isa: str, format: str, heads: int) -> None:
+    size, length = 32, 600
+    for window in (None, 270):
+        attention, x = record(size, window, 4.0, heads), normal(9, length, width(size, heads))
+        pages = list(range(40, 59))
+        whole = run_native(x, attention, isa, 1, batch_of([length], [0], [pages]), caches(size, format)[0])
+        cache, shuffled = caches(size, format)[0], list(np.random.default_rng(1).permutation(20)[:19])
+        start = 0
+        for step in (100, 1, 1, 155, 2, 17, 250, 1, 64, 1, 1, 7):
+            chunk = batch_of([step], [start], [shuffled])
+            got = run_native(x[start : start + step], attention, isa, 3, chunk, cache)
+            assert_same_bits(got, whole[start : start + step])
+            start += step
+        assert start == length
+        # the last tokens again, among other sequences
+        for step in (1, 3, 40):
+            other = normal(11, 5, width(size, heads))
+            mixed = batch_of([2, step, 3], [0, length - step, 30], [[60], shuffled, [61, 62]])
+            cache.keys[:, 61:63], cache.values[:, 61:63] = 0.5, 0.5
+            rows = np.concatenate([other[:2], x[length - step :], other[2:]])
+            assert_same_bits(run_native(rows, attention, isa, 2, mixed, cache)[2 : 2 + step], whole[length - step :])
+
+
+def test_a_window_of_all_positions_is_no_window(isa: str) -> None:
+    x, batch = normal(2, 300, width(16)), batch_of([300], [0], [list(range(10))])
+    free = run_native(x, record(16), isa, 1, batch, caches(16, "f32")[0])
+    assert_same_bits(run_native(x, record(16, window=300), isa, 1, batch, caches(16, "f32")[0]), free)
+
+
+def test_very_unequal_scores_stay_finite(isa: str) -> None:
+    x, batch = normal(3, 280, width(16)) * 100, batch_of([280], [0], [list(range(9))])
+    ours, theirs = caches(16, "f32")
+    wanted = run_reference(x, record(16), batch, theirs)
+    got = run_native(x, record(16), isa, 2, batch, ours)
+    assert np.isfinite(got).all()
+    # a score of about 10**5 is known to eps x 10**5: where the two highest are far apart, that does not matter
+    close = np.abs(got - wanted).max(axis=1) < 1e-3 * np.abs(wanted).max()
+    assert close.mean() > 0.95
+
+
+def test_a_second_layer_is_left_alone(isa: str) -> None:
+    ours, _ = caches(16, "f16")
+    run_native(normal(4, 40, width(16)), record(16), isa, 1, batch_of([40], [0], [[3, 4]]), ours)
+    assert np.isnan(ours.keys[0]).all() and not np.isnan(ours.keys[1, 3]).any()
+    untouched = replace(ours).keys[1, [0, 1, 2, 5]]
+    assert np.isnan(untouched).all()

@@ -1,0 +1,66 @@
+"""A row's bits depend on nothing but the row: not on tokens beside it, threads, or chunks."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from soban import ops
+from soban.ops import formats, recorder
+from soban.ops.formats import Matrix
+from soban.ops.recorder import Program, Recorded
+from tests.native.running import assert_same_bits, normal, run_native, tokens_batch
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (33, 130), (100, 288), (530, 2304)])
+def test_linear_gives_each_token_the_bits_it_has_alone(isa: str, format: str, rows: int, columns: int) -> None:
+    w, x = formats.matrix(normal(0, rows, columns), format), normal(1, 66, columns)
+    alone = np.concatenate([run_native(row[None], lambda v, _: ops.linear(v, w), isa) for row in x])
+    for tokens in (2, 3, 4, 5, 6, 7, 8, 9, 11, 17, 64, 66):
+        for threads in (1, 2, 3):
+            got = run_native(x[:tokens], lambda v, _: ops.linear(v, w), isa, threads)
+            assert_same_bits(got, alone[:tokens])
+
+
+@functools.cache
+def weight(rows: int, columns: int, format: str) -> Matrix:
+    return formats.matrix(normal(rows + columns, rows, columns) * np.float32(0.05), format)
+
+
+def block(v: Recorded, p: Program) -> Recorded:
+    """A transformer block that is wide enough for every phase to be shared out."""
+    frequencies = (10000.0 ** (-np.arange(32) / 32)).astype(np.float32)
+    angles = ops.rotary(p.batch().positions, frequencies, 1.0)
+    qkv = ops.linear(ops.rms_norm(v, np.ones(256, np.float32), 1e-6, 0.0), weight(512, 256, "q8"))
+    q, k = ops.rope(qkv[:, :256], angles), ops.rope(qkv[:, 256:384], angles)
+    mixed = ops.attention(q, k, qkv[:, 384:512], p.batch(), recorder.LayerSlot(0), 0.125, 30.0, None)
+    x = ops.add(v, ops.linear(mixed, weight(256, 256, "bf16")))
+    up = ops.linear(ops.rms_norm(x, np.ones(256, np.float32), 1e-6, 1.0), weight(2048, 256, "q4"))
+    x = ops.add(x, ops.linear(ops.glu(up, "gelu_tanh"), weight(256, 1024, "q4")))
+    logits = ops.linear(ops.take_rows(x, p.batch().outputs), weight(3000, 256, "q8"))
+    return ops.softcap(logits, 30.0)
+
+
+def test_a_block_gives_the_same_bits_with_any_threads_and_chunks(isa: str) -> None:
+    x = normal(5, 90, 256)
+
+    def run(chunks: list[int], threads: int) -> np.ndarray:
+        cache, results, start = ops.make_cache(1, 4, 2, 64, "f16"), [], 0
+        for size in chunks:
+            batch = ops.make_batch([range(size)], [start], [[2, 0, 3]], range(size))
+            results.append(run_native(x[start : start + size], block, isa, threads, batch, cache))
+            start += size
+        return np.concatenate(results)
+
+    whole = run([90], 1)
+    for threads in (1, 2, 3):
+        for chunks in ([90], [1] * 5 + [85], [64, 26], [30, 3, 1, 40, 16]):
+            assert_same_bits(run(chunks, threads), whole)
+
+
+def test_repeating_a_run_many_times_gives_the_same_bits(isa: str) -> None:
+    x, batch = normal(6, 3, 256), tokens_batch(3)
+    first = run_native(x, block, isa, 1, batch, ops.make_cache(1, 1, 2, 64, "f16"))
+    for _ in range(20):
+        assert_same_bits(run_native(x, block, isa, 3, batch, ops.make_cache(1, 1, 2, 64, "f16")), first)

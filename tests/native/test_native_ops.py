@@ -1,0 +1,197 @@
+"""The native ops against the NumPy reference: odd shapes, extreme values, every instruction set."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from soban import ops
+from soban.ops import formats, native, reference
+from soban.ops.formats import Matrix
+from soban.ops.recorder import Program, Recorded
+from tests.native.running import (
+    Floats,
+    Record,
+    assert_close,
+    assert_same_bits,
+    normal,
+    pool,
+    recorded,
+    run_native,
+    run_reference,
+    tokens_batch,
+    unaligned,
+)
+
+EPS = np.finfo(np.float32).eps
+ROWS = (1, 15, 16, 17, 33)
+COLUMNS = (1, 63, 64, 65, 130, 288, 2304)
+TOKENS = (1, 2, 3, 5, 9, 17, 64)
+
+
+def linear_bound(x: Floats, w: Matrix) -> Floats:
+    """What rounding can do to sums of K products: eps K sum |x w|, and the same of both ways of quantising."""
+    part = w.parts[0]
+    weights = np.abs(formats.decode(part).astype(np.float64))
+    values = np.abs(x.astype(np.float64))
+    if part.format not in formats.PLAIN:  # of q4, minimum and scale x q may cancel: take their sizes
+        q, scale, minimum = formats.unpack(part)
+        sizes = scale[..., None] * np.abs(q.astype(np.float64)) + np.abs(minimum)[..., None]
+        weights = sizes.reshape(part.rows, -1)[:, : part.columns]
+        groups = np.pad(values, ((0, 0), (0, -x.shape[1] % 64))).reshape(len(x), -1, 64)
+        values = np.repeat(groups.max(axis=-1), 64, axis=-1)[:, : part.columns] / 127 + values
+    return EPS * x.shape[1] * (values @ weights.T) + np.finfo(np.float32).tiny
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_linear_is_the_reference_within_rounding(isa: str, format: str) -> None:
+    for seed, columns in enumerate(COLUMNS):
+        for rows in ROWS:
+            w = formats.matrix(normal(seed, rows, columns), format, bias=normal(seed + 50, rows))
+            for tokens in TOKENS if columns < 2304 else (1, 3, 17):
+                x = normal(seed + 99, tokens, columns)
+                got = run_native(x, lambda v, _, w=w: ops.linear(v, w), isa, threads=2)
+                assert_close(got, ops.linear(x, w), linear_bound(x, w) + EPS * np.abs(w.bias))
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_linear_over_parts_of_several_formats_is_its_parts_side_by_side(isa: str, format: str) -> None:
+    parts = [formats.matrix(normal(n, rows, 130), f).parts[0] for n, (rows, f) in enumerate([(33, format), (16, "q8"), (5, "bf16")])]
+    whole, x = Matrix(tuple(parts)), normal(7, 6, 130)
+    got = run_native(x, lambda v, _: ops.linear(v, whole), isa)
+    wanted = [run_native(x, lambda v, _, p=p: ops.linear(v, Matrix((p,))), isa) for p in parts]
+    assert_same_bits(got, np.concatenate(wanted, axis=1))
+
+
+@pytest.mark.parametrize("format", ["f32", "f16", "bf16"])
+def test_weights_may_start_at_any_address(isa: str, format: str) -> None:
+    part, x = formats.encode(normal(0, 33, 65), format), normal(1, 5, 65)
+    aligned = run_native(x, lambda v, _: ops.linear(v, Matrix((part,))), isa)
+    moved = formats.Rows(format, 33, 65, unaligned(part.data, part.data.itemsize))
+    assert_same_bits(run_native(x, lambda v, _: ops.linear(v, Matrix((moved,))), isa), aligned)
+
+
+EXTREMES: dict[str, Callable[[int, int], Floats]] = {
+    "all the largest": lambda r, c: np.full((r, c), 127, np.float32),
+    "all the smallest": lambda r, c: np.full((r, c), -127, np.float32),
+    "signs in turn": lambda r, c: 127 * (-1.0) ** np.arange(r * c, dtype=np.float32).reshape(r, c),
+    "zeros": lambda r, c: np.zeros((r, c), np.float32),
+    "one outlier": lambda r, c: np.where(np.arange(r * c).reshape(r, c) == 7, 1e30, normal(3, r, c)).astype(np.float32),
+    "subnormal": lambda r, c: (normal(4, r, c) * 1e-39).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("format", ["f32", "q8", "q4"])
+@pytest.mark.parametrize("values", EXTREMES)
+@pytest.mark.parametrize("weights", ["all the largest", "all the smallest", "signs in turn", "zeros", "subnormal"])
+def test_extreme_values_do_not_saturate(isa: str, format: str, values: str, weights: str) -> None:
+    x, w = EXTREMES[values](6, 192), formats.matrix(EXTREMES[weights](17, 192), format)
+    assert_close(run_native(x, lambda v, _: ops.linear(v, w), isa), ops.linear(x, w), linear_bound(x, w))
+
+
+def test_any_byte_of_a_packed_file_gives_the_same_products(isa: str) -> None:
+    rng = np.random.default_rng(0)
+    for format in ("q8", "q4"):
+        data = rng.integers(0, 256, formats.stored_bytes(format, 32, 128), dtype=np.uint8)  # -128 too
+        blocks = data.reshape(-1, formats.BLOCK_BYTES[format])
+        head = 64 if format == "q4" else 32
+        blocks[:, :head] = formats.bf16_bits(rng.random((len(blocks), head // 2), np.float32)).view(np.uint8)
+        w, x = Matrix((formats.Rows(format, 32, 128, data),)), normal(1, 5, 128)
+        assert_close(run_native(x, lambda v, _, w=w: ops.linear(v, w), isa), ops.linear(x, w), linear_bound(x, w))
+
+
+def test_a_nan_activation_reaches_every_output(isa: str) -> None:
+    x = normal(0, 2, 130)
+    x[1, 70] = np.nan
+    for format in formats.FORMATS:
+        w = formats.matrix(normal(1, 20, 130), format)
+        got = run_native(x, lambda v, _, w=w: ops.linear(v, w), isa)
+        assert np.isfinite(got[0]).all() and np.isnan(got[1]).all(), format
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_embed_gathers_rows_of_every_format(isa: str, format: str) -> None:
+    parts = tuple(formats.encode(normal(n, rows, 130), format) for n, rows in enumerate((33, 7)))
+    batch = ops.make_batch([[0, 39, 32, 33, 5]], [0], [[0]], range(5))
+    program = Program()
+    program.result = ops.embed(program.batch().tokens, Matrix(parts), 48.0)
+    got = native.NativeProgram(program, 5, 5, pool(1, isa)).run(batch, None)
+    wanted = ops.embed(batch.tokens, Matrix(parts), 48.0)
+    assert_close(got, wanted, 3 * EPS * 48 * (np.abs(normal(0, 33, 130)).max() * 2))
+
+
+def angles(program: Program, size: int, scale: float) -> Recorded:
+    frequencies = (10000.0 ** (-np.arange(size // 2) / (size // 2))).astype(np.float32)
+    return ops.rotary(program.batch().positions, frequencies, scale)
+
+
+# name: the op on 300 columns, and the largest error in units of eps x the largest magnitude involved
+ROW_OPS: dict[str, tuple[Record, float]] = {
+    "rms_norm": (lambda v, p: ops.rms_norm(v, np.linspace(-2, 2, 300).astype(np.float32), 1e-6, 1.0), 8),
+    "rotary": (lambda v, p: angles(p, 46, 1.5), 1),
+    "rope": (lambda v, p: ops.rope(v[:, :288], angles(p, 48, 1.0)), 2),
+    "rope, neighbours": (lambda v, p: ops.rope(v[:, :276], angles(p, 46, 1.0), True), 2),
+    "silu": (lambda v, p: ops.glu(v, "silu"), 8),
+    "gelu": (lambda v, p: ops.glu(v[:, :298], "gelu_tanh"), 8),
+    "add": (lambda v, p: ops.add(v[:, :130], v[:, 130:260]), 0),
+    "take_rows": (lambda v, p: ops.take_rows(v, p.batch().outputs), 0),
+    "softcap": (lambda v, p: ops.softcap(v, 30.0), 4),
+}
+
+
+@pytest.mark.parametrize("name", ROW_OPS)
+@pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
+def test_row_ops_are_the_reference_within_rounding(isa: str, name: str, size: float) -> None:
+    record, units = ROW_OPS[name]
+    for tokens in (1, 3, 200):
+        x = (normal(5, tokens, 300) * size).astype(np.float32)
+        wanted = run_reference(x, record)
+        bound = units * EPS * np.maximum(np.abs(wanted).max(), np.abs(x).max())
+        if name in ("silu", "gelu"):
+            bound = bound * max(1.0, float(np.abs(x).max()))  # a product of two of them
+        assert_close(run_native(x, record, isa, threads=2), wanted, bound)
+
+
+def test_tanh_is_right_to_a_few_units_everywhere(isa: str) -> None:
+    sizes = np.concatenate([[0.0], np.geomspace(1e-30, 1e30, 4000), np.linspace(0, 12, 3000)]).astype(np.float32)
+    x = np.concatenate([sizes, -sizes]).reshape(2, -1)
+    wanted = np.tanh(x.astype(np.float64))
+    assert_close(run_native(x, lambda v, _: ops.softcap(v, 1.0), isa), wanted, 3 * EPS * np.abs(wanted))
+
+
+def test_exp_is_right_to_a_few_units(isa: str) -> None:
+    gate = np.linspace(-86, 86, 5000, dtype=np.float32)
+    x = np.concatenate([gate, np.ones_like(gate)])[None]
+    wanted = gate / (1 + np.exp(-gate.astype(np.float64)))
+    assert_close(run_native(x, lambda v, _: ops.glu(v, "silu"), isa)[0], wanted, 4 * EPS * np.abs(wanted))
+
+
+def test_softcap_of_extreme_logits_is_the_cap(isa: str) -> None:
+    x = np.array([[0.0, 1e30, -1e30, np.inf, -np.inf, 1e-40]], np.float32)
+    got = run_native(x, lambda v, _: ops.softcap(v, 30.0), isa)
+    np.testing.assert_allclose(got, [[0, 30, -30, 30, -30, 1e-40]], rtol=1e-6, atol=30 * 1e-45)
+    assert np.isnan(run_native(np.array([[np.nan]], np.float32), lambda v, _: ops.softcap(v, 30.0), isa))
+
+
+def test_activations_are_quantised_as_the_reference_does(isa: str) -> None:
+    """Against weights that pick one column each, the product shows the integer itself."""
+    x = np.concatenate([normal(1, 4, 128), EXTREMES["one outlier"](1, 128), EXTREMES["subnormal"](1, 128)])
+    w = formats.matrix(np.eye(128, dtype=np.float32) * 127, "q8")
+    q, scale = reference.quantise_activations(x)
+    wanted = (q * scale[..., None].astype(np.float64)).reshape(len(x), 128) * 127
+    assert_close(run_native(x, lambda v, _: ops.linear(v, w), isa), wanted, 2 * EPS * np.abs(wanted))
+
+
+def test_a_cancelled_run_stops_and_says_so(isa: str) -> None:
+    runner = native.NativeProgram(recorded(normal(0, 4, 8), lambda v, _: ops.add(v, v)), 4, 4, pool(2, isa))
+    runner.cancel[0] = 1
+    with pytest.raises(native.Cancelled):
+        runner.run(tokens_batch(4), None)
+    runner.cancel[0] = 0
+    assert_same_bits(runner.run(tokens_batch(4), None), normal(0, 4, 8) * 2)
+
+
+def test_no_outputs_asked_for_is_an_empty_result(isa: str) -> None:
+    record: Record = lambda v, p: ops.softcap(ops.linear(ops.take_rows(v, p.batch().outputs), formats.matrix(normal(0, 5, 8), "q8")), 3.0)  # noqa: E731, E501
+    batch = ops.make_batch([[0, 1]], [0], [[0]], [])
+    assert run_native(normal(1, 2, 8), record, isa, batch=batch).shape == (0, 5)

@@ -1,0 +1,100 @@
+"""Everything that soban says has its Korean: complete, with the same fields, compiled, and in force."""
+
+import gettext
+import importlib.util
+import re
+import string
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from soban import messages
+from soban.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "src" / "soban" / "messages"
+
+
+def script() -> ModuleType:
+    """scripts/messages.py, which finds the texts."""
+    spec = importlib.util.spec_from_file_location("messages_script", ROOT / "scripts" / "messages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = script()
+TEXTS: list[str] = TOOL.used_texts()
+COMMANDS = ("pip install",)  # what is to be typed is the same in every language
+KOREAN: dict[str, str] = TOOL.read_po(FOLDER / "ko.po")
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_every_text_has_a_translation_and_none_is_left_over() -> None:
+    missing = [text for text in TEXTS if not KOREAN.get(text)]
+    stale = [text for text in KOREAN if text not in TEXTS]
+    assert not missing and not stale, "python dev.py messages"
+
+
+@pytest.mark.parametrize("text", [text for text in KOREAN if fields(text)])
+def test_a_translation_has_no_field_that_its_text_lacks_and_tells_every_value(text: str) -> None:
+    assert fields(KOREAN[text]) == fields(text)
+
+
+@pytest.mark.parametrize("text", KOREAN)
+def test_a_translation_is_korean(text: str) -> None:
+    words = re.sub(r"\{.*?\}", "", KOREAN[text])
+    assert re.search("[가-힣]", words) or not re.search("[A-Za-z]", words) or words.startswith(COMMANDS)
+    assert text.count("\n") == 0 or KOREAN[text].count("\n") > 0
+
+
+def test_no_particle_depends_on_a_value_that_is_not_known_before() -> None:
+    # 은/는, 이/가, 을/를, 과/와 change with the last letter of the word before.
+    wrong = [
+        korean for korean in KOREAN.values() if re.search(r"\}(은|는|이|가|을|를|과|와|으로|로)(?![가-힣])", korean)
+    ]
+    assert not wrong
+
+
+def test_the_compiled_catalogue_is_the_written_one() -> None:
+    with (FOLDER / "ko.mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    assert {text: compiled.gettext(text) for text in KOREAN} == KOREAN
+    assert (FOLDER / "ko.mo").read_bytes() == TOOL.mo(KOREAN), "python dev.py messages"
+
+
+def test_the_tools_of_others_read_the_catalogue_alike() -> None:
+    read_po = pytest.importorskip("babel.messages.pofile").read_po
+    with (FOLDER / "ko.po").open("rb") as file:
+        assert {message.id: message.string for message in read_po(file) if message.id} == KOREAN
+
+
+def test_the_language_is_that_of_soban_lang(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = UserError("the prompt is empty", hint="give some text")
+    monkeypatch.setenv("SOBAN_LANG", "ko")
+    korean = str(error)
+    assert re.search("[가-힣]", korean)
+    assert messages.translate("the prompt is empty") == KOREAN["the prompt is empty"]
+    monkeypatch.setenv("SOBAN_LANG", "en")
+    assert str(error) == "the prompt is empty; give some text"
+    monkeypatch.setenv("SOBAN_LANG", "xx")
+    assert str(error) == "the prompt is empty; give some text"
+
+
+def test_texts_of_each_kind_are_found() -> None:
+    code = '''
+raise UserError("a" if x else "b", hint="c")
+messages.warn("d"); translate("e"); say("f", n=1)
+field(metadata={"help": "g", "off_help": "h", "short": "-i"})
+class RunOptions:
+    """j"""
+UserError(template); print("k")
+'''
+    import ast
+
+    assert set(TOOL.file_texts(ast.parse(code))) == set("abcdefghj")
