@@ -62,7 +62,7 @@ def test_every_wording_of_every_case_can_be_told(language: str, teller: object) 
     assert len(tales.plots) >= 10
     for plot in tales.plots:
         for case in plot.cases or [{}]:
-            fields = inflected(random.Random(0), teller.world(random.Random(1)), case)  # type: ignore[attr-defined]
+            fields = inflected(random.Random(0), teller.world(random.Random(1), tales), case)  # type: ignore[attr-defined]
             wordings = [*tales.openings, *tales.endings, *plot.starts, *(text for beat in plot.beats for text in beat)]
             for wording in wordings:
                 for choice in range(4):

@@ -44,20 +44,14 @@ class Sampling:
             "on_full": self.on_full in ("error", "slide"),
         }
         allowed = {
-            "max_new_tokens": "1 or more",
-            "temperature": "above 0 (for always the likeliest token: do_sample=False, or 0 at the command line)",
-            "top_k": "0 (no limit) or more",
-            "top_p": "above 0, up to 1",
-            "min_p": "0 to 1",
-            "repetition_penalty": "above 0 (1: none)",
-            "num_return_sequences": "1 to 256",
-            "seed": "0 to 18446744073709551615",
-            "on_full": "error or slide",
-        }
+            "max_new_tokens": ">= 1", "temperature": "> 0", "top_k": ">= 0", "top_p": "> 0, <= 1", "min_p": ">= 0, <= 1",
+            "repetition_penalty": "> 0", "num_return_sequences": ">= 1, <= 256", "seed": ">= 0, < 2^64",
+            "on_full": "error | slide",
+        }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(
                 "{name}={value} is out of range", name=name, value=getattr(self, name), allowed=allowed[name],
-                hint="give {allowed}",
+                hint="it must be {allowed}",
             )  # fmt: skip
 
     def replace(self, **changes: object) -> "Sampling":

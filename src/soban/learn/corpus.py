@@ -49,7 +49,7 @@ def built_in(seed: int, count: int) -> list[str]:
 
 
 def read_documents(paths: Sequence[str]) -> list[str]:
-    """The documents of text files (parted by blank lines or <|endoftext|>) and of .jsonl files (their `text` fields)."""
+    """The documents of text files (blank lines or <|endoftext|> part them) and of .jsonl files (their `text` fields)."""
     return [document for path in paths for document in read_file(Path(path))]
 
 
@@ -69,7 +69,8 @@ def read_file(path: Path) -> list[str]:
 
 def decode(data: bytes, path: Path) -> str:
     """Text in UTF-8, in UTF-16 with a byte order mark, or in cp949, with plain line ends."""
-    for mark, encoding in (*((mark, name) for mark, name in BOMS if data.startswith(mark)), (b"", "utf-8"), (b"", "cp949")):
+    marked = [name for mark, name in BOMS if data.startswith(mark)]
+    for encoding in marked or ("utf-8", "cp949"):
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
@@ -96,7 +97,7 @@ def json_texts(text: str, path: Path) -> list[str]:
 
 
 def encode(tokenizer: "Tokenizer", documents: Iterable[str], context: int, eos: int) -> Corpus:
-    """Every document as `<bos>` text `<eos>`; one longer than the context is cut into pieces that each begin with `<bos>`."""
+    """Every document as `<bos>` text `<eos>`; one longer than the context in pieces that each begin with `<bos>`."""
     pieces: list[Ids] = []
     rest = iter(documents)
     while some := list(islice(rest, ENCODED_AT_ONCE)):
@@ -109,7 +110,7 @@ def encode(tokenizer: "Tokenizer", documents: Iterable[str], context: int, eos: 
 
 
 def batches(corpus: Corpus, seed: int, size: int, pad: int) -> Iterator[Ids]:
-    """Batches (rows, length) without end, of about `size` tokens each, padded at the right; the same seed, the same order.
+    """Batches (rows, length) without end, about `size` tokens each, padded at the right; a seed decides their order.
 
     Documents of like length share a batch, so that little is padding and no document sees another.
     """

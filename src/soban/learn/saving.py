@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 
 # Which text a sampled story needs: warm enough to vary, cool enough to keep to its own names and things.
-SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50, "max_new_tokens": 256}
+SAMPLING: dict[str, float] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50, "max_new_tokens": 256}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def whole(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
-        raise UserError("{path}: cannot be written ({reason})", path=path, reason=error, hint="free some space") from error
+        raise UserError(
+            "{path}: cannot be written ({reason})", path=path, reason=error, hint="free some space"
+        ) from error
 
 
 def save_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -48,7 +50,9 @@ def save_json(path: Path, content: Mapping[str, Any]) -> None:
     whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def save_checkpoint(folder: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], progress: Progress) -> None:
+def save_checkpoint(
+    folder: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], progress: Progress
+) -> None:
     """Weights, the optimisers' memory and the place in the data, in one file without pickle."""
     from safetensors.torch import save_file
 
@@ -73,8 +77,8 @@ def load_checkpoint(folder: Path, weights: Mapping[str, "Tensor"], state: Mappin
     return Progress(int(metadata["step"]), float(metadata["seconds"]), int(metadata["tokens"]))
 
 
-def save_model(folder: Path, config: "Config", weights: Mapping[str, "Tensor"], ids: Mapping[str, int]) -> None:
-    """config.json, generation_config.json and model.safetensors; `ids` are pad_token_id, eos_token_id and bos_token_id."""
+def save_model(folder: Path, config: "Config", weights: Mapping[str, "Tensor"], ids: dict[str, int]) -> None:
+    """config.json, generation_config.json and model.safetensors; `ids` are those of pad, eos and bos."""
     from safetensors.torch import save_file
 
     tensors = {name: weight.detach() for name, weight in weights.items()}

@@ -18,7 +18,7 @@ from torch.nn import functional
 from soban.errors import UserError
 from soban.learn import corpus, gemma2, optimise
 from soban.learn.saving import Progress
-from soban.learn.tokenizer import BOS, EOS, PAD, save_tokenizer, train_tokenizer
+from soban.learn.tokenizer import save_tokenizer, special_ids, train_tokenizer
 
 if TYPE_CHECKING:
     from soban.learn.train import TrainOptions
@@ -70,8 +70,7 @@ def prepare(options: "TrainOptions") -> Training:
         )
     learning, measuring = corpus.held_out(documents, options.seed, HELD_OUT_SHARE, HELD_OUT_MOST)
     tokenizer = saved_tokenizer(options) if options.resume else new_tokenizer(options, learning)
-    names = (("pad_token_id", PAD), ("eos_token_id", EOS), ("bos_token_id", BOS))
-    ids = {name: tokenizer.token_to_id(token) for name, token in names}
+    ids = special_ids(tokenizer)
     config = network(options, tokenizer.get_vocab_size())
     weights = gemma2.initial(config, options.seed)
     return Training(
@@ -98,7 +97,9 @@ def saved_tokenizer(options: "TrainOptions") -> Tokenizer:
     """The tokenizer of the training that is continued."""
     path = Path(options.out) / "tokenizer.json"
     if not path.is_file():
-        raise UserError("{path}: not there, so the training cannot go on", path=path, hint="start again without --resume")
+        raise UserError(
+            "{path}: not there, so the training cannot go on", path=path, hint="start again without --resume"
+        )
     return Tokenizer.from_file(str(path))
 
 
@@ -154,8 +155,8 @@ def schedule(share: float) -> float:
 def learn(training: Training, batch: corpus.Ids) -> float:
     """Put the gradients of a batch's mean loss into the weights; the loss, in nats a token.
 
-    Each thread takes some rows from start to end: they meet once a step, where threads inside each torch operation would
-    meet thousands of times and lose most of a core whenever another program wants one.
+    Each thread takes some rows from start to end, so they meet once a step. Threads inside each torch operation would meet
+    thousands of times, and burn most of two cores in waiting whenever another program wants one.
     """
     weights = list(training.weights.values())
     parts = np.array_split(batch, min(training.options.threads, len(batch)))
@@ -204,13 +205,14 @@ def step_seconds(training: Training) -> float:
 
 
 def memory(training: Training) -> int:
-    """Bytes that training will take, roughly: numbers learnt, gradients, optimiser and what a step keeps for its way back."""
+    """Bytes that training takes, roughly: weights, gradients, the optimisers' memory and what a step keeps to go back."""
     config = training.config
     learnt = 4 * sum(weight.numel() for weight in training.weights.values())
     remembered = 4 * sum(tensor.numel() for tensor in training.state.values())
     longest = int(np.diff(training.test.starts).max())
     query = config.num_attention_heads * config.head_dim
-    # Floats a token: a dozen of the width in a layer, four of the inner one, three of each head's scores; the logits thrice
-    layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * config.num_attention_heads * longest
+    scores = config.num_attention_heads * longest
+    # Floats a token: a dozen of the width in a layer, four of the inner and query widths, three scores; three logits
+    layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * scores
     kept = config.num_hidden_layers * layer + 3 * config.vocab_size
     return 2 * learnt + remembered + 4 * training.options.batch_size * kept + training.data.tokens.nbytes

@@ -11,7 +11,7 @@ from soban.learn.tale import Tales, Word, read_tales
 
 Language = Literal["en", "ko"]
 
-# Each of these modules offers world(chance), the fields that templates name, and finish(chance, text).
+# Each of these modules offers world(chance, tales), the fields that templates name, and finish(chance, text).
 TELLERS: dict[str, ModuleType] = {"en": stories_en, "ko": stories_ko}
 
 # A template may offer a choice of words in place: "[walked|ran] home".
@@ -37,7 +37,7 @@ def story(chance: random.Random, tales: Tales, teller: ModuleType) -> str:
     """One story."""
     plot = chance.choice(tales.plots)
     case = chance.choice(plot.cases or [{}])
-    fields = inflected(chance, teller.world(chance), case)
+    fields = inflected(chance, teller.world(chance, tales), case)
     if chance.random() < STARTS_AT_ONCE:
         templates = [chance.choice(plot.starts)]
         beats = plot.beats[plot.skip :]

@@ -1,10 +1,12 @@
 """What both languages' stories are made of: words that inflect inside a template, and plots read from a table.
 
-A table (tales/en.txt) is made of lines: `opening`, `ending`, `start` and `beat` begin a list whose wordings follow as
-`- text`; `plot NAME SKIP` begins a plot; `case name: text | name: text` is one of its cases.
+A table (tales/en.txt) is made of lines: `words NAME: word, word` adds to a list of words, `place NAME: spot, spot` to the
+places; `opening`, `ending`, `start` and `beat` begin a list whose wordings follow as `- text`; `plot NAME SKIP` begins a
+plot; `case name: text | name: text` is one of its cases.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,8 +55,8 @@ class Word(str):
 class Plot:
     """One kind of story. A beat is a list of wordings of one step; a wording may be empty.
 
-    `starts` open a story at once, in place of an opening and of the first `skip` beats. Each story draws one of `cases`:
-    fields that belong together (what breaks, and how it is mended).
+    `starts` open a story at once, in place of an opening and of the first `skip` beats. Each story draws one of `cases`,
+    which are fields that belong together (what breaks, and how it is mended).
     """
 
     name: str
@@ -68,16 +70,17 @@ class Plot:
 class Tales:
     """All that one language tells."""
 
-    openings: Sequence[str]
-    endings: Sequence[str]
-    plots: Sequence[Plot]
+    words: Mapping[str, list[str]]
+    places: list[tuple[str, list[str]]]
+    openings: list[str]
+    endings: list[str]
+    plots: list[Plot]
 
 
 def read_tales(language: str) -> Tales:
     """The table of a language."""
-    lists: dict[str, list[str]] = {"opening": [], "ending": []}
-    plots: list[Plot] = []
-    wordings: list[str] = []
+    tales = Tales(defaultdict(list), [], [], [], [])
+    plots, wordings = tales.plots, tales.openings
     path = Path(__file__).with_name("tales") / f"{language}.txt"
     for line in path.read_text(encoding="utf-8").splitlines():
         word, _, rest = line.partition(" ")
@@ -86,8 +89,16 @@ def read_tales(language: str) -> Tales:
                 continue
             case "-":
                 wordings.append(rest)
-            case "opening" | "ending":
-                wordings = lists[word]
+            case "words":
+                name, _, words = rest.partition(": ")
+                tales.words[name].extend(words.split(", "))
+            case "place":
+                name, _, spots = rest.partition(": ")
+                tales.places.append((name, spots.split(", ")))
+            case "opening":
+                wordings = tales.openings
+            case "ending":
+                wordings = tales.endings
             case "plot":
                 name, skip = rest.split()
                 plots.append(Plot(name, int(skip)))
@@ -100,4 +111,4 @@ def read_tales(language: str) -> Tales:
                 plots[-1].cases.append(dict(part.split(": ", 1) for part in rest.split(" | ")))
             case _:
                 raise ValueError(f"{path}: {line}")
-    return Tales(lists["opening"], lists["ending"], plots)
+    return tales

@@ -1,4 +1,4 @@
-"""A tokenizer of Gemma's kind, learnt from text: byte-pair encoding over characters, with bytes for what was never seen."""
+"""A tokenizer of Gemma's kind, learnt from text: byte-pair encoding over characters, bytes for what was never seen."""
 
 import json
 from collections.abc import Iterable
@@ -45,6 +45,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         special_tokens=[(BOS, tokenizer.token_to_id(BOS))],
     )
     return tokenizer
+
+
+def special_ids(tokenizer: "Tokenizer") -> dict[str, int]:
+    """The ids that config.json names."""
+    vocabulary = tokenizer.get_vocab()
+    return {"pad_token_id": vocabulary[PAD], "eos_token_id": vocabulary[EOS], "bos_token_id": vocabulary[BOS]}
 
 
 def save_tokenizer(tokenizer: "Tokenizer", folder: Path, context: int) -> None:

@@ -33,15 +33,20 @@ class TrainOptions:
 
     out: str = field(metadata={"help": "folder for the finished model"})
     data: tuple[str, ...] = field(
-        default=(), metadata={"help": "text files (a blank line or <|endoftext|> between documents) or .jsonl with `text`"}
+        default=(),
+        metadata={"help": "text files (a blank line or <|endoftext|> between documents) or .jsonl with `text`"},
     )
-    stories: int = field(default=120_000, metadata={"help": "how many stories soban writes itself where there is no data"})
+    stories: int = field(
+        default=120_000, metadata={"help": "how many stories soban writes itself where there is no data"}
+    )
     vocab_size: int = field(default=4096, metadata={"help": "entries of the tokenizer"})
     hidden_size: int = field(default=256, metadata={"help": "width of the network"})
     intermediate_size: int = field(default=768, metadata={"help": "width inside the feed-forward layers"})
     layers: int = field(default=4, metadata={"help": "depth of the network"})
     heads: int = field(default=4, metadata={"help": "attention heads"})
-    key_value_heads: int = field(default=2, metadata={"help": "heads of keys and values, shared by the attention heads"})
+    key_value_heads: int = field(
+        default=2, metadata={"help": "heads of keys and values, shared by the attention heads"}
+    )
     head_dim: int = field(default=64, metadata={"help": "width of a head, an even number"})
     context: int = field(default=512, metadata={"help": "longest text in tokens"})
     window: int = field(default=256, metadata={"help": "how many tokens back every other layer looks"})
@@ -64,8 +69,8 @@ MAY_CHANGE = ("out", "resume", "minutes", "steps", "products", "threads")
 def train(options: TrainOptions) -> None:
     """Learn a tokenizer and a network from text and leave them in `options.out`, ready for soban and transformers.
 
-    Raises UserError for text that cannot be read, options that cannot be, a missing torch and a folder in use; SystemExit
-    after Ctrl-C, with a checkpoint left behind.
+    Raises UserError for text that cannot be read, options that cannot be, a missing torch and a folder in use. After Ctrl-C
+    it leaves a checkpoint and raises SystemExit.
     """
     check(options)
     require_torch()
@@ -125,7 +130,11 @@ def check(options: TrainOptions) -> None:
         value = getattr(options, name)
         if value is not None and not value >= least:
             raise UserError(
-                "--{name} {value} is too small", name=name.replace("_", "-"), value=value, least=least, hint="at least {least}"
+                "--{name} {value} is too small",
+                name=name.replace("_", "-"),
+                value=value,
+                least=least,
+                hint="at least {least}",
             )
     if options.heads % options.key_value_heads:
         raise UserError(
