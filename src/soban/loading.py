@@ -1,6 +1,7 @@
 """From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from soban.models.assemble import (
     KINDS,
     assemble,
     check_tensors,
+    expected_shapes,
     needs_packing,
     pack,
     packed_layout,
     weight_bytes,
-)  # fmt: skip
+)
 from soban.ops.run import use_native
 from soban.text.chat import ChatTemplate, load_template
 from soban.text.tokenizer import Tokenizer, load_llama2c_tokenizer, load_tokenizer
@@ -123,14 +125,18 @@ def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, lla
 
 def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: bool) -> str:
     """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
-    size = weight_bytes(made, checkpoint, "f32") if packed_layout(checkpoint) else _count(made)
+    size = sum(math.prod(shape) for shape in expected_shapes(made).values())
     if not use_native() and size > REFERENCE_LIMIT and not force:
         raise UserError(
             "{millions} million weights are too many for NumPy alone", millions=size // 10**6,
             hint="build the native library (pip install . with a C++ compiler), or insist with --force",
         )  # fmt: skip
     if packed_layout(checkpoint):
-        return "q8"  # already in its own formats, whatever is asked
+        if dtype not in ("auto", "q8"):
+            messages.warn(
+                "{path} holds packed weights, so --dtype {dtype} has no effect", path=checkpoint.path, dtype=dtype
+            )
+        return "q8"
     free = system.available_memory()
     if dtype != "auto":
         _check_memory(made, checkpoint, (dtype,), free, force)
@@ -138,15 +144,6 @@ def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: 
     if size <= SMALL:
         return "f32"
     return _check_memory(made, checkpoint, ("q8", "q4"), free, force)
-
-
-def _count(made: Architecture) -> int:
-    """How many weights the model has, tied ones once."""
-    import math
-
-    from soban.models.assemble import expected_shapes
-
-    return sum(math.prod(shape) for shape in expected_shapes(made).values())
 
 
 def _check_memory(

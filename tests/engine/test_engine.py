@@ -81,6 +81,13 @@ def test_several_answers_share_the_prompt_and_differ_by_their_draws(weights: tup
     assert alone(weights, PROMPTS[1], sampling.replace(num_return_sequences=1)) == answers[0]
 
 
+def test_more_answers_than_a_step_can_give_take_turns(weights: tuple) -> None:
+    sampling = Sampling(max_new_tokens=5, do_sample=True, seed=4, num_return_sequences=11)
+    few, many = engine(weights, outputs=3), engine(weights, outputs=16)
+    wanted = finish(many, many.add(Request(PROMPTS[0], sampling)))
+    assert finish(few, few.add(Request(PROMPTS[0], sampling))) == wanted
+
+
 def test_a_known_beginning_is_not_computed_again(weights: tuple) -> None:
     it = engine(weights)
     first = it.add(Request(PROMPTS[1], Sampling(max_new_tokens=4)))

@@ -44,9 +44,9 @@ class Sampling:
             "on_full": self.on_full in ("error", "slide"),
         }
         allowed = {
-            "max_new_tokens": ">= 1", "temperature": "> 0", "top_k": ">= 0", "top_p": "> 0, <= 1", "min_p": ">= 0, <= 1",
-            "repetition_penalty": "> 0", "num_return_sequences": ">= 1, <= 256", "seed": ">= 0, < 2^64",
-            "on_full": "error | slide",
+            "max_new_tokens": ">= 1", "temperature": "> 0", "top_k": ">= 0", "top_p": "> 0, <= 1",
+            "min_p": ">= 0, <= 1", "repetition_penalty": "> 0", "num_return_sequences": ">= 1, <= 256",
+            "seed": ">= 0, < 2^64", "on_full": "error | slide",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(
