@@ -39,8 +39,7 @@ void work_store(Run &run, int32_t chunk, int32_t) {
         const int64_t sequence = sequence_of(run, t);
         const int64_t page = run.batch.tables[sequence * run.batch.table_stride + position / PAGE];
         for (int32_t head = 0; head < cache.heads; head++) {
-            const int64_t index =
-                layer_base(run) + ((page * cache.heads + head) * PAGE + position % PAGE) * cache.size;
+            const int64_t index = layer_base(run) + ((page * cache.heads + head) * PAGE + position % PAGE) * cache.size;
             const int64_t column = (int64_t)head * cache.size;
             store_row(run, run.row(now.b, t) + column, place(run, cache.keys, index));
             store_row(run, run.row(now.c, t) + column, place(run, cache.values, index));
@@ -155,7 +154,8 @@ void work_join(Run &run, int32_t chunk, int32_t) {
         const int32_t rows = tile.tokens * heads, spans = tile.end_span - tile.first_span;
         const float *partials = (const float *)run.pool.partials.data + tile.partials;
         for (int32_t r = 0; r < rows; r++) {
-            float *out = run.row(run.now->out, tile.token + r / heads) + (int64_t)(tile.head * heads + r % heads) * size;
+            float *out =
+                run.row(run.now->out, tile.token + r / heads) + (int64_t)(tile.head * heads + r % heads) * size;
             run.pool.kernels.join(partials + r * row_floats(run), spans, rows * row_floats(run), size, out);
         }
     }
@@ -165,7 +165,8 @@ int32_t prepare_join(Run &run) {
     if (run.tiles[0].partials < 0) return LAST_STAGE;
     run.work = work_join;
     const int64_t tiles = (int64_t)run.tiles.size(), heads = heads_in_group(run);
-    const int64_t cost = run.tiles[0].tokens * heads * (run.tiles[0].end_span - run.tiles[0].first_span) * run.cache.size;
+    const int64_t cost =
+        run.tiles[0].tokens * heads * (run.tiles[0].end_span - run.tiles[0].first_span) * run.cache.size;
     run.items_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / std::max<int64_t>(1, cost), 1, tiles);
     return chunks_of(tiles, run.items_a_chunk);
 }

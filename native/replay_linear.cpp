@@ -22,8 +22,8 @@ int32_t prepare_quantise(Run &run) {
     if (!run.pool.shared.reserve(places * (GROUP + 12))) return OUT_OF_MEMORY;
     int8_t *values = (int8_t *)run.pool.shared.data;
     float *numbers = (float *)(values + places * GROUP);
-    run.activations = {values, numbers, numbers + places, (int32_t *)(numbers + 2 * places), (int32_t)tokens,
-                       (int32_t)groups};
+    run.activations = {values,          numbers,        numbers + places, (int32_t *)(numbers + 2 * places),
+                       (int32_t)tokens, (int32_t)groups};
     run.work = work_quantise;
     run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, 1, tokens);
     return chunks_of(tokens, run.rows_a_chunk);

@@ -21,27 +21,27 @@ extern "C" {
 
 #define SOBAN_ABI 1 /* Python refuses a library whose number is another */
 
-enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 };         /* formats.FORMATS */
-enum { SOBAN_ISA_SCALAR, SOBAN_ISA_AVX2, SOBAN_ISA_AVX512VNNI };       /* native.ISAS */
-enum { SOBAN_SILU, SOBAN_GELU_TANH };                                  /* reference.ACTIVATIONS */
-enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                  /* how many rows a value has */
-enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };                 /* what soban_run returns */
+enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 };   /* formats.FORMATS */
+enum { SOBAN_ISA_SCALAR, SOBAN_ISA_AVX2, SOBAN_ISA_AVX512VNNI }; /* native.ISAS */
+enum { SOBAN_SILU, SOBAN_GELU_TANH };                            /* reference.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                            /* how many rows a value has */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };           /* what soban_run returns */
 enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
 enum {
-    SOBAN_EMBED,      /* out = rows parts[first_part ..] [batch->tokens] * f[0]                                      */
-    SOBAN_RMS_NORM,   /* out = rms_norm(a, vector, eps f[0], offset f[1])                                            */
-    SOBAN_LINEAR,     /* out = a @ parts.T (+ vector, if not null)                                                   */
-    SOBAN_ROTARY,     /* out = rotary(batch->positions, frequencies vector[out.columns / 2], scale f[0])             */
-    SOBAN_ROPE,       /* out = rope(a, angles b, interleaved i[0])                                                   */
-    SOBAN_ATTENTION,  /* out = attention(q a, k b, v c, layer i[0], window i[1] (0: none), scale f[0], softcap f[1] (0: none)) */
-    SOBAN_GLU,        /* out = glu(a, activation i[0])                                                               */
-    SOBAN_ADD,        /* out = a + b                                                                                 */
-    SOBAN_TAKE_ROWS,  /* out = a[batch->outputs]                                                                     */
-    SOBAN_SOFTCAP     /* out = f[0] * tanh(a / f[0])                                                                 */
+    SOBAN_EMBED,     /* out = rows parts[first_part ..] [batch->tokens] * f[0]                                      */
+    SOBAN_RMS_NORM,  /* out = rms_norm(a, vector, eps f[0], offset f[1])                                            */
+    SOBAN_LINEAR,    /* out = a @ parts.T (+ vector, if not null)                                                   */
+    SOBAN_ROTARY,    /* out = rotary(batch->positions, frequencies vector[out.columns / 2], scale f[0])             */
+    SOBAN_ROPE,      /* out = rope(a, angles b, interleaved i[0])                                                   */
+    SOBAN_ATTENTION, /* out = attention(q a, k b, v c, layer i[0], window i[1], scale f[0], softcap f[1]), 0: none   */
+    SOBAN_GLU,       /* out = glu(a, activation i[0])                                                               */
+    SOBAN_ADD,       /* out = a + b                                                                                 */
+    SOBAN_TAKE_ROWS, /* out = a[batch->outputs]                                                                     */
+    SOBAN_SOFTCAP    /* out = f[0] * tanh(a / f[0])                                                                 */
 };
 
-typedef struct { /* a value: row t starts at arena + offset + t * stride */
+typedef struct {    /* a value: row t starts at arena + offset + t * stride */
     int64_t offset; /* floats */
     int32_t stride; /* floats */
     int32_t columns;

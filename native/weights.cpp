@@ -77,8 +77,14 @@ extern "C" int64_t soban_encode(soban_pool *pool, const void *source, int32_t so
     const int64_t panels = (rows + soban::PANEL - 1) / soban::PANEL;
     if (panels == 0 || columns == 0) return -1;
     const int64_t each = soban::share(panels, soban::WORTH / (columns * soban::PANEL));
-    soban::Shared call{*pool,   (const char *)source, source_format,  format,
-                       rows,    columns,              each,           (char *)target,
+    soban::Shared call{*pool,
+                       (const char *)source,
+                       source_format,
+                       format,
+                       rows,
+                       columns,
+                       each,
+                       (char *)target,
                        (int32_t)((panels + each - 1) / each)};
     pool->threads.run({&call, soban::only_phase, soban::work_encode});
     return soban::result(call);
@@ -87,8 +93,8 @@ extern "C" int64_t soban_encode(soban_pool *pool, const void *source, int32_t so
 extern "C" int64_t soban_find_not_finite(soban_pool *pool, const void *values, int32_t format, int64_t count) {
     if (count == 0) return -1;
     const int64_t each = soban::share(count, soban::WORTH);
-    soban::Shared call{*pool, (const char *)values, format, format, 1, count, each, nullptr,
-                       (int32_t)((count + each - 1) / each)};
+    soban::Shared call{
+        *pool, (const char *)values, format, format, 1, count, each, nullptr, (int32_t)((count + each - 1) / each)};
     pool->threads.run({&call, soban::only_phase, soban::work_find});
     return soban::result(call);
 }

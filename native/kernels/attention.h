@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int32_t SHARE_ROWS = 8;    // from here on stored numbers are widened once for all rows
+constexpr int32_t SHARE_ROWS = 8; // from here on stored numbers are widened once for all rows
 constexpr int32_t VALUE_ROWS = SOBAN_ISA == 2 ? 4 : 2;
 constexpr int32_t VALUE_VECTORS = 4; // of a value that stay in registers, for each row of a tile
 
@@ -52,7 +52,7 @@ INLINE void score_tile(const char *keys, const float *const *queries, int32_t si
     float sums[KEYS][ROWS];
     UNROLL
     for (int k = 0; k < KEYS; k++) w[k] = keys + (int64_t)k * size * Stored::SIZE;
-    dot_tile<Stored, KEYS, ROWS>(w, queries, size, sums);
+    dot_tile<Stored, KEYS, ROWS>(w, queries, size, 0, sums);
     UNROLL
     for (int r = 0; r < ROWS; r++) {
         UNROLL
@@ -72,8 +72,7 @@ INLINE void score_rows(const char *keys, int32_t count, const float *const *quer
 }
 
 // Scores of all rows with `count` neighbouring keys.
-template <class Stored>
-void score(const soban::Attention &task, const char *keys, int32_t count, float *scores) {
+template <class Stored> void score(const soban::Attention &task, const char *keys, int32_t count, float *scores) {
     const int32_t rows = task.tokens * task.heads;
     const auto query = [&](int32_t r) {
         return task.queries + r / task.heads * task.query_stride + (int64_t)(r % task.heads) * task.size;
@@ -133,8 +132,8 @@ void add_values(const char *values, int32_t count, const float *weights, int32_t
     if (count <= 0) return;
     int32_t d = 0;
     for (; d + step <= size; d += step) {
-        add_values_tile<Stored, ROWS, VALUE_VECTORS>(values + (int64_t)d * Stored::SIZE, count, weights, size,
-                                                     sums + d, width, WIDTH);
+        add_values_tile<Stored, ROWS, VALUE_VECTORS>(values + (int64_t)d * Stored::SIZE, count, weights, size, sums + d,
+                                                     width, WIDTH);
     }
     for (; d < size; d += WIDTH) {
         const int32_t n = size - d < WIDTH ? size - d : WIDTH;
@@ -151,8 +150,12 @@ void add_page(const char *page, int32_t first, int32_t span_start, int32_t rows,
                                                  all.scores + (int64_t)r * SPAN + (from - span_start), size,
                                                  all.sums + (int64_t)r * width);
     };
-    struct One { enum { ROWS = 1 }; };
-    struct Tile { enum { ROWS = VALUE_ROWS }; };
+    struct One {
+        enum { ROWS = 1 };
+    };
+    struct Tile {
+        enum { ROWS = VALUE_ROWS };
+    };
     const auto later = [](int32_t a, int32_t b) { return a > b ? a : b; };
     const auto sooner = [](int32_t a, int32_t b) { return a < b ? a : b; };
     int32_t r = 0;
@@ -163,7 +166,8 @@ void add_page(const char *page, int32_t first, int32_t span_start, int32_t rows,
             to = sooner(to, all.to[r + i]);
         }
         to = later(from, to);
-        for (int i = 0; i < VALUE_ROWS; i++) add(One(), r + i, later(first, all.from[r + i]), sooner(from, sooner(end, all.to[r + i])));
+        for (int i = 0; i < VALUE_ROWS; i++)
+            add(One(), r + i, later(first, all.from[r + i]), sooner(from, sooner(end, all.to[r + i])));
         add(Tile(), r, from, to);
         for (int i = 0; i < VALUE_ROWS; i++) add(One(), r + i, later(to, all.from[r + i]), sooner(end, all.to[r + i]));
     }
@@ -255,7 +259,8 @@ template <class Stored> void attend_span(const soban::Attention &task, int32_t s
         const float *sums = all.sums + (int64_t)r * width;
         if (task.out) {
             if (all.from[r] != all.to[r]) {
-                join_span(sums, all.here[r], all.weights[r], size, all.out + (int64_t)r * width, all.largest + r, all.total + r);
+                join_span(sums, all.here[r], all.weights[r], size, all.out + (int64_t)r * width, all.largest + r,
+                          all.total + r);
             }
             continue;
         }

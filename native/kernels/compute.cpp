@@ -7,7 +7,7 @@
 namespace {
 
 int64_t linear_scratch(int32_t format, int32_t columns, int32_t tokens) {
-    const int64_t widened = (int64_t)sizeof(float) * 2 * TILE_ROWS * columns;
+    const int64_t widened = (int64_t)sizeof(float) * (MOST_TOTALS + DEEP_ROWS * (int64_t)columns);
     return format == SOBAN_Q8 || format == SOBAN_Q4 ? quantised_scratch(tokens) : widened;
 }
 

@@ -108,9 +108,8 @@ void glu(const float *gate, const float *up, int32_t columns, int32_t activation
 }
 
 void add(const float *x, const float *y, int32_t columns, float *out) {
-    in_vectors(columns, [&](int64_t i, int n) {
-        store_up_to(out + i, load_up_to(x + i, n) + load_up_to(y + i, n), n);
-    });
+    in_vectors(columns,
+               [&](int64_t i, int n) { store_up_to(out + i, load_up_to(x + i, n) + load_up_to(y + i, n), n); });
 }
 
 void softcap(const float *x, int32_t columns, float cap, float *out) {

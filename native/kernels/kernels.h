@@ -35,21 +35,21 @@ struct Linear {
 
 // Queries of neighbouring tokens of one sequence, those that share one head of keys and values.
 struct Attention {
-    const float *queries;         // token t, head h: queries + t * query_stride + h * size
+    const float *queries; // token t, head h: queries + t * query_stride + h * size
     int64_t query_stride;
     int32_t tokens, heads, size;
-    int32_t position;             // of the first token
-    int32_t window;               // 0: none
-    float scale, softcap;         // softcap 0: none
-    const void *keys, *values;    // this head's part of page 0
-    int64_t page_stride;          // values from page to page
-    const int32_t *table;         // the sequence's pages
+    int32_t position;          // of the first token
+    int32_t window;            // 0: none
+    float scale, softcap;      // softcap 0: none
+    const void *keys, *values; // this head's part of page 0
+    int64_t page_stride;       // values from page to page
+    const int32_t *table;      // the sequence's pages
     int32_t format;
     int32_t first_span, end_span; // the absolute spans to take
     float *out;                   // like queries; or null, then:
     int64_t out_stride;
-    float *partials;              // span, token, head: size sums, the largest score, the total of the weights
-    void *scratch;                // attention_scratch() bytes, 64-byte aligned
+    float *partials; // span, token, head: size sums, the largest score, the total of the weights
+    void *scratch;   // attention_scratch() bytes, 64-byte aligned
 };
 
 constexpr int32_t ATTENTION_ROWS = 64; // tokens x heads of one call at the most, if there is more than one token

@@ -15,7 +15,8 @@
 
 namespace {
 
-constexpr int32_t STREAMS = 4; // panels read side by side: one core's prefetchers follow several streams faster than one
+constexpr int32_t STREAMS =
+    4; // panels read side by side: one core's prefetchers follow several streams faster than one
 constexpr int32_t AHEAD_BYTES = 4096; // how far ahead of each stream to prefetch
 constexpr int32_t BLOCK_TOKENS = 4;   // of a tile
 constexpr int32_t BLOCK_PANELS = SOBAN_ISA == 2 ? 3 : 1;
@@ -59,8 +60,8 @@ template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) 
         }
         for (int s = 0; s < streams; s++) {
             const int32_t row = first + s * PANEL, left = end - row;
-            write_sums(sums[s], PANEL, TOKENS, left < PANEL ? left : PANEL,
-                       task.bias ? task.bias + row : nullptr, task.out + row, task.out_stride);
+            write_sums(sums[s], PANEL, TOKENS, left < PANEL ? left : PANEL, task.bias ? task.bias + row : nullptr,
+                       task.out + row, task.out_stride);
         }
     }
 }
@@ -98,7 +99,7 @@ void add_tile(const uint8_t *panel, int64_t, int32_t first_group, int32_t groups
     for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
         for (int32_t g = 0; g < groups; g++) {
             add_block<FOUR, BLOCK_TOKENS>(blocks + g * block_bytes<FOUR>(), x, place + (int64_t)g * x.tokens + t,
-                                           sums + t * PANEL);
+                                          sums + t * PANEL);
         }
     }
     for (; t < tokens; t++) {

@@ -166,7 +166,7 @@ INLINE void store_f16(uint16_t *to, V x) {
 }
 INLINE V fma(V a, V b, V c) { return a * b + c; }
 INLINE V root(V x) { return V{sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])}; }
-INLINE I nearest(V x) { // ties to even; |x| < 2**22
+INLINE I nearest(V x) {                 // ties to even; |x| < 2**22
     const V shift = splat(12582912.0f); // 1.5 * 2**23: the unit is the last place
     return (I)(x + shift) - (I)shift;
 }

@@ -39,7 +39,8 @@ def run_native(
 ) -> Floats:
     """The recorded ops' result on x, row t being token t's."""
     batch = batch or tokens_batch(len(x))
-    runner = native.NativeProgram(recorded(x, record), len(batch.tokens), max(1, len(batch.outputs)), pool(threads, isa))
+    program, outputs = recorded(x, record), max(1, len(batch.outputs))
+    runner = native.NativeProgram(program, len(batch.tokens), outputs, pool(threads, isa))
     return runner.run(batch, cache).copy()
 
 
@@ -74,4 +75,3 @@ def unaligned(array: npt.NDArray, offset: int = 1) -> npt.NDArray:
     copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[:] = array
     return copy
-

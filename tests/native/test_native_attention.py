@@ -1,6 +1,6 @@
 """Native attention against the reference: caches, windows, grouped heads, several sequences."""
 
-from dataclasses import replace
+import itertools
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def caches(size: int, format: str, pages: int = 64) -> tuple[Cache, Cache]:
 def batch_of(lengths: list[int], offsets: list[int], pages: list[list[int]]) -> Batch:
     """Sequences whose tokens are numbered through, all asked for."""
     ends = np.cumsum([0, *lengths])
-    tokens = [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    tokens = [range(a, b) for a, b in itertools.pairwise(ends)]
     return ops.make_batch(tokens, offsets, pages, range(int(ends[-1])))
 
 
@@ -114,5 +114,4 @@ def test_a_second_layer_is_left_alone(isa: str) -> None:
     ours, _ = caches(16, "f16")
     run_native(normal(4, 40, width(16)), record(16), isa, 1, batch_of([40], [0], [[3, 4]]), ours)
     assert np.isnan(ours.keys[0]).all() and not np.isnan(ours.keys[1, 3]).any()
-    untouched = replace(ours).keys[1, [0, 1, 2, 5]]
-    assert np.isnan(untouched).all()
+    assert np.isnan(ours.keys[1, [0, 1, 2, 5]]).all()

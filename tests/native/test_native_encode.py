@@ -35,7 +35,9 @@ def awkward(rows: int, columns: int) -> Floats:
 @pytest.mark.parametrize("source_format", formats.PLAIN)
 @pytest.mark.parametrize("format", ["bf16", "q8", "q4"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_bytes_are_those_of_the_reference(isa: str, source_format: str, format: str, shape: tuple[int, int]) -> None:
+def test_the_bytes_are_those_of_the_reference(
+    isa: str, source_format: str, format: str, shape: tuple[int, int]
+) -> None:
     source, values = stored(awkward(*shape), source_format)
     bad, got = encode(isa, source, source_format, format)
     wanted = formats.encode(values, format).data.reshape(-1).view(np.uint8)

@@ -56,7 +56,7 @@ def test_linear_is_the_reference_within_rounding(isa: str, format: str) -> None:
 
 @pytest.mark.parametrize("format", formats.FORMATS)
 def test_linear_over_parts_of_several_formats_is_its_parts_side_by_side(isa: str, format: str) -> None:
-    parts = [formats.matrix(normal(n, rows, 130), f).parts[0] for n, (rows, f) in enumerate([(33, format), (16, "q8"), (5, "bf16")])]
+    parts = [formats.encode(normal(rows, rows, 130), f) for rows, f in ((33, format), (16, "q8"), (5, "bf16"))]
     whole, x = Matrix(tuple(parts)), normal(7, 6, 130)
     got = run_native(x, lambda v, _: ops.linear(v, whole), isa)
     wanted = [run_native(x, lambda v, _, p=p: ops.linear(v, Matrix((p,))), isa) for p in parts]
@@ -192,6 +192,8 @@ def test_a_cancelled_run_stops_and_says_so(isa: str) -> None:
 
 
 def test_no_outputs_asked_for_is_an_empty_result(isa: str) -> None:
-    record: Record = lambda v, p: ops.softcap(ops.linear(ops.take_rows(v, p.batch().outputs), formats.matrix(normal(0, 5, 8), "q8")), 3.0)  # noqa: E731, E501
+    def head(v: Recorded, p: Program) -> Recorded:
+        return ops.softcap(ops.linear(ops.take_rows(v, p.batch().outputs), formats.matrix(normal(0, 5, 8), "q8")), 3.0)
+
     batch = ops.make_batch([[0, 1]], [0], [[0]], [])
-    assert run_native(normal(1, 2, 8), record, isa, batch=batch).shape == (0, 5)
+    assert run_native(normal(1, 2, 8), head, isa, batch=batch).shape == (0, 5)

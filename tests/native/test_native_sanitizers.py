@@ -31,7 +31,7 @@ def test_address_and_undefined_behaviour_sanitizers_find_nothing(tmp_path: Path)
     )  # fmt: skip
     subprocess.run([cmake, "--build", build, "-j2"], check=True, capture_output=True)
     preload = [
-        subprocess.run([compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.check_output([compiler, f"-print-file-name={name}"], text=True).strip()
         for name in ("libasan.so", "libubsan.so", "libstdc++.so")
     ]
     environment = os.environ | {

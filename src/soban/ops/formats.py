@@ -150,7 +150,7 @@ def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
     least = np.full(low.shape, np.inf, np.float32)
     for span in SPANS:
         scale = _scale(half * span * np.float32(2 / 15))
-        minimum = bf16_values(bf16_bits(middle - half * span))
+        minimum = bf16_values(bf16_bits(middle - half * span + np.float32(0)))  # + 0: never -0
         q = _nearest(x, scale, minimum, 0, 15)
         error = np.zeros_like(least)
         for k in range(GROUP):  # in ascending order, as the native code adds them
