@@ -78,7 +78,7 @@ class RunOptions:
         default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
     )
     force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
-    quiet: bool = field(default=False, metadata={"help": "no line about time and memory"})
+    quiet: bool = field(default=False, metadata={"short": "-q", "help": "no line about time and memory"})
     steps: int = field(default=256, metadata={"short": "-n", "help": "tokens with the prompt's; 0: the whole context"})
     mode: Literal["generate", "chat"] = field(default="generate", metadata={"short": "-m", "help": "only generate yet"})
     sampling: dict[str, Any] = field(
