@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soban.learn.stories import stories
-from soban.learn.tokenizer import SPECIALS, save_tokenizer, train_tokenizer
+from soban.learn.tokenizer import PIECES, SPECIALS, save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,15 @@ def test_decomposed_hangul_is_read_as_the_same_syllables(tokenizer) -> None:  # 
 
 def test_no_token_crosses_from_one_word_to_the_next(tokenizer) -> None:  # type: ignore[no-untyped-def]
     assert not [token for token in tokenizer.get_vocab() if "▁" in token[1:] and set(token) != {"▁"}]
+
+
+def test_cutting_text_into_words_first_changes_nothing(tokenizer) -> None:  # type: ignore[no-untyped-def]
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+    cutting = Tokenizer.from_str(tokenizer.to_str())
+    cutting.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    for story in islice(stories(9, "en"), 100):
+        assert tokenizer.encode(story).ids == cutting.encode(story).ids
 
 
 def test_specials_stand_where_gemma_has_them(tokenizer) -> None:  # type: ignore[no-untyped-def]

@@ -67,7 +67,7 @@ def test_a_tiny_training_learns_and_its_folder_loads_in_transformers(
 
 
 def losses(options: TrainOptions, progress: Progress, count: int) -> tuple[list[float], "steps.Training", Progress]:
-    prepared = steps.prepare(options)
+    prepared = steps.prepare(options, training.read(options))
     if options.resume:
         progress = saving.load_checkpoint(Path(options.out), prepared.weights, prepared.state)
     taken = list(islice(steps.steps(prepared, progress), count))
@@ -120,8 +120,16 @@ def test_another_shape_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--hidden-size 32"):
         training.train(dataclasses.replace(options, hidden_size=64, resume=True))
     with pytest.raises(UserError, match="not a checkpoint"):
-        steps.prepare(options)
+        steps.prepare(options, training.read(options))
         training.train(dataclasses.replace(options, resume=True))
+
+
+def test_bad_data_leaves_no_folder_behind(tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("one document", encoding="utf-8")
+    for data, said in (("nowhere.txt", "cannot be read"), (str(tmp_path / "short.txt"), "1 document is too few")):
+        with pytest.raises(UserError, match=said):
+            training.train(tiny(tmp_path / "out", data=(data,)))
+        assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
@@ -162,7 +170,7 @@ def test_a_missing_torch_names_the_command_that_installs_it(tmp_path: Path, monk
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the loss became nan at step 1; lower --learning-rate"):
-        prepared = steps.prepare(tiny(tmp_path))
+        prepared = steps.prepare(tiny(tmp_path), training.read(tiny(tmp_path)))
         with torch.no_grad():
             prepared.weights["model.norm.weight"].fill_(torch.nan)
         next(steps.steps(prepared, Progress()))
@@ -179,7 +187,7 @@ def test_the_schedule_rises_stays_and_falls_to_zero() -> None:
 def test_bits_per_byte_of_a_net_that_knows_nothing_is_that_of_even_odds(tmp_path: Path) -> None:
     import math
 
-    prepared = steps.prepare(tiny(tmp_path))
+    prepared = steps.prepare(tiny(tmp_path), training.read(tiny(tmp_path)))
     with torch.no_grad():
         prepared.weights["model.embed_tokens.weight"].zero_()
     predicted = len(prepared.test.tokens) - len(prepared.test)  # all but the first of each document

@@ -24,6 +24,9 @@ Ids = NDArray[np.int32]  # token ids
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 SEPARATOR = re.compile(r"<\|endoftext\|>|\n[ \t]*\n")
 WINDOW = 64  # batches that are formed together, so that each holds documents of about one length
+# Rows are padded to a multiple of this, and one more. torch builds and keeps a program for every shape of matrices that
+# it meets: with lengths as they come, that took eight gigabytes in half an hour.
+LENGTHS = 8
 ENCODED_AT_ONCE = 2048  # documents; the library's own objects take a hundred times the memory of the ids
 
 
@@ -49,7 +52,7 @@ def built_in(seed: int, count: int) -> list[str]:
 
 
 def read_documents(paths: Sequence[str]) -> list[str]:
-    """The documents of text files (blank lines or <|endoftext|> part them) and of .jsonl files (their `text` fields)."""
+    """The documents of text files (parted by blank lines or <|endoftext|>) and the `text` fields of .jsonl files."""
     return [document for path in paths for document in read_file(Path(path))]
 
 
@@ -132,16 +135,21 @@ def group(indices: NDArray[np.int64], lengths: NDArray[np.int64], size: int) -> 
     """Documents, sorted by length, in groups that take at most `size` tokens each once padded (or one document)."""
     groups: list[list[int]] = [[]]
     for index in indices.tolist():
-        if groups[-1] and (len(groups[-1]) + 1) * lengths[index] > size:
+        if groups[-1] and (len(groups[-1]) + 1) * padded_length(lengths[index]) > size:
             groups.append([])
         groups[-1].append(index)
     return groups
 
 
+def padded_length(length: int) -> int:
+    """The length of a row for a document: all but the last token are read, so that many are a multiple of LENGTHS."""
+    return -(-(length - 1) // LENGTHS) * LENGTHS + 1
+
+
 def padded(corpus: Corpus, indices: Sequence[int], pad: int) -> Ids:
     """Some documents as one array."""
     rows = [corpus.document(index) for index in indices]
-    array = np.full((len(rows), max(map(len, rows))), pad, np.int32)
+    array = np.full((len(rows), padded_length(max(map(len, rows)))), pad, np.int32)
     for row, ids in zip(array, rows, strict=True):
         row[: len(ids)] = ids
     return array

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from soban import system
 from soban.errors import UserError
 from soban.learn import corpus, gemma2, optimise
 from soban.learn.saving import Progress
@@ -42,6 +43,8 @@ class Training:
     test_bytes: int
     weights: dict[str, Tensor]
     state: dict[str, Tensor]
+    threads: int
+    workers: ThreadPoolExecutor
 
     @property
     def pad(self) -> int:
@@ -57,17 +60,10 @@ class Step:
     loss: float
 
 
-def prepare(options: "TrainOptions") -> Training:
-    """Text, tokenizer and fresh weights, each decided by the options alone."""
+def prepare(options: "TrainOptions", documents: list[str]) -> Training:
+    """Tokenizer and fresh weights for the text, decided by the options alone; the tokenizer is saved."""
     torch.set_float32_matmul_precision("medium" if options.products == "fast" else "highest")
     torch.set_num_threads(1)  # `learn` has its own
-    documents = corpus.read_documents(options.data) if options.data else corpus.built_in(options.seed, options.stories)
-    if len(documents) < 2:
-        raise UserError(
-            "{count} document is too few: one is held out for measuring",
-            count=len(documents),
-            hint="part the text by blank lines",
-        )
     learning, measuring = corpus.held_out(documents, options.seed, HELD_OUT_SHARE, HELD_OUT_MOST)
     tokenizer = saved_tokenizer(options) if options.resume else new_tokenizer(options, learning)
     ids = special_ids(tokenizer)
@@ -83,6 +79,9 @@ def prepare(options: "TrainOptions") -> Training:
         test_bytes=sum(len(document.encode()) for document in measuring),
         weights=weights,
         state=optimise.initial_state(weights),
+        threads=system.threads(),
+        # Kept for all steps: the C library keeps a heap for each thread that ever was
+        workers=ThreadPoolExecutor(system.threads()),
     )
 
 
@@ -155,19 +154,18 @@ def schedule(share: float) -> float:
 def learn(training: Training, batch: corpus.Ids) -> float:
     """Put the gradients of a batch's mean loss into the weights; the loss, in nats a token.
 
-    Each thread takes some rows from start to end, so they meet once a step. Threads inside each torch operation would meet
-    thousands of times, and burn most of two cores in waiting whenever another program wants one.
+    Each thread takes some rows from start to end, so they meet once a step. Threads inside each torch operation would
+    meet thousands of times, and burn both cores in waiting whenever another program wants one.
     """
     weights = list(training.weights.values())
-    parts = np.array_split(batch, min(training.options.threads, len(batch)))
+    parts = np.array_split(batch, min(training.threads, len(batch)))
     counts = [int((part[:, 1:] != training.pad).sum()) for part in parts]
 
     def gradients(part: corpus.Ids) -> tuple[float, tuple[Tensor, ...]]:
         loss = loss_sum(training, part)
         return loss.item(), torch.autograd.grad(loss, weights)
 
-    with ThreadPoolExecutor(len(parts)) as threads:
-        results = list(threads.map(gradients, parts))
+    results = list(training.workers.map(gradients, parts))
     for weight, *shares in zip(weights, *(shares for _, shares in results), strict=True):
         weight.grad = torch.stack(shares).sum(0) / sum(counts)
     return sum(loss for loss, _ in results) / sum(counts)
@@ -176,11 +174,9 @@ def learn(training: Training, batch: corpus.Ids) -> float:
 def loss_sum(training: Training, rows: corpus.Ids) -> Tensor:
     """Cross-entropy in nats, summed over all next tokens of rows (rows, length) that are not padding."""
     tokens = torch.from_numpy(rows).long()
-    targets = tokens[:, 1:].reshape(-1)
-    kept = (targets != training.pad).nonzero()[:, 0]
     states = gemma2.hidden_states(training.config, training.weights, tokens[:, :-1])
-    logits = gemma2.logits(training.config, training.weights, states.reshape(-1, training.config.hidden_size)[kept])
-    return functional.cross_entropy(logits, targets[kept], reduction="sum")
+    logits = gemma2.logits(training.config, training.weights, states.reshape(-1, training.config.hidden_size))
+    return functional.cross_entropy(logits, tokens[:, 1:].reshape(-1), ignore_index=training.pad, reduction="sum")
 
 
 def bits_per_byte(training: Training) -> float:
@@ -205,7 +201,7 @@ def step_seconds(training: Training) -> float:
 
 
 def memory(training: Training) -> int:
-    """Bytes that training takes, roughly: weights, gradients, the optimisers' memory and what a step keeps to go back."""
+    """Bytes that training takes, roughly: weights, gradients, the optimisers' memory and what a step keeps."""
     config = training.config
     learnt = 4 * sum(weight.numel() for weight in training.weights.values())
     remembered = 4 * sum(tensor.numel() for tensor in training.state.values())

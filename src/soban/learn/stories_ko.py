@@ -45,5 +45,5 @@ def person(chance: random.Random, tales: Tales, child: bool, taken: set[str]) ->
 
 
 def finish(chance: random.Random, text: str) -> str:
-    """The text in one level of speech: the teller's sentences all end in the past tense, so one ending fits them all."""
+    """The text in one level of speech: the teller's sentences are all in the past tense, so one ending fits them."""
     return text.replace("~", chance.choice(LEVELS))

@@ -1,8 +1,8 @@
 """What both languages' stories are made of: words that inflect inside a template, and plots read from a table.
 
-A table (tales/en.txt) is made of lines: `words NAME: word, word` adds to a list of words, `place NAME: spot, spot` to the
-places; `opening`, `ending`, `start` and `beat` begin a list whose wordings follow as `- text`; `plot NAME SKIP` begins a
-plot; `case name: text | name: text` is one of its cases.
+A table (tales/en.txt) is made of lines: `words NAME: word, word` adds to a list of words, `place NAME: spot, spot` to
+the places; `opening`, `ending`, `start` and `beat` begin a list whose wordings follow as `- text`; `plot NAME SKIP`
+begins a plot; `case name: text | name: text` is one of its cases.
 """
 
 from collections import defaultdict
@@ -55,8 +55,8 @@ class Word(str):
 class Plot:
     """One kind of story. A beat is a list of wordings of one step; a wording may be empty.
 
-    `starts` open a story at once, in place of an opening and of the first `skip` beats. Each story draws one of `cases`,
-    which are fields that belong together (what breaks, and how it is mended).
+    `starts` open a story at once, in place of an opening and of the first `skip` beats. Each story draws one of the
+    `cases`, which are fields that belong together (what breaks, and how it is mended).
     """
 
     name: str

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
+from soban import system
 from soban.errors import UserError
-from soban.learn import saving
+from soban.learn import corpus, saving
 from soban.learn.saving import Progress
 from soban.learn.tokenizer import SMALLEST_VOCABULARY
 from soban.messages import translate
@@ -29,12 +30,19 @@ AVERAGE = 0.98  # of the loss shown: about the last fifty steps
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `soban train` is told."""
+    """Teach a small story model from text: its tokenizer and its network end up in a Hugging Face folder.
 
-    out: str = field(metadata={"help": "folder for the finished model"})
+    Without --data it learns from English and Korean stories that a program writes. Ctrl-C saves what there is, and
+    --resume goes on from there.
+    """
+
+    out: str = field(metadata={"help": "folder for the finished model", "metavar": "FOLDER"})
     data: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "text files (a blank line or <|endoftext|> between documents) or .jsonl with `text`"},
+        metadata={
+            "help": "text files (a blank line or <|endoftext|> between documents) or .jsonl with `text`",
+            "metavar": "FILE",
+        },
     )
     stories: int = field(
         default=120_000, metadata={"help": "how many stories soban writes itself where there is no data"}
@@ -54,7 +62,6 @@ class TrainOptions:
     learning_rate: float = field(default=4e-3, metadata={"help": "highest learning rate"})
     minutes: float = field(default=30.0, metadata={"help": "time to train"})
     steps: int | None = field(default=None, metadata={"help": "steps to train, in place of a time"})
-    threads: int = field(default=2, metadata={"help": "threads to train with, one for each core"})
     seed: int = field(default=0, metadata={"help": "decides the first weights, the stories and their order"})
     resume: bool = field(default=False, metadata={"help": "go on from the checkpoint in the folder"})
     products: Literal["fast", "exact"] = field(
@@ -62,23 +69,26 @@ class TrainOptions:
     )
 
 
+OPTIONS_FILE = "training.json"
 # What may differ between a training and its continuation
-MAY_CHANGE = ("out", "resume", "minutes", "steps", "products", "threads")
+MAY_CHANGE = ("out", "resume", "minutes", "steps", "products")
 
 
 def train(options: TrainOptions) -> None:
     """Learn a tokenizer and a network from text and leave them in `options.out`, ready for soban and transformers.
 
-    Raises UserError for text that cannot be read, options that cannot be, a missing torch and a folder in use. After Ctrl-C
-    it leaves a checkpoint and raises SystemExit.
+    Raises UserError for text that cannot be read, options that cannot be, a missing torch and a folder in use. After
+    Ctrl-C it leaves a checkpoint and raises SystemExit.
     """
     check(options)
     require_torch()
     from soban.learn import steps
 
     folder = Path(options.out)
+    see_free(folder, options)
+    documents = read(options)
     claim(folder, options)
-    training = steps.prepare(options)
+    training = steps.prepare(options, documents)
     progress = saving.load_checkpoint(folder, training.weights, training.state) if options.resume else Progress()
     forecast(training, progress)
     with interruptible() as interruptions:
@@ -163,7 +173,6 @@ SMALLEST = {
     "context": 2,
     "window": 1,
     "batch_size": 1,
-    "threads": 1,
     "steps": 1,
     "seed": 0,
 }
@@ -177,13 +186,28 @@ def require_torch() -> None:
         raise UserError("teaching needs torch, which is not installed", hint='pip install "soban[learn]"') from error
 
 
-def claim(folder: Path, options: TrainOptions) -> None:
-    """Make the folder and write down what is trained there, or see that it holds the training that is to go on."""
-    path, checkpoint = folder / "training.json", folder / saving.CHECKPOINT
-    asked = json.loads(json.dumps({key: value for key, value in asdict(options).items() if key not in MAY_CHANGE}))
+def read(options: TrainOptions) -> list[str]:
+    """The text to learn from: files, or stories that are written now."""
+    if not options.data:
+        say("writing {count} stories", count=options.stories)
+        return corpus.built_in(options.seed, options.stories)
+    documents = corpus.read_documents(options.data)
+    if len(documents) < 2:
+        raise UserError(
+            "{count} document is too few: one is held out for measuring",
+            count=len(documents),
+            hint="part the text by blank lines",
+        )
+    return documents
+
+
+def see_free(folder: Path, options: TrainOptions) -> None:
+    """UserError where the folder holds something else than the training that is asked for."""
+    path, checkpoint = folder / OPTIONS_FILE, folder / saving.CHECKPOINT
     if options.resume:
         if not checkpoint.is_file() or not path.is_file():
             raise UserError("{path}: no checkpoint to go on from", path=folder, hint="start again without --resume")
+        asked = lasting(options)
         for key, value in json.loads(path.read_text(encoding="utf-8")).items():
             if asked.get(key) != value:
                 raise UserError(
@@ -192,16 +216,25 @@ def claim(folder: Path, options: TrainOptions) -> None:
                     value=value,
                     hint="give the same again, or another --out",
                 )
-        return
-    if checkpoint.exists():
+    elif checkpoint.exists():
         raise UserError("{path}: holds an unfinished training", path=folder, hint="--resume, or another --out")
-    if (folder / "config.json").exists():
+    elif (folder / "config.json").exists():
         raise UserError("{path}: holds a model already", path=folder, hint="choose another --out")
+
+
+def claim(folder: Path, options: TrainOptions) -> None:
+    """Make the folder and write down what is trained there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError("{path}: cannot be made ({reason})", path=folder, reason=error.strerror or error) from error
-    saving.save_json(path, asked)
+    saving.save_json(folder / OPTIONS_FILE, lasting(options))
+
+
+def lasting(options: TrainOptions) -> dict[str, object]:
+    """The options that a continuation must share, as JSON has them."""
+    kept = {name: value for name, value in asdict(options).items() if name not in MAY_CHANGE}
+    return dict(json.loads(json.dumps(kept)))
 
 
 def forecast(training: "Training", progress: Progress) -> None:
@@ -209,13 +242,21 @@ def forecast(training: "Training", progress: Progress) -> None:
     from soban.learn import gemma2, steps
 
     options = training.options
+    needed, available = steps.memory(training), system.available_memory()
     say(
         "{parameters:.2f} M parameters; {documents} documents, {tokens:.1f} M tokens; memory about {memory:.1f} GB",
         parameters=gemma2.parameter_count(training.config) / 1e6,
         documents=len(training.data),
         tokens=len(training.data.tokens) / 1e6,
-        memory=steps.memory(training) / 1e9,
+        memory=needed / 1e9,
     )
+    if available is not None and needed > available:
+        raise UserError(
+            "training takes about {needed:.1f} GB of memory and {available:.1f} GB are free",
+            needed=needed / 1e9,
+            available=available / 1e9,
+            hint="lower --batch-size",
+        )
     seconds = steps.step_seconds(training)
     if options.steps is None:
         left = max(0.0, 60 * options.minutes - progress.seconds)
