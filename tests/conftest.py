@@ -1,5 +1,7 @@
 """What all tests share: where the fixtures lie, and who computes."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,13 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("SOBAN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's cache, speaks another language, or leaves its settings to the next."""
+    before = dict(os.environ)
+    os.environ["SOBAN_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    os.environ["SOBAN_LANG"] = "en"
+    for name in ("SOBAN_THREADS", "SOBAN_ISA", "SOBAN_OPS"):
+        os.environ.pop(name, None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

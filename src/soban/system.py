@@ -11,14 +11,19 @@ from soban.errors import UserError
 def threads() -> int:
     """SOBAN_THREADS, or the number of fast cores that this process may use: affinity and cgroup quota respected."""
     if given := os.environ.get("SOBAN_THREADS"):
-        if not given.isdecimal() or not 1 <= int(given) <= 1024:
-            raise UserError(
-                "SOBAN_THREADS={value}: not a number of threads", value=given, hint="give a number from 1 to 1024"
-            )
-        return int(given)
+        return checked_threads(given)
     cores = _fast_cores()
     quota = _cgroup_cores()
     return max(1, len(cores) if quota is None else min(len(cores), round(quota)))
+
+
+def checked_threads(given: str) -> int:
+    """A number of threads as a user wrote it. Raises UserError for what is none."""
+    if not given.isdecimal() or not 1 <= int(given) <= 1024:
+        raise UserError(
+            "SOBAN_THREADS={value}: not a number of threads", value=given, hint="give a number from 1 to 1024"
+        )
+    return int(given)
 
 
 def _fast_cores() -> set[int]:

@@ -161,8 +161,7 @@ def check(options: RunOptions) -> None:
     if options.mode == "chat":
         raise UserError("this version has no chat yet", hint="leave out -m chat, and give a prompt")
     if options.threads is not None:
-        os.environ["SOBAN_THREADS"] = str(options.threads)
-        system.threads()
+        os.environ["SOBAN_THREADS"] = str(system.checked_threads(str(options.threads)))
     Sampling(**{name: value for name, value in options.sampling.items() if (name, value) != ("temperature", 0)})
 
 
