@@ -22,7 +22,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.folder(tmp_path_factory.mktemp("models") / "endless", context=8192)
 
 
-@pytest.mark.parametrize("more", [[], ["--num-return-sequences", "2", "--do-sample"]])
+@pytest.mark.parametrize("more", [[], ["--num-return-sequences", "2", "--do-sample", "--top-k", "1"]])
 def test_ctrl_c_ends_an_answer_with_its_text_its_figures_and_130(endless: Path, more: list[str]) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "soban", "run", endless, "abc", *more], stdin=subprocess.DEVNULL,
