@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from soban import messages
+from soban.text.encodings import decode
 
 SILENCE = 2.0  # seconds that a pipe may say nothing before a prompt goes on without it
 
@@ -42,7 +43,7 @@ class PipedText:
                 messages.warn("waiting for the prompt on stdin")
         while not self._ended.wait(0.05):
             pass
-        return _decode(b"".join(self._pieces)).rstrip("\r\n")
+        return decode(b"".join(self._pieces), Path("stdin")).rstrip("\r\n")
 
 
 def _is_keyboard_or_closed() -> bool:
@@ -50,10 +51,3 @@ def _is_keyboard_or_closed() -> bool:
         return os.isatty(0) or not os.fstat(0)
     except OSError:
         return True
-
-
-def _decode(data: bytes) -> str:
-    """Text in the encodings that Korean files come in."""
-    from soban.learn.corpus import decode
-
-    return decode(data, Path("stdin")) if data else ""

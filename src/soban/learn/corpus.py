@@ -1,6 +1,5 @@
 """Training text: files or the built-in stories to documents, documents to tokens, tokens to batches."""
 
-import codecs
 import json
 import random
 import re
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 
 from soban.errors import UserError
 from soban.learn.stories import stories
+from soban.text.encodings import decode
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Ids = NDArray[np.int32]  # token ids
 
-BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 SEPARATOR = re.compile(r"<\|endoftext\|>|\n[ \t]*\n")
 WINDOW = 64  # batches that are formed together, so that each holds documents of about one length
 # Rows are padded to a multiple of this, and one more. torch builds and keeps a program for every shape of matrices that
@@ -68,19 +67,6 @@ def read_file(path: Path) -> list[str]:
     if not documents:
         raise UserError("{path}: there is no text in it", path=path)
     return documents
-
-
-def decode(data: bytes, path: Path) -> str:
-    """Text in UTF-8, in UTF-16 with a byte order mark, or in cp949, with plain line ends."""
-    marked = [name for mark, name in BOMS if data.startswith(mark)]
-    for encoding in marked or ("utf-8", "cp949"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text.replace("\r\n", "\n")
-    raise UserError("{path}: not text in UTF-8, UTF-16 or cp949", path=path, hint="save it again as UTF-8")
 
 
 def json_texts(text: str, path: Path) -> list[str]:

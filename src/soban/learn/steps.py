@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WARM_UP = 0.02  # share of the budget over which the learning rate rises
 DECAY = 0.6  # share of the budget, at its end, over which it falls to zero
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.01, 400
+FOUNDATION = 1_200_000_000  # bytes: torch, and the programs that it keeps for every shape of matrices (measured)
 TOKENIZER_DOCUMENTS = 40_000  # more teach the tokenizer nothing new
 
 
@@ -211,4 +212,4 @@ def memory(training: Training) -> int:
     # Floats a token: a dozen of the width in a layer, four of the inner and query widths, three scores; three logits
     layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * scores
     kept = config.num_hidden_layers * layer + 3 * config.vocab_size
-    return 2 * learnt + remembered + 4 * training.options.batch_size * kept + training.data.tokens.nbytes
+    return FOUNDATION + 2 * learnt + remembered + 4 * training.options.batch_size * kept + training.data.tokens.nbytes
