@@ -21,7 +21,7 @@ TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("scikit-build-core>=0.11", "ninja")
 COMPILER_HINT = (
     "no C++ compiler was found. Debian, Ubuntu: sudo apt install g++; macOS: xcode-select --install; "
-    "Windows: winget install Microsoft.VisualStudio.2022.BuildTools, with its C++ workload"
+    "Windows: winget install MartinStorsjo.LLVM-MinGW.UCRT (Visual Studio's own compiler cannot build the kernels)"
 )
 
 

@@ -105,9 +105,7 @@ def main() -> None:
         child([str(options.folder), "--one", name, "--prompt-tokens", "8", "--new-tokens", "2"])
     for _ in range(options.rounds):
         for name in names:
-            shorter = {"--prompt-tokens": min(counts[0], 128), "--new-tokens": min(counts[1], 8)}
-            given = shorter if name == "transformers" else {"--prompt-tokens": counts[0], "--new-tokens": counts[1]}
-            flags = [str(part) for pair in given.items() for part in pair]
+            flags = ["--prompt-tokens", str(counts[0]), "--new-tokens", str(counts[1])]
             rounds[name].append(child([str(options.folder), "--one", name, *flags]))
     medians = {name: {c: statistics.median(r[c] for r in found) for c in COLUMNS} for name, found in rounds.items()}
     report(medians)

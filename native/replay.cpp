@@ -17,8 +17,7 @@ int32_t prepare(Run &run) {
 bool cancelled(const Run &run) { return *(const volatile int32_t *)run.cancel != 0; }
 
 // Called by one thread at a time. Small phases are worked through at once; the next large one is returned.
-int32_t next_phase(void *state, int32_t thread) {
-    Run &run = *(Run *)state;
+int32_t next_phase_of(Run &run, int32_t thread) {
     for (;;) {
         const int32_t chunks = run.now ? prepare(run) : LAST_STAGE;
         if (chunks == OUT_OF_MEMORY) {
@@ -39,6 +38,16 @@ int32_t next_phase(void *state, int32_t thread) {
             run.status = SOBAN_CANCELLED;
             return 0;
         }
+    }
+}
+
+int32_t next_phase(void *state, int32_t thread) {
+    Run &run = *(Run *)state;
+    try {
+        return next_phase_of(run, thread);
+    } catch (const std::bad_alloc &) { // of the lists of chunks
+        run.status = SOBAN_NO_MEMORY;
+        return 0;
     }
 }
 

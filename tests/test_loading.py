@@ -40,6 +40,9 @@ def edit(folder: Path, **changes: Any) -> None:
     [
         ({"model_type": "mamba"}, "mamba"),
         ({"model_type": None}, "model_type None"),
+        ({"model_type": ["x"]}, "model_type"),
+        ({"quantization_config": "x"}, "x"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta"),
         ({"hidden_activation": "relu"}, "hidden_activation=relu"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
@@ -126,6 +129,50 @@ def test_changed_weights_are_packed_anew(tmp_path: Path, cache: Path) -> None:
     first = soban.load(folder, dtype="q8").logits("a")
     write_weights(folder, CONFIG, seed=1)
     assert not np.array_equal(soban.load(folder, dtype="q8").logits("a"), first)
+
+
+@pytest.mark.parametrize("lie", [["zz", 264, 64], ["q4", 264, 64], ["q8", 999, 64]], ids=str)
+def test_a_packed_model_whose_list_lies_is_refused(tmp_path: Path, cache: Path, lie: list) -> None:
+    folder = make_model(tmp_path / "model")
+    soban.load(folder, dtype="q8")
+    (packed,) = cache.glob("*.safetensors")
+    data = packed.read_bytes()
+    layout = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["soban.layout"])
+    true, false = (json.dumps(json.dumps(value))[1:-1] for value in (layout["model.embed_tokens.weight"], lie))
+    changed = data.replace(true.encode(), false.encode().ljust(len(true.encode())), 1)
+    assert changed != data and len(changed) == len(data)
+    (folder / "model.safetensors").write_bytes(changed)
+    assert "embed_tokens" in refusal(folder)
+
+
+def test_right_models_with_odd_keys_are_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_model(tmp_path / "model")
+    edit(folder, hidden_act="gelu", rope_interleaved=True, cache_implementation="hybrid", query_pre_attn_scalar=16)
+    soban.load(folder)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"temperature": "hot"}, "temperature=hot"),
+        ({"top_p": 0}, "top_p=0"),
+        ({"eos_token_id": [1, None]}, "eos_token_id=None"),
+        ({"do_sample": "yes"}, "do_sample=yes"),
+    ],
+    ids=str,
+)
+def test_a_generation_config_that_cannot_be_is_named(tmp_path: Path, changes: dict, said: str) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps(changes), encoding="utf-8")
+    with pytest.raises(soban.UserError) as caught:
+        soban.load(folder).generate("a", max_new_tokens=1)
+    assert "generation_config.json" in str(caught.value) and said in str(caught.value)
+
+
+def test_a_context_without_memory_for_its_cache_is_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", max_position_embeddings=2**31 - 1)
+    assert "--context" in refusal(folder, context=2**31 - 1)
 
 
 def test_a_damaged_packed_file_is_made_again(tmp_path: Path, cache: Path) -> None:

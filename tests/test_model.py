@@ -104,6 +104,27 @@ def test_a_generation_that_is_never_read_costs_nothing(base: soban.Model) -> Non
     assert not base.engine.busy
 
 
+def test_a_generation_is_read_once(base: soban.Model) -> None:
+    generation = base.start("ab", max_new_tokens=5, do_sample=True, seed=1)
+    assert len(list(generation)) > 0 and list(generation) == []
+    half = base.start("ab", max_new_tokens=5, do_sample=True, seed=1)
+    for _ in half:
+        break
+    assert not base.engine.busy
+    assert base.generate("ab", max_new_tokens=5, do_sample=True, seed=1).startswith("ab")  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_writes_the_same_and_ends(base: soban.Model) -> None:
+    code = (
+        "import os, sys, soban\n"
+        f"m = soban.load({str(base.loaded.path)!r}); text = m.generate('a', max_new_tokens=5, temperature=0)\n"
+        "if child := os.fork(): sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "sys.exit(0 if m.generate('a', max_new_tokens=5, temperature=0) == text else 3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment("2"), timeout=60).returncode == 0
+
+
 def test_the_system_text_is_folded_in_where_the_template_refuses_it(chat: soban.Model) -> None:
     ids = chat.prompt_ids("질문", system="짧게")
     assert chat.detokenize(ids) == "user\n짧게\n\n질문\nmodel\n"
@@ -153,7 +174,9 @@ def test_a_wrong_option_is_refused_in_one_line(base: soban.Model, options: dict[
     assert not base.engine.busy
 
 
-@pytest.mark.parametrize("prompt", ["", "\ud800", "x" * 200], ids=["empty", "lone surrogate", "too long"])
+@pytest.mark.parametrize(
+    "prompt", ["", "\ud800", "x" * 200, "x" * 10**6, 5], ids=["empty", "lone surrogate", "too long", "huge", "no text"]
+)
 def test_a_prompt_that_cannot_be_used_is_refused_in_one_line(base: soban.Model, prompt: str) -> None:
     with pytest.raises(soban.UserError) as caught:
         base.generate(prompt)

@@ -1,8 +1,7 @@
 """From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
 
-import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,11 +83,13 @@ def load_files(
     """Finds, checks, and if need be packs a model's files, and maps its weights; `progress` hears of the packing."""
     if dtype not in DTYPES:
         raise UserError("dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPES), hint="choose {known}")
+    if name is not None and not str(name).strip():
+        raise UserError("the model's name is empty", hint="give a folder or file, or nothing for the bundled model")
     path = BUNDLED if name is None else Path(name)
     checkpoint = open_checkpoint(path)
-    llama2c = path.is_file() and path.suffix == ".bin"
+    llama2c = path.is_file() and path.suffix.lower() == ".bin"
     config = checkpoint.config
-    made = architecture(config)
+    made = architecture(config, rope_interleaved=llama2c and config["rope_interleaved"])
     check_tensors(made, checkpoint)
     kind = _choose_kind(made, checkpoint, dtype, force)
     if kind != "f32" and config.get("dtype", config.get("torch_dtype")) == "bfloat16":
@@ -199,8 +200,10 @@ def _mapped(path: Path, checkpoint: Checkpoint) -> Checkpoint | None:
 
 def _ids(value: Any) -> list[int]:
     """generation_config's eos_token_id: one id, several, or none."""
-    if isinstance(value, Mapping | str) or value is None:
-        return []
-    with contextlib.suppress(TypeError):
-        return [int(item) for item in value]
-    return [int(value)]
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if wrong := [item for item in ids if type(item) is not int]:
+        raise UserError(
+            "generation_config.json: eos_token_id={value} is no token id", value=wrong[0],
+            hint="correct it in the model's folder",
+        )  # fmt: skip
+    return ids

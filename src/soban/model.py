@@ -21,6 +21,8 @@ from soban.text.chat import encode_chat
 from soban.text.stop import StopStrings
 
 CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
+SPARE = 2048  # tokens
+LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
 OUTPUTS = 16  # tokens whose logits one step can give
 
 
@@ -55,8 +57,12 @@ class Generation:
         self.figures = Figures(prompt_tokens=len(prompt))
         self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
         self.writing = set(texts)
+        self.begun = False
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
+        if self.begun:
+            return  # read to its end, or given up: there is nothing more
+        self.begun = True
         if self.echo:
             yield from ((s.index, self.echo) for s in self.sequences)
         model = self.model
@@ -87,6 +93,8 @@ class Generation:
         index = event.sequence.index
         if index not in self.writing:
             return ""  # brought by a step after the stop string
+        if event.error:
+            raise event.error
         decoder, stops = self.decoders[index], self.stops[index]
         self.figures.new_tokens += event.token is not None
         text, stopped = stops.feed("" if event.token is None else decoder.feed(event.token))
@@ -120,7 +128,7 @@ class Model:
     """A language model in memory. `soban.load()` makes one.
 
     A model with a chat template takes the prompt as its user's turn and gives the answer alone; a base model goes
-    on with the prompt, and the text that it gives begins with it.
+    on with the prompt, and the text that it gives begins with it. A model belongs to one thread at a time.
     """
 
     def __init__(self, loaded: Loaded, context: int) -> None:
@@ -128,13 +136,22 @@ class Model:
         self.template = loaded.template
         program = loaded.architecture.record(loaded.weights)
         self.runner = runner(program, CHUNK, OUTPUTS)
-        self.engine = Engine(self.runner, self._cache(2 * -(-context // PAGE)), context)
+        # Beyond one whole context there is room for what earlier conversations leave to be found again.
+        self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context)
         self.ends = loaded.ends
         self.generations: dict[Running, Generation] = {}  # whose the running sequences are
 
-    def _cache(self, pages: int) -> Cache:
+    def _cache(self, tokens: int) -> Cache:
         c = self.config
-        return make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, self.loaded.cache_format)
+        try:
+            return make_cache(
+                c.num_hidden_layers, -(-tokens // PAGE), c.kv_heads, c.head_size, self.loaded.cache_format
+            )  # fmt: skip
+        except MemoryError:
+            raise UserError(
+                "there is not enough memory for a cache of {tokens} tokens", tokens=tokens,
+                hint="choose a shorter context (--context)",
+            ) from None  # fmt: skip
 
     def sampling(self, **options: Any) -> Sampling:
         """The model's own defaults with the given changes; a temperature of 0 means the likeliest token always.
@@ -148,23 +165,39 @@ class Model:
                 hint="choose among {known}",
             )  # fmt: skip
         given = {name: value for name, value in options.items() if value is not None}
-        if isinstance(given.get("stop"), str):
-            given["stop"] = (given["stop"],)
+        if isinstance(stop := given.get("stop"), str | list):
+            given["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         if given.get("temperature") == 0:
             given |= {"temperature": 1.0, "do_sample": False}
         shaping = [n for n in ("temperature", "top_k", "top_p", "min_p") if n in given]
         if shaping and options.get("temperature") != 0 and not given.setdefault("do_sample", True):
             messages.warn("do_sample is false, so {names} has no effect", names=", ".join(shaping))
-        return _sampling_defaults(self.loaded.generation_config).replace(**given)
+        sampling = _sampling_defaults(self.loaded.generation_config).replace(**given)
+        if sampling.num_return_sequences > 1 and not sampling.do_sample:
+            messages.warn("without do_sample all {count} texts are the same", count=sampling.num_return_sequences)
+        return sampling
 
     def start(
         self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
     ) -> Generation:
         """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
+        sampling = self.sampling(**options)
+        self.check_size(prompt, sampling)
         ids = self.prompt_ids(prompt, system=system, raw=raw)
         answer = self.template is not None and not raw
         shown = not answer if echo is None else echo
-        return Generation(self, ids, self.sampling(**options), prompt if shown else "", answer)
+        return Generation(self, ids, sampling, prompt if shown else "", answer)
+
+    def check_size(self, prompt: str, sampling: Sampling) -> None:
+        """Raises UserError for what is no text, or too long whatever its words, before time is spent on reading it."""
+        if not isinstance(prompt, str):
+            raise UserError("the prompt is of type {kind}", kind=type(prompt).__name__, hint="give text")
+        if sampling.on_full == "error" and len(prompt) > LONGEST_TOKEN * self.engine.context:
+            raise UserError(
+                "the prompt has {characters} characters, far more than a context of {context} tokens holds",
+                characters=len(prompt), context=self.engine.context,
+                hint="shorten it, or choose --on-full slide to forget its beginning",
+            )  # fmt: skip
 
     def prompt_ids(self, prompt: str, *, system: str | None = None, raw: bool = False) -> list[int]:
         """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is."""
@@ -217,12 +250,11 @@ class Model:
                 "{count} tokens, where 1 to {context} are possible",
                 count=len(ids), context=self.engine.context, hint="shorten the text",
             )  # fmt: skip
-        pages = -(-len(ids) // PAGE)
-        cache = self._cache(pages)
+        cache = self._cache(len(ids))
         rows = []
         for start in range(0, len(ids), OUTPUTS):
             piece = ids[start : start + OUTPUTS]
-            batch = make_batch([piece], [start], [range(pages)], range(len(piece)))
+            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)))
             rows.append(self.runner.run(batch, cache).copy())
         return np.concatenate(rows)
 
@@ -235,9 +267,19 @@ class Model:
 
 
 def _sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:
-    """What generation_config.json says about sampling; a value that is out of range is an error naming the key."""
+    """What generation_config.json says about sampling; a value that cannot be is an error naming the key."""
     names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    return Sampling(**{n: generation_config[n] for n in names if generation_config.get(n) is not None})
+    given = {name: generation_config[name] for name in names if generation_config.get(name) is not None}
+    if given.get("temperature") == 0:  # some files mean by it what transformers calls do_sample=False
+        given |= {"temperature": 1.0, "do_sample": False}
+    if given.get("top_k") == -1:  # vLLM's way to say that there is no limit
+        given["top_k"] = 0
+    try:
+        return Sampling(**given)
+    except UserError as error:
+        raise UserError(
+            "generation_config.json: {problem}", problem=error, hint="correct it in the model's folder"
+        ) from None  # fmt: skip
 
 
 def load(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command, environment
+from tests.cli.conftest import SOURCE, Command, environment
 
 LINE = re.compile(
     r"load \d+\.\d\d s · prompt (\d+) tokens in \d+\.\d\d s \(\d+/s\) · "
@@ -140,6 +140,8 @@ def test_a_full_disk_under_stdout_is_one_line(model: Path) -> None:
     "locale", [{"PYTHONIOENCODING": "cp949"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
 def test_stdout_is_utf_8_in_any_locale(soban: Command, chat_model: Path, locale: dict[str, str]) -> None:
+    if not str(SOURCE).isascii() and "LC_ALL" in locale:
+        pytest.skip("Python itself cannot read the path of an editable install in this locale")
     done = soban("run", chat_model, "--raw", "--max-new-tokens", "1", stdin="한글 😀".encode(), **locale)
     assert re.fullmatch("한글 😀[a-z]\n", done.stdout.decode())
 

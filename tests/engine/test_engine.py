@@ -8,7 +8,7 @@ import pytest
 
 from soban import ops
 from soban.engine.engine import Engine, Request, Running
-from soban.engine.sampling import Sampling
+from soban.engine.sampling import Sampler, Sampling
 from soban.errors import UserError
 from soban.models import architecture
 from soban.models.assemble import assemble
@@ -85,7 +85,15 @@ def test_more_answers_than_a_step_can_give_take_turns(weights: tuple) -> None:
     sampling = Sampling(max_new_tokens=5, do_sample=True, seed=4, num_return_sequences=11)
     few, many = engine(weights, outputs=3), engine(weights, outputs=16)
     wanted = finish(many, many.add(Request(PROMPTS[0], sampling)))
-    assert finish(few, few.add(Request(PROMPTS[0], sampling))) == wanted
+    sequences = few.add(Request(PROMPTS[0], sampling))
+    texts: dict[int, list[int]] = {s.index: [] for s in sequences}
+    while few.busy:
+        for event in few.step():
+            if event.token is not None:
+                texts[event.sequence.index].append(event.token)
+        begun = [s.produced for s in sequences if s.produced]
+        assert not begun or max(begun) - min(begun) <= 2
+    assert list(texts.values()) == wanted
 
 
 def test_a_known_beginning_is_not_computed_again(weights: tuple) -> None:
@@ -156,6 +164,34 @@ def test_a_cancelled_step_loses_nothing(weights: tuple) -> None:
         it.step()
     it.runner.cancel[0] = 0
     assert finish(it, [sequence])[0] == wanted
+
+
+def test_a_sequence_whose_logits_are_no_numbers_ends_alone(weights: tuple) -> None:
+    wanted = alone(weights, PROMPTS[0], Sampling(max_new_tokens=8))
+    it = engine(weights)
+    (good,) = it.add(Request(PROMPTS[0], Sampling(max_new_tokens=8)))
+    (bad,) = it.add(Request(PROMPTS[3], Sampling(max_new_tokens=8)))
+    bad.sampler.choose = lambda logits: Sampler(Sampling(), 0).choose(logits * np.nan)  # type: ignore[method-assign]
+    events = []
+    while it.busy:
+        events += it.step()
+    assert [e.token for e in events if e.sequence is good] == wanted
+    (end,) = [e for e in events if e.sequence is bad]
+    assert end.finished == "error" and isinstance(end.error, UserError)
+
+
+def test_siblings_are_cancelled_one_by_one_also_before_they_begin(weights: tuple) -> None:
+    sampling = Sampling(max_new_tokens=6, do_sample=True, seed=4, num_return_sequences=3)
+    it = engine(weights)
+    wanted = finish(it, it.add(Request(PROMPTS[1], sampling)))
+    for gone in ([0], [1], [0, 1]):
+        it = engine(weights)
+        sequences = it.add(Request(PROMPTS[1], sampling))
+        for index in gone:
+            it.cancel(sequences[index])
+        got = finish(it, sequences)
+        assert got == [[] if i in gone else tokens for i, tokens in enumerate(wanted)]
+        assert [sequences[i].finished for i in gone] == ["cancelled"] * len(gone)
 
 
 def test_a_cancelled_sequence_gives_its_pages_back(weights: tuple) -> None:

@@ -71,6 +71,12 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     assert np.abs(drawn - [0.5, 0.3, 0.15, 0.05]).max() < 4 * np.sqrt(0.25 / 20000)  # four standard errors
 
 
+def test_the_smallest_temperature_takes_the_likeliest() -> None:
+    scores = np.array([1, 2, 30, 4, 5], np.float32)
+    for temperature in (1e-3, 1e-30, 5e-324):
+        assert Sampler(Sampling(do_sample=True, temperature=temperature), 0).choose(scores) == 2
+
+
 def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None:
     scores = np.zeros(1000, np.float32)
 
@@ -88,7 +94,8 @@ def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None
     [
         {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": 0.0},
         {"top_p": 1.01}, {"top_p": float("nan")}, {"top_k": -1}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
-        {"num_return_sequences": 0}, {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0}, {"on_full": "cut"},
+        {"num_return_sequences": 0}, {"max_new_tokens": 2.5}, {"seed": "1"}, {"do_sample": "no"}, {"stop": 5},
+        {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0}, {"on_full": "cut"},
     ],
     ids=str,
 )  # fmt: skip

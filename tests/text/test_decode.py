@@ -12,6 +12,17 @@ HANGUL = [chr(code) for code in range(0xAC00, 0xD7A4)]
 EMOJI = ["👩‍👩‍👧‍👦", "🇰🇷", "👍🏽", "🏳️‍🌈", "1️⃣", "❤️", "🧑🏿‍🚀", "e\u0301", "한글😀", "ㄱㅏ\u11a8"]
 
 
+def test_a_difference_stream_goes_on_after_bytes_that_are_no_text() -> None:
+    pieces = {0: b"A", 1: b"\xec", 2: b" hello", 3: b" world", 4: b"!", 5: b"\xed\x95", 6: b"\x9c"}
+
+    def decode(ids: Sequence[int]) -> str:
+        return b"".join(pieces[i] for i in ids).decode(errors="replace")
+
+    for ids in ([0, 1, 2, 3, 4], [0, 5, 6, 2], [1, 1, 1, 1, 1, 1, 2], [2] * 100 + [1, 3]):
+        stream = DifferenceStream(decode)
+        assert "".join(map(stream.feed, ids)) + stream.finish() == decode(ids)
+
+
 def pieces_of(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     edges = [0, *cuts, len(data)]
     return [data[start:end] for start, end in itertools.pairwise(edges)]

@@ -45,6 +45,11 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
         return FINE  # whoever reads has all that he wants
     except KeyboardInterrupt:
         return INTERRUPTED
+    except MemoryError:
+        if debug:
+            raise
+        console.tell(translate("soban: memory ran out; close other programs, or take a smaller model or --context"))
+        return USER_ERROR
     except Exception as error:
         if debug:
             raise
@@ -58,7 +63,7 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    _check_text(arguments)
+    arguments = _as_text(arguments)
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
         console.write(_help())
@@ -75,15 +80,20 @@ def _dispatch(arguments: list[str]) -> int:
     return FINE if options is None else int(command.call(options))
 
 
-def _check_text(arguments: list[str]) -> None:
-    """Raises UserError for an argument that is not UTF-8 (Python brings such bytes as lone surrogates)."""
+def _as_text(arguments: list[str]) -> list[str]:
+    """The arguments as UTF-8, whatever the locale: Python brings bytes that its locale does not know as surrogates.
+
+    Raises UserError for bytes that are no UTF-8.
+    """
+    texts = []
     for number, argument in enumerate(arguments, 1):
         try:
-            argument.encode()
-        except UnicodeEncodeError:
+            texts.append(argument.encode("utf-8", "surrogateescape").decode("utf-8"))
+        except UnicodeError:
             raise UserError(
                 "argument {number} is not valid UTF-8", number=number, hint="set the terminal to UTF-8"
             ) from None
+    return texts
 
 
 def _unknown(name: str) -> UserError:

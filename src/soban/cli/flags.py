@@ -45,7 +45,8 @@ def parse(command: str, options: type[Options], arguments: Sequence[str], exampl
     """
     spellings: set[str] = set()
     parser = _parser(f"soban {command}", options, examples, spellings)
-    if {"-h", "--help"} & set(arguments):
+    flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if {"-h", "--help"} & set(flags):
         console.write(parser.format_help())
         return None
     given, unknown = parser.parse_known_intermixed_args(arguments)

@@ -8,7 +8,7 @@ from soban.model import Generation, Model
 from soban.text.decode import ByteStream
 from soban.text.tokenizer import Tokenizer
 
-SHORT_FLAGS = frozenset(("-t", "-p", "-s", "-n", "-i", "-z", "-m", "-y"))
+SHORT_FLAGS = frozenset(("-t", "-p", "-s", "-n", "-i", "-z", "-m", "-y", "--steps"))
 SAMPLING = {"temperature": 1.0, "top_p": 0.9, "top_k": 0}
 
 
@@ -19,6 +19,7 @@ def start(
 
     sampling: the options that were given; run.c's defaults fill the rest, and a seed of 0 is another text each time.
     """
+    model.check_size(prompt, model.sampling(**sampling))
     ids = _prompt_ids(model, prompt, system, raw)
     begun = len(ids) - (ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
     context = model.engine.context

@@ -35,16 +35,18 @@ class Running:
     produced: int = 0
     dropped: int = 0  # tokens that a sliding context has forgotten
     siblings: list["Running"] = field(default_factory=list)  # they begin when this one's prompt is in the cache
+    turn: int = 0  # the last step that it had a part in
     finished: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """A sequence got a token, or ended: "end" (by its own token, not among the events), "length" or "context"."""
+    """A sequence got a token, or ended: "end" (by a token that is not given), "length", "context" or "error"."""
 
     sequence: Running
     token: int | None
     finished: str | None = None
+    error: UserError | None = None
 
 
 class Engine:
@@ -55,6 +57,7 @@ class Engine:
         self.pages = Pages(cache.pages)
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
+        self.steps = 0
 
     @property
     def busy(self) -> bool:
@@ -106,19 +109,27 @@ class Engine:
             )  # fmt: skip
 
     def cancel(self, sequence: Running) -> None:
-        """Forget a sequence; its full pages stay findable."""
-        sequence.finished = "cancelled"
-        sequence.siblings = []
+        """Forget a sequence; its full pages stay findable, and siblings that have not begun go on without it."""
+        sequence.finished = sequence.finished or "cancelled"
+        for leader in (*self.waiting, *self.running):
+            if sequence in leader.siblings:
+                leader.siblings.remove(sequence)
         if sequence in self.running:
             self._retire(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+        if sequence.siblings:
+            heir, *heir.siblings = sequence.siblings
+            sequence.siblings = []
+            self.waiting.append(heir)
 
     def step(self) -> list[Event]:
         """Runs one batch: a token of each sequence that is being continued, and a piece of the prompts that wait.
 
-        Raises whatever the runner raises (Cancelled, UserError); the sequences are then as they were before.
+        Raises what the runner raises (Cancelled, UserError); the sequences are then as they were before. A sequence
+        whose logits are not numbers ends with an event that carries the error.
         """
+        self.steps += 1
         work = self._schedule()
         outputs, starts = [], 0
         for sequence, count in work:
@@ -147,12 +158,13 @@ class Engine:
         work: list[tuple[Running, int]] = []
         while self.waiting and len(self.running) < outputs and self._admit(self.waiting[0]):
             self.running.append(self.waiting.popleft())
-        for sequence in sorted(self.running, key=lambda s: len(s.tokens) - s.cached > 1):
+        for sequence in sorted(self.running, key=lambda s: (len(s.tokens) - s.cached > 1, s.turn)):
             pending = len(sequence.tokens) - sequence.cached
             count = min(pending, budget)
             if not count or (count == pending and not outputs) or not self._reserve(sequence, sequence.cached + count):
                 continue
             work.append((sequence, count))
+            sequence.turn = self.steps
             budget -= count
             outputs -= count == pending
         if not work:  # every page is taken: the last to come steps back and begins again later
@@ -163,8 +175,6 @@ class Engine:
 
     def _admit(self, sequence: Running) -> bool:
         """Start from the longest beginning that the cache still holds; always compute the last token."""
-        if sequence.pages:
-            return True
         known = self.pages.match(sequence.tokens[:-1])
         self.pages.share(known)
         needed = -(-len(sequence.tokens) // PAGE) - len(known)
@@ -172,7 +182,8 @@ class Engine:
             self.pages.release(known)
             return False
         sequence.pages, sequence.cached = known, len(known) * PAGE
-        sequence.reused = sequence.cached
+        if not sequence.produced:
+            sequence.reused = sequence.cached
         return True
 
     def _reserve(self, sequence: Running, length: int) -> bool:
@@ -206,7 +217,15 @@ class Engine:
             sibling.reused, sibling.dropped = sequence.cached, sequence.dropped
             self.running.append(sibling)
         sequence.siblings = []
-        return [self._take_token(member, member.sampler.choose(logits)) for member in group]
+        return [self._choose(member, logits) for member in group]
+
+    def _choose(self, sequence: Running, logits: Floats) -> Event:
+        try:
+            token = sequence.sampler.choose(logits)
+        except UserError as error:
+            self._end(sequence, None, "error")
+            return Event(sequence, None, "error", error)
+        return self._take_token(sequence, token)
 
     def _take_token(self, sequence: Running, token: int) -> Event:
         if token in sequence.request.ends:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from soban.errors import UserError
 from soban.ops.formats import Floats
 
+Weights = npt.NDArray[np.float64]
+WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "seed")
 FEW = 1024  # candidates that are sorted first; almost always they hold all of top_p's mass
 
 
@@ -31,7 +34,9 @@ class Sampling:
     on_full: str = "error"  # past the context length: "error", or "slide" to forget the oldest tokens
 
     def __post_init__(self) -> None:
-        """Raises UserError for a value out of its range."""
+        """Raises UserError for a value of the wrong type or out of its range."""
+        for field in dataclasses.fields(self):
+            self._check_type(field.name, getattr(self, field.name))
         ranges = {
             "max_new_tokens": self.max_new_tokens is None or self.max_new_tokens >= 1,
             "temperature": self.temperature > 0 and math.isfinite(self.temperature),
@@ -44,8 +49,8 @@ class Sampling:
             "on_full": self.on_full in ("error", "slide"),
         }
         allowed = {
-            "max_new_tokens": ">= 1", "temperature": "> 0", "top_k": ">= 0", "top_p": "> 0, <= 1",
-            "min_p": ">= 0, <= 1", "repetition_penalty": "> 0", "num_return_sequences": ">= 1, <= 256",
+            "max_new_tokens": ">= 1", "temperature": "> 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
+            "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
             "seed": ">= 0, < 2^64", "on_full": "error | slide",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
@@ -53,6 +58,15 @@ class Sampling:
                 "{name}={value} is out of range", name=name, value=getattr(self, name), allowed=allowed[name],
                 hint="it must be {allowed}",
             )  # fmt: skip
+
+    def _check_type(self, name: str, value: object) -> None:
+        """Whole numbers, numbers, or true and false, as the defaults are; the seed and the length may be None."""
+        if value is None and name in ("max_new_tokens", "seed"):
+            return
+        wanted = {"do_sample": bool, "stop": tuple, "on_full": str}.get(name, Integral if name in WHOLE else Real)
+        if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
+            return
+        raise UserError("{name}={value} is of the wrong type", name=name, value=value, hint="see help(soban.Sampling)")
 
     def replace(self, **changes: object) -> "Sampling":
         """A copy with some values changed."""
@@ -103,12 +117,14 @@ def candidates(scores: Floats, sampling: Sampling) -> tuple[npt.NDArray[np.int64
 
     Temperature, then top_k, top_p and min_p, each on the distribution that the one before left.
     """
-    scaled = scores / np.float32(sampling.temperature)
+    # From the best score down, in float64: no temperature is so small that this overflows into wrong numbers.
+    with np.errstate(over="ignore"):
+        scaled = (scores.astype(np.float64) - float(scores.max())) / sampling.temperature
     if 0 < sampling.top_k < len(scaled):
         least = np.partition(scaled, -sampling.top_k)[-sampling.top_k]
         ids = np.flatnonzero(scaled >= least)  # those equal to the last one stay, too
         ids = ids[np.argsort(-scaled[ids], kind="stable")]
-        weights = np.exp(scaled[ids].astype(np.float64) - float(scaled[ids[0]]))
+        weights = np.exp(scaled[ids])
         total = weights.sum()
     else:
         ids, weights, total = _likeliest(scaled, sampling.top_p)
@@ -124,9 +140,9 @@ def candidates(scores: Floats, sampling: Sampling) -> tuple[npt.NDArray[np.int64
     return ids, probabilities / probabilities.sum()
 
 
-def _likeliest(scaled: Floats, mass: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
+def _likeliest(scaled: Weights, mass: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
     """Token ids, likeliest first, as many as are sure to hold `mass`; their weights, and the weight of all tokens."""
-    weights = np.exp(scaled.astype(np.float64) - float(scaled.max()))
+    weights = np.exp(scaled)
     total = float(weights.sum())
     if mass < 1 and len(scaled) > FEW:
         top = np.argpartition(-scaled, FEW)[:FEW]

@@ -36,6 +36,7 @@ def whole(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(path.name + ".part")
     try:
         write(part)
+        part.chmod(0o644)  # safetensors makes files that nobody else may read
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)

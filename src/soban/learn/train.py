@@ -1,5 +1,6 @@
 """`soban train`: text to a Gemma 2 model in a Hugging Face folder, by plain torch on the CPU."""
 
+import contextlib
 import json
 import math
 import signal
@@ -70,6 +71,7 @@ class TrainOptions:
 
 
 OPTIONS_FILE = "training.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 # What may differ between a training and its continuation
 MAY_CHANGE = ("out", "resume", "minutes", "steps", "products")
 
@@ -88,9 +90,14 @@ def train(options: TrainOptions) -> None:
     see_free(folder, options)
     documents = read(options)
     claim(folder, options)
-    training = steps.prepare(options, documents)
-    progress = saving.load_checkpoint(folder, training.weights, training.state) if options.resume else Progress()
-    forecast(training, progress)
+    try:
+        training = steps.prepare(options, documents)
+        progress = saving.load_checkpoint(folder, training.weights, training.state) if options.resume else Progress()
+        forecast(training, progress)
+    except BaseException:
+        if not options.resume:
+            release(folder)
+        raise
     with interruptible() as interruptions:
         progress = run(training, progress, interruptions)
     if interruptions:
@@ -135,7 +142,9 @@ def run(training: "Training", progress: Progress, interruptions: list[int]) -> P
 
 
 def check(options: TrainOptions) -> None:
-    """UserError for sizes that make no network."""
+    """UserError for sizes that make no network, and for no folder."""
+    if not options.out.strip():
+        raise UserError("--out is empty", hint="name a folder")
     for name, least in SMALLEST.items():
         value = getattr(options, name)
         if value is not None and not value >= least:
@@ -229,6 +238,14 @@ def claim(folder: Path, options: TrainOptions) -> None:
     except OSError as error:
         raise UserError("{path}: cannot be made ({reason})", path=folder, reason=error.strerror or error) from error
     saving.save_json(folder / OPTIONS_FILE, lasting(options))
+
+
+def release(folder: Path) -> None:
+    """Take back what was written before the first step: there is nothing to go on from."""
+    for name in (OPTIONS_FILE, *TOKENIZER_FILES):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # if it holds nothing else
 
 
 def lasting(options: TrainOptions) -> dict[str, object]:

@@ -32,27 +32,34 @@ class Architecture:
         return program
 
 
-def architecture(raw: Mapping[str, Any], compute_dtype: str = "float32") -> Architecture:
-    """The family and config for config.json's object. Raises UserError for what is unknown or not implemented."""
+def architecture(
+    raw: Mapping[str, Any], compute_dtype: str = "float32", rope_interleaved: bool = False
+) -> Architecture:
+    """The family and config for config.json's object. Raises UserError for what is unknown or not implemented.
+
+    compute_dtype and rope_interleaved are not the config's to say: see the families' `Config`.
+    """
     model_type = raw.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UserError(
             "config.json: model_type {model_type} is not implemented; this reads {known}",
             model_type=model_type, known=", ".join(FAMILIES), hint="use a model of one of these families",
         )  # fmt: skip
-    if raw.get("quantization_config") is not None:
+    if (quantised := raw.get("quantization_config")) is not None:
         raise UserError(
             "config.json: weights quantised by {method} are not read",
-            method=raw["quantization_config"].get("quant_method", "?"),
+            method=quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised,
             hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
         )
     family = importlib.import_module(f"soban.models.{FAMILIES[model_type]}")
-    given = dict(raw)
-    given.pop("quantization_config", None)
+    given = {key: value for key, value in raw.items() if key not in ("quantization_config", "rope_interleaved")}
+    if model_type == "gemma2":
+        given["compute_dtype"] = compute_dtype
+        given.pop("hidden_act", None)  # transformers' class for it reads hidden_activation alone
+    else:
+        given["rope_interleaved"] = rope_interleaved
     if model_type == "mistral":
         given.setdefault("sliding_window", 4096)  # transformers' default; null means no window
     elif model_type == "llama":
         given.pop("sliding_window", None)  # transformers' class for it has no window
-    else:
-        given["compute_dtype"] = compute_dtype
     return Architecture(family, read_config(family.Config, given, family.NEUTRAL))

@@ -23,7 +23,7 @@ from soban.weights.safetensors import write_safetensors
 KINDS = ("f32", "bf16", "q8", "q4")
 EMBED, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 LAYOUT = "soban.layout"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
-FINITE_LIMIT = 1 << 28  # bytes up to which mapped weights are searched for NaN; above, the logits will tell
+FINITE_LIMIT = 1 << 30  # bytes up to which mapped weights are searched for NaN; above, the logits will tell
 CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
 
 
@@ -54,12 +54,20 @@ def check_tensors(architecture: Architecture, checkpoint: Checkpoint) -> None:
             hint="check that config.json belongs to these weights",
         )  # fmt: skip
     layout = packed_layout(checkpoint)
+    for name, (format, rows, columns) in layout.items():
+        held = checkpoint.tensors.get(name)
+        size = formats.stored_bytes(format, rows, columns) if format in formats.FORMATS else -1
+        if held is None or held.format != "u8" or held.data.shape != (-(-size // 64) * 64,):
+            raise UserError(
+                "{path}: {name} is not the packed {format} matrix that it is said to be",
+                path=checkpoint.path, name=name, format=format, hint="delete the file, or fetch the model again",
+            )  # fmt: skip
     for name, shape in expected.items():
-        held = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
-        if held != shape:
+        found = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
+        if found != shape:
             raise UserError(
                 "{path}: {name} has the shape {held}, config.json promises {shape}",
-                path=checkpoint.path, name=name, held=held, shape=shape,
+                path=checkpoint.path, name=name, held=found, shape=shape,
                 hint="check that config.json belongs to these weights",
             )  # fmt: skip
 
@@ -174,8 +182,9 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
     """
     layout = packed_layout(checkpoint)
     if not layout and sum(t.data.nbytes for t in checkpoint.tensors.values()) <= FINITE_LIMIT:
-        for name in expected_shapes(architecture):
-            finite_check(checkpoint.tensors[name])
+        for tensor in map(checkpoint.tensors.__getitem__, expected_shapes(architecture)):
+            if not ops.all_finite(tensor.data, tensor.format):
+                finite_check(tensor)
 
     def rows(name: str) -> Rows:
         data = checkpoint.tensors[name].data

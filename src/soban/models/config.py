@@ -17,6 +17,8 @@ architectures model_type transformers_version torch_dtype dtype _name_or_path _a
 initializer_range use_cache attention_dropout bos_token_id eos_token_id pad_token_id cache_implementation
 id2label label2id return_dict output_attentions output_hidden_states torchscript auto_map tokenizer_class
 is_encoder_decoder problem_type chunk_size_feed_forward unsloth_version unsloth_fixed _from_model_config
+is_llama_config transformers.js_config max_sequence_length sliding_window_size _sliding_window_pattern
+attn_implementation pretraining_tp quantization_config
 """
 HARMLESS = frozenset(HARMLESS_WORDS.split())
 

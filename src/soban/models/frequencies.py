@@ -32,16 +32,21 @@ def rope_frequencies(size: int, theta: float, scaling: Mapping[str, Any] | None)
 def _llama3(frequencies: Floats, scaling: Mapping[str, Any]) -> Floats:
     """Slow pairs are divided by the factor, fast ones stay, those between are blended."""
     factor, low, high = (_number(scaling, key) for key in ("factor", "low_freq_factor", "high_freq_factor"))
+    if low >= high:
+        raise UserError(
+            "config.json: rope_scaling's low_freq_factor {low} is not below its high_freq_factor {high}",
+            low=low, high=high, hint="fetch config.json again",
+        )  # fmt: skip
     turns = _number(scaling, "original_max_position_embeddings") * frequencies.astype(np.float64) / (2 * np.pi)
     stays = np.clip((turns - low) / (high - low), 0, 1)
     return ((1 - stays) * frequencies / factor + stays * frequencies).astype(np.float32)
 
 
 def _number(scaling: Mapping[str, Any], key: str) -> float:
-    value = scaling.get(key)
-    if not isinstance(value, int | float) or not value > 0:
+    value: Any = scaling.get(key)
+    if type(value) not in (int, float) or not 0 < value < 1e30:  # bool is no number here
         raise UserError(
-            "config.json: rope_scaling needs {key} as a number above 0, not {value}",
+            "config.json: rope_scaling or rope_parameters needs {key} as a number above 0, not {value}",
             key=key, value=value, hint="fetch config.json again",
         )  # fmt: skip
     return float(value)
@@ -52,4 +57,4 @@ def rope_settings(config: Any) -> tuple[float, Mapping[str, Any] | None]:
     parameters = config.rope_parameters
     if parameters is None:
         return config.rope_theta, config.rope_scaling
-    return float(parameters.get("rope_theta", config.rope_theta)), parameters
+    return _number({"rope_theta": config.rope_theta, **parameters}, "rope_theta"), parameters

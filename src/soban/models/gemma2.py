@@ -12,12 +12,12 @@ from soban.models.config import check_heads
 from soban.models.frequencies import rope_frequencies, rope_settings
 from soban.ops.formats import bf16_bits, bf16_values
 
-NEUTRAL = {"attention_bias": False, "use_bidirectional_attention": False}
+NEUTRAL: dict[str, Any] = {"attention_bias": False, "use_bidirectional_attention": False}
 
 
 @dataclass(frozen=True)
 class Config:
-    """config.json's keys; compute_dtype is ours: what the embeddings' scale is rounded to."""
+    """config.json's keys, and one of ours: compute_dtype, to which the embeddings' scale is rounded."""
 
     vocab_size: int
     hidden_size: int
@@ -28,7 +28,6 @@ class Config:
     head_dim: int
     max_position_embeddings: int
     hidden_activation: Literal["gelu_pytorch_tanh"] | None = "gelu_pytorch_tanh"
-    hidden_act: Literal["gelu_pytorch_tanh"] = "gelu_pytorch_tanh"
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
     query_pre_attn_scalar: float = 256.0

@@ -8,12 +8,12 @@ from soban import ops
 from soban.models.config import check_heads
 from soban.models.frequencies import rope_frequencies, rope_settings
 
-NEUTRAL = {"pretraining_tp": 1, "partial_rotary_factor": 1.0}
+NEUTRAL = {"partial_rotary_factor": 1.0}
 
 
 @dataclass(frozen=True)
 class Config:
-    """config.json's keys; rope_interleaved is ours, set for llama2.c's files, which turn neighbouring pairs."""
+    """config.json's keys, and one of ours: rope_interleaved, for llama2.c's files, which turn neighbouring pairs."""
 
     vocab_size: int
     hidden_size: int

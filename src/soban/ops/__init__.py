@@ -3,9 +3,9 @@
 from soban.ops.batch import Batch, Cache, make_batch, make_cache
 from soban.ops.formats import Matrix
 from soban.ops.reference import add, attention, embed, glu, linear, rms_norm, rope, rotary, softcap, take_rows
-from soban.ops.run import Runner, encode, runner
+from soban.ops.run import Runner, all_finite, encode, runner
 
 __all__ = [
-    "Batch", "Cache", "Matrix", "Runner", "add", "attention", "embed", "encode", "glu", "linear", "make_batch",
-    "make_cache", "rms_norm", "rope", "rotary", "runner", "softcap", "take_rows",
+    "Batch", "Cache", "Matrix", "Runner", "add", "all_finite", "attention", "embed", "encode", "glu", "linear",
+    "make_batch", "make_cache", "rms_norm", "rope", "rotary", "runner", "softcap", "take_rows",
 ]  # fmt: skip

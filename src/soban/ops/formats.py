@@ -51,10 +51,6 @@ class Matrix:
     def shape(self) -> tuple[int, int]:
         return sum(part.rows for part in self.parts), self.parts[0].columns
 
-    @property
-    def nbytes(self) -> int:
-        return sum(part.data.nbytes for part in self.parts)
-
 
 def matrix(values: Floats, format: str = "f32", bias: Floats | None = None) -> Matrix:
     """The array (rows, columns) as a matrix of one part in the given format."""

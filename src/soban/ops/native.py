@@ -120,6 +120,7 @@ class Pool:
         loaded = library()
         assert loaded is not None, "the native library is missing"
         self.library, self.threads, self.isa, self.lock = loaded, threads, isa, threading.Lock()
+        self.process = os.getpid()
         self.handle = loaded.soban_pool_create(threads, ISAS.index(isa))
         if not self.handle:
             raise UserError(
@@ -127,7 +128,7 @@ class Pool:
             )
 
     def __del__(self) -> None:
-        if getattr(self, "handle", None):
+        if getattr(self, "handle", None) and self.process == os.getpid():  # a forked child has none of the threads
             self.library.soban_pool_destroy(self.handle)
 
 
@@ -204,6 +205,8 @@ class NativeProgram:
             _, pages, heads, _, size = cache.keys.shape
             number = list(CACHE_FORMATS).index(cache.format)
             cache_struct = CacheStruct(cache.keys.ctypes.data, cache.values.ctypes.data, number, pages, heads, size)
+        if self.pool.process != os.getpid():
+            self.pool = pool()
         with self.pool.lock:
             status = self.pool.library.soban_run(
                 self.pool.handle, self._program, self.arena.ctypes.data, batch_struct, cache_struct,

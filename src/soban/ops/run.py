@@ -50,6 +50,11 @@ def runner(program: Program, max_tokens: int, max_outputs: int) -> Runner:
     return (native.NativeProgram if use_native() else ReferenceProgram)(program, max_tokens, max_outputs)
 
 
+def all_finite(values: npt.NDArray, format: str) -> bool:
+    """Whether a contiguous array of a plain format is known to hold no NaN or infinity; False where nobody looked."""
+    return format in formats.PLAIN and use_native() and native.find_not_finite(values, format) is None
+
+
 def encode(rows: npt.NDArray, source_format: str, format: str, name: str) -> npt.NDArray[np.uint8]:
     """Plain (n, columns) rows in a format, as flat bytes. Raises UserError for NaN and infinity in tensor `name`."""
     n, columns = rows.shape

@@ -8,6 +8,7 @@ from typing import Protocol
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 WINDOW = 64  # tokens that a difference stream decodes again before it moves on
+LONGEST_CHARACTER = 4  # bytes, so tokens at the most
 CONTEXT = 16  # tokens that it keeps for context when it does
 
 
@@ -59,14 +60,17 @@ class DifferenceStream:
         self._decode = decode
         self._ids: list[int] = []
         self._told = ""  # what has been returned of the text of self._ids
+        self._held = 0  # tokens since then, which end in an unfinished character
 
     def feed(self, token_id: int) -> str:
         """The characters that this token adds, but for an unfinished one."""
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        if text.endswith(REPLACEMENT) or not text.startswith(self._told):
+        if text.endswith(REPLACEMENT) and self._held < LONGEST_CHARACTER - 1:
+            self._held += 1
             return ""
-        added = text[len(self._told) :]
+        self._held = 0
+        added = self._after_told(text)
         self._told = text
         if len(self._ids) >= WINDOW:
             self._ids = self._ids[-CONTEXT:]
@@ -75,8 +79,16 @@ class DifferenceStream:
 
     def finish(self) -> str:
         """What was held back."""
-        text = self._decode(self._ids)
-        return text[len(self._told) :] if text.startswith(self._told) else ""
+        return self._after_told(self._decode(self._ids))
+
+    def _after_told(self, text: str) -> str:
+        """What is new in the text; where a decoder changes its mind about what was told, from there on."""
+        same = 0
+        for told, now in zip(self._told, text, strict=False):
+            if told != now:
+                break
+            same += 1
+        return text[same:]
 
 
 def run(stream: StreamDecoder, ids: Sequence[int]) -> str:

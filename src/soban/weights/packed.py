@@ -5,6 +5,7 @@ Whatever lies in the cache can be deleted at any time.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and end
 
 
 class CacheUnavailableError(UserError):
-    """The cache folder cannot be written: the caller may pack in memory instead, or let the user see this."""
+    """The cache folder cannot be written."""
 
 
 def cache_folder() -> Path:
@@ -91,6 +92,10 @@ def locked(path: Path) -> Iterator[None]:
             messages.warn("{name} is being packed by another process; waiting for it", name=path.name)
             lock.acquire()
         remove_stale(path.parent)
+        for leftover in path.parent.glob(
+            f".{glob.escape(path.name)}.*.tmp"
+        ):  # of one that was killed: we have the lock
+            leftover.unlink(missing_ok=True)
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
         raise CacheUnavailableError(
             "{path}: the cache folder cannot be used: {reason}",
