@@ -172,30 +172,32 @@ def _size(count: int) -> str:
 def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
     path = packed_path(checkpoint, kind)
-    found = _mapped(path, checkpoint)
+    found = _mapped(path, made, checkpoint)
     if found is None:
         with locked(path):
-            found = _mapped(path, checkpoint)
+            found = _mapped(path, made, checkpoint)
             if found is None:
                 path.unlink(missing_ok=True)
                 messages.warn(
                     "packing {name} as {kind}, once: {path}", name=checkpoint.path.name, kind=kind, path=path
                 )  # fmt: skip
                 pack(made, checkpoint, kind, path, progress)
-                found = _mapped(path, checkpoint)
+                found = _mapped(path, made, checkpoint)
     assert found is not None
     return found
 
 
-def _mapped(path: Path, checkpoint: Checkpoint) -> Checkpoint | None:
+def _mapped(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint | None:
     """A packed file of the checkpoint; None if it is missing or damaged."""
     if not path.is_file():
         return None
     try:
         tensors, metadata = read_safetensors(path)
+        packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
+        check_tensors(made, packed)
     except UserError:
         return None
-    return Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
+    return packed
 
 
 def _ids(value: Any) -> list[int]:

@@ -21,7 +21,7 @@ from soban.text.chat import encode_chat
 from soban.text.stop import StopStrings
 
 CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
-SPARE = 2048  # tokens
+SPARE = 2048  # tokens of earlier conversations that the cache has room for beside a whole context
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
 OUTPUTS = 16  # tokens whose logits one step can give
 
@@ -136,7 +136,6 @@ class Model:
         self.template = loaded.template
         program = loaded.architecture.record(loaded.weights)
         self.runner = runner(program, CHUNK, OUTPUTS)
-        # Beyond one whole context there is room for what earlier conversations leave to be found again.
         self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context)
         self.ends = loaded.ends
         self.generations: dict[Running, Generation] = {}  # whose the running sequences are

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from soban.errors import UserError
-from soban.weights import packed
+from soban.weights import files, packed
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
 from soban.weights.safetensors import write_safetensors
 
@@ -154,4 +154,4 @@ def test_free_space_is_that_of_the_disk_where_the_folder_will_be(tmp_path: Path)
     import shutil
 
     free = shutil.disk_usage(tmp_path).free
-    assert abs(packed.free_bytes(tmp_path / "not" / "yet" / "made") - free) < 0.05 * free
+    assert abs(files.free_bytes(tmp_path / "not" / "yet" / "made") - free) < 0.05 * free

@@ -223,8 +223,7 @@ class Engine:
         try:
             token = sequence.sampler.choose(logits)
         except UserError as error:
-            self._end(sequence, None, "error")
-            return Event(sequence, None, "error", error)
+            return self._end(sequence, None, "error", error)
         return self._take_token(sequence, token)
 
     def _take_token(self, sequence: Running, token: int) -> Event:
@@ -241,10 +240,10 @@ class Engine:
             self._slide(sequence)
         return Event(sequence, token)
 
-    def _end(self, sequence: Running, token: int | None, reason: str) -> Event:
+    def _end(self, sequence: Running, token: int | None, reason: str, error: UserError | None = None) -> Event:
         sequence.finished = reason
         self._retire(sequence)
-        return Event(sequence, token, reason)
+        return Event(sequence, token, reason, error)
 
     def _retire(self, sequence: Running) -> None:
         self.running.remove(sequence)

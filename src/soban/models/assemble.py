@@ -114,17 +114,13 @@ def needs_packing(architecture: Architecture, checkpoint: Checkpoint, kind: str)
 
 
 def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> int:
-    """How many bytes the weights take in a kind."""
-    layout = packed_layout(checkpoint)
-    total = 0
-    for name, shape in expected_shapes(architecture).items():
-        if name in layout:
-            total += formats.stored_bytes(*layout[name])
-        elif len(shape) == 1:
-            total += 4 * shape[0]
-        else:
-            total += formats.stored_bytes(target_format(name, checkpoint.tensors[name], kind), *shape)
-    return total
+    """How many bytes the weights of a checkpoint that is not packed take in a kind."""
+    return sum(
+        formats.stored_bytes(target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
+        if len(shape) == 2
+        else 4 * shape[0]
+        for name, shape in expected_shapes(architecture).items()
+    )
 
 
 def pack(

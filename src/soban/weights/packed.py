@@ -18,9 +18,7 @@ from pathlib import Path
 from soban import messages
 from soban.errors import UserError
 from soban.weights.checkpoint import Checkpoint
-from soban.weights.files import free_bytes, reason
-
-__all__ = ["CacheUnavailableError", "cache_folder", "free_bytes", "locked", "packed_path", "remove_stale"]
+from soban.weights.files import reason
 
 VERSION = 1  # raised whenever the same kind of packed file comes to hold other bytes
 STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
