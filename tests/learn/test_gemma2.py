@@ -29,7 +29,7 @@ IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 def weights():  # type: ignore[no-untyped-def]
     """Weights so large that both soft caps bite."""
     generator = torch.Generator().manual_seed(1)
-    drawn = {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in gemma2.shapes(CONFIG)}
+    drawn = {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in gemma2.shapes(CONFIG).items()}
     return drawn | {"model.embed_tokens.weight": drawn["model.embed_tokens.weight"] * 4}
 
 

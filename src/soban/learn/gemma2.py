@@ -1,13 +1,15 @@
 """The Gemma 2 network as trainable torch functions, with the parameter names of a Hugging Face checkpoint."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from soban.models import architecture
+from soban.models.assemble import expected_shapes
 
 INITIAL_STD = 0.02
 
@@ -51,37 +53,21 @@ class Config:
         }
 
 
-def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every parameter's name and shape, in the order of the forward pass; the head is the embedding."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    query, key = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    yield "model.embed_tokens.weight", (config.vocab_size, hidden)
-    for i in range(config.num_hidden_layers):
-        layer = f"model.layers.{i}."
-        yield layer + "input_layernorm.weight", (hidden,)
-        yield layer + "self_attn.q_proj.weight", (query, hidden)
-        yield layer + "self_attn.k_proj.weight", (key, hidden)
-        yield layer + "self_attn.v_proj.weight", (key, hidden)
-        yield layer + "self_attn.o_proj.weight", (hidden, query)
-        yield layer + "post_attention_layernorm.weight", (hidden,)
-        yield layer + "pre_feedforward_layernorm.weight", (hidden,)
-        yield layer + "mlp.gate_proj.weight", (inner, hidden)
-        yield layer + "mlp.up_proj.weight", (inner, hidden)
-        yield layer + "mlp.down_proj.weight", (hidden, inner)
-        yield layer + "post_feedforward_layernorm.weight", (hidden,)
-    yield "model.norm.weight", (hidden,)
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape, by the table that loading uses; the head is the embedding."""
+    return expected_shapes(architecture(config.as_json()))
 
 
 def parameter_count(config: Config) -> int:
     """How many numbers the network learns."""
-    return sum(math.prod(shape) for _, shape in shapes(config))
+    return sum(math.prod(shape) for shape in shapes(config).values())
 
 
 def initial(config: Config, seed: int) -> dict[str, Tensor]:
     """Fresh float32 parameters: norms are zero (they multiply by 1 + w), the rest normal with a small deviation."""
     generator = torch.Generator().manual_seed(seed)
     parameters = {}
-    for name, shape in shapes(config):
+    for name, shape in shapes(config).items():
         norm_weight = len(shape) == 1
         values = torch.zeros(shape) if norm_weight else torch.randn(shape, generator=generator) * INITIAL_STD
         parameters[name] = values.requires_grad_()
