@@ -4,13 +4,17 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace soban {
-extern const Kernels kernels_scalar;
-extern const Encoders encoders_scalar;
+extern const Kernels compute_scalar;
+extern const Encoders encode_scalar;
 #if defined(__x86_64__)
-extern const Kernels kernels_avx2, kernels_avx512vnni;
-extern const Encoders encoders_avx2, encoders_avx512vnni;
+extern const Kernels compute_avx2, compute_avxvnni, compute_avx512vl, compute_avx512vnni, compute_amx;
+extern const Encoders encode_avx2, encode_avx512vnni;
 #endif
 } // namespace soban
 
@@ -21,9 +25,9 @@ struct Registers {
     uint32_t a, b, c, d;
 };
 
-Registers cpuid(uint32_t leaf) {
+Registers cpuid(uint32_t leaf, uint32_t part = 0) {
     Registers r = {};
-    if (!__get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d)) return Registers{};
+    if (!__get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d)) return Registers{};
     return r;
 }
 
@@ -47,6 +51,20 @@ bool runs_avx512vnni() {
     return runs_avx2() && has(saved_states(), states) &&
            has(cpuid(7).b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL) && has(cpuid(7).c, bit_AVX512VNNI);
 }
+
+bool runs_avxvnni() { return runs_avx2() && has(cpuid(7, 1).a, 1 << 4); }
+
+// The system hands out the tiles' 8 KB of state on request only.
+bool runs_amx() {
+#if defined(__linux__)
+    const uint32_t tiles = 1 << 24, int8 = 1 << 25, states = 1 << 17 | 1 << 18;
+    const long request = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM
+    return runs_avx512vnni() && has(cpuid(7).d, tiles | int8) && has(saved_states(), states) &&
+           syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+    return false;
+#endif
+}
 #endif
 
 } // namespace
@@ -56,7 +74,10 @@ extern "C" int32_t soban_isa_runs(int32_t isa) {
     case SOBAN_ISA_SCALAR: return 1;
 #if defined(__x86_64__)
     case SOBAN_ISA_AVX2: return runs_avx2();
+    case SOBAN_ISA_AVXVNNI: return runs_avxvnni();
+    case SOBAN_ISA_AVX512VL:
     case SOBAN_ISA_AVX512VNNI: return runs_avx512vnni();
+    case SOBAN_ISA_AMX: return runs_amx();
 #endif
     default: return 0;
     }
@@ -66,20 +87,25 @@ namespace soban {
 
 const Kernels *kernels_of(int32_t isa) {
     if (!soban_isa_runs(isa)) return nullptr;
+    switch (isa) {
 #if defined(__x86_64__)
-    if (isa == SOBAN_ISA_AVX2) return &kernels_avx2;
-    if (isa == SOBAN_ISA_AVX512VNNI) return &kernels_avx512vnni;
+    case SOBAN_ISA_AVX2: return &compute_avx2;
+    case SOBAN_ISA_AVXVNNI: return &compute_avxvnni;
+    case SOBAN_ISA_AVX512VL: return &compute_avx512vl;
+    case SOBAN_ISA_AVX512VNNI: return &compute_avx512vnni;
+    case SOBAN_ISA_AMX: return &compute_amx;
 #endif
-    return &kernels_scalar;
+    default: return &compute_scalar;
+    }
 }
 
 const Encoders *encoders_of(int32_t isa) {
     if (!soban_isa_runs(isa)) return nullptr;
 #if defined(__x86_64__)
-    if (isa == SOBAN_ISA_AVX2) return &encoders_avx2;
-    if (isa == SOBAN_ISA_AVX512VNNI) return &encoders_avx512vnni;
+    if (isa >= SOBAN_ISA_AVX512VL) return &encode_avx512vnni;
+    if (isa >= SOBAN_ISA_AVX2) return &encode_avx2;
 #endif
-    return &encoders_scalar;
+    return &encode_scalar;
 }
 
 } // namespace soban

@@ -53,7 +53,7 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
 
 // Rows of a part that one chunk takes: whole tiles, enough to be worth taking, and a few chunks for each thread.
 int32_t rows_of_chunk(const Run &run, const soban_part &part, int32_t tokens) {
-    const int64_t unit = !quantised(part) ? 16 : tokens > 8 ? 48 : 64;
+    const int64_t unit = quantised(part) ? 64 : 16; // whole streams and whole tiles
     const int64_t worth = 4 * INLINE_COST / std::max<int64_t>(1, (int64_t)part.columns * tokens);
     const int64_t share = part.rows / (run.pool.threads.count() * 8);
     return (int32_t)((std::max({unit, worth, share}) + unit - 1) / unit * unit);

@@ -19,13 +19,20 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 1 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 2 /* Python refuses a library whose number is another */
 
-enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 };   /* formats.FORMATS */
-enum { SOBAN_ISA_SCALAR, SOBAN_ISA_AVX2, SOBAN_ISA_AVX512VNNI }; /* native.ISAS */
-enum { SOBAN_SILU, SOBAN_GELU_TANH };                            /* reference.ACTIVATIONS */
-enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                            /* how many rows a value has */
-enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };           /* what soban_run returns */
+enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
+enum {                                                         /* native.ISAS */
+       SOBAN_ISA_SCALAR,
+       SOBAN_ISA_AVX2,
+       SOBAN_ISA_AVXVNNI,    /* 256-bit vectors and integer dot products: PCs since 2021 */
+       SOBAN_ISA_AVX512VL,   /* the same with the 32 registers of AVX-512 */
+       SOBAN_ISA_AVX512VNNI, /* 512-bit vectors */
+       SOBAN_ISA_AMX         /* and a unit for whole tiles */
+};
+enum { SOBAN_SILU, SOBAN_GELU_TANH };                  /* reference.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                  /* how many rows a value has */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY }; /* what soban_run returns */
 enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
 enum {

@@ -1,4 +1,4 @@
-// Products of one block (16 rows by 64 columns of q8 or q4) with the int8 of some tokens, in AVX2.
+// Products of blocks (16 rows by 64 columns of q8 or q4) with the int8 of some tokens, in AVX2.
 #ifndef SOBAN_BLOCKS_H
 #define SOBAN_BLOCKS_H
 
@@ -7,72 +7,150 @@
 
 namespace {
 
+constexpr int PARTS = PANEL / WIDTH; // vectors that hold four columns of a panel's rows
+
 INLINE __m256i four_values(const int8_t *from) {
     int32_t four;
     memcpy(&four, from, 4);
     return _mm256_set1_epi32(four);
 }
 
-// total[t] += the products' sums of 8 rows with 32 of each token's values: those of the low or of the high nibbles.
-template <int TOKENS, int SHIFT> INLINE void multiply_nibbles(const uint8_t *weights, const int8_t *x, __m256i *total) {
-    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    __m256i pairs[TOKENS]; // 16-bit sums of 8 pairs: 8 * 2 * 15 * 127 = 30480 fits
+INLINE __m256i load_bytes(const uint8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
+
+// total[v][t] += the products' sums of 8 rows with 32 of each token's values, from nibbles that start at weights +
+// part(v) and lie 64 bytes apart.
+template <int VECTORS, int TOKENS, class Nibbles>
+INLINE void multiply_nibbles(Nibbles nibbles, const int8_t *x, __m256i (*total)[TOKENS]) {
+    __m256i pairs[VECTORS][TOKENS]; // 16-bit sums of 8 pairs: 8 * 2 * 15 * 127 = 30480 fits
     UNROLL
-    for (int t = 0; t < TOKENS; t++) pairs[t] = _mm256_setzero_si256();
+    for (int i = 0; i < VECTORS * TOKENS; i++) pairs[i / TOKENS][i % TOKENS] = _mm256_setzero_si256();
     for (int i = 0; i < 8; i++) {
-        const __m256i bytes = _mm256_loadu_si256((const __m256i *)(weights + 64 * i));
-        const __m256i w = _mm256_and_si256(_mm256_srli_epi16(bytes, SHIFT), nibble);
+        __m256i w[VECTORS];
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) w[v] = nibbles(v, i);
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
-            const __m256i products = _mm256_maddubs_epi16(w, four_values(x + t * GROUP + 4 * i));
-            pairs[t] = _mm256_add_epi16(pairs[t], products);
+            const __m256i values = four_values(x + t * GROUP + 4 * i);
+            UNROLL
+            for (int v = 0; v < VECTORS; v++) {
+                pairs[v][t] = _mm256_add_epi16(pairs[v][t], _mm256_maddubs_epi16(w[v], values));
+            }
         }
     }
     UNROLL
-    for (int t = 0; t < TOKENS; t++) total[t] = _mm256_add_epi32(total[t], _mm256_madd_epi16(pairs[t], ones));
+    for (int i = 0; i < VECTORS * TOKENS; i++) {
+        const int v = i / TOKENS, t = i % TOKENS;
+        total[v][t] = _mm256_add_epi32(total[v][t], _mm256_madd_epi16(pairs[v][t], _mm256_set1_epi16(1)));
+    }
 }
 
-template <int TOKENS> INLINE void multiply_q4(const uint8_t *weights, const int8_t *x, __m256i *total) {
-    UNROLL
-    for (int t = 0; t < TOKENS; t++) total[t] = _mm256_setzero_si256();
-    multiply_nibbles<TOKENS, 0>(weights, x, total);
-    multiply_nibbles<TOKENS, 4>(weights, x + 32, total);
-}
-
-template <int TOKENS> INLINE void multiply_q8(const uint8_t *weights, const int8_t *x, __m256i *total) {
+// total[v][t] += the products' sums of 8 rows with 64 of each token's values, from int8 weights 64 bytes apart.
+template <int VECTORS, int TOKENS>
+INLINE void multiply_bytes(const uint8_t *const *weights, const int8_t *x, __m256i (*total)[TOKENS]) {
     const __m256i ones = _mm256_set1_epi16(1);
-    UNROLL
-    for (int t = 0; t < TOKENS; t++) total[t] = _mm256_setzero_si256();
     for (int i = 0; i < 16; i++) {
-        const __m256i w = _mm256_loadu_si256((const __m256i *)(weights + 64 * i));
-        const __m256i size = _mm256_abs_epi8(w); // the sign goes to x; 2 * 127 * 127 = 32258 fits 16 bits
         UNROLL
-        for (int t = 0; t < TOKENS; t++) {
-            const __m256i values = _mm256_sign_epi8(four_values(x + t * GROUP + 4 * i), w);
-            total[t] = _mm256_add_epi32(total[t], _mm256_madd_epi16(_mm256_maddubs_epi16(size, values), ones));
+        for (int v = 0; v < VECTORS; v++) {
+            const __m256i w = load_bytes(weights[v] + 64 * i);
+            const __m256i size = _mm256_abs_epi8(w); // the sign goes to x; 2 * 127 * 127 = 32258 fits 16 bits
+            UNROLL
+            for (int t = 0; t < TOKENS; t++) {
+                const __m256i values = _mm256_sign_epi8(four_values(x + t * GROUP + 4 * i), w);
+                total[v][t] =
+                    _mm256_add_epi32(total[v][t], _mm256_madd_epi16(_mm256_maddubs_epi16(size, values), ones));
+            }
         }
     }
+}
+
+template <bool FOUR>
+INLINE void scale_total(__m256i total, V scale, V minimum, const soban::Activations &x, int64_t place, float *to) {
+    V sum = fma(_mm256_cvtepi32_ps(total), scale * splat(x.scales[place]), load(to));
+    if (FOUR) sum = fma(minimum, splat(x.sums[place]), sum);
+    store(to, sum);
 }
 
 // Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
 template <bool FOUR, int TOKENS>
 INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
-    for (int half = 0; half < 2; half++) {
-        const uint8_t *weights = block + (FOUR ? 64 : 32) + 32 * half;
-        const int8_t *values = x.values + place * GROUP;
-        __m256i total[TOKENS];
+    const int8_t *values = x.values + place * GROUP;
+    for (int part = 0; part < PARTS; part++) {
+        const uint8_t *weights = block + (FOUR ? 64 : 32) + 32 * part;
+        __m256i total[1][TOKENS];
+        UNROLL
+        for (int t = 0; t < TOKENS; t++) total[0][t] = _mm256_setzero_si256();
         if (FOUR) {
-            multiply_q4<TOKENS>(weights, values, total);
+            const __m256i nibble = _mm256_set1_epi8(15);
+            const auto low = [&](int, int i) { return _mm256_and_si256(load_bytes(weights + 64 * i), nibble); };
+            const auto high = [&](int, int i) {
+                return _mm256_and_si256(_mm256_srli_epi16(load_bytes(weights + 64 * i), 4), nibble);
+            };
+            multiply_nibbles<1, TOKENS>(low, values, total);
+            multiply_nibbles<1, TOKENS>(high, values + 32, total);
         } else {
-            multiply_q8<TOKENS>(weights, values, total);
+            multiply_bytes<1, TOKENS>(&weights, values, total);
         }
-        const V scale = BF16::load(block + 16 * half);
+        const V scale = BF16::load(block + 16 * part), minimum = FOUR ? BF16::load(block + 32 + 16 * part) : V{};
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
-            float *to = sums + t * PANEL + 8 * half;
-            V sum = fma(_mm256_cvtepi32_ps(total[t]), scale * splat(x.scales[place + t]), load(to));
-            if (FOUR) sum = fma(BF16::load(block + 32 + 16 * half), splat(x.sums[place + t]), sum);
-            store(to, sum);
+            scale_total<FOUR>(total[0][t], scale, minimum, x, place + t, sums + t * PANEL + part * WIDTH);
+        }
+    }
+}
+
+// A block unpacked once for many tokens.
+struct Expanded {
+    uint8_t weights[1024];
+    float scales[PANEL], minima[PANEL];
+};
+
+template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
+    for (int i = 0; i < 16; i++) {
+        const __m256i bytes = load_bytes(block + (FOUR ? 64 : 32) + 32 * i);
+        if (FOUR) {
+            const __m256i nibble = _mm256_set1_epi8(15);
+            _mm256_storeu_si256((__m256i *)(to->weights + 32 * i), _mm256_and_si256(bytes, nibble));
+            _mm256_storeu_si256((__m256i *)(to->weights + 512 + 32 * i),
+                                _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
+        } else {
+            _mm256_storeu_si256((__m256i *)(to->weights + 32 * i), bytes);
+            _mm256_storeu_si256((__m256i *)(to->weights + 512 + 32 * i), load_bytes(block + 32 + 512 + 32 * i));
+        }
+    }
+    for (int part = 0; part < PARTS; part++) {
+        store(to->scales + part * WIDTH, BF16::load(block + 2 * part * WIDTH));
+        if (FOUR) store(to->minima + part * WIDTH, BF16::load(block + 32 + 2 * part * WIDTH));
+    }
+}
+
+// As add_block, for `groups` groups of one panel; sums[t][r] has `width` values for each token.
+template <bool FOUR, int PANELS, int TOKENS>
+INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::Activations &x, int64_t place,
+                         float *sums, int width) {
+    static_assert(PANELS == 1);
+    for (int g = 0; g < groups; g++, place += x.tokens) {
+        const int8_t *values = x.values + place * GROUP;
+        const uint8_t *weights[PARTS];
+        __m256i total[PARTS][TOKENS];
+        UNROLL
+        for (int v = 0; v < PARTS; v++) weights[v] = blocks[g].weights + 32 * v;
+        UNROLL
+        for (int i = 0; i < PARTS * TOKENS; i++) total[i / TOKENS][i % TOKENS] = _mm256_setzero_si256();
+        if (FOUR) {
+            const auto low = [&](int v, int i) { return load_bytes(weights[v] + 64 * i); };
+            const auto high = [&](int v, int i) { return load_bytes(weights[v] + 64 * (8 + i)); };
+            multiply_nibbles<PARTS, TOKENS>(low, values, total);
+            multiply_nibbles<PARTS, TOKENS>(high, values + 32, total);
+        } else {
+            multiply_bytes<PARTS, TOKENS>(weights, values, total);
+        }
+        UNROLL
+        for (int v = 0; v < PARTS; v++) {
+            const V scale = load(blocks[g].scales + v * WIDTH), minimum = load(blocks[g].minima + v * WIDTH);
+            UNROLL
+            for (int t = 0; t < TOKENS; t++) {
+                scale_total<FOUR>(total[v][t], scale, minimum, x, place + t, sums + t * width + v * WIDTH);
+            }
         }
     }
 }

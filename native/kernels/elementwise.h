@@ -137,28 +137,21 @@ void quantise(const float *x, int32_t columns, int32_t token, const soban::Activ
             const int32_t here = left - i * WIDTH;
             const float *from = x + g * GROUP + i * WIDTH;
             values[i] = here >= WIDTH ? load(from) : here > 0 ? load_part(from, here) : V{};
-            const I size = (I)magnitude(values[i]);
-            most = most > size ? most : size;
+            const I bits = (I)magnitude(values[i]);
+            most = most > bits ? most : bits;
         }
-        int32_t bits = 0;
-        for (int i = 0; i < WIDTH; i++) bits = bits > most[i] ? bits : most[i];
-        float largest;
-        memcpy(&largest, &bits, 4);
-        const V inverse = splat(largest >= 1e-30f ? 127.0f / largest : 0.0f);
-        int8_t *target = to->values + place * GROUP;
-        I total = {};
+        const int32_t bits = largest(most);
+        float size;
+        memcpy(&size, &bits, 4);
+        const V inverse = splat(size >= 1e-30f ? 127.0f / size : 0.0f);
+        I q[GROUP / WIDTH], total = {};
         for (int i = 0; i < GROUP / WIDTH; i++) {
-            const I q = nearest(values[i] * inverse);
-            total += q;
-#if SOBAN_ISA == 2
-            _mm_storeu_si128((__m128i *)(target + i * WIDTH), _mm512_cvtepi32_epi8((__m512i)q));
-#else
-            for (int j = 0; j < WIDTH; j++) target[i * WIDTH + j] = (int8_t)q[j];
-#endif
+            q[i] = nearest(values[i] * inverse);
+            total += q[i];
         }
-        int32_t whole = 0;
-        for (int i = 0; i < WIDTH; i++) whole = (int32_t)((uint32_t)whole + (uint32_t)total[i]);
-        const float scale = largest * (float)(1.0 / 127.0);
+        for (int i = 0; i < GROUP / WIDTH; i += 4) store_int8(to->values + place * GROUP + i * WIDTH, q + i);
+        const int32_t whole = sum(total);
+        const float scale = size * (float)(1.0 / 127.0);
         to->scales[place] = scale;
         to->sums[place] = scale * (float)whole;
         to->offsets[place] = (int32_t)(0u - 128u * (uint32_t)whole);

@@ -5,8 +5,10 @@
 #ifndef SOBAN_QUANTISED_H
 #define SOBAN_QUANTISED_H
 
-#if SOBAN_ISA == 2
-#include "blocks_avx512.h"
+#if SOBAN_AMX
+#include "blocks_amx.h"
+#elif SOBAN_VNNI
+#include "blocks_vnni.h"
 #elif SOBAN_ISA == 1
 #include "blocks_avx2.h"
 #else
@@ -15,12 +17,21 @@
 
 namespace {
 
-constexpr int32_t STREAMS =
-    4; // panels read side by side: one core's prefetchers follow several streams faster than one
+constexpr int32_t STREAMS = 4;        // panels read side by side: one core follows several streams faster than one
 constexpr int32_t AHEAD_BYTES = 4096; // how far ahead of each stream to prefetch
-constexpr int32_t BLOCK_TOKENS = 4;   // of a tile
-constexpr int32_t BLOCK_PANELS = SOBAN_ISA == 2 ? 3 : 1;
+#if SOBAN_AMX
+constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 6;
+#elif SOBAN_VNNI == 2 && SOBAN_ISA == 2
+constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 8; // a tile: 16 sums hide the latency, and few loads
+#elif SOBAN_VNNI == 2
+constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 6; // the same, in 8 vectors of half the length
+#elif SOBAN_VNNI
+constexpr int32_t BLOCK_PANELS = 1, BLOCK_TOKENS = 5; // 10 sums hide the latency; 16 registers
+#else
+constexpr int32_t BLOCK_PANELS = 1, BLOCK_TOKENS = 4;
+#endif
 constexpr int32_t BLOCK_GROUPS = SOBAN_ISA == 2 ? 4 : 8; // a tile's weights stay in the L1 cache
+constexpr int64_t VALUES_AT_ONCE = 1 << 20;              // bytes of activations that stay in the L2 cache
 
 template <bool FOUR> constexpr int64_t block_bytes() { return FOUR ? 576 : 1056; }
 
@@ -66,18 +77,33 @@ template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) 
     }
 }
 
-#if SOBAN_ISA == 2
+// Asks for the panel's groups that follow those at hand: they come while the tokens are worked through.
+template <bool FOUR> INLINE void prefetch_groups(const uint8_t *blocks, int32_t groups) {
+    const uintptr_t next = (uintptr_t)blocks + (uintptr_t)(groups * block_bytes<FOUR>());
+    for (int64_t b = 0; b < groups * block_bytes<FOUR>(); b += 64)
+        __builtin_prefetch((const void *)(next + (uintptr_t)b));
+}
+
+#if SOBAN_ISA != 0
 template <bool FOUR, int PANELS>
 void add_tile(const uint8_t *panel, int64_t panel_bytes, int32_t first_group, int32_t groups,
-              const soban::Activations &x, int32_t tokens, Expanded *blocks, float *sums) {
+              const soban::Activations &x, int64_t place, int32_t tokens, Expanded *blocks, float *sums) {
+    const uint8_t *stored = panel + first_group * block_bytes<FOUR>();
     for (int p = 0; p < PANELS; p++) {
         for (int32_t g = 0; g < groups; g++) {
-            expand<FOUR>(panel + p * panel_bytes + (first_group + g) * block_bytes<FOUR>(), blocks + p * groups + g);
+            expand<FOUR>(stored + p * panel_bytes + g * block_bytes<FOUR>(), blocks + p * groups + g);
         }
+        prefetch_groups<FOUR>(stored + p * panel_bytes, groups);
     }
-    const int64_t place = (int64_t)first_group * x.tokens;
     const int width = PANELS * PANEL;
     int32_t t = 0;
+#if SOBAN_AMX
+    if (PANELS == MATRIX_PANELS) {
+        for (; t + MATRIX_TOKENS <= tokens; t += MATRIX_TOKENS) {
+            add_matrix<FOUR>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
+        }
+    }
+#endif
     for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
         add_expanded<FOUR, PANELS, BLOCK_TOKENS>(blocks, groups, groups, x, place + t, sums + t * width, width);
     }
@@ -86,15 +112,15 @@ void add_tile(const uint8_t *panel, int64_t panel_bytes, int32_t first_group, in
     }
 }
 #else
-struct Expanded { // these instruction sets unpack as they go
+struct Expanded { // plain C++ unpacks as it goes
     uint8_t nothing[64];
 };
 
 template <bool FOUR, int PANELS>
 void add_tile(const uint8_t *panel, int64_t, int32_t first_group, int32_t groups, const soban::Activations &x,
-              int32_t tokens, Expanded *, float *sums) {
+              int64_t place, int32_t tokens, Expanded *, float *sums) {
     const uint8_t *blocks = panel + first_group * block_bytes<FOUR>();
-    const int64_t place = (int64_t)first_group * x.tokens;
+    prefetch_groups<FOUR>(blocks, groups);
     int32_t t = 0;
     for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
         for (int32_t g = 0; g < groups; g++) {
@@ -111,33 +137,49 @@ void add_tile(const uint8_t *panel, int64_t, int32_t first_group, int32_t groups
 }
 #endif
 
-// PANELS panels from row `first` on, for all tokens.
-template <bool FOUR, int PANELS> void linear_panels(const soban::Linear &task, int32_t first, int32_t rows) {
+// PANELS panels from row `first` on, for `tokens` tokens.
+template <bool FOUR, int PANELS>
+void linear_panels(const soban::Linear &task, int32_t first, int32_t rows, int32_t token, int32_t tokens) {
     const soban::Activations &x = *task.activations;
     const int64_t panel_bytes = x.groups * block_bytes<FOUR>();
     const uint8_t *panel = (const uint8_t *)task.part->data + first / PANEL * panel_bytes;
     const int width = PANELS * PANEL;
     Expanded *blocks = (Expanded *)task.scratch;
     float *sums = (float *)(blocks + BLOCK_PANELS * BLOCK_GROUPS);
-    memset(sums, 0, sizeof(float) * (size_t)width * (size_t)task.tokens);
+    memset(sums, 0, sizeof(float) * (size_t)width * (size_t)tokens);
     for (int32_t g = 0; g < x.groups; g += BLOCK_GROUPS) {
         const int32_t groups = x.groups - g < BLOCK_GROUPS ? x.groups - g : BLOCK_GROUPS;
-        add_tile<FOUR, PANELS>(panel, panel_bytes, g, groups, x, task.tokens, blocks, sums);
+        add_tile<FOUR, PANELS>(panel, panel_bytes, g, groups, x, (int64_t)g * x.tokens + token, tokens, blocks, sums);
     }
-    write_sums(sums, width, task.tokens, rows, task.bias ? task.bias + first : nullptr, task.out + first,
-               task.out_stride);
+    write_sums(sums, width, tokens, rows, task.bias ? task.bias + first : nullptr,
+               task.out + token * task.out_stride + first, task.out_stride);
+}
+
+// Tokens whose values stay in the L2 cache while the panels pass.
+INLINE int32_t tokens_at_once(int32_t groups) {
+    const int64_t fit = VALUES_AT_ONCE / ((int64_t)groups * GROUP) / 96 * 96; // whole tiles of any kind
+    return (int32_t)(fit < 96 ? 96 : fit);
 }
 
 template <bool FOUR> void linear_tiles(const soban::Linear &task) {
-    const int32_t end = task.first + task.count;
-    int32_t first = task.first;
-    for (; end - first > (BLOCK_PANELS - 1) * PANEL; first += BLOCK_PANELS * PANEL) {
-        const int32_t left = end - first;
-        linear_panels<FOUR, BLOCK_PANELS>(task, first, left < BLOCK_PANELS * PANEL ? left : BLOCK_PANELS * PANEL);
+    const int32_t end = task.first + task.count, step = tokens_at_once(task.activations->groups);
+#if SOBAN_AMX
+    begin_tiles();
+#endif
+    for (int32_t token = 0; token < task.tokens; token += step) {
+        const int32_t tokens = task.tokens - token < step ? task.tokens - token : step;
+        int32_t first = task.first;
+        for (; end - first > (BLOCK_PANELS - 1) * PANEL; first += BLOCK_PANELS * PANEL) {
+            const int32_t left = end - first, rows = left < BLOCK_PANELS * PANEL ? left : BLOCK_PANELS * PANEL;
+            linear_panels<FOUR, BLOCK_PANELS>(task, first, rows, token, tokens);
+        }
+        for (; first < end; first += PANEL) {
+            linear_panels<FOUR, 1>(task, first, end - first < PANEL ? end - first : PANEL, token, tokens);
+        }
     }
-    for (; first < end; first += PANEL) {
-        linear_panels<FOUR, 1>(task, first, end - first < PANEL ? end - first : PANEL);
-    }
+#if SOBAN_AMX
+    end_tiles();
+#endif
 }
 
 template <bool FOUR> void linear_quantised(const soban::Linear &task) {
@@ -146,7 +188,7 @@ template <bool FOUR> void linear_quantised(const soban::Linear &task) {
     case 2: return linear_streams<FOUR, 2>(task);
     case 3: return linear_streams<FOUR, 3>(task);
     case 4: return linear_streams<FOUR, 4>(task);
-#if SOBAN_ISA == 2
+#if SOBAN_VNNI == 2
     case 5: return linear_streams<FOUR, 5>(task);
     case 6: return linear_streams<FOUR, 6>(task);
     case 7: return linear_streams<FOUR, 7>(task);

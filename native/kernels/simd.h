@@ -202,6 +202,37 @@ INLINE float largest(V x) {
     return best;
 }
 
+// Of whole numbers the order does not matter.
+#if SOBAN_ISA == 2
+INLINE int32_t largest(I x) { return _mm512_reduce_max_epi32((__m512i)x); }
+INLINE int32_t sum(I x) { return _mm512_reduce_add_epi32((__m512i)x); }
+#else
+INLINE int32_t largest(I x) {
+    int32_t best = x[0];
+    for (int i = 1; i < WIDTH; i++) best = best > x[i] ? best : x[i];
+    return best;
+}
+INLINE int32_t sum(I x) {
+    uint32_t total = 0;
+    for (int i = 0; i < WIDTH; i++) total += (uint32_t)x[i];
+    return (int32_t)total;
+}
+#endif
+
+// Four vectors of whole numbers from -128 to 127 as bytes.
+INLINE void store_int8(int8_t *to, const I *x) {
+#if SOBAN_ISA == 2
+    for (int i = 0; i < 4; i++) _mm_storeu_si128((__m128i *)(to + i * WIDTH), _mm512_cvtepi32_epi8((__m512i)x[i]));
+#elif SOBAN_ISA == 1
+    const __m256i low = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]); // within halves: 0 1 0 1
+    const __m256i high = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256((__m256i *)to, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
+#else
+    for (int i = 0; i < 4 * WIDTH; i++) to[i] = (int8_t)x[i / WIDTH][i % WIDTH];
+#endif
+}
+
 // e**x to 1 ulp from -86.9 (0 below) to 88.7 (infinity above): 2**n (1 + r + r**2 q(r)), |r| <= ln(2) / 2.
 // q: least-maximum fit, 0.05 ulp.
 INLINE V exponential(V x) {

@@ -19,8 +19,9 @@ from soban.ops.formats import FORMATS, Floats, Matrix, Rows, stored_bytes
 from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
 from soban.ops.reference import ACTIVATIONS
 
-ABI = 1
-ISAS = ("scalar", "avx2", "avx512vnni")  # the index is the number in native/soban.h; later ones are faster
+ABI = 2
+# The index is the number in native/soban.h; later ones are faster.
+ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx")
 OPS = (
     "embed", "rms_norm", "linear", "rotary", "rope", "attention", "glu", "add", "take_rows", "softcap",
 )  # fmt: skip

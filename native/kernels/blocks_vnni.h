@@ -1,0 +1,170 @@
+// Products of blocks (16 rows by 64 columns of q8 or q4) with the int8 of some tokens, by vpdpbusd.
+//
+// One source for three builds: vectors of 16 rows (AVX-512), of 8 with 32 registers (AVX-512 VL) and of 8 with 16
+// registers (AVX-VNNI). An int8 weight plus 128 is the unsigned operand that vpdpbusd wants; the 128 x sum of the
+// values that this adds is taken off again in the integers.
+#ifndef SOBAN_BLOCKS_H
+#define SOBAN_BLOCKS_H
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace {
+
+constexpr int PARTS = PANEL / WIDTH; // vectors that hold four columns of a panel's rows
+constexpr bool MANY_REGISTERS = SOBAN_VNNI == 2;
+
+// vpdpbusd: total += weights (4 unsigned a lane) . values (4 signed a lane). gcc 12 copies registers around its own
+// intrinsics; VEX and EVEX are two encodings of the same instruction.
+#if SOBAN_ISA == 2
+typedef __m512i Bytes;
+INLINE Bytes load_bytes(const void *from) { return _mm512_loadu_si512(from); }
+INLINE void store_bytes(void *to, Bytes x) { _mm512_storeu_si512(to, x); }
+INLINE Bytes splat_byte(uint8_t x) { return _mm512_set1_epi8((char)x); }
+INLINE Bytes splat_four(int32_t x) { return _mm512_set1_epi32(x); }
+INLINE Bytes high_nibbles(Bytes x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), splat_byte(15)); }
+#else
+typedef __m256i Bytes;
+INLINE Bytes load_bytes(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
+INLINE void store_bytes(void *to, Bytes x) { _mm256_storeu_si256((__m256i *)to, x); }
+INLINE Bytes splat_byte(uint8_t x) { return _mm256_set1_epi8((char)x); }
+INLINE Bytes splat_four(int32_t x) { return _mm256_set1_epi32(x); }
+INLINE Bytes high_nibbles(Bytes x) { return _mm256_and_si256(_mm256_srli_epi16(x, 4), splat_byte(15)); }
+#endif
+#if SOBAN_VNNI == 2
+#define DOT "vpdpbusd %2, %1, %0"
+#else
+#define DOT "%{vex%} vpdpbusd %2, %1, %0"
+#endif
+INLINE void dot(Bytes &total, Bytes weights, Bytes values) { __asm__(DOT : "+v"(total) : "v"(weights), "v"(values)); }
+
+// The same with one four of values for all lanes.
+INLINE void dot_four(Bytes &total, Bytes weights, const int8_t *four) {
+#if SOBAN_ISA == 2
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(total) : "v"(weights), "m"(*(const int32_t *)four));
+#elif SOBAN_VNNI == 2
+    __asm__("vpdpbusd %2%{1to8%}, %1, %0" : "+v"(total) : "v"(weights), "m"(*(const int32_t *)four));
+#else
+    int32_t value;
+    memcpy(&value, four, 4);
+    dot(total, weights, splat_four(value));
+#endif
+}
+
+// One part's weights k = 4i .. 4i + 3 in first, and k = 32 + 4i .. in second, unsigned.
+template <bool FOUR> INLINE void unpack(const uint8_t *block, int i, int part, Bytes &first, Bytes &second) {
+    const int64_t place = 64 * i + part * (int)sizeof(Bytes);
+    if (FOUR) {
+        const Bytes bytes = load_bytes(block + 64 + place);
+        first = bytes & splat_byte(15);
+        second = high_nibbles(bytes);
+    } else {
+        first = load_bytes(block + 32 + place) ^ splat_byte(0x80);
+        second = load_bytes(block + 32 + 64 * 8 + place) ^ splat_byte(0x80);
+    }
+}
+
+// Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
+template <bool FOUR, int TOKENS>
+INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
+    const int8_t *values = x.values + place * GROUP;
+    UNROLL
+    for (int part = 0; part < PARTS; part++) {
+        Bytes even[TOKENS], odd[TOKENS]; // two sums hide the latency of one
+        UNROLL
+        for (int t = 0; t < TOKENS; t++) {
+            even[t] = FOUR ? Bytes{} : splat_four(x.offsets[place + t]);
+            odd[t] = Bytes{};
+        }
+        UNROLL
+        for (int i = 0; i < 8; i++) {
+            Bytes first, second;
+            unpack<FOUR>(block, i, part, first, second);
+            UNROLL
+            for (int t = 0; t < TOKENS; t++) {
+                dot_four(even[t], first, values + t * GROUP + 4 * i);
+                dot_four(odd[t], second, values + t * GROUP + 32 + 4 * i);
+            }
+        }
+        const V scale = BF16::load(block + 2 * part * WIDTH);
+        UNROLL
+        for (int t = 0; t < TOKENS; t++) {
+            float *to = sums + t * PANEL + part * WIDTH;
+            const V total = to_float((I)even[t] + (I)odd[t]);
+            V sum = fma(total, scale * splat(x.scales[place + t]), load(to));
+            if (FOUR) sum = fma(BF16::load(block + 32 + 2 * part * WIDTH), splat(x.sums[place + t]), sum);
+            store(to, sum);
+        }
+    }
+}
+
+// A block unpacked once for many tokens.
+struct Expanded {
+    uint8_t weights[1024];
+    float scales[PANEL], minima[PANEL];
+};
+
+template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
+    UNROLL
+    for (int part = 0; part < PARTS; part++) {
+        UNROLL
+        for (int i = 0; i < 8; i++) {
+            Bytes first, second;
+            unpack<FOUR>(block, i, part, first, second);
+            store_bytes(to->weights + 64 * i + part * (int)sizeof(Bytes), first);
+            store_bytes(to->weights + 64 * (8 + i) + part * (int)sizeof(Bytes), second);
+        }
+        store(to->scales + part * WIDTH, BF16::load(block + 2 * part * WIDTH));
+        if (FOUR) store(to->minima + part * WIDTH, BF16::load(block + 32 + 2 * part * WIDTH));
+    }
+}
+
+// As add_block, for `groups` groups of PANELS panels: the blocks of panel p start at blocks + p * stride, and
+// sums[t][p][r] has `width` values for each token. The operations on a sum are those of add_block, in its order.
+template <bool FOUR, int PANELS, int TOKENS>
+INLINE void add_expanded(const Expanded *blocks, int stride, int groups, const soban::Activations &x, int64_t place,
+                         float *sums, int width) {
+    constexpr int VECTORS = PANELS * PARTS;
+    for (int g = 0; g < groups; g++, place += x.tokens) {
+        const int8_t *values = x.values + place * GROUP;
+        Bytes total[VECTORS][TOKENS];
+        UNROLL
+        for (int t = 0; t < TOKENS; t++) {
+            const Bytes start = FOUR ? Bytes{} : splat_four(x.offsets[place + t]);
+            UNROLL
+            for (int v = 0; v < VECTORS; v++) total[v][t] = start;
+        }
+        for (int i = 0; i < 16; i++) {
+            Bytes weights[VECTORS];
+            UNROLL
+            for (int v = 0; v < VECTORS; v++) {
+                const uint8_t *from = blocks[v / PARTS * stride + g].weights;
+                weights[v] = load_bytes(from + 64 * i + v % PARTS * (int)sizeof(Bytes));
+            }
+            UNROLL
+            for (int t = 0; t < TOKENS; t++) {
+                int32_t four;
+                memcpy(&four, values + t * GROUP + 4 * i, 4);
+                const Bytes lanes = splat_four(four);
+                UNROLL
+                for (int v = 0; v < VECTORS; v++) dot(total[v][t], weights[v], lanes);
+            }
+        }
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) {
+            const Expanded &block = blocks[v / PARTS * stride + g];
+            const V scale = load(block.scales + v % PARTS * WIDTH);
+            const V minimum = load(block.minima + v % PARTS * WIDTH);
+            UNROLL
+            for (int t = 0; t < TOKENS; t++) {
+                float *to = sums + t * width + v * WIDTH;
+                V sum = fma(to_float((I)total[v][t]), scale * splat(x.scales[place + t]), load(to));
+                if (FOUR) sum = fma(minimum, splat(x.sums[place + t]), sum);
+                store(to, sum);
+            }
+        }
+    }
+}
+
+} // namespace
+#endif
