@@ -1,5 +1,6 @@
 """What one step works on: the tokens of all its sequences, and the pages that hold their keys and values."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,36 +16,62 @@ CACHE_FORMATS = {"f32": np.float32, "f16": np.float16}  # the order gives the nu
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """T tokens of S sequences, R of which are asked for logits. All arrays are int32 and contiguous.
+    """T tokens of S sequences, R of which are asked for logits, as int32.
 
     Sequence s owns tokens starts[s] to starts[s + 1], whose positions follow one another, and the pages
     tables[s]: position p lies in page tables[s, p // PAGE].
     """
 
-    tokens: npt.NDArray[np.int32]  # (T,)
-    positions: npt.NDArray[np.int32]  # (T,)
-    starts: npt.NDArray[np.int32]  # (S + 1,)
-    tables: npt.NDArray[np.int32]  # (S, longest table)
-    outputs: npt.NDArray[np.int32]  # (R,)
+    # The five arrays one after the other: an array of the standard library tells its address in a tenth of the time.
+    memory: "array[int]"
+    token_count: int
+    sequence_count: int
+    table_width: int
+    output_count: int
+
+    @property
+    def tokens(self) -> npt.NDArray[np.int32]:  # (T,)
+        return self._part(0, self.token_count)
+
+    @property
+    def positions(self) -> npt.NDArray[np.int32]:  # (T,)
+        return self._part(self.token_count, self.token_count)
+
+    @property
+    def starts(self) -> npt.NDArray[np.int32]:  # (S + 1,)
+        return self._part(2 * self.token_count, self.sequence_count + 1)
+
+    @property
+    def tables(self) -> npt.NDArray[np.int32]:  # (S, longest table)
+        shape = self.sequence_count, self.table_width
+        return self._part(2 * self.token_count + self.sequence_count + 1, shape[0] * shape[1]).reshape(shape)
+
+    @property
+    def outputs(self) -> npt.NDArray[np.int32]:  # (R,)
+        return self._part(len(self.memory) - self.output_count, self.output_count)
+
+    def _part(self, start: int, count: int) -> npt.NDArray[np.int32]:
+        return np.frombuffer(self.memory, np.int32)[start : start + count]
 
 
 def make_batch(
     tokens: Sequence[Sequence[int]], offsets: Sequence[int], tables: Sequence[Sequence[int]], outputs: Sequence[int]
 ) -> Batch:
     """A batch from each sequence's new tokens, the position of the first of them, and its pages."""
-    starts = np.cumsum([0, *map(len, tokens)], dtype=np.int32)
-    positions = [np.arange(first, first + len(new)) for first, new in zip(offsets, tokens, strict=True)]
-    padded = np.zeros((len(tables), max(map(len, tables))), np.int32)
-    for row, table in zip(padded, tables, strict=True):
-        row[: len(table)] = table
-    flat = [token for new in tokens for token in new]
-    return Batch(
-        np.array(flat, np.int32),
-        np.concatenate(positions).astype(np.int32),
-        starts,
-        padded,
-        np.array(outputs, np.int32),
-    )
+    width = max(map(len, tables))
+    starts = [0]
+    flat: list[int] = []
+    for new in tokens:
+        flat += new
+        starts.append(len(flat))
+    for first, new in zip(offsets, tokens, strict=True):
+        flat += range(first, first + len(new))
+    flat += starts
+    for table in tables:
+        flat += table
+        flat += [0] * (width - len(table))
+    flat += outputs
+    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -192,26 +192,24 @@ class NativeProgram:
         self._parts = (Part * max(1, len(self.parts)))(*self.parts)
         self._program = ProgramStruct(self._instructions, self._parts, len(instructions), 0)
         self.cancel = np.zeros(1, np.int32)
+        # What stays the same from step to step is looked up once: NumPy takes a microsecond to tell an address.
+        self._arena_address, self._cancel_address = self.arena.ctypes.data, self.cancel.ctypes.data
+        self._results = self._result_rows()
+        self._cache: Cache | None = None
+        self._cache_struct = CacheStruct()
 
     def run(self, batch: Batch, cache: Cache | None) -> Floats:
         """The program's result (R, columns), a view that the next run overwrites. Raises Cancelled."""
-        tokens, outputs = len(batch.tokens), len(batch.outputs)
+        tokens, outputs = batch.token_count, batch.output_count
         assert tokens <= self.max_tokens and outputs <= self.max_outputs
-        batch_struct = BatchStruct(
-            tokens, len(batch.starts) - 1, outputs, batch.tables.shape[1],
-            *map(_pointer, (batch.tokens, batch.positions, batch.starts, batch.tables, batch.outputs)),
-        )  # fmt: skip
-        cache_struct = CacheStruct()
-        if cache is not None:
-            _, pages, heads, _, size = cache.keys.shape
-            number = list(CACHE_FORMATS).index(cache.format)
-            cache_struct = CacheStruct(cache.keys.ctypes.data, cache.values.ctypes.data, number, pages, heads, size)
+        if cache is not self._cache:
+            self._cache, self._cache_struct = cache, _cache_struct(cache)
         if self.pool.process != os.getpid():
             self.pool = pool()
         with self.pool.lock:
             status = self.pool.library.soban_run(
-                self.pool.handle, self._program, self.arena.ctypes.data, batch_struct, cache_struct,
-                self.cancel.ctypes.data,
+                self.pool.handle, self._program, self._arena_address, _batch_struct(batch), self._cache_struct,
+                self._cancel_address,
             )  # fmt: skip
         if status == CANCELLED:
             raise Cancelled
@@ -219,7 +217,11 @@ class NativeProgram:
             raise UserError(
                 "memory ran out in the middle of a step", hint="close other programs, or take a smaller model"
             )
-        rows = outputs if self.result.rows == "outputs" else tokens
+        return self._results[: outputs if self.result.rows == "outputs" else tokens]
+
+    def _result_rows(self) -> Floats:
+        """The result's place in the arena, for as many rows as it can have."""
+        rows = self.max_outputs if self.result.rows == "outputs" else self.max_tokens
         stride, start = self.widths[self.result.buffer], self.offsets[self.result.buffer]
         whole = self.arena[start : start + rows * stride].reshape(rows, stride)
         return whole[:, self.result.start : self.result.start + self.result.columns]
@@ -278,9 +280,22 @@ class NativeProgram:
         return int(kept.ctypes.data)
 
 
-def _pointer(array: npt.NDArray[np.int32]) -> int:
-    assert array.dtype == np.int32 and array.flags.c_contiguous
-    return int(array.ctypes.data)
+def _batch_struct(batch: Batch) -> BatchStruct:
+    address, count = batch.memory.buffer_info()
+    positions = address + 4 * batch.token_count
+    starts = positions + 4 * batch.token_count
+    return BatchStruct(
+        batch.token_count, batch.sequence_count, batch.output_count, batch.table_width, address, positions, starts,
+        starts + 4 * (batch.sequence_count + 1), address + 4 * (count - batch.output_count),
+    )  # fmt: skip
+
+
+def _cache_struct(cache: Cache | None) -> CacheStruct:
+    if cache is None:
+        return CacheStruct()
+    _, pages, heads, _, size = cache.keys.shape
+    number = list(CACHE_FORMATS).index(cache.format)
+    return CacheStruct(cache.keys.ctypes.data, cache.values.ctypes.data, number, pages, heads, size)
 
 
 def _stride(columns: int) -> int:
