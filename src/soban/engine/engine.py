@@ -1,8 +1,10 @@
 """The engine: requests in, tokens out, one step at a time over a paged cache; it has no thread of its own."""
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from soban.engine.lookup import Lookup, StepCosts, best_length
 from soban.engine.pages import Pages
 from soban.engine.sampling import Sampler, Sampling
 from soban.errors import UserError
@@ -36,6 +38,9 @@ class Running:
     dropped: int = 0  # tokens that a sliding context has forgotten
     siblings: list["Running"] = field(default_factory=list)  # they begin when this one's prompt is in the cache
     turn: int = 0  # the last step that it had a part in
+    lookup: Lookup | None = None  # made when it is first asked
+    drafted: int = 0  # tokens that were looked up, and how many of them the model then chose
+    accepted: int = 0
     finished: str | None = None
 
 
@@ -58,6 +63,7 @@ class Engine:
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
         self.steps = 0
+        self.costs = StepCosts()
 
     @property
     def busy(self) -> bool:
@@ -131,18 +137,21 @@ class Engine:
         """
         self.steps += 1
         work = self._schedule()
-        outputs, starts = [], 0
+        match, draft = self._look_up(work)
+        tokens = [s.tokens[s.cached : s.cached + count] for s, count in work]
+        outputs, end = [], 0
         for sequence, count in work:
-            starts += count
+            end += count
             if sequence.cached + count == len(sequence.tokens):
-                outputs.append(starts - 1)
-        batch = make_batch(
-            [s.tokens[s.cached : s.cached + count] for s, count in work],
-            [s.cached for s, _ in work],
-            [s.pages for s, _ in work],
-            outputs,
-        )
+                outputs.append(end - 1)
+        if draft:
+            tokens[0] += draft
+            outputs += range(end, end + len(draft))
+        batch = make_batch(tokens, [s.cached for s, _ in work], [s.pages for s, _ in work], outputs)
+        start = time.perf_counter()
         logits = self.runner.run(batch, self.cache)
+        if batch.token_count == batch.output_count and len(work) == 1:
+            self.costs.note(batch.token_count, time.perf_counter() - start)
         events: list[Event] = []
         row = 0
         for sequence, count in work:
@@ -150,6 +159,53 @@ class Engine:
             if sequence.cached == len(sequence.tokens):
                 events += self._sample(sequence, logits[row])
                 row += 1
+        if draft:
+            events += self._verify(work[0][0], match, draft, logits[1:])
+        return events
+
+    def _look_up(self, work: list[tuple[Running, int]]) -> tuple[int, list[int]]:
+        """What a sequence that has the step for itself may go on with; and how many tokens this was found by.
+
+        Nothing for several: their tokens fill the step as well, and are sure to be wanted.
+        """
+        (sequence, count), *others = work
+        sampling = sequence.request.sampling
+        wanted = sampling.prompt_lookup_num_tokens
+        if others or count > 1 or wanted == 0 or len(sequence.tokens) - sequence.cached > 1 or sequence.siblings:
+            return 0, []
+        room = self.context - len(sequence.tokens)  # a context that is full by the last token at the earliest
+        if sampling.max_new_tokens is not None:
+            room = min(room, sampling.max_new_tokens - sequence.produced - 1)
+        most = min(room, self.runner.max_outputs - 1, self.runner.max_tokens - 1)
+        if most < 1:
+            return 0, []
+        if sequence.lookup is None:
+            sequence.lookup = Lookup(sequence.tokens)
+        place, length = sequence.lookup.find()
+        if not length:
+            return 0, []
+        number = min(wanted, most) if wanted else best_length(sequence.lookup.chances, length, most, self.costs)
+        if not number:
+            sequence.lookup.rest(length)
+            self.costs.rest()
+        elif self._reserve(sequence, len(sequence.tokens) + number):
+            return length, sequence.lookup.draft(place, number)
+        return 0, []
+
+    def _verify(self, sequence: Running, match: int, draft: list[int], logits: Floats) -> list[Event]:
+        """Goes on for as long as the token that was chosen is the drafted one: then the next row is what it would
+        be without a draft, bit for bit, and it is sampled as it would be. The rest of the cache's places is written anew.
+        """
+        events: list[Event] = []
+        for token, row in zip(draft, logits, strict=True):
+            if sequence.finished or sequence.tokens[-1] != token:
+                break
+            self._advance(sequence, 1)
+            events.append(self._choose(sequence, row))
+        sequence.drafted += len(draft)
+        sequence.accepted += len(events)
+        if sequence.lookup:
+            sequence.lookup.note(match, len(draft), len(events))
         return events
 
     def _schedule(self) -> list[tuple[Running, int]]:
@@ -260,6 +316,6 @@ class Engine:
         rest = self.context // 2 - keep
         kept = [*sequence.tokens[:keep], *sequence.tokens[len(sequence.tokens) - rest :]]
         sequence.dropped += len(sequence.tokens) - len(kept)
-        sequence.tokens = kept
+        sequence.tokens, sequence.lookup = kept, None
         self.pages.release(sequence.pages)
         sequence.pages, sequence.cached = [], 0

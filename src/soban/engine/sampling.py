@@ -14,7 +14,7 @@ from soban.ops.formats import Floats
 
 Weights = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
-WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "seed")
+WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "seed", "prompt_lookup_num_tokens")
 FEW = (1024, 16384)  # candidates that are sorted first; almost always they hold all of top_p's mass
 
 
@@ -33,6 +33,7 @@ class Sampling:
     seed: int | None = None  # None: another text each time
     stop: tuple[str, ...] = ()
     on_full: str = "error"  # past the context length: "error", or "slide" to forget the oldest tokens
+    prompt_lookup_num_tokens: int | None = None  # tokens to try at once where the text repeats; None: as many as pay
 
     def __post_init__(self) -> None:
         """Raises UserError for a value of the wrong type or out of its range."""
@@ -48,11 +49,12 @@ class Sampling:
             "num_return_sequences": 1 <= self.num_return_sequences <= 256,
             "seed": self.seed is None or 0 <= self.seed < 2**64,
             "on_full": self.on_full in ("error", "slide"),
+            "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
         }
         allowed = {
             "max_new_tokens": ">= 1", "temperature": "> 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
             "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
-            "seed": ">= 0, < 2^64", "on_full": "error | slide",
+            "seed": ">= 0, < 2^64", "on_full": "error | slide", "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(
@@ -61,8 +63,8 @@ class Sampling:
             )  # fmt: skip
 
     def _check_type(self, name: str, value: object) -> None:
-        """Whole numbers, numbers, or true and false, as the defaults are; the seed and the length may be None."""
-        if value is None and name in ("max_new_tokens", "seed"):
+        """Whole numbers, numbers, or true and false, as the defaults are; some of the whole numbers may be None."""
+        if value is None and name in ("max_new_tokens", "seed", "prompt_lookup_num_tokens"):
             return
         wanted = {"do_sample": bool, "stop": tuple, "on_full": str}.get(name, Integral if name in WHOLE else Real)
         if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
