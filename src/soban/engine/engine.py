@@ -44,7 +44,7 @@ class Running:
     finished: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Event:
     """A sequence got a token, or ended: "end" (by a token that is not given), "length", "context" or "error"."""
 
@@ -214,7 +214,10 @@ class Engine:
         work: list[tuple[Running, int]] = []
         while self.waiting and len(self.running) < outputs and self._admit(self.waiting[0]):
             self.running.append(self.waiting.popleft())
-        for sequence in sorted(self.running, key=lambda s: (len(s.tokens) - s.cached > 1, s.turn)):
+        order = self.running
+        if len(order) > 1:
+            order = sorted(order, key=lambda s: (len(s.tokens) - s.cached > 1, s.turn))
+        for sequence in order:
             pending = len(sequence.tokens) - sequence.cached
             count = min(pending, budget)
             if not count or (count == pending and not outputs) or not self._reserve(sequence, sequence.cached + count):
@@ -244,9 +247,11 @@ class Engine:
 
     def _reserve(self, sequence: Running, length: int) -> bool:
         """Pages for `length` tokens, of which those to be written are this sequence's alone."""
-        missing = -(-length // PAGE) - len(sequence.pages)
+        missing = max(0, -(-length // PAGE) - len(sequence.pages))
         last = sequence.cached // PAGE
         copied = last < len(sequence.pages) and self.pages.users[sequence.pages[last]] > 1
+        if not (missing or copied):
+            return True
         if self.pages.free < missing + copied:
             return False
         if copied:
@@ -266,6 +271,8 @@ class Engine:
 
     def _sample(self, sequence: Running, logits: Floats) -> list[Event]:
         """The next token of a sequence; the first time also of its siblings, which share its pages from then on."""
+        if not sequence.siblings:
+            return [self._choose(sequence, logits)]
         group = [sequence, *sequence.siblings]
         for sibling in sequence.siblings:
             self.pages.share(sequence.pages)

@@ -63,6 +63,8 @@ class StopStrings:
         """The text that can be shown now, and whether a stop string has ended it (nothing comes after that)."""
         if self._stopped:
             return "", True
+        if not self._next:
+            return piece, False
         text = self._held + piece
         state = self._state
         for index, character in enumerate(piece, start=len(self._held) + 1):
