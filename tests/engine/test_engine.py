@@ -1,53 +1,17 @@
 """The engine on a small random Gemma 2: together or alone, whole or in pieces, the tokens are the same."""
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from soban import ops
-from soban.engine.engine import Engine, Request, Running
+from soban.engine.engine import Request
 from soban.engine.sampling import Sampler, Sampling
 from soban.errors import UserError
-from soban.models import architecture
-from soban.models.assemble import assemble
 from soban.ops.native import Cancelled
-from soban.weights.checkpoint import open_checkpoint
 
 from ..conftest import GOLDEN
-
-CONTEXT = 64
-PROMPTS = [[5, 9, 2], list(range(1, 41)), [7] * 33, [3], list(range(60, 90))]
-
-
-@pytest.fixture
-def weights(backend: str) -> object:
-    checkpoint = open_checkpoint(GOLDEN / "gemma2")
-    made = architecture(checkpoint.config)
-    return made, assemble(made, checkpoint)
-
-
-def engine(weights: tuple, pages: int = 40, chunk: int = 16, outputs: int = 8) -> Engine:
-    made, arrays = weights
-    c = made.config
-    cache = ops.make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, "f32")
-    return Engine(ops.runner(made.record(arrays), chunk, outputs), cache, CONTEXT)
-
-
-def finish(it: Engine, sequences: Sequence[Running]) -> list[list[int]]:
-    texts: dict[int, list[int]] = {id(s): [] for s in sequences}
-    while it.busy:
-        for event in it.step():
-            if event.token is not None:
-                texts[id(event.sequence)].append(event.token)
-    assert it.pages.users == [0] * it.cache.pages
-    return list(texts.values())
-
-
-def alone(weights: tuple, prompt: list[int], sampling: Sampling) -> list[int]:
-    it = engine(weights)
-    return finish(it, it.add(Request(prompt, sampling)))[0]
+from .running import CONTEXT, PROMPTS, alone, counted, engine, finish
 
 
 def test_greedy_with_a_penalty_gives_the_tokens_of_transformers(weights: tuple) -> None:
@@ -105,19 +69,6 @@ def test_a_known_beginning_is_not_computed_again(weights: tuple) -> None:
     got = finish(it, [second])[0]
     assert second.reused == 32 and sum(ran) == 45 - 32 + 3
     assert got == alone(weights, [*PROMPTS[1], *said, 8], Sampling(max_new_tokens=4))
-
-
-def counted(it: Engine) -> list[int]:
-    """Notes how many tokens each step computes from here on."""
-    sizes: list[int] = []
-    run = it.runner.run
-
-    def counting(batch: ops.Batch, cache: ops.Cache | None) -> np.ndarray:
-        sizes.append(len(batch.tokens))
-        return run(batch, cache)
-
-    it.runner.run = counting  # type: ignore[method-assign]
-    return sizes
 
 
 def test_an_end_token_ends_and_is_not_given(weights: tuple) -> None:
