@@ -31,7 +31,10 @@ def measure_soban(folder: Path, kind: str, prompt_tokens: int, new_tokens: int) 
     model = soban.load(folder, dtype=kind)
     load = time.perf_counter() - start
     ids = model.tokenize(PROMPT * prompt_tokens)[:prompt_tokens]
-    generation = model.start(model.detokenize(ids), raw=True, do_sample=False, max_new_tokens=new_tokens, echo=False)
+    generation = model.start(
+        model.detokenize(ids), raw=True, do_sample=False, max_new_tokens=new_tokens, echo=False,
+        prompt_lookup_num_tokens=0,
+    )  # fmt: skip
     for _ in generation:
         pass
     figures, memory = generation.figures, system.memory_use()

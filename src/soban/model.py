@@ -35,6 +35,8 @@ class Figures:
     new_tokens: int = 0
     characters: int = 0
     dropped_tokens: int = 0  # that a sliding context has forgotten
+    drafted_tokens: int = 0  # looked up in the text so far and tried, and how many of them the model then chose
+    accepted_tokens: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     finished: str = ""  # "end", "length", "stop", "context" or "cancelled"
@@ -115,6 +117,8 @@ class Generation:
 
     def _close(self) -> None:
         self.figures.dropped_tokens = sum(s.dropped for s in self.sequences)
+        self.figures.drafted_tokens = sum(s.drafted for s in self.sequences)
+        self.figures.accepted_tokens = sum(s.accepted for s in self.sequences)
         if self.figures.dropped_tokens:
             messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
         for sequence in self.sequences:
@@ -213,7 +217,7 @@ class Model:
         """The whole text; a list of them if num_return_sequences is above 1.
 
         `options` are the fields of `Sampling`: max_new_tokens, do_sample, temperature, top_k, top_p, min_p,
-        repetition_penalty, num_return_sequences, seed, stop, on_full. `raw` passes the prompt without a chat
+        repetition_penalty, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the prompt without a chat
         template; `echo` says whether the text begins with the prompt. The same seed gives the same text.
         """
         generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
@@ -267,7 +271,9 @@ class Model:
 
 def _sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:
     """What generation_config.json says about sampling; a value that cannot be is an error naming the key."""
-    names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    names = (
+        "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "prompt_lookup_num_tokens",
+    )  # fmt: skip
     given = {name: generation_config[name] for name in names if generation_config.get(name) is not None}
     if given.get("temperature") == 0:  # some files mean by it what transformers calls do_sample=False
         given |= {"temperature": 1.0, "do_sample": False}

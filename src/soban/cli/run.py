@@ -44,6 +44,9 @@ SAMPLING_FLAGS = {
     "seed": {"short": "-s", "help": "the same seed gives the same text"},
     "stop": {"help": "end where the text has TEXT, which is left out; may be given several times"},
     "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
+    "prompt_lookup_num_tokens": {
+        "help": "where the text repeats, try N tokens at once; the text stays the same (default: as many as pay; 0: off)"
+    },
 }  # fmt: skip
 
 
@@ -227,6 +230,13 @@ def figures_line(load_seconds: float, figures: "Figures", texts: int, memory: Pe
             characters=_rate(figures.characters, figures.prefill_seconds + figures.decode_seconds),
         ),
     ]  # fmt: skip
+    if figures.drafted_tokens:
+        parts.append(
+            translate(
+                "{accepted} of {drafted} looked-up tokens were right", accepted=figures.accepted_tokens,
+                drafted=figures.drafted_tokens,
+            )
+        )  # fmt: skip
     if memory.use:
         own, mapped = memory.use.anonymous / 1e6, memory.use.mapped / 1e6
         parts.append(translate("memory {own:.0f} MB + {mapped:.0f} MB mapped files", own=own, mapped=mapped))
