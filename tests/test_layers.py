@@ -17,7 +17,7 @@ LAYERS = (
     ("weights", "text", "hub"),
     ("models",),
     ("engine",),
-    ("loading", "model"),
+    ("loading", "model", "speeds"),
     ("serve", "learn", "measure"),
     ("publish",),
     ("cli",),

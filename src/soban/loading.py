@@ -20,6 +20,7 @@ from soban.models.assemble import (
     weight_bytes,
 )
 from soban.ops.run import use_native
+from soban.speeds import speeds
 from soban.text.chat import ChatTemplate, load_template
 from soban.text.tokenizer import Tokenizer, load_llama2c_tokenizer, load_tokenizer
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
@@ -30,7 +31,10 @@ BUNDLED = Path(__file__).parent / "assets" / "bundled"
 DTYPES = ("auto", *KINDS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
 WORKSPACE = 200 << 20  # bytes for Python, the arena and a short context
-SMALL = 100_000_000  # weights up to which `auto` keeps them as they are stored
+TINY = 10_000_000  # weights up to which `auto` keeps them as they are stored: fast and exact is possible
+SMALL = 100_000_000  # weights up to which rounding them has to be worth it
+WORTH = 1.2  # times the speed
+NOISE = 1.1  # by which two measurements of the same may differ
 REFERENCE_LIMIT = 300_000_000  # weights above which NumPy alone would take minutes a token
 
 
@@ -142,9 +146,20 @@ def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: 
     if dtype != "auto":
         _check_memory(made, checkpoint, (dtype,), free, force)
         return dtype
-    if size <= SMALL:
+    if size <= TINY:
         return "f32"
-    return _check_memory(made, checkpoint, ("q8", "q4"), free, force)
+    compact = _check_memory(made, checkpoint, ("q8", "q4"), free, force)
+    if free is not None and weight_bytes(made, checkpoint, "f32") + WORKSPACE > free:
+        return compact
+    return compact if _is_faster(made, checkpoint, compact, WORTH if size <= SMALL else 1 / NOISE) else "f32"
+
+
+def _is_faster(made: Architecture, checkpoint: Checkpoint, kind: str, gain: float) -> bool:
+    """Whether a kind decodes so much faster on this machine than the weights as they are, and reads no slower."""
+    if not use_native():
+        return False  # NumPy computes in float32 whatever is stored
+    compact, exact = speeds(made, checkpoint, (kind, "f32"))
+    return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
 
 
 def _check_memory(
