@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,15 +42,13 @@ class Speed:
 Shapes = list[tuple[int, int, str]]  # rows, columns and format of matrices
 
 
-def speeds(
-    made: Architecture, checkpoint: Checkpoint, kinds: Sequence[str], measure: Callable[[Shapes], Speed] | None = None
-) -> list[Speed]:
+def speeds(made: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> list[Speed]:
     """The speed of each kind for a model's matrices on this machine, from an earlier time if it was measured then."""
     known = _read()
     wanted = [trial_matrices(made, checkpoint, kind) for kind in kinds]
     missing = [matrices for matrices in wanted if _key(matrices) not in known]
     for matrices in missing:
-        known[_key(matrices)] = (measure or measured)(matrices)
+        known[_key(matrices)] = measured(matrices)
     if missing:
         _write(known)
     return [known[_key(matrices)] for matrices in wanted]
