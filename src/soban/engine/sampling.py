@@ -84,12 +84,19 @@ class Sampler:
         self.sampling = sampling
         self.random = np.random.Generator(np.random.PCG64(seed))
         self.penalised = sampling.repetition_penalty != 1.0
-        self.seen: dict[int, None] = {}  # in the order in which they came
+        self.known: set[int] = set()
+        self.seen: npt.NDArray[np.int64] = np.zeros(64, np.int64)  # the same, at the beginning of the array
 
     def note(self, tokens: Iterable[int]) -> None:
         """Tokens that the sequence now holds, for the repetition penalty."""
-        if self.penalised:
-            self.seen.update(dict.fromkeys(tokens))
+        if not self.penalised:
+            return
+        for token in tokens:
+            if token not in self.known:
+                if len(self.known) == len(self.seen):
+                    self.seen = np.concatenate([self.seen, self.seen])
+                self.seen[len(self.known)] = token
+                self.known.add(token)
 
     def choose(self, logits: Floats) -> int:
         """The next token for one row of logits (vocabulary,). Raises UserError if one of them is NaN."""
@@ -102,7 +109,7 @@ class Sampler:
         if not self.sampling.do_sample:
             return best
         ids, probabilities = candidates(scores, self.sampling)
-        mass = np.cumsum(probabilities)
+        mass = probabilities.cumsum()
         reached = int(mass.searchsorted(self.random.random() * mass[-1], side="right"))
         return int(ids[min(reached, len(ids) - 1)])
 
@@ -110,7 +117,7 @@ class Sampler:
         """Seen tokens' logits divided by the penalty if positive, multiplied if negative (Keskar et al. 2019)."""
         penalty = np.float32(self.sampling.repetition_penalty)
         scores = logits.copy()
-        seen = np.fromiter(self.seen, np.int64, len(self.seen))
+        seen = self.seen[: len(self.known)]
         before = scores[seen]
         scores[seen] = np.where(before < 0, before * penalty, before / penalty)
         return scores
@@ -123,46 +130,58 @@ def candidates(scores: Floats, sampling: Sampling) -> tuple[Ids, Weights]:
     """
     total = None
     if 0 < sampling.top_k < len(scores):
-        ids = greatest(scores, sampling.top_k)
+        ids, kept = greatest(scores, sampling.top_k)
     elif sampling.top_p < 1:
-        ids, total = _likeliest(scores, sampling)
+        ids, kept, total = _likeliest(scores, sampling)
     elif sampling.min_p > 0:
         ids = _near_the_best(scores, sampling)
+        kept = scores[ids]
     else:
         return np.arange(len(scores)), _all_probabilities(scores, sampling.temperature)
-    weights = _weights(scores[ids], float(scores.max()), sampling.temperature)
-    probabilities = weights / (weights.sum() if total is None else total)
+    probabilities = _weights(kept, sampling.temperature)
+    probabilities /= probabilities.sum() if total is None else total
     if sampling.top_p < 1:
-        before = np.cumsum(probabilities) - probabilities  # mass of all that are likelier
-        keep = before < sampling.top_p
-        keep[0] = True
-        ids, probabilities = ids[keep], probabilities[keep]
+        mass = probabilities.cumsum()
+        mass -= probabilities  # of all that are likelier
+        count = max(1, int(mass.searchsorted(sampling.top_p)))
+        ids, probabilities = ids[:count], probabilities[:count]
     if sampling.min_p > 0:
         keep = probabilities >= sampling.min_p * probabilities.max()
         ids, probabilities = ids[keep], probabilities[keep]
-    return ids, probabilities / probabilities.sum()
+    if sampling.top_p < 1 or sampling.min_p > 0:
+        probabilities /= probabilities.sum()
+    return ids, probabilities
 
 
-def greatest(scores: Floats, count: int) -> Ids:
-    """The ids of the `count` greatest scores and of those equal to the last of them: greatest first, equals by id."""
-    length = len(scores) // (4 * count)
-    near = scores
-    ids = None
+def greatest(scores: Floats, count: int) -> tuple[Ids, Floats]:
+    """The ids of the `count` greatest scores and of those equal to the last of them, and the scores: greatest first.
+
+    Equal ones come by their ids.
+    """
+    length, width = len(scores) // (4 * count), 4 * count
+    near, ids = scores, None
     if length > 1:
-        # That many parts have a greatest score of at least this, so whoever is below is not among the greatest.
-        parts = scores[: len(scores) // length * length].reshape(-1, length).max(axis=1)
-        ids = np.flatnonzero(scores >= np.partition(parts, -count)[-count])
+        # Of that many parts each has one of at least this score, so whoever is below is not among the greatest.
+        parts = scores[: length * width].reshape(length, width).max(axis=0)
+        parts.partition(len(parts) - count)
+        ids = (scores >= parts[-count]).nonzero()[0]
         near = scores[ids]
-    least = np.partition(near, -count)[-count]
-    inside = np.flatnonzero(near >= least)
-    inside = inside[np.argsort(-near[inside], kind="stable")]
-    return inside if ids is None else ids[inside]
+    order = (-near).argsort(kind="stable")
+    kept = near[order]
+    end = count
+    while end < len(kept) and kept[end] == kept[count - 1]:
+        end += 1
+    order = order[:end]
+    return (order if ids is None else ids[order]), kept[:end]
 
 
-def _weights(scores: Floats, best: float, temperature: float) -> Weights:
+def _weights(scores: Floats, temperature: float) -> Weights:
     """exp of what each score is below the best one, in float64: no temperature is so small that this overflows."""
+    below = scores.astype(np.float64)
+    below -= below.max()
     with np.errstate(over="ignore"):
-        return np.exp((scores.astype(np.float64) - best) / temperature)
+        below /= temperature
+    return np.exp(below, out=below)
 
 
 def _all_weights(scores: Floats, temperature: float) -> Floats:
@@ -186,12 +205,13 @@ def _near_the_best(scores: Floats, sampling: Sampling) -> Ids:
     return np.flatnonzero(scores >= np.float32(edge - 1e-6 * (abs(edge) + abs(best))))
 
 
-def _likeliest(scores: Floats, sampling: Sampling) -> tuple[Ids, float]:
-    """Token ids, likeliest first, as many as are sure to hold the mass top_p; and the weight of all tokens."""
-    best, total = float(scores.max()), float(_all_weights(scores, sampling.temperature).sum(dtype=np.float64))
+def _likeliest(scores: Floats, sampling: Sampling) -> tuple[Ids, Floats, float]:
+    """Token ids, likeliest first, as many as are sure to hold the mass top_p, and their scores; the weight of all."""
+    total = float(_all_weights(scores, sampling.temperature).sum(dtype=np.float64))
     for few in FEW:
         if few < len(scores):
-            ids = greatest(scores, few)
-            if _weights(scores[ids], best, sampling.temperature).sum() >= 1.00001 * sampling.top_p * total:
-                return ids, total
-    return np.argsort(-scores, kind="stable"), total
+            ids, kept = greatest(scores, few)
+            if _weights(kept, sampling.temperature).sum() >= 1.00001 * sampling.top_p * total:
+                return ids, kept, total
+    ids = np.argsort(-scores, kind="stable")
+    return ids, scores[ids], total
