@@ -113,7 +113,8 @@ def test_a_measurement_is_short_and_finds_times(folder: Path) -> None:
     for name in ("f32", "bf16", "q8", "q4"):
         matrices = speeds.trial_matrices(made, checkpoint, name)
         # two layers of 3 + 1 + 3 matrices, and half of the head with each
-        assert sum(rows * columns for rows, columns, _ in matrices) == 2 * (64 * 128 + 64 * 64 + 3 * 64 * 128 + 132 * 64)
+        wanted = 2 * (64 * 128 + 64 * 64 + 3 * 64 * 128 + 132 * 64)
+        assert sum(rows * columns for rows, columns, _ in matrices) == wanted
         found = speeds.measured(matrices)
         assert 0 < found.decode < 1 and 0 < found.prefill < 1
 

@@ -217,8 +217,8 @@ class Model:
         """The whole text; a list of them if num_return_sequences is above 1.
 
         `options` are the fields of `Sampling`: max_new_tokens, do_sample, temperature, top_k, top_p, min_p,
-        repetition_penalty, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the prompt without a chat
-        template; `echo` says whether the text begins with the prompt. The same seed gives the same text.
+        repetition_penalty, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
+        prompt without a chat template; `echo` says whether the text begins with the prompt. The same seed gives the same text.
         """
         generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
         texts = [""] * len(generation.sequences)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from soban.ops.recorder import Program
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.packed import cache_folder
 
-TRIAL_WEIGHTS = 8_000_000  # 32 MB in float32, more than most caches hold; filling them takes some hundredths of a second
+TRIAL_WEIGHTS = 8_000_000  # 32 MB in float32, more than most caches hold; filled in some hundredths of a second
 PREFILL = 16  # tokens
 SECONDS = 0.02  # for each figure: what takes longer is measured once
 # Four of these bytes are 0.0115 as float32, two 0.0115 as bfloat16 or 1.06 as float16, and scales and numbers of the
@@ -85,7 +84,7 @@ def measured(matrices: Shapes) -> Speed:
         data = memory[start : start + formats.stored_bytes(format, rows, columns)]
         if format in formats.PLAIN:
             data = data.view(formats.PLAIN[format]).reshape(rows, columns)
-        program.result = ops.linear(x[:, :columns], Matrix((Rows(format, rows, columns, data),)))  # type: ignore[index, assignment]
+        program.result = ops.linear(x[:, :columns], Matrix((Rows(format, rows, columns, data),)))  # type: ignore[assignment]
     runner = ops.runner(program, PREFILL, 1)
 
     def seconds(tokens: int) -> float:

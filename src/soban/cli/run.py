@@ -45,7 +45,7 @@ SAMPLING_FLAGS = {
     "stop": {"help": "end where the text has TEXT, which is left out; may be given several times"},
     "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
     "prompt_lookup_num_tokens": {
-        "help": "where the text repeats, try N tokens at once; the text stays the same (default: as many as pay; 0: off)"
+        "help": "where the text repeats, try N tokens at once, for speed alone (default: as many as pay; 0: none)"
     },
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from soban.engine.lookup import Lookup, StepCosts, best_length
 from soban.engine.pages import Pages
 from soban.engine.sampling import Sampler, Sampling
 from soban.errors import UserError
-from soban.ops import Cache, Runner, make_batch
+from soban.ops import Batch, Cache, Runner, make_batch
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 
@@ -64,6 +64,10 @@ class Engine:
         self.running: list[Running] = []
         self.steps = 0
         self.costs = StepCosts()
+        # The latest batch of a single token, used again while its pages stay the same: with a small model, making
+        # one anew is a twentieth of a step.
+        self.last_single: Batch = make_batch([[0]], [0], [[0]], [0])
+        self.last_pages: list[int] = []
 
     @property
     def busy(self) -> bool:
@@ -138,16 +142,7 @@ class Engine:
         self.steps += 1
         work = self._schedule()
         match, draft = self._look_up(work)
-        tokens = [s.tokens[s.cached : s.cached + count] for s, count in work]
-        outputs, end = [], 0
-        for sequence, count in work:
-            end += count
-            if sequence.cached + count == len(sequence.tokens):
-                outputs.append(end - 1)
-        if draft:
-            tokens[0] += draft
-            outputs += range(end, end + len(draft))
-        batch = make_batch(tokens, [s.cached for s, _ in work], [s.pages for s, _ in work], outputs)
+        batch = self._batch(work, draft)
         start = time.perf_counter()
         logits = self.runner.run(batch, self.cache)
         if batch.token_count == batch.output_count and len(work) == 1:
@@ -162,6 +157,27 @@ class Engine:
         if draft:
             events += self._verify(work[0][0], match, draft, logits[1:])
         return events
+
+    def _batch(self, work: list[tuple[Running, int]], draft: list[int]) -> Batch:
+        """The step's tokens; logits are asked for where a sequence is at its end, and after each drafted token."""
+        sequence, count = work[0]
+        single = len(work) == 1 and sequence.cached + 1 == len(sequence.tokens) and not draft
+        if single and self.last_pages == sequence.pages:
+            self.last_single.put(sequence.tokens[-1], sequence.cached)
+            return self.last_single
+        tokens, outputs, end = [], [], 0
+        for sequence, count in work:
+            tokens.append(sequence.tokens[sequence.cached : sequence.cached + count])
+            end += count
+            if sequence.cached + count == len(sequence.tokens):
+                outputs.append(end - 1)
+        if draft:
+            tokens[0] += draft
+            outputs += range(end, end + len(draft))
+        batch = make_batch(tokens, [s.cached for s, _ in work], [s.pages for s, _ in work], outputs)
+        if single:
+            self.last_single, self.last_pages = batch, list(sequence.pages)
+        return batch
 
     def _look_up(self, work: list[tuple[Running, int]]) -> tuple[int, list[int]]:
         """What a sequence that has the step for itself may go on with; and how many tokens this was found by.
@@ -193,8 +209,10 @@ class Engine:
         return 0, []
 
     def _verify(self, sequence: Running, match: int, draft: list[int], logits: Floats) -> list[Event]:
-        """Goes on for as long as the token that was chosen is the drafted one: then the next row is what it would
-        be without a draft, bit for bit, and it is sampled as it would be. The rest of the cache's places is written anew.
+        """Goes on for as long as the chosen token is the drafted one.
+
+        The next row is then what it would be without a draft, bit for bit, and it is sampled as it would be. What
+        the cache holds of the others is overwritten by the steps to come.
         """
         events: list[Event] = []
         for token, row in zip(draft, logits, strict=True):

@@ -29,6 +29,10 @@ class Batch:
     table_width: int
     output_count: int
 
+    def put(self, token: int, position: int) -> None:
+        """Another token and position for the batch's only one; its page has to be in the table."""
+        self.memory[0], self.memory[1] = token, position
+
     @property
     def tokens(self) -> npt.NDArray[np.int32]:  # (T,)
         return self._part(0, self.token_count)

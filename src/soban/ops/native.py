@@ -197,6 +197,8 @@ class NativeProgram:
         self._results = self._result_rows()
         self._cache: Cache | None = None
         self._cache_struct = CacheStruct()
+        self._batch: Batch | None = None
+        self._batch_struct = BatchStruct()
 
     def run(self, batch: Batch, cache: Cache | None) -> Floats:
         """The program's result (R, columns), a view that the next run overwrites. Raises Cancelled."""
@@ -204,11 +206,13 @@ class NativeProgram:
         assert tokens <= self.max_tokens and outputs <= self.max_outputs
         if cache is not self._cache:
             self._cache, self._cache_struct = cache, _cache_struct(cache)
+        if batch is not self._batch:
+            self._batch, self._batch_struct = batch, _batch_struct(batch)
         if self.pool.process != os.getpid():
             self.pool = pool()
         with self.pool.lock:
             status = self.pool.library.soban_run(
-                self.pool.handle, self._program, self._arena_address, _batch_struct(batch), self._cache_struct,
+                self.pool.handle, self._program, self._arena_address, self._batch_struct, self._cache_struct,
                 self._cancel_address,
             )  # fmt: skip
         if status == CANCELLED:
