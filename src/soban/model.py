@@ -218,7 +218,8 @@ class Model:
 
         `options` are the fields of `Sampling`: max_new_tokens, do_sample, temperature, top_k, top_p, min_p,
         repetition_penalty, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
-        prompt without a chat template; `echo` says whether the text begins with the prompt. The same seed gives the same text.
+        prompt without a chat template; `echo` says whether the text begins with the prompt. The same seed gives the
+        same text.
         """
         generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
         texts = [""] * len(generation.sequences)
