@@ -7,7 +7,7 @@ NEAR = 8  # tokens around the place where copying broke off, in which it is take
 
 # How likely the next token of a match is right, by the match's length in tokens, before anything is known of the text.
 # 1 stands for a single token near the place where copying broke off.
-CHANCES = (0.0, 0.35, 0.25, 0.4, 0.5, 0.6, 0.65, 0.7, 0.72, 0.75, 0.78, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9)
+CHANCES = (0.0, 0.3, 0.35, 0.5, 0.6, 0.65, 0.7, 0.72, 0.75, 0.78, 0.8, 0.82, 0.84, 0.86, 0.88, 0.89, 0.9)
 # The time of a step of so many tokens, where one of a single token takes 1. Up to here weights are read from memory
 # once and the multipliers wait for them; these are AVX-512's, and what other machines take is soon measured.
 COSTS = {1: 1.0, 2: 1.05, 3: 1.1, 4: 1.15, 6: 1.3, 8: 1.4, 12: 1.8, 16: 2.2}
