@@ -22,6 +22,10 @@ extern "C" {
 #define SOBAN_ABI 2 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
+enum { SOBAN_SILU, SOBAN_GELU_TANH };                          /* reference.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                          /* how many rows a value has */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };         /* what soban_run returns */
+enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };     /* what soban_bpe returns besides */
 enum {                                                         /* native.ISAS */
        SOBAN_ISA_SCALAR,
        SOBAN_ISA_AVX2,
@@ -30,9 +34,6 @@ enum {                                                         /* native.ISAS */
        SOBAN_ISA_AVX512VNNI, /* 512-bit vectors */
        SOBAN_ISA_AMX         /* and a unit for whole tiles */
 };
-enum { SOBAN_SILU, SOBAN_GELU_TANH };                  /* reference.ACTIVATIONS */
-enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                  /* how many rows a value has */
-enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY }; /* what soban_run returns */
 enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
 enum {
@@ -87,6 +88,14 @@ typedef struct { /* keys and values: (layers, pages, heads, SOBAN_PAGE, size) ea
     int32_t pages, heads, size;
 } soban_cache;
 
+typedef struct { /* a packed byte-pair tokenizer: the mapped tables that src/soban/text/packing.py makes */
+    const uint32_t *characters; /* ((1 << character_bits) + character_reach, 2): code point + 1, id             */
+    const uint32_t *merges;     /* ((1 << merge_bits) + merge_reach, 4): left id + 1, right id, rank, joined id  */
+    const uint32_t *bytes;      /* 256 ids */
+    int32_t character_bits, character_reach, merge_bits, merge_reach;
+    int32_t count, unused; /* ids are below count */
+} soban_pieces;
+
 typedef struct soban_pool soban_pool; /* threads and scratch memory, with the kernels of one instruction set */
 
 SOBAN_API int32_t soban_abi(void);
@@ -106,6 +115,10 @@ SOBAN_API int64_t soban_encode(soban_pool *pool, const void *source, int32_t sou
                                int64_t columns, int32_t format, void *target);
 /* Returns -1, or the index of the first NaN or infinity among `count` values of a plain format. */
 SOBAN_API int64_t soban_find_not_finite(soban_pool *pool, const void *values, int32_t format, int64_t count);
+/* Writes the ids of `length` bytes of UTF-8, each stretch from a U+2581 to the next by itself if `cut` is not 0.
+ * `ids` has room for `length`. Returns how many they are, or what went wrong. */
+SOBAN_API int64_t soban_bpe(const soban_pieces *pieces, const uint8_t *text, int64_t length, int32_t cut,
+                            uint32_t *ids);
 
 #ifdef __cplusplus
 }

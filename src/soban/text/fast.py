@@ -15,7 +15,7 @@ from soban.text.decode import (
     run,
     sentencepiece_bytes,
 )
-from soban.text.markup import Matcher, Span, checked, framed, is_markup, restored
+from soban.text.markup import Matcher, Span, checked, framed, is_markup, policy, restored
 from soban.text.settings import AddedToken, Settings, parse_json_object, read_bytes
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class FastTokenizer:
         library.no_truncation()  # files often carry a maximum length: a prompt is never cut silently
         library.no_padding()
         _declare(library, settings)
-        self._library = library
-        added = _added_tokens(library, settings)
+        self.library = library
+        self.added = added = _added_tokens(library, settings)
         self._special = {index for index, token in added.items() if token.special}
         markup = {index: token for index, token in added.items() if is_markup(token)}
         self._markup_ids = frozenset(markup)
@@ -40,26 +40,27 @@ class FastTokenizer:
         self._inner = _continuing(library, self._plain)
         unk = library.token_to_id(getattr(library.model, "unk_token", None) or "")
         # pieces of the model's own that spell markup: merging must not lead to them either
-        self._spelled = {i for i, t in markup.items() if i != unk and library.model.token_to_id(t.content) == i}
+        self.spelled = {i for i, t in markup.items() if i != unk and library.model.token_to_id(t.content) == i}
         self.vocab_size = _vocab_size(library, added)
         self.special_tokens: Mapping[str, str] = settings.names
         self.bos_id = self._role("bos_token", settings.bos_ids)
         eos_id = self._role("eos_token", ())
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
-        self._prefix, self._suffix = _policy(library, settings, self.bos_id, eos_id)
-        self._piece_bytes, self._lead = _decoder(library)
+        self.frame = _frame(library)
+        self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, self.frame)
+        self.piece_bytes, self.lead = _decoder(library)
         self._bytes: dict[int, bytes] = {}
 
     def _role(self, name: str, fallback: tuple[int, ...]) -> int | None:
         if name in self.special_tokens:
-            return self._library.token_to_id(self.special_tokens[name])
+            return self.library.token_to_id(self.special_tokens[name])
         return fallback[0] if fallback else None
 
     def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
         """The ids of `text`; see `Tokenizer`."""
         checked(text)
         if special:
-            ids = self._library.encode(text, add_special_tokens=False).ids
+            ids = self.library.encode(text, add_special_tokens=False).ids
         else:
             ids = self._encode_plain(self._plain, text)
         return framed(ids, bos, self.bos_id, self._prefix, self._suffix)
@@ -68,17 +69,17 @@ class FastTokenizer:
         ids = library.encode(text, add_special_tokens=False).ids
         if self._plain_ids:
             ids = [self._plain_ids.get(index, index) for index in ids]
-        if not self._spelled.isdisjoint(ids):
-            ids = [part for index in ids for part in (self._taken_apart(index) if index in self._spelled else [index])]
+        if not self.spelled.isdisjoint(ids):
+            ids = [part for index in ids for part in (self.taken_apart(index) if index in self.spelled else [index])]
         return ids
 
-    def _taken_apart(self, token_id: int) -> list[int]:
+    def taken_apart(self, token_id: int) -> list[int]:
         """Two pieces, else the characters, that spell a token that plain text must not hold."""
-        model = self._library.model
+        model = self.library.model
         piece = model.id_to_token(token_id) or ""
         for cut in range(len(piece) - 1, 0, -1):
             pair = [model.token_to_id(piece[:cut]), model.token_to_id(piece[cut:])]
-            if None not in pair and self._spelled.isdisjoint(pair):
+            if None not in pair and self.spelled.isdisjoint(pair):
                 return pair
         parts = [(model.token_to_id(character), character) for character in piece]
         byte_ids = [[model.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()] for _, character in parts]
@@ -93,7 +94,7 @@ class FastTokenizer:
         """Where tokens that steer the model are written in the text."""
         if next(self._written.spans(text), None) is None and not self._normalized_markup:
             return []
-        encoding = self._library.encode(text, add_special_tokens=False)
+        encoding = self.library.encode(text, add_special_tokens=False)
         return [
             Span(start, end, index)
             for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
@@ -102,7 +103,7 @@ class FastTokenizer:
 
     def encode_rendered(self, text: str, hidden: Mapping[str, str]) -> list[int]:
         """The ids of a rendered template: tokens are recognised except in what placeholders hide."""
-        encoding = self._library.encode(text, add_special_tokens=False)
+        encoding = self.library.encode(text, add_special_tokens=False)
         if not hidden:
             return encoding.ids
         ids: list[int] = []
@@ -132,28 +133,28 @@ class FastTokenizer:
         return found
 
     def _shown(self, token_id: int) -> bytes:
-        if self._piece_bytes is None:
+        if self.piece_bytes is None:
             return self._decoded([token_id], False).encode()
-        piece = self._library.id_to_token(token_id) if token_id >= 0 else None
-        return b"" if piece is None else self._piece_bytes(piece)
+        piece = self.library.id_to_token(token_id) if token_id >= 0 else None
+        return b"" if piece is None else self.piece_bytes(piece)
 
     def _decoded(self, ids: Sequence[int], skip_special: bool) -> str:
         kept = [index for index in ids if index >= 0 and not (skip_special and index in self._special)]
-        return self._library.decode(kept, skip_special_tokens=False)
+        return self.library.decode(kept, skip_special_tokens=False)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`."""
-        if self._piece_bytes is None:
+        if self.piece_bytes is None:
             return self._decoded(ids, skip_special)
-        return run(ByteStream(self.token_bytes if skip_special else self._shown, lead=self._lead), ids)
+        return run(ByteStream(self.token_bytes if skip_special else self._shown, lead=self.lead), ids)
 
     def stream(self, after: Sequence[int] = ()) -> StreamDecoder:
         """A decoder for what follows the tokens `after`."""
         stream: StreamDecoder
-        if self._piece_bytes is None:
+        if self.piece_bytes is None:
             stream = DifferenceStream(lambda ids: self._decoded(ids, True))
         else:
-            stream = ByteStream(self.token_bytes, lead=self._lead)
+            stream = ByteStream(self.token_bytes, lead=self.lead)
         for token_id in after:
             stream.feed(token_id)
         return stream
@@ -239,7 +240,7 @@ def _continuing(library: "tokenizers.Tokenizer", plain: "tokenizers.Tokenizer") 
     """`plain` for text that does not begin the whole: only Metaspace's "first" makes a difference."""
     from tokenizers import Tokenizer
 
-    state = _state(library.pre_tokenizer)
+    state = state_of(library.pre_tokenizer)
     parts = state.get("pretokenizers", [state])
     if not any(part.get("prepend_scheme") == "first" for part in parts):
         return plain
@@ -260,7 +261,7 @@ def _continuing(library: "tokenizers.Tokenizer", plain: "tokenizers.Tokenizer") 
     return inner
 
 
-def _state(part: Any) -> dict[str, Any]:
+def state_of(part: Any) -> dict[str, Any]:
     """A component of the library as the JSON that describes it."""
     state = {} if part is None else json.loads(part.__getstate__())
     return state if isinstance(state, dict) else {}
@@ -273,15 +274,8 @@ def _vocab_size(library: "tokenizers.Tokenizer", added: Mapping[int, AddedToken]
     return max(size, *(index + 1 for index in added), 0)
 
 
-def _policy(
-    library: "tokenizers.Tokenizer", settings: Settings, bos_id: int | None, eos_id: int | None
-) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a text: by tokenizer_config.json, else by the post-processor."""
-    if settings.add_bos is not None or settings.add_eos is not None:
-        return (
-            [bos_id] if settings.add_bos and bos_id is not None else [],
-            [eos_id] if settings.add_eos and eos_id is not None else [],
-        )
+def _frame(library: "tokenizers.Tokenizer") -> tuple[list[int], list[int]]:
+    """What the post-processor puts before and after a text."""
     bare = library.encode("a", add_special_tokens=False).ids
     framed_ids = library.encode("a").ids
     for start in range(len(framed_ids) - len(bare) + 1):
@@ -292,7 +286,7 @@ def _policy(
 
 def _decoder(library: "tokenizers.Tokenizer") -> tuple[Callable[[str], bytes] | None, int]:
     """How a piece becomes bytes and how many leading spaces a text loses; None for decoders that need their context."""
-    state = _state(library.decoder)
+    state = state_of(library.decoder)
     parts = state.get("decoders", [state])
     kinds = [part.get("type") for part in parts]
     if kinds == ["ByteLevel"]:

@@ -5,12 +5,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from soban.errors import UserError
-from soban.text.settings import AddedToken
+from soban.text.settings import AddedToken, Settings
 
 # Gemma's vocabulary has HTML tags as tokens of ordinary text.
 HTML_TAG = re.compile(
     r"</?(?:a|b|blockquote|br|caption|code|div|em|h[1-6]|hr|i|li|ol|p|pre|s|span|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
+# Unicode's White_Space, which the tokenizers library swallows; Python's own isspace has four more.
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+AFTER = re.compile(f"[{BLANKS}]*")
 BRACKETED = re.compile(r"(?s)\s*(?:<.*>|\[.*\]|\{.*\})\s*")
 
 
@@ -45,6 +48,18 @@ def checked(text: str) -> str:
             hint="save it as UTF-8",
         ) from None
     return text
+
+
+def policy(
+    settings: Settings, bos_id: int | None, eos_id: int | None, frame: tuple[list[int], list[int]]
+) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text: by tokenizer_config.json, else by its post-processor's frame."""
+    if settings.add_bos is not None or settings.add_eos is not None:
+        return (
+            [bos_id] if settings.add_bos and bos_id is not None else [],
+            [eos_id] if settings.add_eos and eos_id is not None else [],
+        )
+    return frame
 
 
 def framed(ids: list[int], bos: bool | None, bos_id: int | None, prefix: list[int], suffix: list[int]) -> list[int]:
@@ -100,10 +115,10 @@ class Matcher:
             end = start + length
             if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
                 continue
-            if token.rstrip:
-                end += len(text[end:]) - len(text[end:].lstrip())
-            if token.lstrip:
-                start = max(floor, len(text[:start].rstrip()))
+            if token.rstrip and (blanks := AFTER.match(text, end)):
+                end = blanks.end()
+            while token.lstrip and start > floor and text[start - 1] in BLANKS:
+                start -= 1
             return Span(start, end, index)
         return None
 

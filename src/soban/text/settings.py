@@ -38,6 +38,12 @@ class Settings:
     eos_ids: tuple[int, ...] = ()
 
 
+def files_beside(folder: Path) -> list[Path]:
+    """The files that say which tokens there are besides the tokenizer's own."""
+    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    return [path for name in names if (path := folder / name).is_file()]
+
+
 def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     """The settings of the tokenizer in `folder`; what no file says stays empty."""
     path = folder / "tokenizer_config.json"

@@ -6,12 +6,15 @@ from typing import Any, Protocol
 
 from soban.errors import UserError
 from soban.text.decode import StreamDecoder
-from soban.text.fast import load_fast
+from soban.ops.run import use_native
+from soban.text.fast import FastTokenizer, load_fast
 from soban.text.llama2c import load_llama2c_tokenizer
 from soban.text.markup import Span
+from soban.text.packed import PackedTokenizer, open_packed
 from soban.text.sentencepiece import SentencePieceTokenizer
-from soban.text.settings import read_settings
+from soban.text.settings import Settings, files_beside, read_bytes, read_settings
 from soban.text.spm_file import read_sentencepiece
+from soban.weights.packed import cached_path, locked
 
 __all__ = ["Tokenizer", "load_llama2c_tokenizer", "load_tokenizer"]
 
@@ -57,7 +60,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """
     settings = read_settings(folder, config)
     if (path := folder / "tokenizer.json").is_file():
-        return load_fast(path, settings)
+        return _packed(path, settings) if use_native() else load_fast(path, settings)
     if (path := folder / "tokenizer.model").is_file():
         return SentencePieceTokenizer(read_sentencepiece(path), settings)
     raise UserError(
@@ -65,3 +68,24 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
         folder=folder,
         hint="put the tokenizer files of the original model beside its weights",
     )
+
+
+def _packed(path: Path, settings: Settings) -> PackedTokenizer | FastTokenizer:
+    """The packed form of a tokenizer.json, which is made on the first use; the library's where there can be none."""
+    place = cached_path(path.parent, [path, *files_beside(path.parent)], "tokenizer")
+    if found := open_packed(place, settings):
+        return found
+    from soban.text import packing
+
+    fast = load_fast(path, settings)
+    try:
+        packing.pipeline(fast)
+        with locked(place):
+            found = open_packed(place, settings)
+            if found is None:
+                place.unlink(missing_ok=True)
+                packing.pack(read_bytes(path), fast, place)
+                found = open_packed(place, settings)
+    except (packing.NotCovered, UserError, OSError):  # the cache need not be writable: the library reads it anew
+        return fast
+    return found or fast

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from soban import messages
@@ -54,10 +54,15 @@ def packed_path(checkpoint: Checkpoint, kind: str, folder: Path | None = None) -
 
     `kind` names the form (format and layout); `folder` stands in for the cache folder. Nothing is made or opened.
     """
+    return cached_path(checkpoint.path, checkpoint.files, kind, folder)
+
+
+def cached_path(source: Path, files: Iterable[Path], kind: str, folder: Path | None = None) -> Path:
+    """Where what is made of these files of a model belongs; otherwise as `packed_path`."""
     assert re.fullmatch(r"[a-z0-9_.-]{1,40}", kind), kind
-    source = checkpoint.path.resolve()
+    source = source.resolve()
     try:
-        states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in checkpoint.files]
+        states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
     except OSError as error:
         raise UserError("{path}: cannot be read: {reason}", path=error.filename, reason=reason(error)) from error
     content = json.dumps([VERSION, kind, os.path.normcase(source), states])
