@@ -22,7 +22,7 @@ from soban.models.assemble import (
 from soban.ops.run import use_native
 from soban.speeds import speeds
 from soban.text.chat import ChatTemplate, load_template
-from soban.text.tokenizer import Tokenizer, load_llama2c_tokenizer, load_tokenizer
+from soban.text.tokenizer import Tokenizer, load_tokenizer
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
 from soban.weights.packed import locked, packed_path
 from soban.weights.safetensors import read_safetensors
@@ -115,11 +115,13 @@ def load_files(
 
 def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, llama2c: bool) -> Tokenizer:
     """The tokenizer in the model's folder; for a .bin the file given, or tokenizer.bin beside it."""
+    if given is None and not llama2c:
+        return load_tokenizer(path if path.is_dir() else path.parent, checkpoint.config)
+    from soban.text.llama2c import load_llama2c_tokenizer
+
     size = checkpoint.config["vocab_size"]
     if given is not None:
         return load_llama2c_tokenizer(Path(given), size)
-    if not llama2c:
-        return load_tokenizer(path if path.is_dir() else path.parent, checkpoint.config)
     beside = path.with_name("tokenizer.bin")
     if not beside.is_file():
         raise UserError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soban.errors import UserError
-from soban.text.tokenizer import load_llama2c_tokenizer
+from soban.text.llama2c import load_llama2c_tokenizer
 
 
 def run_c(pieces: list[bytes], scores: list[float], text: str) -> list[int]:

@@ -109,10 +109,10 @@ class Matcher:
 
     def _match(self, text: str, start: int, floor: int) -> Span | None:
         for length in self._lengths[text[start]]:
-            index, token = self._tokens.get(text[start : start + length], (0, None))
-            if token is None:
-                continue
             end = start + length
+            index, token = self._tokens.get(text[start:end], (0, None))
+            if token is None or end > len(text):
+                continue
             if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
                 continue
             if token.rstrip and (blanks := AFTER.match(text, end)):

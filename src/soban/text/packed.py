@@ -99,8 +99,8 @@ class PackedTokenizer:
         self._pairs = BytePairs(arrays, facts["bits"], count)
         self._rules = Rules(**facts["rules"])
         self._inner = replace(self._rules, metaspace="never") if self._rules.metaspace == "first" else self._rules
-        added = {index: AddedToken(content, **flags) for index, content, flags in facts["added"]}
-        self._added = {index: token.content for index, token in added.items()}
+        added = {index: AddedToken(content, **flags) for index, content, _, flags in facts["added"]}
+        self._added = {index: shown for index, _, shown, _ in facts["added"]}
         self._special = {index for index, token in added.items() if token.special}
         markup = {index for index, token in added.items() if is_markup(token)}
         self._markup = frozenset(markup)
@@ -110,7 +110,7 @@ class PackedTokenizer:
         self._apart = {index: list(parts) for index, parts in facts["apart"]}
         self.vocab_size = int(facts["vocab_size"])
         self.special_tokens: Mapping[str, str] = settings.names
-        by_content = {content: index for index, content in self._added.items()}
+        by_content = {token.content: index for index, token in added.items()}
 
         def role(name: str) -> int | None:
             return by_content.get(settings.names.get(name, ""))
@@ -203,7 +203,10 @@ def facts_text(rules: Rules, bits: Mapping[str, int], fast: "FastTokenizer", rea
         {
             "bits": bits,
             "rules": asdict(rules),
-            "added": [[i, t.content, {name: getattr(t, name) for name in FLAGS}] for i, t in fast.added.items()],
+            "added": [
+                [index, token.content, fast.library.id_to_token(index), {name: getattr(token, name) for name in FLAGS}]
+                for index, token in fast.added.items()
+            ],
             "apart": [[index, fast.taken_apart(index)] for index in sorted(reached)],
             "frame": fast.frame,
             "lead": fast.lead,

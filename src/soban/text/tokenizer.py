@@ -2,21 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from soban.errors import UserError
-from soban.text.decode import StreamDecoder
 from soban.ops.run import use_native
-from soban.text.fast import FastTokenizer, load_fast
-from soban.text.llama2c import load_llama2c_tokenizer
+from soban.text.decode import StreamDecoder
 from soban.text.markup import Span
-from soban.text.packed import PackedTokenizer, open_packed
-from soban.text.sentencepiece import SentencePieceTokenizer
+from soban.text.packed import open_packed
 from soban.text.settings import Settings, files_beside, read_bytes, read_settings
-from soban.text.spm_file import read_sentencepiece
 from soban.weights.packed import cached_path, locked
 
-__all__ = ["Tokenizer", "load_llama2c_tokenizer", "load_tokenizer"]
+if TYPE_CHECKING:
+    from soban.text.fast import FastTokenizer
 
 
 class Tokenizer(Protocol):
@@ -60,8 +57,12 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """
     settings = read_settings(folder, config)
     if (path := folder / "tokenizer.json").is_file():
-        return _packed(path, settings) if use_native() else load_fast(path, settings)
+        return _from_json(path, settings)
     if (path := folder / "tokenizer.model").is_file():
+        # each kind is imported where it is met: a start waits for all that is imported
+        from soban.text.sentencepiece import SentencePieceTokenizer
+        from soban.text.spm_file import read_sentencepiece
+
         return SentencePieceTokenizer(read_sentencepiece(path), settings)
     raise UserError(
         "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)",
@@ -70,22 +71,29 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     )
 
 
-def _packed(path: Path, settings: Settings) -> PackedTokenizer | FastTokenizer:
+def _from_json(path: Path, settings: Settings) -> Tokenizer:
     """The packed form of a tokenizer.json, which is made on the first use; the library's where there can be none."""
-    place = cached_path(path.parent, [path, *files_beside(path.parent)], "tokenizer")
-    if found := open_packed(place, settings):
+    place = cached_path(path.parent, [path, *files_beside(path.parent)], "tokenizer") if use_native() else None
+    if place and (found := open_packed(place, settings)):
         return found
-    from soban.text import packing
+    from soban.text.fast import load_fast
 
     fast = load_fast(path, settings)
+    return (place and _packed(path, settings, fast, place)) or fast
+
+
+def _packed(path: Path, settings: Settings, fast: "FastTokenizer", place: Path) -> Tokenizer | None:
+    """The packed form, made now; None where the tokenizer is of another kind, or the cache cannot be written."""
+    from soban.text import packing
+
     try:
         packing.pipeline(fast)
         with locked(place):
-            found = open_packed(place, settings)
+            found = open_packed(place, settings)  # another process may have made it
             if found is None:
                 place.unlink(missing_ok=True)
                 packing.pack(read_bytes(path), fast, place)
                 found = open_packed(place, settings)
-    except (packing.NotCovered, UserError, OSError):  # the cache need not be writable: the library reads it anew
-        return fast
-    return found or fast
+    except (packing.NotCovered, UserError, OSError):
+        return None
+    return found

@@ -75,8 +75,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _open(path: Path) -> Checkpoint:
-    # Here, because the readers build on the classes above.
-    from soban.weights import folder, llama2c
+    # Here, because the readers build on the classes above, and a start waits for all that is imported.
+    from soban.weights import folder
 
     if not path.exists():
         raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
@@ -90,6 +90,8 @@ def _open(path: Path) -> Checkpoint:
     if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
         raise pickle_refused(path)
     if path.suffix.lower() == ".bin":
+        from soban.weights import llama2c
+
         return llama2c.open_bin(path)
     raise UserError(
         "{path}: not a model file that this reads",
