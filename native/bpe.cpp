@@ -79,7 +79,8 @@ class Word { // the symbols of one stretch of text, merged by themselves
         while (text < end) {
             const Character now = character(text, end);
             const uint32_t id = find_character(pieces, now.code);
-            if (id != GONE) append(id);
+            if (id != GONE)
+                append(id);
             else
                 for (int32_t i = 0; i < now.bytes; i++) append(pieces.bytes[text[i]]);
             text += now.bytes;

@@ -107,7 +107,7 @@ def write(folder: Path, state: dict[str, Any], **settings: Any) -> Path:
 
 TOKENS = [*SPECIAL, "<mask>", "<|end|>", "여우", "<tool>", "<table>", "\n\n", "▁▁"]
 EMOJI = ["👩‍👩‍👧‍👦", "🇰🇷", "👍🏽", "🏳️‍🌈", "1️⃣", "❤️", "🧑🏿‍🚀", "👍🏽👍🏽"]
-CODE = ["def f(x):\n    return x\n", "for (int i = 0; i < n; i++) {\n\t\tx[i] += 1;\n}\n", "SELECT * FROM 표;", "==", "  "]
+CODE = ["def f(x):\n    return x\n", "for (int i = 0; i < n; i++) {\n\t\tx[i] += 1;\n}\n", "SELECT * FROM 표;", "=="]
 BLANKS = [" ", "  ", "\t", "\n", "\r\n", "\u3000", "\xa0", "\x1c", "\u2028", "\x85", "\u200b", "▁"]
 
 

@@ -74,7 +74,8 @@ def character_places(codes: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np
 
 def merge_places(left: Table, right: Table, bits: int) -> npt.NDArray[np.int64]:
     """Where the search for each pair begins."""
-    mixed = left.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + right.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed = left.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed += right.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
     return (mixed >> np.uint64(64 - bits)).astype(np.int64)
 
 

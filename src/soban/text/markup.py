@@ -12,8 +12,8 @@ HTML_TAG = re.compile(
     r"</?(?:a|b|blockquote|br|caption|code|div|em|h[1-6]|hr|i|li|ol|p|pre|s|span|strong|sub|sup|table|tbody|td|tfoot|th|thead|tr|u|ul)>"
 )
 # Unicode's White_Space, which the tokenizers library swallows; Python's own isspace has four more.
-BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-AFTER = re.compile(f"[{BLANKS}]*")
+BLANK = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+BLANKS = re.compile(f"{BLANK.pattern}*")
 BRACKETED = re.compile(r"(?s)\s*(?:<.*>|\[.*\]|\{.*\})\s*")
 
 
@@ -115,9 +115,9 @@ class Matcher:
                 continue
             if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
                 continue
-            if token.rstrip and (blanks := AFTER.match(text, end)):
+            if token.rstrip and (blanks := BLANKS.match(text, end)):
                 end = blanks.end()
-            while token.lstrip and start > floor and text[start - 1] in BLANKS:
+            while token.lstrip and start > floor and BLANK.match(text, start - 1):
                 start -= 1
             return Span(start, end, index)
         return None

@@ -77,10 +77,11 @@ def pipeline(fast: FastTokenizer) -> Rules:
 def _rules(normalizer: dict[str, Any], pre_tokenizer: dict[str, Any]) -> Rules:
     if pre_tokenizer.get("type") == "Metaspace":
         scheme, split = pre_tokenizer.get("prepend_scheme"), pre_tokenizer.get("split")
-        if not normalizer and pre_tokenizer.keys() == METASPACE and pre_tokenizer["replacement"] == SPACE:
-            if scheme in ("always", "first", "never") and isinstance(split, bool):
-                return Rules(metaspace=scheme, cut=split)
-        raise NotCovered("Metaspace")
+        if normalizer or pre_tokenizer.keys() != METASPACE or pre_tokenizer["replacement"] != SPACE:
+            raise NotCovered("Metaspace")
+        if scheme not in ("always", "first", "never") or not isinstance(split, bool):
+            raise NotCovered("Metaspace")
+        return Rules(metaspace=scheme, cut=split)
     # without spaces there is nothing to split at
     if pre_tokenizer and pre_tokenizer != SPLIT:
         raise NotCovered("pre_tokenizer")
