@@ -1,6 +1,7 @@
 """Byte-pair merging over tables: the textbook's loop is the judge, and no table leads outside itself."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from soban.errors import UserError
 from soban.ops import native
 from soban.text import bpe
 
+HERE = Path(__file__)
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the native library is not built")
 
 
@@ -30,7 +32,7 @@ def made(merges: dict[tuple[int, int], tuple[int, int]], letters: str, count: in
         "merges": bpe.table(rows, bpe.merge_places(rows[:, 0] - np.uint32(1), rows[:, 1], 7), 7),
         "bytes": np.arange(256, dtype=np.uint32),
     }
-    return bpe.BytePairs(tables, {"characters": 4, "merges": 7}, count)
+    return bpe.BytePairs(tables, {"characters": 4, "merges": 7}, count, HERE)
 
 
 def test_merging_is_the_textbooks() -> None:
@@ -68,7 +70,7 @@ def test_no_table_leads_outside_itself() -> None:
             name: dice.integers(0, high, ((1 << bits[name]) + int(dice.integers(1, 9)), columns), dtype=np.uint32)
             for name, columns in bpe.WIDTHS.items()
         }
-        pairs = bpe.BytePairs(tables | {"bytes": np.zeros(256, np.uint32)}, bits, count)
+        pairs = bpe.BytePairs(tables | {"bytes": np.zeros(256, np.uint32)}, bits, count, HERE)
         try:
             ids = pairs.encode("".join(map(chr, dice.integers(0, high, 200))), n % 2 > 0)
             assert 0 < len(ids) <= 600 and max(ids) < count
@@ -82,13 +84,13 @@ def test_tables_that_do_not_fit_their_hashes_are_refused() -> None:
     good = {"characters": np.zeros((3, 2), np.uint32), "merges": np.zeros((3, 4), np.uint32)}
     good["bytes"] = np.zeros(256, np.uint32)
     bits = {"characters": 1, "merges": 1}
-    bpe.BytePairs(good, bits, 1)
+    bpe.BytePairs(good, bits, 1, HERE)
     for wrong in (
         {"characters": np.zeros((2, 2), np.uint32)}, {"merges": np.zeros((3, 3), np.uint32)},
         {"merges": np.zeros((3, 4), np.int64)}, {"bytes": np.ones(256, np.uint32)}, {"bytes": np.zeros(9, np.uint32)},
     ):  # fmt: skip
         with pytest.raises(ValueError):
-            bpe.BytePairs(good | wrong, bits, 1)
+            bpe.BytePairs(good | wrong, bits, 1, HERE)
     for size in (0, 2, 40, -1):
         with pytest.raises(ValueError):
-            bpe.BytePairs(good, bits | {"merges": size}, 1)
+            bpe.BytePairs(good, bits | {"merges": size}, 1, HERE)

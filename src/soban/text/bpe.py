@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Mapping
 from ctypes import Structure, c_int32, c_int64, c_void_p
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +30,11 @@ class BytePairs:
     """The merging of one vocabulary of `count` pieces.
 
     `tables`: "characters" and "merges", rows in places that their hashes give, and "bytes", the 256 ids. `bits`: how
-    many places the hash of each has. ValueError where they do not fit together.
+    many places the hash of each has. `source`: the file that they are mapped from. ValueError where they do not fit.
     """
 
-    def __init__(self, tables: Mapping[str, Table], bits: Mapping[str, int], count: int) -> None:
+    def __init__(self, tables: Mapping[str, Table], bits: Mapping[str, int], count: int, source: Path) -> None:
+        self._source = source
         self._tables = [tables["characters"], tables["merges"], tables["bytes"]]
         reach = [_reach(tables[name], bits[name], columns) for name, columns in WIDTHS.items()]
         if tables["bytes"].shape != (256,) or int(tables["bytes"].max()) >= count:
@@ -53,7 +55,7 @@ class BytePairs:
         ids = np.empty(len(data), np.uint32)
         count = self._encode(self._pieces, data, len(data), cut, ids.ctypes.data)
         if count == DAMAGED:
-            raise UserError("the packed tokenizer in the cache is damaged", hint="delete it, or set SOBAN_CACHE")
+            raise UserError("{path}: the packed tokenizer is damaged", path=self._source, hint="delete the file")
         if count < 0:
             raise MemoryError
         return ids[:count].tolist()

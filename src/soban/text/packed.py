@@ -88,7 +88,9 @@ def _parts(matcher: Matcher, text: str) -> Iterator[tuple[Span, str]]:
 class PackedTokenizer:
     """A `Tokenizer` over a packed file; the ids are those of the `tokenizers` library."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], settings: Settings) -> None:
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], settings: Settings, source: Path
+    ) -> None:
         """ValueError, KeyError or TypeError where the file does not hold what it should."""
         self._starts, self._pieces = arrays["starts"], arrays["pieces"]
         count = len(self._starts) - 1
@@ -96,7 +98,7 @@ class PackedTokenizer:
             raise ValueError("pieces")
         if self._starts[-1] != len(self._pieces) or (self._starts[1:] < self._starts[:-1]).any():
             raise ValueError("starts")
-        self._pairs = BytePairs(arrays, facts["bits"], count)
+        self._pairs = BytePairs(arrays, facts["bits"], count, source)
         self._rules = Rules(**facts["rules"])
         self._inner = replace(self._rules, metaspace="never") if self._rules.metaspace == "first" else self._rules
         added = {index: AddedToken(content, **flags) for index, content, _, flags in facts["added"]}
@@ -223,6 +225,6 @@ def open_packed(path: Path, settings: Settings) -> PackedTokenizer | None:
     try:
         tensors, metadata = read_safetensors(path)
         arrays = {name: tensor.data for name, tensor in tensors.items()}
-        return PackedTokenizer(arrays, json.loads(metadata[FACTS]), settings)
+        return PackedTokenizer(arrays, json.loads(metadata[FACTS]), settings, path)
     except (UserError, ValueError, KeyError, TypeError, IndexError):
         return None
