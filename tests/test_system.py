@@ -1,12 +1,8 @@
 """Cores and memory: what the machine has, what this process may use of it."""
 
-import mmap
 import os
 import sys
-import threading
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from soban import system
@@ -87,19 +83,3 @@ def test_memory_use_grows_by_what_is_held() -> None:
     after = system.memory_use()
     assert before and after and after.anonymous - before.anonymous > 60 << 20
     assert len(block) == 64 << 20
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
-def test_reading_ahead_brings_a_mapped_file_into_memory(tmp_path: Path) -> None:
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14):
-        pytest.skip("the kernel does not know the call")
-    (tmp_path / "file").write_bytes(bytes(64 << 20))
-    with (tmp_path / "file").open("rb") as file:
-        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    before = system.memory_use()
-    system.read_ahead(mapped.ctypes.data + 100, mapped.nbytes - 100)
-    for thread in threading.enumerate():
-        if thread.name == "soban-read-ahead":
-            thread.join()
-    after = system.memory_use()
-    assert before and after and after.mapped - before.mapped > 60 << 20

@@ -201,9 +201,6 @@ def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Cal
                 pack(made, checkpoint, kind, path, progress)
                 found = _mapped(path, made, checkpoint)
     assert found is not None
-    starts = [tensor.data.ctypes.data for tensor in found.tensors.values()]
-    ends = [tensor.data.ctypes.data + tensor.data.nbytes for tensor in found.tensors.values()]
-    system.read_ahead(min(starts), max(ends) - min(starts))  # the first token reads them all
     return found
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from soban.errors import UserError
 
-MADV_POPULATE_READ = 22  # <linux/mman.h>, since 5.14; older kernels say no, and nothing is lost
-
 
 def threads() -> int:
     """SOBAN_THREADS, or the number of fast cores that this process may use: affinity and cgroup quota respected."""
@@ -115,27 +113,6 @@ def _windows_available_memory() -> int | None:
     status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
     kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  (absent on other systems)
     return int(status.available) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None
-
-
-def read_ahead(address: int, size: int) -> None:
-    """A mapped file's pages are entered in this process's tables by a thread of its own, while we do other things.
-
-    The first run over them then need not stop at each. Nothing happens where the system has no call for it, or where
-    the file would push out what others need.
-    """
-    free = available_memory()
-    if sys.platform != "linux" or free is None or size > free // 2:
-        return
-    import ctypes
-    import mmap
-    import threading
-
-    begin = address // mmap.PAGESIZE * mmap.PAGESIZE
-    advise = ctypes.CDLL(None).madvise  # Python's own mmap.madvise would hold the interpreter lock
-    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    threading.Thread(
-        target=advise, args=(begin, address + size - begin, MADV_POPULATE_READ), daemon=True, name="soban-read-ahead"
-    ).start()
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ import pytest
 
 from soban.errors import UserError
 from soban.ops import native
+from soban.text import tokenizer as tokenizer_module
 from soban.text.fast import FastTokenizer, load_fast
 from soban.text.markup import single_bos
 from soban.text.packed import PackedTokenizer
 from soban.text.settings import read_settings
+from soban.text.spm_file import PieceType, read_sentencepiece
 from soban.text.tokenizer import load_tokenizer
+from soban.weights.packed import CacheUnavailableError
 from tests.text import shapes
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -97,6 +100,26 @@ def test_merges_are_taken_in_the_librarys_order_whatever_they_are(tmp_path: Path
         for _ in range(300):
             text = "".join(dice.choices("ab", k=dice.randrange(60)))
             assert packed.encode(text) == judge.library.encode(text).ids, (n, text)
+
+
+@pytest.mark.parametrize("shape", ["llama", "gemma", "metaspace-first"])
+def test_the_vocabulary_of_llama_2(fixtures: Path, tmp_path: Path, strings: list[str], shape: str) -> None:
+    pieces = read_sentencepiece(fixtures / "tokenizers" / "tokenizer.model").pieces
+    ids = {piece.text: index for index, piece in enumerate(pieces)}
+    merges = [
+        [piece.text[:cut], piece.text[cut:]]
+        for piece in sorted(pieces, key=lambda piece: -piece.score)
+        for cut in range(1, len(piece.text))
+        if piece.type is PieceType.NORMAL and piece.text[:cut] in ids and piece.text[cut:] in ids
+    ]
+    state = shapes.tokenizer_json(shape)
+    state["model"] |= {"vocab": ids, "merges": merges}
+    state["added_tokens"] = [shapes.added(ids[text], text, special=True) for text in ("<unk>", "<s>", "</s>")]
+    state["post_processor"] = None
+    packed, judge = pair(shapes.write(tmp_path, state, bos_token="<s>", eos_token="</s>"))
+    dice = random.Random(7)
+    text = (fixtures / "text" / "shakespeare.txt").read_text(encoding="utf-8")[:20_000]
+    assert compare(packed, judge, [text, *strings, *(shapes.string(dice) for _ in range(300))]) > 900
 
 
 def test_a_megabyte_of_one_word_takes_seconds(tmp_path: Path) -> None:
@@ -279,6 +302,12 @@ def test_a_cache_that_cannot_be_written_leaves_the_library(tmp_path: Path, monke
     monkeypatch.setenv("SOBAN_CACHE", str(tmp_path / "file" / "cache"))
     tokenizer = load_tokenizer(shapes.write(tmp_path / "model", shapes.tokenizer_json("gemma")), {})
     assert isinstance(tokenizer, FastTokenizer) and tokenizer.encode("Once", bos=False)
+    monkeypatch.setattr(tokenizer_module, "cached_path", no_home)
+    assert isinstance(load_tokenizer(tmp_path / "model", {}), FastTokenizer)
+
+
+def no_home(*_: object) -> Path:
+    raise CacheUnavailableError("no home folder to keep a cache in")
 
 
 def test_the_library_is_not_imported_once_the_file_is_there(tmp_path: Path, cache: Path) -> None:

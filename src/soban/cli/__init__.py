@@ -1,8 +1,10 @@
 """The command `soban`: finds the subcommand, runs it, and turns what went wrong into one line and an exit code."""
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from soban import __version__
@@ -75,9 +77,18 @@ def _dispatch(arguments: list[str]) -> int:
         raise _unknown(name)
     from soban.cli import flags
 
+    if name == "run":
+        _spare_threads()
     command: Any = importlib.import_module(f"soban.cli.{name}")
     options = flags.parse(name, command.OPTIONS, arguments[1:], command.EXAMPLES)
     return FINE if options is None else int(command.call(options))
+
+
+def _spare_threads() -> None:
+    """NumPy's BLAS starts a thread for each core while it is imported: for nothing where the native library computes."""
+    native = any(Path(__file__).parents[1].glob("*soban_native.*"))
+    if native and os.environ.get("SOBAN_OPS", "native") == "native":
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _as_text(arguments: list[str]) -> list[str]:

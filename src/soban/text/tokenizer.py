@@ -10,7 +10,7 @@ from soban.text.decode import StreamDecoder
 from soban.text.markup import Span
 from soban.text.packed import open_packed
 from soban.text.settings import Settings, files_beside, read_bytes, read_settings
-from soban.weights.packed import cached_path, locked
+from soban.weights.packed import CacheUnavailableError, cached_path, locked
 
 if TYPE_CHECKING:
     from soban.text.fast import FastTokenizer
@@ -73,13 +73,21 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
 
 def _from_json(path: Path, settings: Settings) -> Tokenizer:
     """The packed form of a tokenizer.json, which is made on the first use; the library's where there can be none."""
-    place = cached_path(path.parent, [path, *files_beside(path.parent)], "tokenizer") if use_native() else None
+    place = _place(path) if use_native() else None
     if place and (found := open_packed(place, settings)):
         return found
     from soban.text.fast import load_fast
 
     fast = load_fast(path, settings)
     return (place and _packed(path, settings, fast, place)) or fast
+
+
+def _place(path: Path) -> Path | None:
+    """Where the packed form belongs; None where there is no cache."""
+    try:
+        return cached_path(path.parent, [path, *files_beside(path.parent)], "tokenizer")
+    except CacheUnavailableError:
+        return None
 
 
 def _packed(path: Path, settings: Settings, fast: "FastTokenizer", place: Path) -> Tokenizer | None:
