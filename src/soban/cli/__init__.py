@@ -85,7 +85,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _spare_threads() -> None:
-    """NumPy's BLAS starts a thread for each core while it is imported: for nothing where the native library computes."""
+    """One thread for NumPy's BLAS where the native library computes: it starts one a core while it is imported."""
     native = any(Path(__file__).parents[1].glob("*soban_native.*"))
     if native and os.environ.get("SOBAN_OPS", "native") == "native":
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
