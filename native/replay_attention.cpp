@@ -1,6 +1,5 @@
 // attention(): keys and values into the cache, then tiles of rows (for few tokens also spans) shared out.
 #include <algorithm>
-#include <cstring>
 
 #include "replay.h"
 
@@ -9,25 +8,16 @@ namespace {
 
 constexpr int64_t MOST_PARTIALS = 4 << 20; // floats
 
-int64_t layer_base(const Run &run) {
-    return (int64_t)run.now->i[0] * run.cache.pages * run.cache.heads * PAGE * run.cache.size;
-}
+int64_t bytes_of_block(const Run &run) { return block_bytes(run.cache.format, run.cache.size); }
 
-char *place(const Run &run, void *cache, int64_t index) {
-    return (char *)cache + index * (run.cache.format == SOBAN_F16 ? 2 : 4);
+// A head's block in a page of the present layer, in either array.
+int64_t block_offset(const Run &run, int64_t page, int64_t head) {
+    return ((run.now->i[0] * (int64_t)run.cache.pages + page) * run.cache.heads + head) * bytes_of_block(run);
 }
 
 int32_t sequence_of(const Run &run, int32_t token) {
     const int32_t *starts = run.batch.starts;
     return (int32_t)(std::upper_bound(starts, starts + run.batch.sequences + 1, token) - starts) - 1;
-}
-
-void store_row(const Run &run, const float *from, char *to) {
-    if (run.cache.format == SOBAN_F16) {
-        run.pool.kernels.to_f16(from, run.cache.size, (uint16_t *)to);
-    } else {
-        std::memcpy(to, from, sizeof(float) * (size_t)run.cache.size);
-    }
 }
 
 void work_store(Run &run, int32_t chunk, int32_t) {
@@ -39,10 +29,9 @@ void work_store(Run &run, int32_t chunk, int32_t) {
         const int64_t sequence = sequence_of(run, t);
         const int64_t page = run.batch.tables[sequence * run.batch.table_stride + position / PAGE];
         for (int32_t head = 0; head < cache.heads; head++) {
-            const int64_t index = layer_base(run) + ((page * cache.heads + head) * PAGE + position % PAGE) * cache.size;
-            const int64_t column = (int64_t)head * cache.size;
-            store_row(run, run.row(now.b, t) + column, place(run, cache.keys, index));
-            store_row(run, run.row(now.c, t) + column, place(run, cache.values, index));
+            const int64_t offset = block_offset(run, page, head), column = (int64_t)head * cache.size;
+            run.pool.kernels.store(run.row(now.b, t) + column, run.row(now.c, t) + column, cache.size, cache.format,
+                                   position % PAGE, (char *)cache.keys + offset, (char *)cache.values + offset);
         }
     }
 }
@@ -67,7 +56,7 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
         const AttentionTile &tile = run.tiles[(size_t)piece.tile];
         const bool joined = tile.partials >= 0; // later, from the spans' partial results
         const int64_t column = (int64_t)tile.head * heads * cache.size;
-        const int64_t start = layer_base(run) + (int64_t)tile.head * PAGE * cache.size;
+        const int64_t start = block_offset(run, 0, tile.head);
         const int64_t earlier = (int64_t)(piece.first_span - tile.first_span) * tile.tokens * heads * row_floats(run);
         const Attention task = {
             run.row(now.a, tile.token) + column,
@@ -79,9 +68,9 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
             now.i[1],
             now.f[0],
             now.f[1],
-            place(run, cache.keys, start),
-            place(run, cache.values, start),
-            (int64_t)cache.heads * PAGE * cache.size,
+            (const char *)cache.keys + start,
+            (const char *)cache.values + start,
+            cache.heads * bytes_of_block(run),
             run.batch.tables + (int64_t)tile.sequence * run.batch.table_stride,
             cache.format,
             piece.first_span,

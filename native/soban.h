@@ -22,6 +22,7 @@ extern "C" {
 #define SOBAN_ABI 2 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
+enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };   /* batch.CACHE_FORMATS */
 enum { SOBAN_SILU, SOBAN_GELU_TANH };                          /* reference.ACTIVATIONS */
 enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                          /* how many rows a value has */
 enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };         /* what soban_run returns */
@@ -82,9 +83,9 @@ typedef struct { /* one step's tokens: see Batch in src/soban/ops/batch.py */
     const int32_t *token_ids, *positions, *starts, *tables, *output_rows;
 } soban_batch;
 
-typedef struct { /* keys and values: (layers, pages, heads, SOBAN_PAGE, size) each */
+typedef struct { /* keys and values: (layers, pages, heads) blocks each, see block_bytes in kernels/kernels.h */
     void *keys, *values;
-    int32_t format; /* SOBAN_F32 or SOBAN_F16 */
+    int32_t format; /* SOBAN_CACHE_... */
     int32_t pages, heads, size;
 } soban_cache;
 

@@ -5,196 +5,131 @@
 #ifndef SOBAN_ATTENTION_H
 #define SOBAN_ATTENTION_H
 
-#include "plain.h"
+#include "attention_values.h"
+#include "attention_weights.h"
 
 namespace {
 
-constexpr int32_t SHARE_ROWS = 8; // from here on stored numbers are widened once for all rows
-constexpr int32_t VALUE_ROWS = SOBAN_ISA == 2 ? 4 : 2;
-constexpr int32_t VALUE_VECTORS = 4; // of a value that stay in registers, for each row of a tile
-
-int32_t padded_size(int32_t size) { return (size + 15) / 16 * 16; }
+constexpr int32_t SHARE_ROWS = 8; // from here on blocks are widened once for all rows
+constexpr int32_t FEW_ROWS = 4;   // of a tile of scores below that
 
 // What a call works with in its scratch memory, one of each for every row.
 struct Rows {
     float *scores;          // SPAN: scores, then weights, of the span's positions
+    float *wide;            // PAGE x padded_size, shared
+    float *queries;         // query_floats, in tiles
     float *sums;            // padded_size: the span's weights x values
     float *out;             // padded_size: the spans so far
     float *largest, *total; // of the spans so far
     float *here, *weights;  // the same of this span alone
-    int32_t *from, *to;     // the span's positions that the row sees
-    float *wide;            // PAGE x size, shared
+    int32_t *from, *to;     // the positions of the span that the row sees
 };
 
 int64_t attention_scratch(int32_t rows, int32_t size) {
-    const int64_t floats = (int64_t)rows * (SPAN + 2 * padded_size(size) + 6);
+    const int64_t floats = rows * (int64_t)(SPAN + query_floats(size) + 2 * padded_size(size) + 6);
     return 4 * (floats + 64 + (int64_t)PAGE * padded_size(size));
 }
 
 Rows lay_out(void *scratch, int32_t rows, int32_t size) {
+    const int64_t count = rows, width = padded_size(size);
     Rows all;
     all.scores = (float *)scratch;
-    all.wide = all.scores + (int64_t)rows * SPAN;
-    all.sums = all.wide + (int64_t)PAGE * padded_size(size);
-    all.out = all.sums + (int64_t)rows * padded_size(size);
-    all.largest = all.out + (int64_t)rows * padded_size(size);
-    all.total = all.largest + rows;
-    all.here = all.total + rows;
-    all.weights = all.here + rows;
-    all.from = (int32_t *)(all.weights + rows);
-    all.to = all.from + rows;
+    all.wide = all.scores + count * SPAN;
+    all.sums = all.wide + PAGE * width;
+    all.out = all.sums + count * width;
+    all.queries = all.out + count * width;
+    all.largest = all.queries + count * query_floats(size);
+    all.total = all.largest + count;
+    all.here = all.total + count;
+    all.weights = all.here + count;
+    all.from = (int32_t *)(all.weights + count);
+    all.to = all.from + count;
     return all;
 }
 
-template <class Stored, int KEYS, int ROWS>
-INLINE void score_tile(const char *keys, const float *const *queries, int32_t size, float *scores) {
-    const char *w[KEYS];
-    float sums[KEYS][ROWS];
-    UNROLL
-    for (int k = 0; k < KEYS; k++) w[k] = keys + (int64_t)k * size * Stored::SIZE;
-    dot_tile<Stored, KEYS, ROWS>(w, queries, size, 0, sums);
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        UNROLL
-        for (int k = 0; k < KEYS; k++) scores[r * SPAN + k] = sums[k][r];
-    }
-}
+// A call's positions and rows: what stays the same while it works.
+struct Call {
+    const soban::Attention &task;
+    const Rows all;
+    const int32_t rows, size;
 
-template <class Stored, int ROWS>
-INLINE void score_rows(const char *keys, int32_t count, const float *const *queries, int32_t size, float *scores) {
-    int32_t k = 0;
-    for (; k + TILE_ROWS <= count; k += TILE_ROWS) {
-        score_tile<Stored, TILE_ROWS, ROWS>(keys + (int64_t)k * size * Stored::SIZE, queries, size, scores + k);
+    const char *block(const char *stored, int32_t position) const {
+        return stored + task.table[position / PAGE] * task.page_stride;
     }
-    for (; k < count; k++) {
-        score_tile<Stored, 1, ROWS>(keys + (int64_t)k * size * Stored::SIZE, queries, size, scores + k);
-    }
-}
+};
 
-// Scores of all rows with `count` neighbouring keys.
-template <class Stored> void score(const soban::Attention &task, const char *keys, int32_t count, float *scores) {
-    const int32_t rows = task.tokens * task.heads;
-    const auto query = [&](int32_t r) {
-        return task.queries + r / task.heads * task.query_stride + (int64_t)(r % task.heads) * task.size;
-    };
-    int32_t r = 0;
-    for (; r + TILE_TOKENS <= rows; r += TILE_TOKENS) {
-        const float *queries[TILE_TOKENS];
-        for (int i = 0; i < TILE_TOKENS; i++) queries[i] = query(r + i);
-        score_rows<Stored, TILE_TOKENS>(keys, count, queries, task.size, scores + (int64_t)r * SPAN);
-    }
-    if (TILE_TOKENS > 2 && r + 2 <= rows) {
-        const float *queries[2] = {query(r), query(r + 1)};
-        score_rows<Stored, 2>(keys, count, queries, task.size, scores + (int64_t)r * SPAN);
-        r += 2;
-    }
-    for (; r < rows; r++) {
-        const float *queries[1] = {query(r)};
-        score_rows<Stored, 1>(keys, count, queries, task.size, scores + (int64_t)r * SPAN);
-    }
-}
+template <class Stored> constexpr int32_t MOST_ROWS = SCORE_ROWS; // of a tile of scores
+template <> constexpr int32_t MOST_ROWS<INT8> = SCORE_ROWS_INT8;
 
-// sums[r] += weights[r][j] * values[j] for `count` neighbouring positions, in ascending order.
-template <class Stored, int ROWS, int VECTORS>
-INLINE void add_values_tile(const char *values, int32_t count, const float *weights, int32_t size, float *sums,
-                            int32_t width, int32_t n) {
-    V total[ROWS][VECTORS];
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) total[r][v] = load(sums + r * width + v * WIDTH);
-    }
-    for (int32_t j = 0; j < count; j++) {
-        const char *from = values + (int64_t)j * size * Stored::SIZE;
-        V value[VECTORS];
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) {
-            const void *here = from + v * WIDTH * Stored::SIZE;
-            value[v] = n == WIDTH ? Stored::load(here) : Stored::load_part(here, n);
-        }
-        UNROLL
+template <int MOST> void pack_queries(const Call &call) {
+    in_tiles<MOST>(call.rows, [&](auto tile, int32_t first) {
+        constexpr int ROWS = decltype(tile)::VALUE;
+        float *packed = call.all.queries + (int64_t)first * query_floats(call.size);
         for (int r = 0; r < ROWS; r++) {
-            const V weight = splat(weights[r * SPAN + j]);
-            UNROLL
-            for (int v = 0; v < VECTORS; v++) total[r][v] = fma(weight, value[v], total[r][v]);
+            const int32_t row = first + r, heads = call.task.heads;
+            const float *query = call.task.queries + row / heads * call.task.query_stride;
+            pack_query<ROWS>(query + (int64_t)(row % heads) * call.size, call.size, call.task.format,
+                             score_scale(call.task.scale, call.task.softcap), r, packed);
         }
-    }
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) store(sums + r * width + v * WIDTH, total[r][v]);
-    }
+    });
 }
 
-template <class Stored, int ROWS>
-void add_values(const char *values, int32_t count, const float *weights, int32_t size, float *sums) {
-    const int32_t width = padded_size(size), step = VALUE_VECTORS * WIDTH;
-    if (count <= 0) return;
-    int32_t d = 0;
-    for (; d + step <= size; d += step) {
-        add_values_tile<Stored, ROWS, VALUE_VECTORS>(values + (int64_t)d * Stored::SIZE, count, weights, size, sums + d,
-                                                     width, WIDTH);
+// Scores of all rows with the keys of one block, from position `place` of the span on.
+template <class Stored, class Wide> void score_block(const Call &call, const char *block, int32_t place) {
+    const char *from = block;
+    if constexpr (Stored::SIZE == 2) {
+        widen_keys<Stored>(block, call.size, call.all.wide);
+        from = (const char *)call.all.wide;
     }
-    for (; d < size; d += WIDTH) {
-        const int32_t n = size - d < WIDTH ? size - d : WIDTH;
-        add_values_tile<Stored, ROWS, 1>(values + (int64_t)d * Stored::SIZE, count, weights, size, sums + d, width, n);
-    }
-}
-
-// One page of values, whose first position is `first`, into the sums of all rows.
-template <class Stored>
-void add_page(const char *page, int32_t first, int32_t span_start, int32_t rows, int32_t size, const Rows &all) {
-    const int32_t width = padded_size(size), end = first + PAGE;
-    const auto add = [&](auto some, int32_t r, int32_t from, int32_t to) {
-        add_values<Stored, decltype(some)::ROWS>(page + (int64_t)(from - first) * size * Stored::SIZE, to - from,
-                                                 all.scores + (int64_t)r * SPAN + (from - span_start), size,
-                                                 all.sums + (int64_t)r * width);
-    };
-    struct One {
-        enum { ROWS = 1 };
-    };
-    struct Tile {
-        enum { ROWS = VALUE_ROWS };
-    };
-    const auto later = [](int32_t a, int32_t b) { return a > b ? a : b; };
-    const auto sooner = [](int32_t a, int32_t b) { return a < b ? a : b; };
-    int32_t r = 0;
-    for (; r + VALUE_ROWS <= rows; r += VALUE_ROWS) {
-        int32_t from = first, to = end; // what all rows of the tile see
-        for (int i = 0; i < VALUE_ROWS; i++) {
-            from = later(from, all.from[r + i]);
-            to = sooner(to, all.to[r + i]);
+    in_tiles<MOST_ROWS<Stored>>(call.rows, [&](auto tile, int32_t first) {
+        constexpr int ROWS = decltype(tile)::VALUE;
+        for (int32_t p = 0; p < PAGE; p += SCORE_VECTORS * WIDTH) {
+            KeyVectors<SCORE_VECTORS> keys;
+            for (int v = 0; v < SCORE_VECTORS; v++) keys.at[v] = from + (p + v * WIDTH) * KEY_BYTES<Wide>;
+            ScoreTile<Wide, ROWS, SCORE_VECTORS, false>::run(
+                keys, call.all.queries + (int64_t)first * query_floats(call.size), call.size,
+                call.all.scores + (int64_t)first * SPAN + place + p);
         }
-        to = later(from, to);
-        for (int i = 0; i < VALUE_ROWS; i++)
-            add(One(), r + i, later(first, all.from[r + i]), sooner(from, sooner(end, all.to[r + i])));
-        add(Tile(), r, from, to);
-        for (int i = 0; i < VALUE_ROWS; i++) add(One(), r + i, later(to, all.from[r + i]), sooner(end, all.to[r + i]));
-    }
-    for (; r < rows; r++) add(One(), r, later(first, all.from[r]), sooner(end, all.to[r]));
+    });
 }
 
-// Scores of one row to weights; returns their largest, and their total in `total`.
-float weigh(float *scores, int32_t from, int32_t to, float scale, float softcap, float *total) {
-    const int32_t first = from / WIDTH * WIDTH, end = (to + WIDTH - 1) / WIDTH * WIDTH;
-    for (int32_t i = first; i < end; i += WIDTH) {
-        V x = load(scores + i) * splat(scale);
-        if (softcap != 0.0f) x = splat(softcap) * hyperbolic_tangent(x / splat(softcap));
-        store(scores + i, x);
-    }
-    for (int32_t i = first; i < from; i++) scores[i] = -INFINITY;
-    for (int32_t i = to; i < end; i++) scores[i] = -INFINITY;
-    V most = splat(-INFINITY);
-    for (int32_t i = first; i < end; i += WIDTH) most = larger(load(scores + i), most);
-    const float here = largest(most);
-    V weights = {};
-    for (int32_t i = first; i < end; i += WIDTH) {
-        const V weight = exponential(load(scores + i) - splat(here));
-        store(scores + i, weight);
-        weights += weight;
-    }
-    *total = sum(weights);
-    return here;
+// Scores of a few rows with the positions `from` to `to` of a span that begins at `start`, as the keys lie in the
+// cache: several blocks side by side, for one alone would wait for its sums and for the memory.
+template <class Stored> void score_few(const Call &call, int32_t start, int32_t from, int32_t to) {
+    const int32_t end = start + (to - start + WIDTH - 1) / WIDTH * WIDTH;
+    in_tiles<FEW_ROWS>(call.rows, [&](auto tile, int32_t first) {
+        constexpr int ROWS = decltype(tile)::VALUE;
+        constexpr int MOST = FEW_VECTORS<Stored> / (ROWS < 2 ? 1 : ROWS / 2);
+        int32_t p = from / WIDTH * WIDTH;
+        const auto score = [&](auto vectors) {
+            constexpr int VECTORS = decltype(vectors)::VALUE;
+            KeyVectors<VECTORS> keys;
+            for (int v = 0; v < VECTORS; v++) {
+                const int32_t here = p + v * WIDTH, next = here + VECTORS * WIDTH;
+                keys.at[v] = call.block(call.task.keys, here) + here % PAGE * KEY_BYTES<Stored>;
+                keys.next[v] = (next < end ? call.block(call.task.keys, next)
+                                           : call.block(call.task.values, from + next - end < end ? from + next - end : from)) +
+                               here % PAGE * KEY_BYTES<Stored>;
+            }
+            ScoreTile<Stored, ROWS, VECTORS, true>::run(
+                keys, call.all.queries + (int64_t)first * query_floats(call.size), call.size,
+                call.all.scores + (int64_t)first * SPAN + (p - start));
+            p += VECTORS * WIDTH;
+        };
+        while (p + MOST * WIDTH <= end) score(Number<MOST>());
+        while (MOST > 2 && p + 2 * WIDTH <= end) score(Number<2>());
+        while (p < end) score(Number<1>());
+    });
+}
+
+// One block of values, whose first position is `start`, into the sums of all rows.
+template <class Stored, bool PREFETCH>
+void add_block(const Call &call, const char *block, const char *next, int32_t start, int32_t span_start) {
+    in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
+        add_block_of_values<Stored, decltype(tile)::VALUE, PREFETCH>(
+            block, next, start, {call.all.from, call.all.to}, r, call.all.scores + (int64_t)r * SPAN + (start - span_start),
+            call.size, call.all.sums + (int64_t)r * padded_size(call.size));
+    });
 }
 
 // Joins a span's sums, its largest score and its weights' total to those of the spans before it.
@@ -213,73 +148,75 @@ INLINE void divide(const float *sums, float total, int32_t size, float *out) {
     in_vectors(size, [&](int64_t i, int n) { store_up_to(out + i, load_up_to(sums + i, n) / splat(total), n); });
 }
 
-template <class Stored> void attend_span(const soban::Attention &task, int32_t span, const Rows &all) {
-    const int32_t rows = task.tokens * task.heads, start = span * SPAN, size = task.size;
-    const bool wide = Stored::SIZE < 4 && rows >= SHARE_ROWS;
-    int32_t from = start + SPAN, to = start;
+template <class Stored> void attend_span(const Call &call, int32_t span) {
+    const soban::Attention &task = call.task;
+    const Rows &all = call.all;
+    const int32_t rows = call.rows, start = span * SPAN, width = padded_size(call.size);
+    int32_t from = start + SPAN, to = start; // the positions that any row sees
     for (int32_t r = 0; r < rows; r++) {
         const int32_t end = task.position + r / task.heads + 1;
         const int32_t first = task.window && end > task.window ? end - task.window : 0;
-        all.from[r] = first > start ? first : start;
-        all.to[r] = end < start + SPAN ? end : start + SPAN;
+        all.from[r] = later(first, start);
+        all.to[r] = sooner(end, start + SPAN);
         if (all.from[r] >= all.to[r]) all.from[r] = all.to[r] = start;
         if (all.from[r] == all.to[r]) continue;
-        from = from < all.from[r] ? from : all.from[r];
-        to = to > all.to[r] ? to : all.to[r];
+        from = sooner(from, all.from[r]);
+        to = later(to, all.to[r]);
     }
-    const auto in_pages = [&](const void *stored, auto body) { // the positions that any row sees, page by page
-        for (int32_t first = from / PAGE * PAGE; first < to; first += PAGE) {
-            const int64_t page = task.table[first / PAGE] * task.page_stride;
-            const int32_t count = to - first < PAGE ? to - first : PAGE;
-            const char *data = (const char *)stored + page * Stored::SIZE;
-            if (wide) {
-                widen<Stored>(data, (int64_t)count * size, all.wide);
-                body(F32(), (const char *)all.wide, first, count);
-            } else {
-                body(Stored(), data, first, count);
-            }
+    const int32_t first_page = from / PAGE * PAGE;
+    if (rows < SHARE_ROWS) {
+        if (from < to) score_few<Stored>(call, start, from, to);
+    } else {
+        for (int32_t p = first_page; p < to; p += PAGE) {
+            score_block<Stored, WIDENED_KEYS<Stored>>(call, call.block(task.keys, p), p - start);
         }
-    };
-    in_pages(task.keys, [&](auto stored, const char *page, int32_t first, int32_t count) {
-        score<decltype(stored)>(task, page, count, all.scores + (first - start));
-    });
-    const int32_t width = padded_size(size);
+    }
     memset(all.sums, 0, sizeof(float) * (size_t)rows * (size_t)width);
     for (int32_t r = 0; r < rows; r++) {
         all.here[r] = -INFINITY;
         all.weights[r] = 0.0f;
         if (all.from[r] == all.to[r]) continue;
-        all.here[r] = weigh(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start, task.scale,
-                            task.softcap, all.weights + r);
+        all.here[r] = weigh(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start, task.softcap,
+                            all.weights + r);
     }
-    in_pages(task.values, [&](auto stored, const char *page, int32_t first, int32_t) {
-        add_page<decltype(stored)>(page, first, start, rows, size, all);
-    });
+    for (int32_t p = first_page; p < to; p += PAGE) {
+        const char *block = call.block(task.values, p);
+        if (rows < SHARE_ROWS) {
+            add_block<Stored, true>(call, block, p + PAGE < to ? call.block(task.values, p + PAGE) : block, p, start);
+        } else if (Stored::SIZE < 4) {
+            widen_values<Stored>(block, sooner(PAGE, to - p), call.size, all.wide);
+            add_block<F32, false>(call, (const char *)all.wide, nullptr, p, start);
+        } else {
+            add_block<F32, false>(call, block, nullptr, p, start);
+        }
+    }
     for (int32_t r = 0; r < rows; r++) {
         const float *sums = all.sums + (int64_t)r * width;
         if (task.out) {
             if (all.from[r] != all.to[r]) {
-                join_span(sums, all.here[r], all.weights[r], size, all.out + (int64_t)r * width, all.largest + r,
+                join_span(sums, all.here[r], all.weights[r], call.size, all.out + (int64_t)r * width, all.largest + r,
                           all.total + r);
             }
             continue;
         }
-        float *partial = task.partials + ((int64_t)(span - task.first_span) * rows + r) * (size + 2);
-        memcpy(partial, sums, sizeof(float) * (size_t)size);
-        partial[size] = all.here[r];
-        partial[size + 1] = all.weights[r];
+        float *partial = task.partials + ((int64_t)(span - task.first_span) * rows + r) * (call.size + 2);
+        memcpy(partial, sums, sizeof(float) * (size_t)call.size);
+        partial[call.size] = all.here[r];
+        partial[call.size + 1] = all.weights[r];
     }
 }
 
 template <class Stored> void attend_all(const soban::Attention &task) {
     const int32_t rows = task.tokens * task.heads, width = padded_size(task.size);
-    const Rows all = lay_out(task.scratch, rows, task.size);
+    const Call call = {task, lay_out(task.scratch, rows, task.size), rows, task.size};
+    const Rows &all = call.all;
     memset(all.out, 0, sizeof(float) * (size_t)rows * (size_t)width);
     for (int32_t r = 0; r < rows; r++) {
         all.largest[r] = -INFINITY;
         all.total[r] = 0.0f;
     }
-    for (int32_t span = task.first_span; span < task.end_span; span++) attend_span<Stored>(task, span, all);
+    rows < SHARE_ROWS ? pack_queries<FEW_ROWS>(call) : pack_queries<MOST_ROWS<Stored>>(call);
+    for (int32_t span = task.first_span; span < task.end_span; span++) attend_span<Stored>(call, span);
     if (!task.out) return;
     for (int32_t r = 0; r < rows; r++) {
         float *out = task.out + r / task.heads * task.out_stride + (int64_t)(r % task.heads) * task.size;
@@ -288,7 +225,11 @@ template <class Stored> void attend_all(const soban::Attention &task) {
 }
 
 void attend(const soban::Attention *task) {
-    task->format == SOBAN_F16 ? attend_all<F16>(*task) : attend_all<F32>(*task);
+    switch (task->format) {
+    case SOBAN_CACHE_F32: return attend_all<F32>(*task);
+    case SOBAN_CACHE_F16: return attend_all<F16>(*task);
+    default: return attend_all<INT8>(*task);
+    }
 }
 
 void join(const float *partials, int32_t spans, int64_t stride, int32_t size, float *out) {

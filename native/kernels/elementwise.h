@@ -119,14 +119,6 @@ void softcap(const float *x, int32_t columns, float cap, float *out) {
     });
 }
 
-void to_f16(const float *x, int32_t columns, uint16_t *out) {
-    in_vectors(columns, [&](int64_t i, int n) {
-        uint16_t whole[WIDTH];
-        store_f16(whole, load_up_to(x + i, n));
-        memcpy(out + i, whole, 2 * (size_t)n);
-    });
-}
-
 void quantise(const float *x, int32_t columns, int32_t token, const soban::Activations *to) {
     for (int32_t g = 0; g < to->groups; g++) {
         const int64_t place = (int64_t)g * to->tokens + token;

@@ -41,10 +41,10 @@ struct Attention {
     int32_t position;          // of the first token
     int32_t window;            // 0: none
     float scale, softcap;      // softcap 0: none
-    const void *keys, *values; // this head's part of page 0
-    int64_t page_stride;       // values from page to page
+    const char *keys, *values; // this head's blocks in page 0
+    int64_t page_stride;       // bytes from page to page
     const int32_t *table;      // the sequence's pages
-    int32_t format;
+    int32_t format;            // of the cache
     int32_t first_span, end_span; // the absolute spans to take
     float *out;                   // like queries; or null, then:
     int64_t out_stride;
@@ -54,6 +54,18 @@ struct Attention {
 
 constexpr int32_t ATTENTION_ROWS = 64; // tokens x heads of one call at the most, if there is more than one token
 
+// A page of the cache holds a block of keys and one of values for each head, both of block_bytes():
+//   f32, f16: keys [padded size][PAGE], values [PAGE][padded size]
+//   int8:     keys [padded size / 4][PAGE][4], values [PAGE][padded size]; then, in both, scales [groups of 64][PAGE] f32
+// Keys lie position beside position so that scores need no sum across a vector's lanes.
+constexpr int32_t padded_size(int32_t size) { return (size + 15) / 16 * 16; }
+constexpr int32_t size_groups(int32_t size) { return (size + GROUP - 1) / GROUP; }
+constexpr int64_t block_bytes(int32_t format, int32_t size) {
+    const int64_t numbers = PAGE * (int64_t)padded_size(size);
+    return format == SOBAN_CACHE_INT8 ? numbers + 4 * PAGE * (int64_t)size_groups(size)
+                                      : numbers * (format == SOBAN_CACHE_F16 ? 2 : 4);
+}
+
 struct Kernels {
     void (*embed)(const soban_part *part, int32_t row, float scale, float *out);
     void (*rms_norm)(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out);
@@ -61,10 +73,12 @@ struct Kernels {
     void (*glu)(const float *gate, const float *up, int32_t columns, int32_t activation, float *out);
     void (*add)(const float *x, const float *y, int32_t columns, float *out);
     void (*softcap)(const float *x, int32_t columns, float cap, float *out);
-    void (*to_f16)(const float *x, int32_t columns, uint16_t *out);
     void (*quantise)(const float *x, int32_t columns, int32_t token, const Activations *to);
     int64_t (*linear_scratch)(int32_t format, int32_t columns, int32_t tokens);
     void (*linear)(const Linear *task);
+    // One head's key and value at `position` of a page, into its blocks.
+    void (*store)(const float *key, const float *value, int32_t size, int32_t format, int32_t position, char *keys,
+                  char *values);
     int64_t (*attention_scratch)(int32_t rows, int32_t size);
     void (*attend)(const Attention *task);
     // Joins the partials of `spans` spans, `stride` floats apart, of one row.

@@ -19,6 +19,7 @@ from soban.models.assemble import (
     packed_layout,
     weight_bytes,
 )
+from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
 from soban.speeds import speeds
 from soban.text.chat import ChatTemplate, load_template
@@ -29,6 +30,7 @@ from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).parent / "assets" / "bundled"
 DTYPES = ("auto", *KINDS)
+CACHE_DTYPES = ("auto", *CACHE_FORMATS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
 WORKSPACE = 200 << 20  # bytes for Python, the arena and a short context
 TINY = 10_000_000  # weights up to which `auto` keeps them as they are stored: fast and exact is possible
@@ -50,10 +52,7 @@ class Loaded:
     template: ChatTemplate | None
     generation_config: dict[str, Any]
     llama2c: bool  # its sampling defaults and end tokens are run.c's
-
-    @property
-    def cache_format(self) -> str:
-        return "f32" if self.kind == "f32" else "f16"
+    cache_format: str  # of the keys and values
 
     @property
     def ends(self) -> frozenset[int]:
@@ -82,11 +81,16 @@ def load_files(
     dtype: str,
     tokenizer: str | Path | None,
     force: bool,
+    cache_dtype: str = "auto",
     progress: Callable[[float], None] = lambda share: None,
 ) -> Loaded:
     """Finds, checks, and if need be packs a model's files, and maps its weights; `progress` hears of the packing."""
     if dtype not in DTYPES:
         raise UserError("dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPES), hint="choose {known}")
+    if cache_dtype not in CACHE_DTYPES:
+        raise UserError(
+            "cache_dtype={dtype} is not known", dtype=cache_dtype, known=", ".join(CACHE_DTYPES), hint="choose {known}"
+        )
     if name is not None and not str(name).strip():
         raise UserError("the model's name is empty", hint="give a folder or file, or nothing for the bundled model")
     path = BUNDLED if name is None else Path(name)
@@ -110,7 +114,8 @@ def load_files(
     template = load_template(path) if path.is_dir() else None
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
-    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c)
+    cache = ("f32" if kind == "f32" else "f16") if cache_dtype == "auto" else cache_dtype
+    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c, cache)
 
 
 def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, llama2c: bool) -> Tokenizer:

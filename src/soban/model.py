@@ -295,6 +295,7 @@ def load(
     context: int | None = None,
     tokenizer: str | Path | None = None,
     force: bool = False,
+    cache_dtype: str = "auto",
     progress: Callable[[float], None] = lambda share: None,
 ) -> Model:
     """A model, ready to write.
@@ -302,8 +303,12 @@ def load(
     `name_or_path`: a Hugging Face folder, a llama2.c .bin, or None for the bundled story model. `dtype`: "f32"
     (weights as stored), "bf16", "q8", "q4", or "auto". `context`: tokens that a conversation may have, at most the
     model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
-    memory seems too short. `progress` is called with the share that is done, 0 to 1, while weights are packed, which
-    happens once for each model and dtype. Raises UserError with one line that says what is wrong and what to do.
+    memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "f16", "int8" (half
+    the memory of f16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else f16). `progress` is
+    called with the share that is done, 0 to 1, while weights are packed, which happens once for each model and dtype.
+    Raises UserError with one line that says what is wrong and what to do.
     """
-    loaded = load_files(name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, progress=progress)
+    loaded = load_files(
+        name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, progress=progress
+    )
     return Model(loaded, loaded.context(context))

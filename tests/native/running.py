@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from soban import ops
 from soban.ops import formats, native, recorder, reference
-from soban.ops.batch import Batch, Cache
+from soban.ops.batch import Batch
+from soban.ops.cache import Cache
 from soban.ops.recorder import Program, Recorded
 
 Floats = npt.NDArray[np.float32]

@@ -73,6 +73,10 @@ class RunOptions:
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
+    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+        default="auto",
+        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
+    )
     context: int | None = field(default=None, metadata={"help": "tokens that prompt and text may have together"})
     tokenizer: str | None = field(
         default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
@@ -109,6 +113,7 @@ def call(options: RunOptions) -> int:
         start = time.perf_counter()
         model = load(
             name, dtype=options.dtype, context=options.context, tokenizer=options.tokenizer, force=options.force,
+            cache_dtype=options.cache_dtype,
             progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
         )  # fmt: skip
         load_seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What one step works on: the tokens of all its sequences, and the pages that hold their keys and values."""
+"""What one step works on: the tokens of all its sequences, and where their keys and values lie."""
 
 from array import array
 from collections.abc import Sequence
@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from soban.ops.formats import Floats
-
 PAGE = 32  # positions in a page of the cache
 SPAN = 256  # positions whose softmax is taken together: a whole number of pages
-CACHE_FORMATS = {"f32": np.float32, "f16": np.float16}  # the order gives the number in native/soban.h
 
 
 @dataclass(eq=False, slots=True)
@@ -80,53 +77,3 @@ def make_batch(
         flat += [0] * (width - len(table))
     flat += outputs
     return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs))
-
-
-@dataclass(frozen=True, eq=False)
-class LayerCache:
-    """Keys and values of one layer, (pages, G, PAGE, D) each, in a cache format."""
-
-    keys: npt.NDArray
-    values: npt.NDArray
-
-    def store(self, table: npt.NDArray, positions: npt.NDArray, keys: Floats, values: Floats) -> None:
-        """Write (n, G, D) keys and values at the positions, rounded to the cache's format."""
-        pages, inside = table[positions // PAGE], positions % PAGE
-        self.keys[pages, :, inside] = keys
-        self.values[pages, :, inside] = values
-
-    def load(self, table: npt.NDArray, length: int) -> tuple[Floats, Floats]:
-        """The first `length` keys and values, (G, length, D) each."""
-        pages = table[: -(-length // PAGE)]
-        keys, values = (
-            part[pages].transpose(1, 0, 2, 3).reshape(part.shape[1], -1, part.shape[3])[:, :length].astype(np.float32)
-            for part in (self.keys, self.values)
-        )
-        return keys, values
-
-
-@dataclass(frozen=True, eq=False)
-class Cache:
-    """The pages of every layer: two arrays (layers, pages, G, PAGE, D)."""
-
-    keys: npt.NDArray
-    values: npt.NDArray
-    format: str
-
-    @property
-    def pages(self) -> int:
-        return self.keys.shape[1]
-
-    def __getitem__(self, layer: int) -> LayerCache:
-        return LayerCache(self.keys[layer], self.values[layer])
-
-    def copy_page(self, source: int, target: int) -> None:
-        """Duplicate one page in every layer."""
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
-
-
-def make_cache(layers: int, pages: int, heads: int, size: int, format: str) -> Cache:
-    """An empty cache; the system gives memory to a page when it is first written."""
-    shape = (layers, pages, heads, PAGE, size)
-    return Cache(np.zeros(shape, CACHE_FORMATS[format]), np.zeros(shape, CACHE_FORMATS[format]), format)

@@ -177,3 +177,11 @@ def _nearest(x: Floats, scale: Floats, minimum: Floats, low: int, high: int) -> 
     inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
     steps = np.rint((x - np.asarray(minimum)[..., None]) * inverse[..., None])
     return np.clip(steps, low, high).astype(np.int8).view(np.uint8)
+
+
+def quantise_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """(T, K) -> int8 (T, groups, 64) and scales (T, groups): the largest of each group of 64 becomes 127."""
+    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % GROUP))).reshape(len(x), -1, GROUP)
+    largest = np.abs(padded).max(axis=-1)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest >= 1e-30)
+    return np.rint(padded * inverse[..., None]).astype(np.int8), largest * np.float32(1 / 127)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from soban import system
 from soban.errors import UserError
-from soban.ops.batch import CACHE_FORMATS, Batch, Cache
+from soban.ops.batch import Batch
+from soban.ops.cache import CACHE_FORMATS, Cache
 from soban.ops.formats import FORMATS, Floats, Matrix, Rows, stored_bytes
 from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
 from soban.ops.reference import ACTIVATIONS
@@ -297,9 +298,10 @@ def _batch_struct(batch: Batch) -> BatchStruct:
 def _cache_struct(cache: Cache | None) -> CacheStruct:
     if cache is None:
         return CacheStruct()
-    _, pages, heads, _, size = cache.keys.shape
-    number = list(CACHE_FORMATS).index(cache.format)
-    return CacheStruct(cache.keys.ctypes.data, cache.values.ctypes.data, number, pages, heads, size)
+    return CacheStruct(
+        cache.keys.ctypes.data, cache.values.ctypes.data, CACHE_FORMATS.index(cache.format), cache.pages,
+        cache[0].heads, cache.size,
+    )  # fmt: skip
 
 
 def _stride(columns: int) -> int:

@@ -7,8 +7,9 @@ float32 arrays with one row a token. H query heads share G key and value heads o
 import numpy as np
 import numpy.typing as npt
 
-from soban.ops.batch import SPAN, Batch, LayerCache
-from soban.ops.formats import GROUP, PLAIN, Floats, Matrix, Rows, decode, unpack
+from soban.ops.batch import SPAN, Batch
+from soban.ops.cache import LayerCache
+from soban.ops.formats import PLAIN, Floats, Matrix, Rows, decode, quantise_activations, unpack
 from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]
@@ -53,14 +54,6 @@ def _linear_rows(x: Floats, part: Rows) -> Floats:
     return out
 
 
-def quantise_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """(T, K) -> int8 (T, groups, 64) and scales (T, groups): the largest of each group of 64 becomes 127."""
-    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % GROUP))).reshape(len(x), -1, GROUP)
-    largest = np.abs(padded).max(axis=-1)
-    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest >= 1e-30)
-    return np.rint(padded * inverse[..., None]).astype(np.int8), largest * np.float32(1 / 127)
-
-
 @op(lambda positions, frequencies, scale: 2 * len(frequencies))
 def rotary(positions: Integers, frequencies: Floats, scale: float = 1.0) -> Floats:
     """(T,) -> (T, D): cosines, then sines, of position x frequency (D / 2 each), times `scale`."""
@@ -96,10 +89,14 @@ def attention(
 
     Keys and values are stored in the cache first. Scores are q . k * scale, then softcap * tanh(score / softcap);
     a token sees the last `window` positions, itself included. The softmax is summed over spans of SPAN positions,
-    counted from the sequence's start, so that neither batch nor chunks nor threads change its bits.
+    counted from the sequence's start, so that neither batch nor chunks nor threads change its bits. With an int8 cache
+    the queries too are rounded to int8 in groups of 64.
     """
-    heads, size = cache.keys.shape[1], cache.keys.shape[3]
+    heads, size = cache.heads, cache.size
     out = np.empty((len(q), q.shape[1] // size, size), np.float32)
+    if cache.format == "int8":
+        rounded, steps = quantise_activations(q.reshape(-1, size))
+        q = (rounded * steps[..., None]).reshape(len(rounded), -1)[:, :size].reshape(q.shape)
     for s in range(len(batch.starts) - 1):
         mine = slice(batch.starts[s], batch.starts[s + 1])
         positions = batch.positions[mine]

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from soban import messages
 from soban.errors import UserError
 from soban.ops import formats, native, recorder, reference
-from soban.ops.batch import Batch, Cache
+from soban.ops.batch import Batch
+from soban.ops.cache import Cache
 from soban.ops.formats import Floats
 from soban.ops.recorder import Program
 

@@ -1,0 +1,81 @@
+// Weights: a row's scores through the soft cap and the softmax of one span.
+#ifndef SOBAN_ATTENTION_WEIGHTS_H
+#define SOBAN_ATTENTION_WEIGHTS_H
+
+#include "simd.h"
+
+namespace {
+
+// e**x for -87 <= x <= 88, to 1 ulp: 2**n (1 + r + r**2 q(r)), |r| <= ln(2) / 2, with exponential()'s own fit.
+INLINE V exponential_within(V x) {
+    const V shift = splat(12582912.0f); // its low bits leave n alone when shifted into the exponent's place
+    const V shifted = fma(x, splat(0x1.715476p0f), shift);
+    const V n = shifted - shift;
+    V r = fma(n, splat(-0x1.62e400p-1f), x);
+    r = fma(n, splat(-0x1.7f7d1cp-20f), r);
+    V y = splat(0x1.6a23f0p-10f);
+    y = fma(y, r, splat(0x1.123a0ap-7f));
+    y = fma(y, r, splat(0x1.5558f2p-5f));
+    y = fma(y, r, splat(0x1.555492p-3f));
+    y = fma(y, r, splat(0x1.fffffcp-2f));
+    y = fma(y, r, splat(1.0f));
+    y = fma(y, r, splat(1.0f));
+    return (V)((I)y + ((I)shifted << 23));
+}
+
+INLINE V inverse(V x) { // 1 / x to 1 ulp, for 1 <= x <= 2**100
+#if SOBAN_ISA == 2
+    const V y = _mm512_rcp14_ps(x); // one step of Newton's takes 14 bits to 24 and more
+    return fma(y, fma(-x, y, splat(1.0f)), y);
+#else
+    return splat(1.0f) / x;
+#endif
+}
+
+// What a query is multiplied by, so that weigh() takes the products as they are.
+INLINE float score_scale(float scale, float softcap) { return softcap != 0.0f ? 2.0f * scale / softcap : scale; }
+
+// cap tanh(s / cap) of x = 2 s / cap, as cap - 2 cap / (e**x + 1): exact to a few eps of the cap, which is all that
+// counts in a score. Beyond 40 e**x is lost beside 1, or 1 beside it.
+INLINE V cap_score(V x, float cap) {
+    const V bounded = smaller(splat(40.0f), larger(splat(-40.0f), x));
+    return fma(splat(-2.0f * cap), inverse(exponential_within(bounded) + splat(1.0f)), splat(cap));
+}
+
+INLINE V lanes_from(int32_t first) {
+    int32_t number[WIDTH];
+    for (int i = 0; i < WIDTH; i++) number[i] = first + i;
+    I lanes;
+    memcpy(&lanes, number, sizeof lanes);
+    return (V)lanes;
+}
+
+// Scores of one row, times score_scale(), to weights; returns their largest, and their total in `total`. What lies
+// outside `from` to `to` within their vectors counts as minus infinity, whatever it holds.
+float weigh(float *scores, int32_t from, int32_t to, float softcap, float *total) {
+    const int32_t first = from / WIDTH * WIDTH, end = (to + WIDTH - 1) / WIDTH * WIDTH;
+    V most = splat(-INFINITY);
+    for (int32_t i = first; i < end; i += WIDTH) {
+        V x = load(scores + i);
+        if (softcap != 0.0f) x = cap_score(x, softcap);
+        if (i < from || i + WIDTH > to) {
+            const I lanes = (I)lanes_from(i);
+            x = (lanes >= splat_int(from)) & (lanes < splat_int(to)) ? x : splat(-INFINITY);
+        }
+        store(scores + i, x);
+        most = larger(x, most);
+    }
+    const float here = largest(most);
+    V weights = {};
+    for (int32_t i = first; i < end; i += WIDTH) {
+        const V x = load(scores + i) - splat(here);
+        const V weight = x < splat(-86.9f) ? V{} : exponential_within(x);
+        store(scores + i, weight);
+        weights += weight;
+    }
+    *total = sum(weights);
+    return here;
+}
+
+} // namespace
+#endif

@@ -1,0 +1,115 @@
+"""The cache of keys and values: pages of PAGE positions, in a format that says how each number is kept."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.ops.batch import PAGE
+from soban.ops.formats import GROUP, Floats, quantise_activations
+
+CACHE_FORMATS = ("f32", "f16", "int8")  # the order gives the number in native/soban.h
+Index = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCache:
+    """Keys and values of one layer: G heads of `size` numbers.
+
+    f32, f16: keys (pages, G, P, PAGE) and values (pages, G, PAGE, P), P being `size` rounded up to 16. int8: blocks
+    of bytes (pages, G, block): keys [P / 4][PAGE][4] or values [PAGE][P], then scales [groups of 64][PAGE] in float32.
+    """
+
+    keys: npt.NDArray
+    values: npt.NDArray
+    format: str
+    size: int
+
+    @property
+    def heads(self) -> int:
+        return int(self.keys.shape[1])
+
+    def store(self, table: Index, positions: Index, keys: Floats, values: Floats) -> None:
+        """Write (n, G, D) keys and values at the positions, rounded to the cache's format."""
+        pages, inside = table[positions // PAGE], positions % PAGE
+        if self.format != "int8":
+            self.keys[pages, :, : self.size, inside] = keys
+            self.values[pages, :, inside, : self.size] = values
+            return
+        for new, (numbers, scales) in zip((keys, values), self._int8(), strict=True):
+            rounded, steps = quantise_activations(new.reshape(-1, self.size))
+            rounded = rounded.reshape(*new.shape[:2], -1)[..., : numbers.shape[2] * numbers.shape[4]]
+            numbers[pages, :, :, inside] = rounded.reshape(*new.shape[:2], numbers.shape[2], -1)
+            scales[pages, :, :, inside] = steps.reshape(*new.shape[:2], -1)
+
+    def load(self, table: Index, length: int) -> tuple[Floats, Floats]:
+        """The first `length` keys and values, (G, length, D) each."""
+        pages = table[: -(-length // PAGE)]
+        if self.format != "int8":
+            keys, values = (part[pages].astype(np.float32) for part in (self.keys, self.values))
+            return self._joined(keys.swapaxes(2, 3), length), self._joined(values, length)
+        keys, values = (_widened(numbers[pages], scales[pages]) for numbers, scales in self._int8())
+        return self._joined(keys, length), self._joined(values, length)
+
+    def _joined(self, pages: Floats, length: int) -> Floats:
+        """(pages, G, PAGE, P) -> (G, length, D)."""
+        joined = pages.swapaxes(0, 1).reshape(self.heads, -1, pages.shape[-1])
+        return joined[:, :length, : self.size]
+
+    def _int8(self) -> Iterator[tuple[npt.NDArray[np.int8], Floats]]:
+        """Of keys, then values: numbers (pages, G, n, PAGE, P / n) and scales (pages, G, groups, PAGE), as views."""
+        padded = _padded(self.size)
+        for blocks, rows in ((self.keys, padded // 4), (self.values, 1)):
+            bytes, scales = blocks[..., : PAGE * padded], blocks[..., PAGE * padded :]
+            numbers = bytes.view(np.int8).reshape(*blocks.shape[:2], rows, PAGE, -1)
+            yield numbers, scales.view(np.float32).reshape(*blocks.shape[:2], -1, PAGE)
+
+
+def _widened(numbers: npt.NDArray[np.int8], scales: Floats) -> Floats:
+    """Numbers (pages, G, n, PAGE, P / n) and scales (pages, G, groups, PAGE) -> values (pages, G, PAGE, P)."""
+    values = numbers.transpose(0, 1, 3, 2, 4).reshape(*scales.shape[:2], PAGE, -1).astype(np.float32)
+    return values * np.repeat(scales, GROUP, axis=2).swapaxes(2, 3)[..., : values.shape[-1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cache:
+    """The pages of every layer: two arrays (layers, pages, ...), as LayerCache tells."""
+
+    keys: npt.NDArray
+    values: npt.NDArray
+    format: str
+    size: int
+
+    @property
+    def pages(self) -> int:
+        return int(self.keys.shape[1])
+
+    def __getitem__(self, layer: int) -> LayerCache:
+        return LayerCache(self.keys[layer], self.values[layer], self.format, self.size)
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Duplicate one page in every layer."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
+
+def make_cache(layers: int, pages: int, heads: int, size: int, format: str) -> Cache:
+    """An empty cache; the system gives memory to a page when it is first written."""
+    padded = _padded(size)
+    if format == "int8":
+        keys, values = (np.zeros((layers, pages, heads, _int8_bytes(size)), np.uint8) for _ in "kv")
+    else:
+        dtype = np.float16 if format == "f16" else np.float32
+        keys = np.zeros((layers, pages, heads, padded, PAGE), dtype)
+        values = np.zeros((layers, pages, heads, PAGE, padded), dtype)
+    return Cache(keys, values, format, size)
+
+
+def _padded(size: int) -> int:
+    return -(-size // 16) * 16
+
+
+def _int8_bytes(size: int) -> int:
+    """Of a page's keys or values of one head."""
+    return PAGE * (_padded(size) + 4 * -(-size // GROUP))
