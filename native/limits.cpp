@@ -1,0 +1,240 @@
+// What this machine can do at most, with nothing of a model in the way: src/soban/measure/limits.py asks.
+#include "pool.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+constexpr int64_t LINE = 64;
+constexpr int64_t PIECE = 8 << 20; // bytes of one chunk: what is prefetched past its streams' ends is a thousandth
+
+typedef uint64_t Words __attribute__((vector_size(16)));
+
+struct Read {
+    uint64_t (*piece)(const char *data, int64_t lines, int64_t ahead);
+    const char *data;
+    int64_t bytes, ahead;
+    std::atomic<uint64_t> total{0};
+    bool begun = false;
+};
+
+template <int Where> void prefetch(const char *address) { __builtin_prefetch(address, 0, Where); }
+
+// Streams that run side by side: each keeps a row of memory open, and a prefetcher of the core busy.
+template <int Streams, int Where> uint64_t read_piece(const char *data, int64_t lines, int64_t ahead) {
+    const int64_t each = lines / Streams * LINE; // bytes of a stream
+    Words sums[Streams] = {};
+    for (int64_t at = 0; at < each; at += LINE) {
+        for (int s = 0; s < Streams; s++) {
+            const char *line = data + s * each + at;
+            if (Where) prefetch<Where>(line + ahead);
+            const Words *words = (const Words *)line;
+            sums[s] ^= words[0] ^ words[1] ^ words[2] ^ words[3];
+        }
+    }
+    uint64_t total = 0;
+    for (const Words &sum : sums) total ^= sum[0] ^ sum[1];
+    return total;
+}
+
+template <int Streams> auto choose_read(int32_t cache) {
+    return cache == 0 ? read_piece<Streams, 0> : cache == 1 ? read_piece<Streams, 3> : read_piece<Streams, 2>;
+}
+
+int32_t next_read(void *state, int32_t) {
+    Read &read = *(Read *)state;
+    if (read.begun) return 0;
+    read.begun = true;
+    return (int32_t)((read.bytes + PIECE - 1) / PIECE);
+}
+
+void work_read(void *state, int32_t chunk, int32_t) {
+    Read &read = *(Read *)state;
+    const int64_t first = chunk * PIECE, left = read.bytes - first;
+    read.total.fetch_xor(read.piece(read.data + first, (left < PIECE ? left : PIECE) / LINE, read.ahead));
+}
+
+// A burst of dot products, all operands of which are 1, so that the sums are the number of multiply-adds.
+// Written as assembly: compilers move registers about between such intrinsics, or remove them.
+constexpr int32_t ROUNDS = 8192; // of a burst: 16-bit sums of two products stay below 2^15
+constexpr int64_t BURSTS = 16;   // of one chunk
+
+#if defined(__x86_64__)
+#define TWELVE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+#define REGISTERS                                                                                                      \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",         \
+        "xmm13", "xmm14", "xmm15"
+
+// Twelve sums: the latency of a dot product (5) times how many begin in a cycle (2), and some.
+#define CLEAR(i) "vpxor %%xmm" #i ", %%xmm" #i ", %%xmm" #i "\n\t"
+#define STORE_YMM(i) "vmovdqu %%ymm" #i ", 32*" #i "(%[sums])\n\t"
+#define STORE_ZMM(i) "vmovdqu32 %%zmm" #i ", 64*" #i "(%[sums])\n\t"
+#define BURST(BEFORE, PRODUCTS, STORE)                                                                                 \
+    int32_t rounds = ROUNDS;                                                                                           \
+    __asm__ volatile(TWELVE(CLEAR) BEFORE ".p2align 5\n\t"                                                             \
+                                          "1:\n\t" PRODUCTS "decl %[rounds]\n\t"                                       \
+                                          "jnz 1b\n\t" TWELVE(STORE) "vzeroupper\n\t"                                  \
+                     : [rounds] "+r"(rounds)                                                                           \
+                     : [sums] "r"(sums), [ones] "r"(0x01010101)                                                        \
+                     : REGISTERS, "cc", "memory")
+
+template <class Sum> int64_t add(const void *sums, int32_t count) {
+    const Sum *values = (const Sum *)sums;
+    int64_t total = 0;
+    for (int32_t i = 0; i < count; i++) total += values[i];
+    return total;
+}
+
+#define ONES_YMM "vmovd %[ones], %%xmm12\n\tvpbroadcastd %%xmm12, %%ymm12\n\tvmovdqa %%ymm12, %%ymm13\n\t"
+#define ONES_ZMM "vpbroadcastd %[ones], %%zmm12\n\tvmovdqa64 %%zmm12, %%zmm13\n\t"
+
+// No kernel of AVX2 can do more: it has to add up the 16-bit products somehow. Six sums, six products on their way.
+#define PRODUCT_AVX2(to, by)                                                                                           \
+    "vpmaddubsw %%ymm12, %%ymm13, %%ymm" #by "\n\tvpaddw %%ymm" #by ", %%ymm" #to ", %%ymm" #to "\n\t"
+int64_t burst_avx2() {
+    alignas(64) int16_t sums[12 * 16];
+    BURST(ONES_YMM,
+          PRODUCT_AVX2(0, 14) PRODUCT_AVX2(1, 15) PRODUCT_AVX2(2, 14) PRODUCT_AVX2(3, 15) PRODUCT_AVX2(4, 14)
+              PRODUCT_AVX2(5, 15) PRODUCT_AVX2(6, 14) PRODUCT_AVX2(7, 15) PRODUCT_AVX2(8, 14) PRODUCT_AVX2(9, 15)
+                  PRODUCT_AVX2(10, 14) PRODUCT_AVX2(11, 15),
+          STORE_YMM);
+    return add<int16_t>(sums, 12 * 16);
+}
+
+#define PRODUCT_VEX(i) "%{vex%} vpdpbusd %%ymm12, %%ymm13, %%ymm" #i "\n\t"
+int64_t burst_avxvnni() {
+    alignas(64) int32_t sums[12 * 8];
+    BURST(ONES_YMM, TWELVE(PRODUCT_VEX), STORE_YMM);
+    return add<int32_t>(sums, 12 * 8);
+}
+
+#define PRODUCT_EVEX(i) "%{evex%} vpdpbusd %%ymm12, %%ymm13, %%ymm" #i "\n\t"
+int64_t burst_avx512vl() {
+    alignas(64) int32_t sums[12 * 8];
+    BURST(ONES_YMM, TWELVE(PRODUCT_EVEX), STORE_YMM);
+    return add<int32_t>(sums, 12 * 8);
+}
+
+#define PRODUCT_ZMM(i) "vpdpbusd %%zmm12, %%zmm13, %%zmm" #i "\n\t"
+int64_t burst_avx512() {
+    alignas(64) int32_t sums[12 * 16];
+    BURST(ONES_ZMM, TWELVE(PRODUCT_ZMM), STORE_ZMM);
+    return add<int32_t>(sums, 12 * 16);
+}
+
+// Four sums of 16 x 16, two tiles of 16 x 64 on either side.
+int64_t burst_amx() {
+    struct {
+        uint8_t palette, start, unused[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } shapes = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    alignas(64) int8_t ones[1024];
+    alignas(64) int32_t sums[4 * 256];
+    for (int8_t &one : ones) one = 1;
+    int32_t rounds = ROUNDS / 8; // one does as much as 16 of AVX-512's
+    __asm__ volatile("ldtilecfg (%[shapes])\n\t"
+                     "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
+                     "tileloadd (%[ones], %[stride]), %%tmm4\n\ttileloadd (%[ones], %[stride]), %%tmm5\n\t"
+                     "tileloadd (%[ones], %[stride]), %%tmm6\n\ttileloadd (%[ones], %[stride]), %%tmm7\n\t"
+                     ".p2align 5\n\t"
+                     "1:\n\t"
+                     "tdpbusd %%tmm6, %%tmm4, %%tmm0\n\ttdpbusd %%tmm7, %%tmm4, %%tmm1\n\t"
+                     "tdpbusd %%tmm6, %%tmm5, %%tmm2\n\ttdpbusd %%tmm7, %%tmm5, %%tmm3\n\t"
+                     "decl %[rounds]\n\t"
+                     "jnz 1b\n\t"
+                     "tilestored %%tmm0, (%[sums], %[stride])\n\ttilestored %%tmm1, 1024(%[sums], %[stride])\n\t"
+                     "tilestored %%tmm2, 2048(%[sums], %[stride])\n\ttilestored %%tmm3, 3072(%[sums], %[stride])\n\t"
+                     "tilerelease\n\t"
+                     : [rounds] "+r"(rounds)
+                     : [shapes] "r"(&shapes), [ones] "r"(ones), [sums] "r"(sums), [stride] "r"((int64_t)64)
+                     : "cc", "memory");
+    return add<int32_t>(sums, 4 * 256);
+}
+#endif
+
+struct Multiply {
+    int64_t (*burst)();
+    int32_t chunks;
+    std::atomic<int64_t> total{0};
+    bool begun = false;
+};
+
+int32_t next_multiply(void *state, int32_t) {
+    Multiply &multiply = *(Multiply *)state;
+    if (multiply.begun) return 0;
+    multiply.begun = true;
+    return multiply.chunks;
+}
+
+void work_multiply(void *state, int32_t, int32_t) {
+    Multiply &multiply = *(Multiply *)state;
+    int64_t total = 0;
+    for (int64_t i = 0; i < BURSTS; i++) total += multiply.burst();
+    multiply.total.fetch_add(total);
+}
+
+} // namespace
+
+#if defined(__x86_64__)
+namespace {
+
+bool has(uint32_t leaf, uint32_t part, int word, uint32_t bits) {
+    uint32_t r[4] = {};
+    return __get_cpuid_count(leaf, part, &r[0], &r[1], &r[2], &r[3]) && (r[word] & bits) == bits;
+}
+
+// Linux gives the tiles' registers to a process that asks for them.
+bool may_use_amx() {
+    constexpr uint32_t TILES_AND_INT8 = 1 << 24 | 1 << 25;
+    if (!soban_isa_runs(SOBAN_ISA_AVX512VNNI) || !has(7, 0, 3, TILES_AND_INT8)) return false;
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    constexpr int ASK = 0x1023, TILE_DATA = 18;
+    return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+} // namespace
+#endif
+
+extern "C" uint64_t soban_read(soban_pool *pool, const void *data, int64_t bytes, int32_t streams, int32_t cache,
+                               int64_t ahead) {
+    Read read;
+    read.piece = streams == 1   ? choose_read<1>(cache)
+                 : streams == 2 ? choose_read<2>(cache)
+                 : streams == 4 ? choose_read<4>(cache)
+                                : choose_read<8>(cache);
+    read.data = (const char *)data;
+    read.bytes = bytes;
+    read.ahead = ahead;
+    pool->threads.run({&read, next_read, work_read});
+    return read.total;
+}
+
+extern "C" int64_t soban_multiply(soban_pool *pool, int32_t products, int32_t chunks) {
+    Multiply multiply;
+    multiply.chunks = chunks;
+    multiply.burst = nullptr;
+#if defined(__x86_64__)
+    const bool avx2 = soban_isa_runs(SOBAN_ISA_AVX2), avx512 = soban_isa_runs(SOBAN_ISA_AVX512VNNI);
+    switch (products) {
+    case SOBAN_PRODUCTS_AVX2: multiply.burst = avx2 ? burst_avx2 : nullptr; break;
+    case SOBAN_PRODUCTS_AVXVNNI: multiply.burst = avx2 && has(7, 1, 0, 1 << 4) ? burst_avxvnni : nullptr; break;
+    case SOBAN_PRODUCTS_AVX512VL: multiply.burst = avx512 ? burst_avx512vl : nullptr; break;
+    case SOBAN_PRODUCTS_AVX512: multiply.burst = avx512 ? burst_avx512 : nullptr; break;
+    case SOBAN_PRODUCTS_AMX: multiply.burst = may_use_amx() ? burst_amx : nullptr; break;
+    default: break;
+    }
+#endif
+    if (!multiply.burst) return -1;
+    pool->threads.run({&multiply, next_multiply, work_multiply});
+    return multiply.total;
+}
