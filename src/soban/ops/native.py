@@ -5,7 +5,7 @@ import functools
 import os
 import sys
 import threading
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,10 @@ def library() -> ctypes.CDLL | None:
     loaded.soban_encode.restype = c_int64
     loaded.soban_find_not_finite.argtypes = (c_void_p, c_void_p, c_int32, c_int64)
     loaded.soban_find_not_finite.restype = c_int64
+    loaded.soban_read.argtypes = (c_void_p, c_void_p, c_int64, c_int32, c_int32, c_int64)
+    loaded.soban_read.restype = c_uint64
+    loaded.soban_multiply.argtypes = (c_void_p, c_int32, c_int32)
+    loaded.soban_multiply.restype = c_int64
     return loaded
 
 
@@ -169,6 +173,21 @@ def find_not_finite(values: npt.NDArray, format: str) -> int | None:
             threads.handle, values.ctypes.data, FORMATS.index(format), values.size
         )
     return None if found < 0 else int(found)
+
+
+def read(threads: Pool, data: npt.NDArray[np.uint8], streams: int, cache: int, ahead: int) -> int:
+    """Reads contiguous bytes, for a benchmark, and returns the exclusive or of their 64-bit words."""
+    assert data.nbytes % (64 * streams) == 0 and streams in (1, 2, 4, 8)
+    with threads.lock:
+        return int(
+            threads.library.soban_read(threads.handle, data.ctypes.data, data.nbytes, streams, cache, ahead)
+        )  # fmt: skip
+
+
+def multiply(threads: Pool, products: int, chunks: int) -> int:
+    """Multiplies in registers, for a benchmark; how many multiply-adds, or -1 where there are no such instructions."""
+    with threads.lock:
+        return int(threads.library.soban_multiply(threads.handle, products, chunks))
 
 
 class Cancelled(Exception):

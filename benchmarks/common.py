@@ -1,0 +1,273 @@
+"""What the benchmarks share: engines in processes of their own, turns that nobody disturbs, tables, results."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+FILES = HERE.parent / "out" / "bench"
+DISTURBED = 0.03  # share of the cores that other programs may take from a measurement
+TURNS = 3  # how often a disturbed measurement is tried; the least disturbed one counts
+ISAS = ("avx2", "avxvnni", "avx512vnni", "amx")  # of which SOBAN_BENCH_LLAMA_AVX2 and so on name a folder with a build
+
+
+@dataclass
+class Contestant:
+    """An engine with a model, in its own process from `start` to `close`."""
+
+    text: str  # its name in tables
+    spec: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=dict)
+    process: Any = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        return bool(self.spec["engine"] == "soban")
+
+    def start(self) -> "Contestant":
+        environment = {**os.environ, "SOBAN_THREADS": str(self.spec["threads"]), **self.environment}
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "engines.py"), json.dumps(self.spec)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=None if os.environ.get("SOBAN_BENCH_DEBUG") else subprocess.DEVNULL,
+            text=True, env=environment,
+        )  # fmt: skip
+        self.about = self.ask({"about": 1})
+        return self
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.text} ended while it was measured; SOBAN_BENCH_DEBUG=1 shows why")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def soban(model: Path, kind: str, threads: int, positions: int, isa: str | None = None, **more: Any) -> Contestant:
+    name = f"soban {kind}" + (f" {isa}" if isa else "")
+    spec = {"engine": "soban", "model": str(model), "kind": kind, "threads": threads, "positions": positions, **more}
+    return Contestant(name, spec, {"SOBAN_ISA": isa} if isa else {})
+
+
+def llama(gguf: Path, kind: str, threads: int, positions: int, isa: str | None = None, **more: Any) -> Contestant | None:
+    """llama.cpp; with `isa` the build for it that an environment variable names, or None."""
+    folder = os.environ.get(f"SOBAN_BENCH_LLAMA_{isa.upper()}" if isa else "SOBAN_BENCH_LLAMA")
+    if isa and not folder:
+        return None
+    environment = {"LLAMA_CPP_LIB_PATH": folder} if folder else {}
+    name = f"llama.cpp {kind}" + (f" {isa}" if isa else "")
+    spec = {"engine": "llama", "model": str(gguf), "kind": kind, "threads": threads, "positions": positions, **more}
+    return Contestant(name, spec, environment)
+
+
+def ik(gguf: Path, kind: str, threads: int) -> Contestant | None:
+    if not os.environ.get("SOBAN_BENCH_IK"):
+        return None
+    spec = {"engine": "ik", "model": str(gguf), "kind": kind, "threads": threads}
+    return Contestant(f"ik_llama.cpp {kind}", spec)
+
+
+def transformers(model: Path, kind: str, threads: int) -> Contestant:
+    return Contestant(f"torch {kind}", {"engine": "torch", "model": str(model), "kind": kind, "threads": threads})
+
+
+def random_gguf(model: Path, kind: str, files: Path) -> Path:
+    """A GGUF file of the model's shape, made once."""
+    import random_gguf as maker
+
+    path = files / f"{model.name}.{kind}.gguf"
+    if not path.is_file():
+        files.mkdir(parents=True, exist_ok=True)
+        print(f"writing {path}, once", file=sys.stderr)
+        partial = path.with_suffix(".partial")
+        maker.write(model, kind, partial)
+        partial.rename(path)
+    return path
+
+
+@dataclass
+class Row:
+    """What one contestant did in one task: tokens per second of each round."""
+
+    benchmark: str
+    task: str
+    engine: str
+    kind: str
+    threads: int
+    rates: list[float]
+    disturbed: float  # the largest share of the cores that others took in a round
+    about: dict[str, Any]
+    share: float | None = None  # of this machine's limit
+    limit: str = ""
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    @property
+    def ours(self) -> bool:
+        return self.engine.startswith("soban")
+
+
+Task = tuple[str, dict[str, Any], Callable[[Any], float]]  # its name, the request, tokens per second of the answer
+
+
+def prefill(tokens: int) -> Task:
+    return f"prefill {tokens}", {"prefill": tokens}, lambda seconds: tokens / seconds
+
+
+def decode(context: int, count: int = 24, sequences: int = 1) -> Task:
+    name = f"decode at {context}" if sequences == 1 else f"step of {sequences}"
+    return name, {"decode": [context, count, sequences]}, lambda seconds: sequences / seconds
+
+
+def compete(
+    benchmark: str, contestants: Iterable[Contestant | None], tasks: Iterable[Task], rounds: int
+) -> list[Row]:
+    """Everybody's rates: all are loaded, then take turns at each task, one at a time."""
+    here = [contestant.start() for contestant in contestants if contestant]
+    tasks = list(tasks)
+    rows = {
+        (task[0], one.text): Row(benchmark, task[0], one.text, one.spec.get("kind", ""), one.spec["threads"], [], 0, {})
+        for task in tasks for one in here
+    }  # fmt: skip
+    try:
+        for one in here:  # touches the weights, starts the threads
+            one.ask({"prefill": 16})
+        for number in range(rounds):
+            for name, request, rate in tasks:
+                for one in here if number % 2 == 0 else reversed(here):
+                    seconds, disturbed = undisturbed(lambda one=one, request=request: one.ask(request))  # type: ignore[misc]
+                    row = rows[name, one.text]
+                    row.rates.append(rate(seconds))
+                    row.disturbed = max(row.disturbed, disturbed)
+                    tell(f"{benchmark}, round {number + 1}: {name}, {one.text}: {row.rates[-1]:.2f} tokens/s")
+        for row in rows.values():
+            row.about = next(one for one in here if one.text == row.engine).ask({"about": 1})
+    finally:
+        for one in here:
+            one.close()
+    return list(rows.values())
+
+
+def undisturbed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of a turn in which other programs took next to nothing, or else of the least disturbed one."""
+    best: tuple[Any, float] = (None, 2.0)
+    for _ in range(TURNS):
+        before, start = others_seconds(), time.perf_counter()
+        result = work()
+        elapsed = time.perf_counter() - start
+        # the kernel counts in hundredths of a second
+        share = max(0.0, others_seconds() - before - 0.02) / (elapsed * (os.cpu_count() or 1))
+        if share < best[1]:
+            best = result, share
+        if share < DISTURBED:
+            break
+    return best
+
+
+def others_seconds() -> float:
+    """CPU seconds so far of all programs but this one and its children, the host's stealing included (Linux)."""
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return 0.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    user, nice, system, _, _, irq, soft, steal = map(int, path.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + irq + soft + steal) / ticks - tree_seconds(os.getpid(), ticks)
+
+
+def tree_seconds(process: int, ticks: int) -> float:
+    """CPU seconds of a process, its living children and those that ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / ticks + sum(tree_seconds(int(child), ticks) for child in children)
+
+
+def limits() -> Any:
+    from soban.measure.limits import measure_limits
+
+    return measure_limits()
+
+
+def add_shares(rows: Iterable[Row], found: Any, bandwidth_of: Callable[[Row], float | None]) -> None:
+    """Tells each row its share of the limit: of the multipliers in prefill, of the bandwidth in the rest."""
+    for row in rows:
+        if row.task.startswith("prefill"):
+            isa = row.about.get("isa")
+            peak = found.multiply_adds(isa) if isa and row.kind in ("q4", "q8") else None
+            if peak:
+                row.share, row.limit = row.rate * row.about["body_multiply_adds"] / peak, f"int8 peak, {isa}"
+        elif wanted := bandwidth_of(row):
+            row.share, row.limit = row.rate * wanted / found.bandwidth, "bandwidth"
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(rows: list[Row]) -> None:
+    """The table of medians: a block for each task, ratios to our best."""
+    for task in dict.fromkeys(row.task for row in rows):
+        block = [row for row in rows if row.task == task]
+        print(f"\n{task:24}{'tokens/s':>10}{'spread':>16}{'to us':>8}{'of limit':>10}{'bits':>13}{'memory, own + mapped':>24}")
+        for row in block:
+            base = next((r for r in block if r.ours and comparable(r, row)), None)
+            ratio = f"{row.rate / base.rate:.2f}x" if base and row is not base else ""
+            share = f"{row.share:.0%}" if row.share else ""
+            spread = f"{min(row.rates):.1f} - {max(row.rates):.1f}"
+            print(f"{row.engine:24}{row.rate:10.2f}{spread:>16}{ratio:>8}{share:>10}{bits(row):>13}{memory(row):>24}")
+
+
+def comparable(ours: Row, other: Row) -> bool:
+    """Whether they have as many bits and the same instruction set."""
+    eight = {"q8", "Q8_0"}
+    same_bits = (ours.kind in eight) == (other.kind in eight)
+    isa = [name for name in ISAS if other.engine.endswith(" " + name)]
+    ours_isa = [name for name in ISAS if ours.engine.endswith(" " + name)]
+    return same_bits and isa == ours_isa and ours.threads == other.threads
+
+
+def bits(row: Row) -> str:
+    return f"{row.about['body_bits']:.2f} / {row.about['head_bits']:.2f}" if "body_bits" in row.about else ""
+
+
+def memory(row: Row) -> str:
+    own, mapped = row.about.get("anonymous_bytes"), row.about.get("mapped_bytes")
+    return f"{own / 1e9:.2f} + {mapped / 1e9:.2f} GB" if own is not None else ""
+
+
+def save(rows: list[Row], found: Any = None) -> None:
+    """One line a row to results/<benchmark>.jsonl."""
+    RESULTS.mkdir(exist_ok=True)
+    common = {"when": time.strftime("%Y-%m-%d %H:%M"), "machine": cpu(), "cores": os.cpu_count()}
+    if found is not None:
+        common["bandwidth_gb"] = round(found.bandwidth / 1e9, 2)
+        common["int8_g"] = {name: round(rate / 1e9, 1) for name, rate in found.products.items()}
+    for row in rows:
+        record = {**common, **asdict(row), "rate": row.rate}
+        record["rates"] = [round(rate, 3) for rate in row.rates]
+        with (RESULTS / f"{row.benchmark}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def cpu() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,0 +1,1 @@
+"""Figures about a model: how well it predicts, how fast it is."""

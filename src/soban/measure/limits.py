@@ -1,0 +1,107 @@
+"""What this machine can do at most: bytes read per second, and int8 multiply-adds per second.
+
+Decoding reads every weight once for a token, so bandwidth bounds it; prefill uses each weight for many tokens, so
+the multipliers do. A figure of a model is best told as a share of these. See docs/performance.md.
+"""
+
+import mmap
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from soban import system
+from soban.errors import UserError
+from soban.ops import native
+
+PRODUCTS = ("avx2", "avxvnni", "avx512vl", "avx512vnni", "amx")  # the index is the number in native/soban.h
+BUFFER = 1 << 30  # bytes: far beyond any cache of a PC, so that what is read comes from memory
+WINDOW = 256 << 20  # bytes that are read in one go: 10 ms, in which a busy system leaves us alone now and then
+# (streams of each thread, cache that is prefetched into, bytes ahead): which is best differs between machines.
+VARIANTS = (
+    (8, 1, 2048), (4, 1, 2048), (4, 1, 1024), (8, 1, 1024), (8, 2, 1024), (4, 2, 2048), (4, 2, 4096), (8, 0, 0),
+    (4, 0, 0), (1, 0, 0),
+)  # fmt: skip
+WINDOW_STEP = 1 << 20
+SECONDS = 1.2  # for reading
+TRIES = 6  # for each kind of products: a tenth of a second
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes read per second, with what it took to read them, and multiply-adds per second by instruction set."""
+
+    threads: int
+    bandwidth: float
+    streams: int
+    cache: int
+    ahead: int
+    products: dict[str, float]
+
+    def multiply_adds(self, isa: str) -> float | None:
+        """The peak of what an instruction set of `native.ISAS` multiplies with; None where it has no such products."""
+        return self.products.get(isa)
+
+
+def measure_limits(buffer_bytes: int = BUFFER) -> Limits:
+    """The best of many tries with all threads, in about two seconds. Raises UserError without the native library."""
+    if native.library() is None:
+        raise UserError(
+            "the native library is missing, so nothing can be measured", hint="build it: python dev.py native"
+        )
+    pool = native.pool()
+    products = {name: rate for name in PRODUCTS if (rate := multiply_rate(pool, name)) is not None}
+    (streams, cache, ahead), bandwidth = read_rate(pool, buffer_bytes)
+    return Limits(pool.threads, bandwidth, streams, cache, ahead, products)
+
+
+def read_rate(pool: native.Pool, buffer_bytes: int) -> tuple[tuple[int, int, int], float]:
+    """The best way to read, and its bytes per second."""
+    memory = ordinary_pages(buffer_bytes)
+    window = min(WINDOW, len(memory))
+    windows = [memory[first : first + window] for first in range(0, len(memory) - window + 1, window)]
+    best = dict.fromkeys(VARIANTS, 0.0)
+    end, turn = time.perf_counter() + SECONDS, 0
+    while turn < 2 * len(VARIANTS) or time.perf_counter() < end:
+        # Every variant once; then the better half, for the maximum of a few tries is too low on a busy machine.
+        order = sorted(VARIANTS, key=lambda variant: -best[variant])
+        variant = VARIANTS[turn] if turn < len(VARIANTS) else order[turn % (len(VARIANTS) // 2)]
+        part = windows[turn % len(windows)]
+        best[variant] = max(best[variant], len(part) / _seconds_to_read(pool, part, variant))
+        turn += 1
+    found = max(best, key=lambda variant: best[variant])
+    return found, best[found]
+
+
+def _seconds_to_read(pool: native.Pool, part: npt.NDArray[np.uint8], variant: tuple[int, int, int]) -> float:
+    start = time.perf_counter()
+    native.read(pool, part, *variant)
+    return time.perf_counter() - start
+
+
+def multiply_rate(pool: native.Pool, products: str) -> float | None:
+    """Multiply-adds per second of one kind of instructions; None where the machine has none of the kind."""
+    chunks, best = 32 * pool.threads, 0.0  # a chunk takes half a millisecond
+    for _ in range(TRIES):
+        start = time.perf_counter()
+        count = native.multiply(pool, PRODUCTS.index(products), chunks)
+        if count < 0:
+            return None
+        best = max(best, count / (time.perf_counter() - start))
+    return best
+
+
+def ordinary_pages(wanted: int) -> npt.NDArray[np.uint8]:
+    """Memory as model files are mapped, in pages of 4 KB; no more than a quarter of what is free."""
+    free = system.available_memory()
+    size = max(mmap.PAGESIZE, min(wanted, (free or 4 * wanted) // 4) // WINDOW_STEP * WINDOW_STEP)
+    if sys.platform == "linux":
+        mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        mapped.madvise(mmap.MADV_NOHUGEPAGE)
+    else:
+        mapped = mmap.mmap(-1, size)
+    values = np.frombuffer(mapped, np.uint8)
+    values[:: mmap.PAGESIZE] = 1  # a page that was never written is not there
+    return values

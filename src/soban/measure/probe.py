@@ -1,0 +1,63 @@
+"""Timing single steps of a model: below the engine, so that no sampling, reuse or speculation is measured with it."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from soban.model import Model
+from soban.ops import make_batch, make_cache
+from soban.ops.batch import PAGE
+
+
+class Probe:
+    """A model's steps with a cache of their own, which holds `positions` tokens of all sequences together."""
+
+    def __init__(self, model: Model, positions: int, seed: int = 1) -> None:
+        self.model, self.random = model, np.random.default_rng(seed)
+        c = model.config
+        self.cache = make_cache(
+            c.num_hidden_layers, -(-positions // PAGE), c.kv_heads, c.head_size, model.engine.cache.format
+        )  # fmt: skip
+
+    def prefill(self, tokens: int, table: Sequence[int] | None = None) -> float:
+        """Seconds to read a prompt of random tokens, with the logits of its last, into the first pages or `table`."""
+        pages = range(self.cache.pages) if table is None else table
+        ids = self._ids(tokens)
+        start = time.perf_counter()
+        most = self.model.runner.max_tokens
+        for first in range(0, tokens, most):
+            piece = ids[first : first + most]
+            outputs = [len(piece) - 1] if first + most >= tokens else []
+            self.model.runner.run(make_batch([piece], [first], [pages], outputs), self.cache)
+        return time.perf_counter() - start
+
+    def fill(self, length: int, sequences: int = 1) -> list[range]:
+        """Page tables of `sequences` conversations of `length` tokens, without computing them all.
+
+        One page is computed and copied: the time of a step does not depend on what the cache holds, only on its size.
+        """
+        each = -(-length // PAGE)
+        assert each * sequences <= self.cache.pages
+        self.prefill(min(length, PAGE))
+        for page in range(1, each * sequences):
+            self.cache.copy_page(0, page)
+        return [range(each * i, each * (i + 1)) for i in range(sequences)]
+
+    def decode(self, context: int, count: int, sequences: int = 1, seconds: float = 1e9) -> list[float]:
+        """Seconds of each of `count` steps (fewer, but 3, if `seconds` are over) that begin at `context` tokens."""
+        tables = self.fill(context + count, sequences)
+        tokens, taken = self._ids(sequences), []
+        end = time.perf_counter() + seconds
+        for n in range(count):
+            start = time.perf_counter()
+            batch = make_batch([[t] for t in tokens], [context + n] * sequences, tables, range(sequences))
+            tokens = [int(row.argmax()) for row in self.model.runner.run(batch, self.cache)]
+            now = time.perf_counter()
+            taken.append(now - start)
+            if now > end and n >= 2:
+                break
+        return taken
+
+    def _ids(self, count: int) -> list[int]:
+        return [int(i) for i in self.random.integers(0, self.model.config.vocab_size, count)]
