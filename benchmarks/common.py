@@ -15,8 +15,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 FILES = HERE.parent / "out" / "bench"
-DISTURBED = 0.03  # share of the cores that other programs may take from a measurement
-TURNS = 3  # how often a disturbed measurement is tried; the least disturbed one counts
+DISTURBED = 0.08  # share of the cores that other programs may take from a measurement
+TURNS = 2  # how often a disturbed measurement is tried; the least disturbed one counts
 ISAS = ("avx2", "avxvnni", "avx512vnni", "amx")  # of which SOBAN_BENCH_LLAMA_AVX2 and so on name a folder with a build
 
 

@@ -38,8 +38,7 @@ class Soban:
         model = soban.load(spec["model"], dtype=spec["kind"], **options)
         self.probe = Probe(model, spec["positions"])
         c, cache = model.config, self.probe.cache
-        per_position = (cache.keys.nbytes + cache.values.nbytes) // (cache.pages * cache.keys.shape[-2])
-        work = work_of(model.loaded, per_position)
+        work = work_of(model.loaded, self.probe.position_bytes)
         self.about = {
             "isa": native.chosen_isa(), "body_bits": work.body_bits, "head_bits": work.head_bits,
             "bytes_per_token": work.bytes_per_token(0), "cache_bytes": work.cache_bytes,

@@ -18,6 +18,7 @@ FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "run": {"help": "let a model write, or answer"},
     "train": {"help": "teach a small model from text"},
+    "bench": {"help": "measure how fast this PC is"},
 }
 EXAMPLES = """\
   soban run "Once upon a time"

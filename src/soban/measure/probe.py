@@ -1,7 +1,6 @@
 """Timing single steps of a model: below the engine, so that no sampling, reuse or speculation is measured with it."""
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,9 +19,14 @@ class Probe:
             c.num_hidden_layers, -(-positions // PAGE), c.kv_heads, c.head_size, model.engine.cache.format
         )  # fmt: skip
 
-    def prefill(self, tokens: int, table: Sequence[int] | None = None) -> float:
-        """Seconds to read a prompt of random tokens, with the logits of its last, into the first pages or `table`."""
-        pages = range(self.cache.pages) if table is None else table
+    @property
+    def position_bytes(self) -> int:
+        """What a position takes in the cache, keys and values of all layers."""
+        return (self.cache.keys.nbytes + self.cache.values.nbytes) // (self.cache.pages * PAGE)
+
+    def prefill(self, tokens: int) -> float:
+        """Seconds to read a prompt of random tokens, with the logits of its last."""
+        pages = range(self.cache.pages)
         ids = self._ids(tokens)
         start = time.perf_counter()
         most = self.model.runner.max_tokens

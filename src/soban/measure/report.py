@@ -1,0 +1,171 @@
+"""A bench's figures as text, Markdown, CSV or JSON; several PCs side by side."""
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from soban.errors import UserError
+from soban.messages import translate
+
+Report = dict[str, Any]
+LARGEST = 10 << 20  # bytes of a file of results
+ENDINGS = {".md": "markdown", ".csv": "csv", ".json": "json"}
+
+
+def write(reports: Sequence[Report], format: str) -> str:
+    """One or several reports in a format of `FORMATS`, with a line break at the end."""
+    return FORMATS[format](reports)
+
+
+def read(path: str) -> list[Report]:
+    """The reports in a file that `--format json` made. Raises UserError for any other file."""
+    try:
+        if Path(path).stat().st_size > LARGEST:
+            raise ValueError("it is too large")
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError("{path}: {reason}", path=path, reason=error.strerror or error) from None
+    except (ValueError, RecursionError):
+        found = None
+    reports = found if isinstance(found, list) else [found]
+    if not reports or not all(_is_report(report) for report in reports):
+        raise UserError(
+            "{path} holds no results of soban bench", path=path, hint="make one with soban bench --format json --out {path}"
+        )  # fmt: skip
+    return reports
+
+
+def _is_report(report: Any) -> bool:
+    """Whether the tables can be made of it."""
+    try:
+        rows(report)
+        flat(report)
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError):
+        return False
+    return True
+
+
+def rows(report: Report) -> list[tuple[str, str]]:
+    """What the table says, line by line: a name and a value."""
+    pc, memory, limits = report["pc"], report["memory"], report["limits"]
+    lines = [
+        (translate("PC"), _clean(pc["cpu"])),
+        (
+            translate("cores, threads used, instructions"),
+            f"{int(pc['cores'])}, {int(report['threads'])}, {_clean(report['isa'])}",
+        ),
+        (translate("memory of the PC"), _gigabytes(pc["memory"])),
+        (translate("system"), _clean(pc["system"])),
+        ("soban", _clean(report["soban"])),
+        (translate("model"), f"{_clean(report['model'])}, {_clean(report['kind'])}"),
+        (
+            translate("weights"),
+            translate(
+                "{size}; {body:.2f} bits each, the output's {head:.2f}", size=_gigabytes(report["weight_bytes"]),
+                body=report["body_bits"], head=report["head_bits"],
+            ),
+        ),
+        (
+            translate("time of an answer, without loading"),
+            translate("{seconds:.2f} s (64 tokens read, 128 written)", seconds=report["answer_seconds"]),
+        ),
+        (translate("loading"), f"{report['load_seconds']:.2f} s"),
+        (translate("first token, with loading"), f"{report['first_token_seconds']:.2f} s"),
+        (
+            translate("reading {tokens} tokens", tokens=report["prefill"]["tokens"]),
+            _rate(report["prefill"], translate("of the int8 peak")),
+        ),
+    ]  # fmt: skip
+    for decode in report["decode"]:
+        name = translate("writing after {tokens} tokens", tokens=decode["context"])
+        lines.append((name, _rate(decode, translate("of the bandwidth"))))
+    if report["characters_per_second"]:
+        lines.append((translate("characters"), f"{report['characters_per_second']:.0f}/s"))
+    if memory:
+        own, mapped = _gigabytes(memory["anonymous"]), _gigabytes(memory["mapped"])
+        lines.append((translate("memory"), translate("{own} + {mapped} mapped files", own=own, mapped=mapped)))
+    if limits:
+        peaks = ", ".join(f"{_clean(name)} {rate / 1e9:.0f}" for name, rate in limits["multiply_adds"].items())
+        lines.append((translate("bandwidth measured"), f"{limits['bandwidth'] / 1e9:.1f} GB/s"))
+        lines.append((translate("int8 peak measured"), f"{peaks} G/s"))
+    return lines
+
+
+def _rate(rate: dict[str, Any], of: str) -> str:
+    text = f"{rate['median']:.1f} tokens/s ({rate['low']:.1f} - {rate['high']:.1f}, {int(rate['times'])}x)"
+    return f"{text}, {rate['share']:.0%} {of}" if rate["share"] else text
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _clean(text: Any) -> str:
+    """Text from a stranger's file: one line, nothing that a terminal would obey."""
+    return "".join(c for c in str(text) if c.isprintable())[:100]
+
+
+def columns(reports: Sequence[Report]) -> list[list[str]]:
+    """The table: a row for each name that some report has, in order; a column for each report."""
+    made = [dict(rows(report)) for report in reports]
+    names = list(dict.fromkeys(name for report in made for name in report))
+    return [[name, *(report.get(name, "") for report in made)] for name in names]
+
+
+def text(reports: Sequence[Report]) -> str:
+    table = columns(reports)
+    widths = [max(_width(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = ["  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _width(text: str) -> int:
+    """Columns in a terminal: a Hangul syllable takes two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    head, *rest = ([cell.replace("|", "\\|") for cell in row] for row in columns(reports))
+    line = "|".join(["", *(["---"] * len(head)), ""])
+    return "\n".join([f"| {' | '.join(head)} |", line, *(f"| {' | '.join(row)} |" for row in rest)]) + "\n"
+
+
+def flat(report: Report) -> dict[str, Any]:
+    """One level of names and plain values, the same for every report."""
+    pc, memory, limits = report["pc"], report["memory"] or {}, report["limits"] or {}
+    short, long = report["decode"][0], report["decode"][-1]
+    return {
+        "when": report["when"], "cpu": pc["cpu"], "cores": pc["cores"], "memory": pc["memory"], "system": pc["system"],
+        "soban": report["soban"], "threads": report["threads"], "isa": report["isa"], "model": report["model"],
+        "kind": report["kind"], "weight_bytes": report["weight_bytes"], "body_bits": report["body_bits"],
+        "head_bits": report["head_bits"], "answer_seconds": report["answer_seconds"],
+        "load_seconds": report["load_seconds"], "first_token_seconds": report["first_token_seconds"],
+        "prompt_tokens": report["prefill"]["tokens"], "prefill_per_second": report["prefill"]["median"],
+        "prefill_share": report["prefill"]["share"], "context": short["context"],
+        "decode_per_second": short["median"], "decode_share": short["share"], "long_context": long["context"],
+        "long_decode_per_second": long["median"], "long_decode_share": long["share"],
+        "characters_per_second": report["characters_per_second"], "anonymous_bytes": memory.get("anonymous"),
+        "mapped_bytes": memory.get("mapped"), "bandwidth": limits.get("bandwidth"),
+    }  # fmt: skip
+
+
+def as_csv(reports: Sequence[Report]) -> str:
+    lines = [flat(report) for report in reports]
+    made = io.StringIO()
+    writer = csv.DictWriter(made, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return made.getvalue()
+
+
+def as_json(reports: Sequence[Report]) -> str:
+    return json.dumps(reports[0] if len(reports) == 1 else list(reports), ensure_ascii=False, indent=1) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Report]], str]] = {
+    "text": text, "markdown": markdown, "csv": as_csv, "json": as_json,
+}  # fmt: skip

@@ -1,0 +1,47 @@
+"""The limits are measured by work that really is done: every byte read once, every product counted."""
+
+import numpy as np
+import pytest
+
+from soban.measure.limits import PRODUCTS, VARIANTS, Limits, measure_limits, ordinary_pages
+from soban.ops import native
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="needs the native library")
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def pool(request: pytest.FixtureRequest) -> native.Pool:
+    return native.Pool(request.param, native.chosen_isa())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_word_is_read_once(pool: native.Pool, variant: tuple[int, int, int]) -> None:
+    words = np.random.default_rng(4).integers(0, 1 << 63, (17 << 20) // 8 + 64, np.uint64)  # two pieces and a bit
+    assert native.read(pool, words.view(np.uint8), *variant) == np.bitwise_xor.reduce(words)
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_the_products_count_themselves(pool: native.Pool, products: str) -> None:
+    found = native.multiply(pool, PRODUCTS.index(products), 3)
+    if found == -1:
+        pytest.skip(f"no {products} here")
+    # multiply-adds of an instruction, of twelve (AMX: four) in a loop
+    loop = {"amx": 4 * 16 * 16 * 64, "avx512vnni": 12 * 64}.get(products, 12 * 32)
+    rounds = 1024 if products == "amx" else 8192
+    assert found == 3 * 16 * rounds * loop
+
+
+def test_what_the_kernels_can_use_has_a_peak() -> None:
+    with_products = [isa for isa in native.isas() if isa in PRODUCTS]
+    limits = measure_limits(buffer_bytes=32 << 20)
+    assert limits.bandwidth > 0 and (limits.streams, limits.cache, limits.ahead) in VARIANTS
+    assert all((limits.multiply_adds(isa) or 0) > 0 for isa in with_products)
+    assert limits.multiply_adds("scalar") is None
+
+
+def test_the_memory_is_there_before_it_is_read() -> None:
+    assert ordinary_pages(8 << 20)[::4096].all()
+
+
+def test_an_unknown_instruction_set_has_no_peak() -> None:
+    assert Limits(1, 1.0, 1, 0, 0, {"avx2": 2.0}).multiply_adds("neon") is None
