@@ -77,12 +77,34 @@ def lint(arguments: list[str]) -> int:
     return max(map(abs, codes))
 
 
+# Whether a benchmark needs a model of full size; what else a script takes stands in its --help.
+BENCHMARKS = {
+    "limits": False, "tiny": False, "decode_prefill": True, "batch": True, "long_context": True,
+    "noisy_neighbour": True,
+}  # fmt: skip
+
+
 def bench(arguments: list[str]) -> int:
-    """Every script in benchmarks/, or those that are named."""
-    set_up("test")
-    scripts = sorted((ROOT / "benchmarks").glob("*.py"))
-    chosen = [path for path in scripts if not arguments or path.stem in arguments]
-    return max((abs(call(str(path))) for path in chosen), default=0)
+    """All of benchmarks/, or those that are named; `--model FOLDER` for those that need one of full size."""
+    names, model = arguments, None
+    if "--model" in arguments:
+        at = arguments.index("--model")
+        names, model = arguments[:at] + arguments[at + 2 :], "".join(arguments[at + 1 : at + 2])
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        raise Failed(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    if model is not None and not Path(model, "config.json").is_file():
+        raise Failed(f"--model {model}: no folder with a model in it")
+    set_up("bench")
+    code = 0
+    for name in names or BENCHMARKS:
+        if BENCHMARKS[name] and model is None:
+            say(f"{name} needs a model: python scripts/make_random_gemma2.py out/big, then --model out/big")
+        elif name == "tiny" and not os.environ.get("SOBAN_BENCH_LLAMA2C"):
+            say("tiny needs llama2.c: git clone https://github.com/karpathy/llama2.c, and SOBAN_BENCH_LLAMA2C=llama2.c")
+        else:
+            say(f"benchmarks/{name}.py")
+            code = max(code, abs(call(f"benchmarks/{name}.py", *([model] if BENCHMARKS[name] and model else []))))
+    return code
 
 
 def messages(arguments: list[str]) -> int:
@@ -125,8 +147,8 @@ def set_up(*extras: str, rebuild: bool = False) -> None:
     if not same:
         say("installing the build tools")
         pip(*BUILD_TOOLS, *([] if shutil.which("cmake") else ["cmake"]))
-    if "test" in missing:
-        say("installing torch, which some tests compare with (about 200 MB)")
+    if {"test", "bench"} & set(missing):
+        say("installing torch, to compare with (about 200 MB)")
         pip(TORCH, *torch_source())
     check_compiler()
     say("building the native library and installing soban" + "".join(f" [{extra}]" for extra in missing))

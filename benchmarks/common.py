@@ -1,5 +1,6 @@
 """What the benchmarks share: engines in processes of their own, turns that nobody disturbs, tables, results."""
 
+import argparse
 import json
 import os
 import platform
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 FILES = HERE.parent / "out" / "bench"
 DISTURBED = 0.08  # share of the cores that other programs may take from a measurement
+FROM_MEMORY = 1 << 28  # bytes of a model of which no cache holds much
 TURNS = 2  # how often a disturbed measurement is tried; the least disturbed one counts
 ISAS = ("avx2", "avxvnni", "avx512vnni", "amx")  # of which SOBAN_BENCH_LLAMA_AVX2 and so on name a folder with a build
 
@@ -63,7 +67,9 @@ def soban(model: Path, kind: str, threads: int, positions: int, isa: str | None 
     return Contestant(name, spec, {"SOBAN_ISA": isa} if isa else {})
 
 
-def llama(gguf: Path, kind: str, threads: int, positions: int, isa: str | None = None, **more: Any) -> Contestant | None:
+def llama(
+    gguf: Path, kind: str, threads: int, positions: int, isa: str | None = None, **more: Any
+) -> Contestant | None:
     """llama.cpp; with `isa` the build for it that an environment variable names, or None."""
     folder = os.environ.get(f"SOBAN_BENCH_LLAMA_{isa.upper()}" if isa else "SOBAN_BENCH_LLAMA")
     if isa and not folder:
@@ -85,8 +91,20 @@ def transformers(model: Path, kind: str, threads: int) -> Contestant:
     return Contestant(f"torch {kind}", {"engine": "torch", "model": str(model), "kind": kind, "threads": threads})
 
 
+def parser(description: str | None, model: bool = True) -> argparse.ArgumentParser:
+    """The flags that all have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if model:
+        made.add_argument("model", type=Path, help="a Hugging Face folder")
+    made.add_argument("--threads", type=int, default=os.cpu_count())
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--files", type=Path, default=FILES, help="where files for the peers lie, or are made")
+    made.add_argument("--peers", nargs="*", default=["llama"], help="llama; some scripts know more")
+    return made
+
+
 def random_gguf(model: Path, kind: str, files: Path) -> Path:
-    """A GGUF file of the model's shape, made once."""
+    """A GGUF file of the shape that the model's config.json tells, made once."""
     import random_gguf as maker
 
     path = files / f"{model.name}.{kind}.gguf"
@@ -123,39 +141,45 @@ class Row:
         return self.engine.startswith("soban")
 
 
-Task = tuple[str, dict[str, Any], Callable[[Any], float]]  # its name, the request, tokens per second of the answer
+@dataclass(frozen=True)
+class Task:
+    """A request to an engine, tokens per second of its answer, and what goes on around it."""
+
+    name: str
+    request: dict[str, Any]
+    rate: Callable[[float], float]
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def prefill(tokens: int) -> Task:
-    return f"prefill {tokens}", {"prefill": tokens}, lambda seconds: tokens / seconds
+    return Task(f"prefill {tokens}", {"prefill": tokens}, lambda seconds: tokens / seconds)
 
 
 def decode(context: int, count: int = 24, sequences: int = 1) -> Task:
     name = f"decode at {context}" if sequences == 1 else f"step of {sequences}"
-    return name, {"decode": [context, count, sequences]}, lambda seconds: sequences / seconds
+    return Task(name, {"decode": [context, count, sequences]}, lambda seconds: sequences / seconds)
 
 
-def compete(
-    benchmark: str, contestants: Iterable[Contestant | None], tasks: Iterable[Task], rounds: int
-) -> list[Row]:
+def compete(benchmark: str, contestants: Iterable[Contestant | None], tasks: Iterable[Task], rounds: int) -> list[Row]:
     """Everybody's rates: all are loaded, then take turns at each task, one at a time."""
     here = [contestant.start() for contestant in contestants if contestant]
     tasks = list(tasks)
     rows = {
-        (task[0], one.text): Row(benchmark, task[0], one.text, one.spec.get("kind", ""), one.spec["threads"], [], 0, {})
+        (task.name, one.text): Row(benchmark, task.name, one.text, one.spec["kind"], one.spec["threads"], [], 0, {})
         for task in tasks for one in here
     }  # fmt: skip
     try:
         for one in here:  # touches the weights, starts the threads
             one.ask({"prefill": 16})
         for number in range(rounds):
-            for name, request, rate in tasks:
+            for task in tasks:
                 for one in here if number % 2 == 0 else reversed(here):
-                    seconds, disturbed = undisturbed(lambda one=one, request=request: one.ask(request))  # type: ignore[misc]
-                    row = rows[name, one.text]
-                    row.rates.append(rate(seconds))
+                    with task.around():
+                        seconds, disturbed = undisturbed(partial(one.ask, task.request))
+                    row = rows[task.name, one.text]
+                    row.rates.append(task.rate(seconds))
                     row.disturbed = max(row.disturbed, disturbed)
-                    tell(f"{benchmark}, round {number + 1}: {name}, {one.text}: {row.rates[-1]:.2f} tokens/s")
+                    tell(f"{benchmark}, round {number + 1}: {task.name}, {one.text}: {row.rates[-1]:.2f} tokens/s")
         for row in rows.values():
             row.about = next(one for one in here if one.text == row.engine).ask({"about": 1})
     finally:
@@ -200,22 +224,33 @@ def tree_seconds(process: int, ticks: int) -> float:
     return sum(map(int, fields[11:15])) / ticks + sum(tree_seconds(int(child), ticks) for child in children)
 
 
-def limits() -> Any:
+def run(benchmark: str, contestants: Iterable[Contestant | None], tasks: Iterable[Task], rounds: int) -> list[Row]:
+    """The whole of a benchmark: this machine's limits, everybody's turns, the table, the record."""
     from soban.measure.limits import measure_limits
 
-    return measure_limits()
+    limits = measure_limits()
+    peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in limits.products.items())
+    tell(f"bandwidth {limits.bandwidth / 1e9:.1f} GB/s; int8 G multiply-adds/s: {peaks}")
+    rows = compete(benchmark, contestants, tasks, rounds)
+    add_shares(rows, limits)
+    show(rows)
+    save(rows, limits)
+    return rows
 
 
-def add_shares(rows: Iterable[Row], found: Any, bandwidth_of: Callable[[Row], float | None]) -> None:
-    """Tells each row its share of the limit: of the multipliers in prefill, of the bandwidth in the rest."""
+def add_shares(rows: Iterable[Row], limits: Any) -> None:
+    """Tells each row its share of the limit: of the multipliers in prefill, of the bandwidth in decoding."""
     for row in rows:
-        if row.task.startswith("prefill"):
-            isa = row.about.get("isa")
-            peak = found.multiply_adds(isa) if isa and row.kind in ("q4", "q8") else None
-            if peak:
+        what, number = row.task.split()[0].strip(","), row.task.split()[-1]
+        if what == "prefill" and "body_multiply_adds" in row.about:
+            isa = row.about["isa"]
+            if (peak := limits.multiply_adds(isa)) and row.kind in ("q4", "q8"):
                 row.share, row.limit = row.rate * row.about["body_multiply_adds"] / peak, f"int8 peak, {isa}"
-        elif wanted := bandwidth_of(row):
-            row.share, row.limit = row.rate * wanted / found.bandwidth, "bandwidth"
+        elif what == "decode" and row.about.get("bytes_per_token", 0) > FROM_MEMORY:
+            read = row.about["bytes_per_token"] + (int(number) if number.isdigit() else 0) * row.about.get(
+                "cache_bytes", 0
+            )
+            row.share, row.limit = row.rate * read / limits.bandwidth, "bandwidth"
 
 
 def tell(text: str) -> None:
@@ -226,7 +261,9 @@ def show(rows: list[Row]) -> None:
     """The table of medians: a block for each task, ratios to our best."""
     for task in dict.fromkeys(row.task for row in rows):
         block = [row for row in rows if row.task == task]
-        print(f"\n{task:24}{'tokens/s':>10}{'spread':>16}{'to us':>8}{'of limit':>10}{'bits':>13}{'memory, own + mapped':>24}")
+        print(
+            f"\n{task:24}{'tokens/s':>10}{'spread':>16}{'to us':>8}{'of limit':>10}{'bits':>13}{'memory, own + mapped':>24}"
+        )
         for row in block:
             base = next((r for r in block if r.ours and comparable(r, row)), None)
             ratio = f"{row.rate / base.rate:.2f}x" if base and row is not base else ""
@@ -254,17 +291,21 @@ def memory(row: Row) -> str:
 
 
 def save(rows: list[Row], found: Any = None) -> None:
-    """One line a row to results/<benchmark>.jsonl."""
-    RESULTS.mkdir(exist_ok=True)
+    """One line for each row."""
     common = {"when": time.strftime("%Y-%m-%d %H:%M"), "machine": cpu(), "cores": os.cpu_count()}
     if found is not None:
         common["bandwidth_gb"] = round(found.bandwidth / 1e9, 2)
         common["int8_g"] = {name: round(rate / 1e9, 1) for name, rate in found.products.items()}
     for row in rows:
-        record = {**common, **asdict(row), "rate": row.rate}
-        record["rates"] = [round(rate, 3) for rate in row.rates]
-        with (RESULTS / f"{row.benchmark}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        rates = [round(rate, 3) for rate in row.rates]
+        append(row.benchmark, {**common, **asdict(row), "rate": round(row.rate, 3), "rates": rates})
+
+
+def append(benchmark: str, record: dict[str, Any]) -> None:
+    """One line to results/<benchmark>.jsonl."""
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{benchmark}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def cpu() -> str:

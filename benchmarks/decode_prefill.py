@@ -5,12 +5,10 @@
 
 Environment: SOBAN_BENCH_IK names ik_llama.cpp's llama-bench; SOBAN_BENCH_LLAMA a folder with llama.cpp's libraries in
 place of those of llama-cpp-python; SOBAN_BENCH_LLAMA_AVX2, _AVXVNNI, _AVX512VNNI those built for these instruction
-sets, which --isas compares with ours.
+sets, which --isas compares with ours. --peers: llama ik torch-float32 torch-bfloat16.
 """
 
 import argparse
-import os
-from pathlib import Path
 
 import common
 
@@ -21,7 +19,11 @@ def contestants(options: argparse.Namespace) -> list[common.Contestant | None]:
     made: list[common.Contestant | None] = []
     threads, positions = options.threads, options.prompt_tokens + 64
     for kind in options.kinds:
-        gguf = common.random_gguf(options.model, GGUF[kind], options.files) if {"llama", "ik"} & set(options.peers) else None
+        gguf = (
+            common.random_gguf(options.model, GGUF[kind], options.files)
+            if {"llama", "ik"} & set(options.peers)
+            else None
+        )
         for isa in options.isas:
             chosen = None if isa == "best" else isa
             if not options.without_us:
@@ -30,31 +32,24 @@ def contestants(options: argparse.Namespace) -> list[common.Contestant | None]:
                 made.append(common.llama(gguf, GGUF[kind], threads, positions, chosen, flash=options.flash))
         if gguf and "ik" in options.peers:
             made.append(common.ik(gguf, GGUF[kind], threads))
-    made += [common.transformers(options.model, peer[6:], threads) for peer in options.peers if peer.startswith("torch-")]
+    made += [
+        common.transformers(options.model, peer[6:], threads) for peer in options.peers if peer.startswith("torch-")
+    ]
     return made
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a Hugging Face folder")
+    parser = common.parser(__doc__)
+    parser.set_defaults(peers=["llama", "ik"])
     parser.add_argument("--kinds", nargs="+", default=["q4", "q8"], choices=sorted(GGUF))
-    parser.add_argument("--peers", nargs="*", default=["llama", "ik"], help="llama ik torch-float32 torch-bfloat16")
     parser.add_argument("--isas", nargs="+", default=["best"], help="best, avx2, avxvnni ...")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--new-tokens", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--flash", type=int, default=-1, help="llama.cpp's flash attention: 0, 1, or -1 as it likes")
     parser.add_argument("--without-us", action="store_true", help="the peers alone")
-    parser.add_argument("--files", type=Path, default=common.FILES, help="where GGUF files lie")
     options = parser.parse_args()
     tasks = [common.prefill(options.prompt_tokens), common.decode(32, options.new_tokens)]
-    found = common.limits()
-    common.tell(f"bandwidth {found.bandwidth / 1e9:.1f} GB/s; int8 " + str({k: round(v / 1e9) for k, v in found.products.items()}))
-    rows = common.compete("decode_prefill", contestants(options), tasks, options.rounds)
-    common.add_shares(rows, found, lambda row: row.about.get("bytes_per_token"))
-    common.show(rows)
-    common.save(rows, found)
+    common.run("decode_prefill", contestants(options), tasks, options.rounds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The engines that are compared: each loads a model once, then times what it is told to, in a process of its own.
 
 benchmarks/common.py starts this file with a spec in JSON and sends requests, one a line: {"prefill": 512} or
-{"decode": [context, count, sequences]}; the answer is one line with seconds. "text" of a spec is its name in tables.
+{"decode": [context, count, sequences]} or {"write": 255}; the answer is one line with seconds.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 class Engine(Protocol):
-    """One loaded model."""
+    """One loaded model. Torch and ik_llama.cpp do not `write`."""
 
     about: dict[str, Any]  # bits of a weight in body and head, and what else belongs into a record
 
@@ -23,6 +23,9 @@ class Engine(Protocol):
 
     def decode(self, context: int, count: int, sequences: int) -> float:
         """Median seconds of `count` steps that begin at `context` tokens, one token for each sequence in a step."""
+
+    def write(self, tokens: int) -> float:
+        """Mean seconds of a token in a text from the first on, sampling (greedy) and all else included."""
 
 
 class Soban:
@@ -35,8 +38,8 @@ class Soban:
         from soban.ops import native
 
         options = {"tokenizer": spec["tokenizer"]} if "tokenizer" in spec else {}
-        model = soban.load(spec["model"], dtype=spec["kind"], **options)
-        self.probe = Probe(model, spec["positions"])
+        self.model = model = soban.load(spec["model"], dtype=spec["kind"], **options)
+        self.probe = Probe(model, max(32, spec["positions"]))
         c, cache = model.config, self.probe.cache
         work = work_of(model.loaded, self.probe.position_bytes)
         self.about = {
@@ -51,6 +54,15 @@ class Soban:
 
     def decode(self, context: int, count: int, sequences: int) -> float:
         return statistics.median(self.probe.decode(context, count, sequences))
+
+    def write(self, tokens: int) -> float:
+        generation = self.model.start(" ", raw=True, echo=False, do_sample=False, max_new_tokens=tokens)
+        for _ in generation:
+            pass
+        figures = generation.figures
+        if figures.new_tokens < tokens // 2:
+            raise SystemExit(f"the text ended after {figures.new_tokens} tokens")
+        return figures.decode_seconds / (figures.new_tokens - 1)
 
 
 class Llama:
@@ -115,6 +127,17 @@ class Llama:
             taken.append(time.perf_counter() - start)
         return statistics.median(taken)
 
+    def write(self, tokens: int) -> float:
+        import numpy as np
+
+        self.prefill(1)
+        start = time.perf_counter()
+        for position in range(1, tokens):
+            self.run([(0, position)], last_only=True)
+            logits = self.api.llama_get_logits_ith(self.context, 0)
+            np.ctypeslib.as_array(logits, (self.vocabulary,)).argmax()
+        return (time.perf_counter() - start) / (tokens - 1)
+
 
 def gguf_bits(path: Path) -> dict[str, float]:
     """Bits of a weight in the matrices of the body, and in what makes the logits."""
@@ -128,7 +151,11 @@ def gguf_bits(path: Path) -> dict[str, float]:
             sums[name == head][0] += int(tensor.n_elements)
             sums[name == head][1] += int(tensor.n_bytes)
     (body, body_bytes), (top, top_bytes) = sums[False], sums[True]
-    return {"body_bits": 8 * body_bytes / body, "head_bits": 8 * top_bytes / top, "bytes_per_token": body_bytes + top_bytes}
+    return {
+        "body_bits": 8 * body_bytes / body,
+        "head_bits": 8 * top_bytes / top,
+        "bytes_per_token": body_bytes + top_bytes,
+    }
 
 
 class Torch:
@@ -141,7 +168,9 @@ class Torch:
         torch.set_num_threads(spec["threads"])
         self.torch, dtype = torch, getattr(torch, spec["kind"])
         # Eager attention is the only one that has Gemma 2's soft cap.
-        self.model = AutoModelForCausalLM.from_pretrained(spec["model"], dtype=dtype, attn_implementation="eager").eval()
+        self.model = AutoModelForCausalLM.from_pretrained(
+            spec["model"], dtype=dtype, attn_implementation="eager"
+        ).eval()
         bits = 8.0 * dtype.itemsize
         self.about = {"body_bits": bits, "head_bits": bits}
 
@@ -211,11 +240,17 @@ def main() -> None:
             found: Any = engine.prefill(request["prefill"])
         elif "decode" in request:
             found = engine.decode(*request["decode"])
+        elif "write" in request:
+            found = engine.write(request["write"])
         else:
             from soban import system
 
             memory = system.memory_use()
-            found = {**engine.about, "anonymous_bytes": memory and memory.anonymous, "mapped_bytes": memory and memory.mapped}
+            found = {
+                **engine.about,
+                "anonymous_bytes": memory and memory.anonymous,
+                "mapped_bytes": memory and memory.mapped,
+            }
         print(json.dumps(found), file=answers, flush=True)
 
 

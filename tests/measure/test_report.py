@@ -34,7 +34,12 @@ def test_markdown_is_a_table_with_a_column_for_each_pc() -> None:
     lines = report.write([example(), example(model="a|b")], "markdown").splitlines()
     assert lines[0] == "| PC | Z80 | Z80 |" and lines[1] == "|---|---|---|"
     assert "| model | m, q4 | a\\|b, q4 |" in lines
-    assert "| writing after 32 tokens | " + " | ".join(["12.0 tokens/s (11.0 - 13.0, 5x), 50% of the bandwidth"] * 2) + " |" in lines
+    assert (
+        "| writing after 32 tokens | "
+        + " | ".join(["12.0 tokens/s (11.0 - 13.0, 5x), 50% of the bandwidth"] * 2)
+        + " |"
+        in lines
+    )
 
 
 def test_csv_has_a_line_for_each_pc_and_plain_numbers() -> None:
@@ -53,7 +58,12 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_columns_line_up_in_korean_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_LANG", "ko")
     lines = report.write([example()], "text").splitlines()
-    places = {report._width(line[: line.index(value)]) for line in lines for value in ("Z80", "CP/M", "1.50 s") if value in line}
+    places = {
+        report._width(line[: line.index(value)])
+        for line in lines
+        for value in ("Z80", "CP/M", "1.50 s")
+        if value in line
+    }
     assert len(places) == 1
 
 
@@ -67,7 +77,10 @@ def test_without_limits_and_memory_the_rest_stands() -> None:
     assert report.write([example(limits=None, memory=None)], "csv").count("\n") == 2
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '"x"', "[[]]", "[" * 100_000, json.dumps(example(pc=3)), json.dumps(example(decode=[]))])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", "3", '"x"', "[[]]", "[" * 100_000, json.dumps(example(pc=3)), json.dumps(example(decode=[]))],
+)
 def test_other_files_are_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(content, encoding="utf-8")

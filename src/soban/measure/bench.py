@@ -140,20 +140,19 @@ def measured(model: Model, options: BenchOptions, limits: Limits | None, tell: C
     tell(translate("reading a prompt ..."))
     prompt, taken = timed_prefill(probe, prompt)
     peak = limits.multiply_adds(native.chosen_isa()) if limits and model.loaded.kind in ("q8", "q4") else None
-    prefill = {
-        "tokens": prompt, **rates([prompt / seconds for seconds in taken]),
-        "share": work.multiply_adds(prompt) / statistics.median(taken) / peak if peak else None,
-    }  # fmt: skip
-    decode = []
+    reading = rates([prompt / seconds for seconds in taken])
+    share = work.multiply_adds(prompt) / statistics.median(taken) / peak if peak else None
+    decode, writing = [], []
     for context in contexts:
         tell(translate("writing after {tokens} tokens ...", tokens=context))
         steps = probe.decode(context, new, seconds=DECODE_SECONDS)
         read = work.bytes_per_token(context)
-        share = read / statistics.median(steps) / limits.bandwidth if limits and read >= FROM_MEMORY else None
-        decode.append({"context": context, **rates([1 / step for step in steps]), "share": share})
+        used = read / statistics.median(steps) / limits.bandwidth if limits and read >= FROM_MEMORY else None
+        writing.append(rates([1 / step for step in steps]))
+        decode.append({"context": context, **writing[-1], "share": used})
     return {
-        **sizes(work), "prefill": prefill, "decode": decode,
-        "answer_seconds": READ / prefill["median"] + WRITTEN / decode[0]["median"],
+        **sizes(work), "prefill": {"tokens": prompt, **reading, "share": share}, "decode": decode,
+        "answer_seconds": READ / reading["median"] + WRITTEN / writing[0]["median"],
     }  # fmt: skip
 
 

@@ -34,7 +34,8 @@ def read(path: str) -> list[Report]:
     reports = found if isinstance(found, list) else [found]
     if not reports or not all(_is_report(report) for report in reports):
         raise UserError(
-            "{path} holds no results of soban bench", path=path, hint="make one with soban bench --format json --out {path}"
+            "{path} holds no results of soban bench", path=path,
+            hint="make some with soban bench --format json --out {path}",
         )  # fmt: skip
     return reports
 
@@ -119,7 +120,9 @@ def columns(reports: Sequence[Report]) -> list[list[str]]:
 def text(reports: Sequence[Report]) -> str:
     table = columns(reports)
     widths = [max(_width(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ["  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in table]
+    lines = [
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in table
+    ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

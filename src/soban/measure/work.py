@@ -42,4 +42,5 @@ def work_of(loaded: Loaded, cache_bytes: int) -> Work:
             assert isinstance(matrix, Matrix)
             sums[step.out.rows][0] += sum(part.rows * part.columns for part in matrix.parts)
             sums[step.out.rows][1] += sum(part.data.nbytes for part in matrix.parts)
-    return Work(*sums["tokens"], *sums["outputs"], cache_bytes)
+    (body_weights, body_bytes), (head_weights, head_bytes) = sums["tokens"], sums["outputs"]
+    return Work(body_weights, body_bytes, head_weights, head_bytes, cache_bytes)
