@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 FILES = HERE.parent / "out" / "bench"
 DISTURBED = 0.08  # share of the cores that other programs may take from a measurement
+BITS = {"q4": 4, "Q4_0": 4, "q8": 8, "Q8_0": 8}  # others, 16 and 32, are compared with each other
 FROM_MEMORY = 1 << 28  # bytes of a model of which no cache holds much
 TURNS = 2  # how often a disturbed measurement is tried; the least disturbed one counts
 ISAS = ("avx2", "avxvnni", "avx512vnni", "amx")  # of which SOBAN_BENCH_LLAMA_AVX2 and so on name a folder with a build
@@ -61,8 +62,15 @@ class Contestant:
         self.process.wait()
 
 
-def soban(model: Path, kind: str, threads: int, positions: int, isa: str | None = None, **more: Any) -> Contestant:
-    name = f"soban {kind}" + (f" {isa}" if isa else "")
+def soban(
+    model: Path, kind: str, threads: int, positions: int, isa: str | None = None, **more: Any
+) -> Contestant | None:
+    """Us; None where this machine does not run the instruction set."""
+    from soban.ops import native
+
+    if isa and isa not in native.isas():
+        return None
+    name = f"soban {kind}" + (f" {isa}" if isa else "") + (f" {more['cache']} cache" if "cache" in more else "")
     spec = {"engine": "soban", "model": str(model), "kind": kind, "threads": threads, "positions": positions, **more}
     return Contestant(name, spec, {"SOBAN_ISA": isa} if isa else {})
 
@@ -261,9 +269,8 @@ def show(rows: list[Row]) -> None:
     """The table of medians: a block for each task, ratios to our best."""
     for task in dict.fromkeys(row.task for row in rows):
         block = [row for row in rows if row.task == task]
-        print(
-            f"\n{task:24}{'tokens/s':>10}{'spread':>16}{'to us':>8}{'of limit':>10}{'bits':>13}{'memory, own + mapped':>24}"
-        )
+        heads = f"{'tokens/s':>10}{'spread':>16}{'to us':>8}{'of limit':>10}{'bits':>13}{'memory, own + mapped':>24}"
+        print(f"\n{task:24}{heads}")
         for row in block:
             base = next((r for r in block if r.ours and comparable(r, row)), None)
             ratio = f"{row.rate / base.rate:.2f}x" if base and row is not base else ""
@@ -274,11 +281,9 @@ def show(rows: list[Row]) -> None:
 
 def comparable(ours: Row, other: Row) -> bool:
     """Whether they have as many bits and the same instruction set."""
-    eight = {"q8", "Q8_0"}
-    same_bits = (ours.kind in eight) == (other.kind in eight)
-    isa = [name for name in ISAS if other.engine.endswith(" " + name)]
-    ours_isa = [name for name in ISAS if ours.engine.endswith(" " + name)]
-    return same_bits and isa == ours_isa and ours.threads == other.threads
+    same_bits = BITS.get(ours.kind) == BITS.get(other.kind)
+    isas = [[name for name in ISAS if row.engine.endswith(f" {name}")] for row in (ours, other)]
+    return same_bits and isas[0] == isas[1] and ours.threads == other.threads
 
 
 def bits(row: Row) -> str:

@@ -37,7 +37,7 @@ class Soban:
         from soban.measure.work import work_of
         from soban.ops import native
 
-        options = {"tokenizer": spec["tokenizer"]} if "tokenizer" in spec else {}
+        options = {"cache_dtype": spec["cache"]} if "cache" in spec else {}
         self.model = model = soban.load(spec["model"], dtype=spec["kind"], **options)
         self.probe = Probe(model, max(32, spec["positions"]))
         c, cache = model.config, self.probe.cache

@@ -5,6 +5,8 @@
 The peers need minutes to read 4,000 tokens, which decoding there begins with: name them with --peers llama.
 """
 
+from typing import Any
+
 import common
 
 GGUF = {"q4": "Q4_0", "q8": "Q8_0"}
@@ -20,7 +22,7 @@ def main() -> None:
     made: list[common.Contestant | None] = []
     for kind in options.kinds:
         for cache in options.caches:
-            more = {} if cache == "auto" else {"cache": cache}
+            more: dict[str, Any] = {} if cache == "auto" else {"cache": cache}
             made.append(common.soban(options.model, kind, options.threads, LONGEST, **more))
         if "llama" in options.peers:
             gguf = common.random_gguf(options.model, GGUF[kind], options.files)

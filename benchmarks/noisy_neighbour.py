@@ -37,7 +37,7 @@ def main() -> None:
     made = [common.soban(options.model, "q4", options.threads, 128)]
     if "llama" in options.peers:
         gguf = common.random_gguf(options.model, "Q4_0", options.files)
-        made += [one for one in [common.llama(gguf, "Q4_0", options.threads, 128)] if one]
+        made.append(common.llama(gguf, "Q4_0", options.threads, 128))
     rows = common.run("noisy_neighbour", made, tasks, options.rounds)
     for engine in dict.fromkeys(row.engine for row in rows):
         first, *others = (row for row in rows if row.engine == engine)
