@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 FILES = HERE.parent / "out" / "bench"
 DISTURBED = 0.08  # share of the cores that other programs may take from a measurement
+LONG = 8.0  # seconds; a turn that took longer is not repeated
 BITS = {"q4": 4, "Q4_0": 4, "q8": 8, "Q8_0": 8}  # others, 16 and 32, are compared with each other
 FROM_MEMORY = 1 << 28  # bytes of a model of which no cache holds much
 TURNS = 2  # how often a disturbed measurement is tried; the least disturbed one counts
@@ -197,7 +198,7 @@ def compete(benchmark: str, contestants: Iterable[Contestant | None], tasks: Ite
 
 
 def undisturbed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a turn in which other programs took next to nothing, or else of the least disturbed one."""
+    """The result of a turn that others hardly disturbed, or of the least disturbed one; the share that they took."""
     best: tuple[Any, float] = (None, 2.0)
     for _ in range(TURNS):
         before, start = others_seconds(), time.perf_counter()
@@ -207,7 +208,7 @@ def undisturbed(work: Callable[[], Any]) -> tuple[Any, float]:
         share = max(0.0, others_seconds() - before - 0.02) / (elapsed * (os.cpu_count() or 1))
         if share < best[1]:
             best = result, share
-        if share < DISTURBED:
+        if share < DISTURBED or elapsed > LONG:
             break
     return best
 
@@ -238,7 +239,9 @@ def run(benchmark: str, contestants: Iterable[Contestant | None], tasks: Iterabl
 
     limits = measure_limits()
     peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in limits.products.items())
-    tell(f"bandwidth {limits.bandwidth / 1e9:.1f} GB/s; int8 G multiply-adds/s: {peaks}")
+    tell(
+        f"bandwidth {limits.bandwidth / 1e9:.1f} GB/s, usually {limits.usual / 1e9:.1f}; int8 G multiply-adds/s: {peaks}"
+    )
     rows = compete(benchmark, contestants, tasks, rounds)
     add_shares(rows, limits)
     show(rows)
@@ -299,7 +302,7 @@ def save(rows: list[Row], found: Any = None) -> None:
     """One line for each row."""
     common = {"when": time.strftime("%Y-%m-%d %H:%M"), "machine": cpu(), "cores": os.cpu_count()}
     if found is not None:
-        common["bandwidth_gb"] = round(found.bandwidth / 1e9, 2)
+        common["bandwidth_gb"], common["usual_gb"] = round(found.bandwidth / 1e9, 2), round(found.usual / 1e9, 2)
         common["int8_g"] = {name: round(rate / 1e9, 1) for name, rate in found.products.items()}
     for row in rows:
         rates = [round(rate, 3) for rate in row.rates]

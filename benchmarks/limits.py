@@ -15,16 +15,15 @@ def main() -> None:
     options = parser.parse_args()
     for number in range(options.rounds):
         (limits, disturbed) = common.undisturbed(measure_limits)
-        if not number:
-            print(f"{'GB/s':>8}{'streams':>9}{'ahead':>7}" + "".join(f"{name:>12}" for name in limits.products))
         peaks = {name: round(rate / 1e9, 1) for name, rate in limits.products.items()}
-        bandwidth = round(limits.bandwidth / 1e9, 2)
-        print(
-            f"{bandwidth:8.2f}{limits.streams:9}{limits.ahead:7}" + "".join(f"{rate:12.0f}" for rate in peaks.values())
-        )
+        bandwidth, usual = (round(rate / 1e9, 2) for rate in (limits.bandwidth, limits.usual))
+        cells = [bandwidth, usual, limits.streams, limits.ahead, *map(round, peaks.values())]
+        if not number:
+            print("".join(f"{head:>12}" for head in ("GB/s", "usually", "streams", "ahead", *peaks)))
+        print("".join(f"{cell:>12}" for cell in cells))
         record = {
             "when": time.strftime("%Y-%m-%d %H:%M"), "machine": common.cpu(), "threads": limits.threads,
-            "bandwidth_gb": bandwidth, "streams": limits.streams, "cache": limits.cache, "ahead": limits.ahead,
+            "bandwidth_gb": bandwidth, "usual_gb": usual, "streams": limits.streams, "cache": limits.cache, "ahead": limits.ahead,
             "int8_g": peaks, "disturbed": round(disturbed, 3),
         }  # fmt: skip
         common.append("limits", record)

@@ -195,11 +195,12 @@ TARGETS: tuple[tuple[str, float, bool, Callable[[], float | None], str], ...] = 
     ("one of two cores taken, of the undisturbed rate", 0.45, True,
      within("noisy_neighbour", "decode, a pinned neighbour", "decode alone", "soban q4"), PERCENT),
     ("AVX2 alone: decode, to llama.cpp", 1.5, True, to_peer(D, "soban q4 avx2", "llama.cpp Q4_0 avx2"), TIMES),
-    ("AVX2 alone: prefill, to llama.cpp", 1.5, True, to_peer(P, "soban q4 avx2", "llama.cpp Q4_0 avx2"), TIMES),
+    ("AVX2 alone: prefill 256, to llama.cpp", 1.5, True,
+     to_peer("prefill 256", "soban q4 avx2", "llama.cpp Q4_0 avx2"), TIMES),
     ("256-bit VNNI: decode, to llama.cpp", 1.5, True,
      to_peer(D, "soban q4 avxvnni", "llama.cpp Q4_0 avxvnni"), TIMES),
-    ("256-bit VNNI: prefill, to llama.cpp", 1.5, True,
-     to_peer(P, "soban q4 avxvnni", "llama.cpp Q4_0 avxvnni"), TIMES),
+    ("256-bit VNNI: prefill 256, to llama.cpp", 1.5, True,
+     to_peer("prefill 256", "soban q4 avxvnni", "llama.cpp Q4_0 avxvnni"), TIMES),
 )  # fmt: skip
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -34,7 +34,7 @@ def test_the_products_count_themselves(pool: native.Pool, products: str) -> None
 def test_what_the_kernels_can_use_has_a_peak() -> None:
     with_products = [isa for isa in native.isas() if isa in PRODUCTS]
     limits = measure_limits(buffer_bytes=32 << 20)
-    assert limits.bandwidth > 0 and (limits.streams, limits.cache, limits.ahead) in VARIANTS
+    assert limits.bandwidth >= limits.usual > 0 and (limits.streams, limits.cache, limits.ahead) in VARIANTS
     assert all((limits.multiply_adds(isa) or 0) > 0 for isa in with_products)
     assert limits.multiply_adds("scalar") is None
 
@@ -44,4 +44,4 @@ def test_the_memory_is_there_before_it_is_read() -> None:
 
 
 def test_an_unknown_instruction_set_has_no_peak() -> None:
-    assert Limits(1, 1.0, 1, 0, 0, {"avx2": 2.0}).multiply_adds("neon") is None
+    assert Limits(1, 1.0, 1.0, 1, 0, 0, {"avx2": 2.0}).multiply_adds("neon") is None

@@ -5,6 +5,7 @@ the multipliers do. A figure of a model is best told as a share of these. See do
 """
 
 import mmap
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -26,15 +27,19 @@ VARIANTS = (
 )  # fmt: skip
 WINDOW_STEP = 1 << 20
 SECONDS = 1.2  # for reading
-TRIES = 6  # for each kind of products: a tenth of a second
+PRODUCT_SECONDS = 0.2  # for each kind of products
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes read per second, with what it took to read them, and multiply-adds per second by instruction set."""
+    """Bytes read per second, with what it took to read them, and multiply-adds per second by instruction set.
+
+    `bandwidth` is the best of many windows, `usual` their median: they differ where others share the memory.
+    """
 
     threads: int
     bandwidth: float
+    usual: float
     streams: int
     cache: int
     ahead: int
@@ -53,26 +58,26 @@ def measure_limits(buffer_bytes: int = BUFFER) -> Limits:
         )
     pool = native.pool()
     products = {name: rate for name in PRODUCTS if (rate := multiply_rate(pool, name)) is not None}
-    (streams, cache, ahead), bandwidth = read_rate(pool, buffer_bytes)
-    return Limits(pool.threads, bandwidth, streams, cache, ahead, products)
+    variant, found = read_rates(pool, buffer_bytes)
+    return Limits(pool.threads, max(found), statistics.median(found), *variant, products)
 
 
-def read_rate(pool: native.Pool, buffer_bytes: int) -> tuple[tuple[int, int, int], float]:
-    """The best way to read, and its bytes per second."""
+def read_rates(pool: native.Pool, buffer_bytes: int) -> tuple[tuple[int, int, int], list[float]]:
+    """The best way to read, and its bytes per second in each window."""
     memory = ordinary_pages(buffer_bytes)
     window = min(WINDOW, len(memory))
     windows = [memory[first : first + window] for first in range(0, len(memory) - window + 1, window)]
-    best = dict.fromkeys(VARIANTS, 0.0)
+    found: dict[tuple[int, int, int], list[float]] = {variant: [0.0] for variant in VARIANTS}
     end, turn = time.perf_counter() + SECONDS, 0
     while turn < 2 * len(VARIANTS) or time.perf_counter() < end:
         # Every variant once; then the better half, for the maximum of a few tries is too low on a busy machine.
-        order = sorted(VARIANTS, key=lambda variant: -best[variant])
+        order = sorted(VARIANTS, key=lambda variant: -max(found[variant]))
         variant = VARIANTS[turn] if turn < len(VARIANTS) else order[turn % (len(VARIANTS) // 2)]
         part = windows[turn % len(windows)]
-        best[variant] = max(best[variant], len(part) / _seconds_to_read(pool, part, variant))
+        found[variant].append(len(part) / _seconds_to_read(pool, part, variant))
         turn += 1
-    found = max(best, key=lambda variant: best[variant])
-    return found, best[found]
+    best = max(found, key=lambda variant: max(found[variant]))
+    return best, found[best][1:]
 
 
 def _seconds_to_read(pool: native.Pool, part: npt.NDArray[np.uint8], variant: tuple[int, int, int]) -> float:
@@ -83,9 +88,9 @@ def _seconds_to_read(pool: native.Pool, part: npt.NDArray[np.uint8], variant: tu
 
 def multiply_rate(pool: native.Pool, products: str) -> float | None:
     """Multiply-adds per second of one kind of instructions; None where the machine has none of the kind."""
-    chunks, best = 32 * pool.threads, 0.0  # a chunk takes half a millisecond
-    for _ in range(TRIES):
-        start = time.perf_counter()
+    chunks, best = 16 * pool.threads, 0.0  # a chunk takes half a millisecond
+    end = time.perf_counter() + PRODUCT_SECONDS
+    while (start := time.perf_counter()) < end:
         count = native.multiply(pool, PRODUCTS.index(products), chunks)
         if count < 0:
             return None
