@@ -239,9 +239,8 @@ def run(benchmark: str, contestants: Iterable[Contestant | None], tasks: Iterabl
 
     limits = measure_limits()
     peaks = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in limits.products.items())
-    tell(
-        f"bandwidth {limits.bandwidth / 1e9:.1f} GB/s, usually {limits.usual / 1e9:.1f}; int8 G multiply-adds/s: {peaks}"
-    )
+    read = f"{limits.bandwidth / 1e9:.1f} GB/s, usually {limits.usual / 1e9:.1f}"
+    tell(f"bandwidth {read}; int8 G multiply-adds/s: {peaks}")
     rows = compete(benchmark, contestants, tasks, rounds)
     add_shares(rows, limits)
     show(rows)

@@ -23,8 +23,8 @@ def main() -> None:
         print("".join(f"{cell:>12}" for cell in cells))
         record = {
             "when": time.strftime("%Y-%m-%d %H:%M"), "machine": common.cpu(), "threads": limits.threads,
-            "bandwidth_gb": bandwidth, "usual_gb": usual, "streams": limits.streams, "cache": limits.cache, "ahead": limits.ahead,
-            "int8_g": peaks, "disturbed": round(disturbed, 3),
+            "bandwidth_gb": bandwidth, "usual_gb": usual, "streams": limits.streams,
+            "cache": limits.cache, "ahead": limits.ahead, "int8_g": peaks, "disturbed": round(disturbed, 3),
         }  # fmt: skip
         common.append("limits", record)
 

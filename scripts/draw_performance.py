@@ -85,7 +85,7 @@ def limits_table() -> str:
     rows = []
     if found:
         last = found[-1]
-        rows = [["read by all threads", f"{last['bandwidth_gb']:.1f} GB/s"]]
+        rows = [["read by all threads", f"{last['bandwidth_gb']:.1f} GB/s (usually {last['usual_gb']:.1f})"]]
         rows += [[f"int8, {name}", f"{peak:.0f} G multiply-adds/s"] for name, peak in last["int8_g"].items()]
     return table(("limit", "measured"), rows)
 
