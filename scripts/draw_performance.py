@@ -229,12 +229,13 @@ def bars(axes: Any, task: str, title: str) -> None:
     axes.barh(names, [r["rate"] for r in found], color=colours, height=0.62)
     longest = max([r["rate"] / r["share"] if r.get("share") else r["rate"] for r in found], default=1)
     for y, r in enumerate(found):
-        limit = r["rate"] / r["share"] if r.get("share") else None
-        if limit and r["engine"].startswith("soban"):
-            axes.barh([y], [limit], color=QUIET, height=0.62, zorder=0)
-        share_text = f"  {r['share']:.0%} of the limit" if limit and r["engine"].startswith("soban") else ""
-        axes.text(r["rate"] + 0.01 * longest, y, f"{r['rate']:.1f}{share_text}", va="center", fontsize=9, color=INK)
-    axes.set_xlim(0, longest * 1.06)
+        end, told = r["rate"], f"{r['rate']:.1f}"
+        if r.get("share") and r["engine"].startswith("soban"):
+            end = max(end, r["rate"] / r["share"])
+            axes.barh([y], [end], color=QUIET, height=0.62, zorder=0)
+            told += f"   {r['share']:.0%} of the limit"
+        axes.text(end + 0.012 * longest, y, told, va="center", fontsize=9, color=INK)
+    axes.set_xlim(0, longest * 1.4)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):

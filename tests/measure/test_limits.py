@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from soban.measure.limits import PRODUCTS, VARIANTS, Limits, measure_limits, ordinary_pages
+from soban.measure.limits import PRODUCTS, VARIANTS, Limits, better, measure_limits, ordinary_pages
 from soban.ops import native
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs the native library")
@@ -41,6 +41,14 @@ def test_what_the_kernels_can_use_has_a_peak() -> None:
 
 def test_the_memory_is_there_before_it_is_read() -> None:
     assert ordinary_pages(8 << 20)[::4096].all()
+
+
+def test_two_measurements_together_have_the_best_of_each() -> None:
+    one, other = (
+        Limits(2, 3.0, 2.0, 4, 1, 512, {"a": 5.0, "b": 1.0}),
+        Limits(2, 9.0, 4.0, 8, 2, 1024, {"a": 4.0, "b": 7.0}),
+    )
+    assert better(one, other) == better(other, one) == Limits(2, 9.0, 3.0, 8, 2, 1024, {"a": 5.0, "b": 7.0})
 
 
 def test_an_unknown_instruction_set_has_no_peak() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from soban import __version__, system
 from soban.errors import UserError
-from soban.measure.limits import Limits, measure_limits
+from soban.measure.limits import Limits, better, measure_limits
 from soban.measure.machine import this_machine
 from soban.measure.probe import Probe
 from soban.measure.work import Work, work_of
@@ -71,7 +71,11 @@ def bench(options: BenchOptions, tell: Callable[[str], None], entered: Callable[
     with entered(model):
         tell(translate("writing a text ..."))
         figures = written_text(model, options)
-        found = measured(model, options, limits, tell)
+        work, found = measured(model, options, tell)
+    if limits:  # what else a PC does changes by the second: the better of before and after is nearer to the truth
+        tell(translate("measuring the memory and the multipliers ..."))
+        limits = better(limits, measure_limits())
+    add_shares(found, work, limits, model.loaded.kind)
     memory = system.memory_use()
     return {
         "soban": __version__, "when": time.strftime("%Y-%m-%d"), "pc": asdict(this_machine()),
@@ -130,8 +134,8 @@ def written_text(model: Model, options: BenchOptions) -> dict[str, Any]:
     return {"prefill_seconds": figures.prefill_seconds, "characters_per_second": rate}
 
 
-def measured(model: Model, options: BenchOptions, limits: Limits | None, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Prefill and decoding, with shares of the limits, and what follows from them."""
+def measured(model: Model, options: BenchOptions, tell: Callable[[str], None]) -> tuple[Work, dict[str, Any]]:
+    """What a token costs; prefill and decoding, and what follows from them."""
     most = model.engine.context
     prompt, new = min(options.prompt_tokens, most), min(options.new_tokens, max(1, most // 2))
     contexts = sorted({min(SHORT, most - new), min(options.context, most - new)})
@@ -139,21 +143,28 @@ def measured(model: Model, options: BenchOptions, limits: Limits | None, tell: C
     work = work_of(model.loaded, probe.position_bytes)
     tell(translate("reading a prompt ..."))
     prompt, taken = timed_prefill(probe, prompt)
-    peak = limits.multiply_adds(native.chosen_isa()) if limits and model.loaded.kind in ("q8", "q4") else None
     reading = rates([prompt / seconds for seconds in taken])
-    share = work.multiply_adds(prompt) / statistics.median(taken) / peak if peak else None
     decode, writing = [], []
     for context in contexts:
         tell(translate("writing after {tokens} tokens ...", tokens=context))
         steps = probe.decode(context, new, seconds=DECODE_SECONDS)
-        read = work.bytes_per_token(context)
-        used = read / statistics.median(steps) / limits.bandwidth if limits and read >= FROM_MEMORY else None
         writing.append(rates([1 / step for step in steps]))
-        decode.append({"context": context, **writing[-1], "share": used})
-    return {
-        **sizes(work), "prefill": {"tokens": prompt, **reading, "share": share}, "decode": decode,
+        decode.append({"context": context, **writing[-1]})
+    return work, {
+        **sizes(work), "prefill": {"tokens": prompt, **reading}, "decode": decode,
         "answer_seconds": READ / reading["median"] + WRITTEN / writing[0]["median"],
     }  # fmt: skip
+
+
+def add_shares(found: dict[str, Any], work: Work, limits: Limits | None, kind: str) -> None:
+    """Tells each rate its share of the limit: None for floats, which the int8 peak does not bound, and small models."""
+    prefill = found["prefill"]
+    peak = limits.multiply_adds(native.chosen_isa()) if limits and kind in ("q8", "q4") else None
+    done = work.multiply_adds(prefill["tokens"]) / prefill["tokens"] * prefill["median"]
+    prefill["share"] = done / peak if peak else None
+    for decode in found["decode"]:
+        read = work.bytes_per_token(decode["context"])
+        decode["share"] = read * decode["median"] / limits.bandwidth if limits and read >= FROM_MEMORY else None
 
 
 def timed_prefill(probe: Probe, tokens: int) -> tuple[int, list[float]]:

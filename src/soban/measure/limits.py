@@ -8,7 +8,7 @@ import mmap
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,13 @@ class Limits:
     def multiply_adds(self, isa: str) -> float | None:
         """The peak of what an instruction set of `native.ISAS` multiplies with; None where it has no such products."""
         return self.products.get(isa)
+
+
+def better(one: Limits, other: Limits) -> Limits:
+    """What two measurements of one machine found together: the best of each, and the mean of what is usual."""
+    best, usual = max(one, other, key=lambda limits: limits.bandwidth), (one.usual + other.usual) / 2
+    products = {name: max(rate, other.products.get(name, 0.0)) for name, rate in one.products.items()}
+    return replace(best, usual=usual, products=products)
 
 
 def measure_limits(buffer_bytes: int = BUFFER) -> Limits:
