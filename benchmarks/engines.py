@@ -56,7 +56,9 @@ class Soban:
         return statistics.median(self.probe.decode(context, count, sequences))
 
     def write(self, tokens: int) -> float:
-        generation = self.model.start(" ", raw=True, echo=False, do_sample=False, max_new_tokens=tokens)
+        generation = self.model.start(
+            " ", raw=True, echo=False, do_sample=False, max_new_tokens=tokens, prompt_lookup_num_tokens=0
+        )
         for _ in generation:
             pass
         figures = generation.figures
