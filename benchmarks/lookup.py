@@ -11,7 +11,6 @@ each trace to benchmarks/results/lookup.jsonl.
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import soban
 from soban.engine.engine import Request
 from soban.engine.sampling import Sampling
+from soban.measure.machine import cpu_name
 from soban.ops import native
 from soban.ops.formats import Floats
 
@@ -109,7 +109,7 @@ def report(
     without, with_lookup = (spent[mode][1] / spent[mode][0] for mode in (False, True))
     _, tokens, steps, drafted, accepted = spent[True]
     record = {
-        "when": time.strftime("%Y-%m-%d"), "machine": cpu(), "isa": native.chosen_isa(), "dtype": options.dtype,
+        "when": time.strftime("%Y-%m-%d"), "machine": cpu_name(), "isa": native.chosen_isa(), "dtype": options.dtype,
         "trace": name, "tokenizer": options.tokenizer.name if options.tokenizer else "the model's",
         "prompt_tokens": prompt, "answer_tokens": answer, "without_per_s": round(without, 2),
         "with_per_s": round(with_lookup, 2), "ratio": round(with_lookup / without, 2),
@@ -123,12 +123,6 @@ def report(
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
-
-
-def cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":
