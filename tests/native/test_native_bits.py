@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soban import ops
-from soban.ops import formats, recorder
+from soban.ops import formats, native, recorder
 from soban.ops.formats import Matrix
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import assert_same_bits, normal, run_native, tokens_batch
@@ -21,6 +21,23 @@ def test_linear_gives_each_token_the_bits_it_has_alone(isa: str, format: str, ro
         for threads in (1, 2, 3):
             got = run_native(x[:tokens], lambda v, _: ops.linear(v, w), isa, threads)
             assert_same_bits(got, alone[:tokens])
+
+
+@pytest.mark.parametrize("format", ["q8", "q4"])
+def test_tokens_taken_in_several_blocks_have_the_bits_of_one_alone(isa: str, format: str) -> None:
+    w, x = formats.matrix(normal(0, 40, 6000), format), normal(1, 200, 6000)  # 96 tokens fill the L2 cache's share
+    got = run_native(x, lambda v, _: ops.linear(v, w), isa, 2)
+    for t in (0, 31, 95, 96, 127, 191, 192, 199):
+        assert_same_bits(got[t : t + 1], run_native(x[t : t + 1], lambda v, _: ops.linear(v, w), isa))
+
+
+@pytest.mark.parametrize("format", ["q8", "q4"])
+def test_the_matrix_unit_gives_the_bits_of_the_vector_unit(format: str) -> None:
+    if "amx" not in native.isas():
+        pytest.skip("needs a CPU with AMX")
+    w, x = formats.matrix(normal(2, 130, 700), format), normal(3, 70, 700)
+    units = [run_native(x, lambda v, _: ops.linear(v, w), isa) for isa in ("amx", "avx512vnni")]
+    assert_same_bits(*units)
 
 
 @functools.cache
