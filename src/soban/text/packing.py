@@ -49,7 +49,7 @@ def pack(source: bytes, fast: FastTokenizer, path: Path) -> None:
         ),
         "bytes": np.array([ids[f"<0x{byte:02X}>"] for byte in range(256)], np.uint32),
     }
-    reached = {int(index) for index in merges[:, 3]} | {int(index) for index in characters[:, 1]}
+    reached = set(np.concatenate([merges[:, 3], characters[:, 1], arrays["bytes"]]).tolist())
     facts = facts_text(rules, bits, fast, {index for index in fast.spelled if index in reached})
     entries = [(name, "U8" if array.dtype == np.uint8 else "U32", array.shape) for name, array in arrays.items()]
     write_safetensors(
