@@ -1,5 +1,6 @@
 """The cache of keys and values: pages of PAGE positions, in a format that says how each number is kept."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from soban.ops.batch import PAGE
 from soban.ops.formats import GROUP, Floats, quantise_activations
 
 CACHE_FORMATS = ("f32", "f16", "int8")  # the order gives the number in native/soban.h
+LARGE_PAGE = 2 << 20  # bytes that Linux may give at a time to an array of this size
 Index = npt.NDArray[np.int32]
 
 
@@ -98,12 +100,20 @@ def make_cache(layers: int, pages: int, heads: int, size: int, format: str) -> C
     """An empty cache; the system gives memory to a page when it is first written."""
     padded = _padded(size)
     if format == "int8":
-        keys, values = (np.zeros((layers, pages, heads, _int8_bytes(size)), np.uint8) for _ in "kv")
+        keys, values = (_zeros((layers, pages, heads, _int8_bytes(size)), np.uint8) for _ in "kv")
     else:
         dtype = np.float16 if format == "f16" else np.float32
-        keys = np.zeros((layers, pages, heads, padded, PAGE), dtype)
-        values = np.zeros((layers, pages, heads, PAGE, padded), dtype)
+        keys = _zeros((layers, pages, heads, padded, PAGE), dtype)
+        values = _zeros((layers, pages, heads, PAGE, padded), dtype)
     return Cache(keys, values, format, size)
+
+
+def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray:
+    """Zeros from the beginning of a large page on: else the first tokens of each layer would lie in two of them."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + LARGE_PAGE, np.uint8)
+    start = -raw.ctypes.data % LARGE_PAGE
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _padded(size: int) -> int:
