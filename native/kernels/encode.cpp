@@ -90,6 +90,8 @@ int64_t find_not_finite(const void *values, int32_t format, int64_t count) {
     return -1;
 }
 
+constexpr float MOST_BF16 = 0x1.fep127f;
+
 // The scale rounded to bf16; 0 below the least normal number, whose inverse would overflow.
 float scale_of(float value) {
     const float rounded = as_bf16(value);
@@ -116,8 +118,83 @@ void quantise_q8(const Row16 *x, float *scales, Row16 *q) {
     }
 }
 
+// 0 for 0 and what has no finite inverse.
+float inverse_of(float scale) { return scale >= 0x1p-126f ? 1.0f / scale : 0.0f; }
+
+struct Fit { // of each row: 16 levels, the sum of its integers, and the squared error
+    Row16 scale, minimum, total, error;
+};
+
+struct Sums { // of each row
+    Row16 y, squares;
+};
+
+// formats._fit: from the nearest integers for fit's scale and minimum to the best scale and minimum for them.
+void refit(const Row16 *y, const Sums &sums, Fit &fit) {
+    Row16 inverse, minimum, total = {}, squares = {}, products = {};
+    for (int r = 0; r < PANEL; r++) {
+        inverse[r] = inverse_of(fit.scale[r]);
+        minimum[r] = fit.minimum[r];
+    }
+    for (int k = 0; k < GROUP; k++) {
+        for (int r = 0; r < PANEL; r++) {
+            const float q = nearest((y[k][r] - minimum[r]) * inverse[r], 0.0f, 15.0f);
+            total[r] = total[r] + q;
+            squares[r] = squares[r] + q * q;
+            products[r] = products[r] + y[k][r] * q;
+        }
+    }
+    for (int r = 0; r < PANEL; r++) {
+        const float spread = (float)GROUP * squares[r] - total[r] * total[r]; // a whole number below 2**24
+        const float top = (float)GROUP * products[r] - total[r] * sums.y[r];
+        const float slope = spread != 0.0f ? top / spread : 0.0f;
+        const float offset = (sums.y[r] - slope * total[r]) * (1.0f / 64);
+        fit.scale[r] = slope;
+        fit.minimum[r] = offset;
+        fit.total[r] = total[r];
+        fit.error[r] = (sums.squares[r] - slope * products[r]) - offset * sums.y[r];
+    }
+}
+
+struct Move {
+    float factor, shift;
+};
+
+constexpr float FIRST_SPAN = 0.94f; // formats.FIRST_SPAN, formats.MOVES
+constexpr Move MOVES[] = {{0.97f, 0.25f}, {0.97f, -0.25f}, {1.03f, 0.25f}, {1.03f, -0.25f},
+                          {0.96f, 0.0f},  {1.04f, 0.0f},   {1.0f, 0.25f},  {1.0f, -0.25f},
+                          {0.98f, 0.15f}, {0.98f, -0.15f}, {1.02f, 0.15f}, {1.02f, -0.15f}};
+
+// The 16 levels of each row of y, which is from -1 to 1.
+Fit search(const Row16 *y, const Sums &sums) {
+    Fit best;
+    for (int r = 0; r < PANEL; r++) {
+        best.scale[r] = FIRST_SPAN * (float)(2.0 / 15.0);
+        best.minimum[r] = -FIRST_SPAN;
+    }
+    refit(y, sums, best);
+    for (const Move &move : MOVES) {
+        const float drift = 7.5f * (1.0f - move.factor) + move.shift;
+        Fit tried;
+        for (int r = 0; r < PANEL; r++) {
+            tried.scale[r] = best.scale[r] * move.factor;
+            tried.minimum[r] = best.minimum[r] + best.scale[r] * drift;
+        }
+        refit(y, sums, tried);
+        for (int r = 0; r < PANEL; r++) {
+            const bool better = tried.error[r] < best.error[r];
+            best.scale[r] = better ? tried.scale[r] : best.scale[r];
+            best.minimum[r] = better ? tried.minimum[r] : best.minimum[r];
+            best.total[r] = better ? tried.total[r] : best.total[r];
+            best.error[r] = better ? tried.error[r] : best.error[r];
+        }
+    }
+    return best;
+}
+
 void quantise_q4(const Row16 *x, float *scales, float *minima, Row16 *q) {
-    Row16 middle, half, least;
+    Row16 middle, half, inverse, y[GROUP];
+    Sums sums = {};
     for (int r = 0; r < PANEL; r++) {
         float low = x[0][r], high = x[0][r];
         for (int k = 1; k < GROUP; k++) {
@@ -126,33 +203,25 @@ void quantise_q4(const Row16 *x, float *scales, float *minima, Row16 *q) {
         }
         middle[r] = low * 0.5f + high * 0.5f;
         half[r] = high * 0.5f - low * 0.5f;
-        least[r] = INFINITY;
+        inverse[r] = inverse_of(half[r]);
     }
-    for (int span = 32; span >= 25; span--) { // formats.SPANS
-        Row16 tried[GROUP], scale, minimum, inverse, error = {};
+    for (int k = 0; k < GROUP; k++) {
         for (int r = 0; r < PANEL; r++) {
-            const float wide = half[r] * ((float)span / 32.0f);
-            scale[r] = scale_of(wide * (float)(2.0 / 15.0));
-            minimum[r] = as_bf16(middle[r] - wide + 0.0f); // never -0, which NumPy's min() may pick or not
-            inverse[r] = scale[r] != 0.0f ? 1.0f / scale[r] : 0.0f;
+            y[k][r] = (x[k][r] - middle[r]) * inverse[r];
+            sums.y[r] = sums.y[r] + y[k][r];
+            sums.squares[r] = sums.squares[r] + y[k][r] * y[k][r];
         }
-        for (int k = 0; k < GROUP; k++) {
-            for (int r = 0; r < PANEL; r++) {
-                tried[k][r] = nearest((x[k][r] - minimum[r]) * inverse[r], 0.0f, 15.0f);
-                const float difference = x[k][r] - (scale[r] * tried[k][r] + minimum[r]);
-                error[r] = error[r] + difference * difference;
-            }
-        }
-        float better[PANEL]; // 1 or 0: kept a float so that the loop below stays one of vectors
-        for (int r = 0; r < PANEL; r++) {
-            better[r] = span == 32 || error[r] < least[r] ? 1.0f : 0.0f;
-            scales[r] = better[r] != 0.0f ? scale[r] : scales[r];
-            minima[r] = better[r] != 0.0f ? minimum[r] : minima[r];
-            least[r] = error[r] < least[r] ? error[r] : least[r];
-        }
-        for (int k = 0; k < GROUP; k++) {
-            for (int r = 0; r < PANEL; r++) q[k][r] = better[r] != 0.0f ? tried[k][r] : q[k][r];
-        }
+    }
+    const Fit best = search(y, sums);
+    for (int r = 0; r < PANEL; r++) {
+        scales[r] = scale_of(best.scale[r] * half[r]);
+        const float mean = middle[r] + half[r] * (sums.y[r] * (1.0f / 64)) - scales[r] * (best.total[r] * (1.0f / 64));
+        const float within = mean > -MOST_BF16 ? mean : -MOST_BF16;
+        minima[r] = as_bf16((within < MOST_BF16 ? within : MOST_BF16) + 0.0f); // never -0, which NumPy may pick or not
+        inverse[r] = inverse_of(scales[r]);
+    }
+    for (int k = 0; k < GROUP; k++) {
+        for (int r = 0; r < PANEL; r++) q[k][r] = nearest((x[k][r] - minima[r]) * inverse[r], 0.0f, 15.0f);
     }
 }
 

@@ -135,35 +135,60 @@ def _quantise_q8(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:
     return _nearest(x, scale, np.float32(0), -127, 127), scale
 
 
-# How much of a group's range the 16 levels span: clipping the ends a little often costs less than wider steps.
-SPANS = tuple(np.float32(n) / np.float32(32) for n in (32, 31, 30, 29, 28, 27, 26, 25))
+# The search for a group's 16 levels begins with this share of its range: clipping the ends a little is better than
+# wider steps. Then it moves, each time from the best so far, by (factor of the step, shift in steps).
+FIRST_SPAN = np.float32(0.94)
+MOVES = tuple(
+    (np.float32(factor), np.float32(shift))
+    for factor, shift in (
+        (0.97, 0.25), (0.97, -0.25), (1.03, 0.25), (1.03, -0.25),
+        (0.96, 0.0), (1.04, 0.0), (1.0, 0.25), (1.0, -0.25),
+        (0.98, 0.15), (0.98, -0.15), (1.02, 0.15), (1.02, -0.15),
+    )
+)  # fmt: skip
+MOST_BF16 = np.float32(3.3895314e38)
 
 
 def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
+    """Least squares in turns: the nearest integers for a scale and minimum, then the best scale and minimum for them."""
     low, high = x.min(axis=-1), x.max(axis=-1)
     middle, half = low * np.float32(0.5) + high * np.float32(0.5), high * np.float32(0.5) - low * np.float32(0.5)
-    best: tuple[npt.NDArray[np.uint8], Floats, Floats] | None = None
-    least = np.full(low.shape, np.inf, np.float32)
-    for span in SPANS:
-        scale = _scale(half * span * np.float32(2 / 15))
-        minimum = bf16_values(bf16_bits(middle - half * span + np.float32(0)))  # + 0: never -0
-        q = _nearest(x, scale, minimum, 0, 15)
-        error = np.zeros_like(least)
-        for k in range(GROUP):  # in ascending order, as the native code adds them
-            difference = x[..., k] - (scale * q[..., k].astype(np.float32) + minimum)
-            error = error + difference * difference
-        better = error < least
-        if best is None:
-            best = q, scale, minimum
-        else:
-            best = (
-                np.where(better[..., None], q, best[0]),
-                np.where(better, scale, best[1]),
-                np.where(better, minimum, best[2]),
-            )
-        least = np.where(better, error, least)
-    assert best is not None
-    return best
+    y = (x - middle[..., None]) * _inverse(half)[..., None]  # from -1 to 1: nothing overflows in what follows
+    best = _fit(y, np.full_like(half, FIRST_SPAN * np.float32(2 / 15)), np.full_like(half, -FIRST_SPAN))
+    for factor, shift in MOVES:
+        scale, minimum, _, _ = best
+        drift = np.float32(7.5) * (np.float32(1) - factor) + shift
+        tried = _fit(y, scale * factor, minimum + scale * drift)
+        better = tried[-1] < best[-1]
+        best = tuple(np.where(better, new, old) for new, old in zip(tried, best, strict=True))
+    scale = _scale(best[0] * half)
+    mean = middle + half * (_sum(y) * np.float32(1 / 64)) - scale * (best[2] * np.float32(1 / 64))
+    # + 0: never -0, which NumPy's min() may pick or not
+    minimum = bf16_values(bf16_bits(np.clip(mean + np.float32(0), -MOST_BF16, MOST_BF16)))
+    return _nearest(x, scale, minimum, 0, 15), scale, minimum
+
+
+def _fit(y: Floats, scale: Floats, minimum: Floats) -> tuple[Floats, ...]:
+    """(scale, minimum, sum of the integers, squared error): the best line through the nearest integers."""
+    q = _nearest(y, scale, minimum, 0, 15).astype(np.float32)
+    total, squares = q.sum(axis=-1), (q * q).sum(axis=-1)  # exact, in whatever order
+    y_sum, products = _sum(y), _sum(y * q)
+    spread = np.float32(GROUP) * squares - total * total
+    top = np.float32(GROUP) * products - total * y_sum
+    slope = np.divide(top, spread, out=np.zeros_like(top), where=spread != 0)
+    offset = (y_sum - slope * total) * np.float32(1 / 64)
+    return slope, offset, total, (_sum(y * y) - slope * products) - offset * y_sum
+
+
+def _sum(values: Floats) -> Floats:
+    """Along a group in ascending order, as the native code adds."""
+    return np.asarray(np.add.accumulate(values, axis=-1)[..., -1])
+
+
+def _inverse(scale: Floats) -> Floats:
+    """0 for 0 and what has no finite inverse."""
+    large = scale >= np.finfo(np.float32).tiny
+    return np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=large)
 
 
 def _scale(values: Floats) -> Floats:
@@ -173,9 +198,8 @@ def _scale(values: Floats) -> Floats:
 
 
 def _nearest(x: Floats, scale: Floats, minimum: Floats, low: int, high: int) -> npt.NDArray[np.uint8]:
-    """The integer of each value, clipped; 0 steps up from the minimum where the scale is 0."""
-    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
-    steps = np.rint((x - np.asarray(minimum)[..., None]) * inverse[..., None])
+    """The integer of each value, clipped; 0 steps up from the minimum where the scale is 0 or below."""
+    steps = np.rint((x - np.asarray(minimum)[..., None]) * _inverse(scale)[..., None])
     return np.clip(steps, low, high).astype(np.int8).view(np.uint8)
 
 
