@@ -5,7 +5,7 @@ import pytest
 
 from soban import ops
 from soban.ops import make_batch, make_cache
-from soban.ops.formats import Matrix, decode, encode, matrix
+from soban.ops.formats import FORMATS, Matrix, decode, encode, matrix
 from soban.ops.reference import quantise_activations
 
 torch = pytest.importorskip("torch")
@@ -89,3 +89,9 @@ def test_embed_finds_its_rows_in_every_part() -> None:
     got = ops.embed(np.array([11, 0, 7, 6], np.int32), table, 2.0)
     want = np.concatenate([first, decode(table.parts[1])])[[11, 0, 7, 6]] * 2
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_linear_takes_no_rows_at_all(format: str) -> None:
+    weights = matrix(np.ones((5, 70), np.float32), format)
+    assert ops.linear(np.zeros((0, 70), np.float32), weights).shape == (0, 5)

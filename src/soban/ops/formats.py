@@ -205,7 +205,8 @@ def _nearest(x: Floats, scale: Floats, minimum: Floats, low: int, high: int) -> 
 
 def quantise_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """(T, K) -> int8 (T, groups, 64) and scales (T, groups): the largest of each group of 64 becomes 127."""
-    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % GROUP))).reshape(len(x), -1, GROUP)
+    groups = -(-x.shape[1] // GROUP)
+    padded = np.pad(x, ((0, 0), (0, groups * GROUP - x.shape[1]))).reshape(len(x), groups, GROUP)
     largest = np.abs(padded).max(axis=-1)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest >= 1e-30)
     return np.rint(padded * inverse[..., None]).astype(np.int8), largest * np.float32(1 / 127)
