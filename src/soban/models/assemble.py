@@ -15,6 +15,7 @@ import numpy.typing as npt
 from soban import ops
 from soban.errors import UserError
 from soban.models import Architecture
+from soban.models.balance import Balance, balance
 from soban.ops import formats
 from soban.ops.formats import Matrix, Rows
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
@@ -132,6 +133,7 @@ def pack(
 ) -> None:
     """Writes the packed form of a checkpoint: matrices converted, vectors in float32. Raises UserError for NaN.
 
+    Before they are quantised, outlier channels are balanced, which changes nothing in what the model computes.
     `progress` is called with the share that is done, 0 to 1.
     """
     entries: list[tuple[str, str, tuple[int, ...]]] = []
@@ -144,13 +146,15 @@ def pack(
         size = formats.stored_bytes(*layout[name])
         entries.append((name, "U8", (-(-size // 64) * 64,)))  # whole cache lines, so that every tensor starts on one
 
+    moved = balance(architecture, checkpoint) if kind in formats.BLOCK_BYTES else Balance()
+
     def fill(name: str) -> Iterator[npt.NDArray]:
         if name not in layout:
             finite_check(checkpoint.tensors[name])
-            yield np.ascontiguousarray(checkpoint.tensors[name].float32())
+            yield np.ascontiguousarray(moved.vectors.get(name, checkpoint.tensors[name].float32()))
             return
         written = 0
-        for piece in converted(checkpoint.tensors[name], layout[name][0]):
+        for piece in converted(checkpoint.tensors[name], layout[name][0], moved):
             written += piece.nbytes
             done[0] += piece.nbytes
             progress(done[0] / total)
@@ -161,14 +165,19 @@ def pack(
     write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)})
 
 
-def converted(tensor: Tensor, format: str) -> Iterator[npt.NDArray]:
-    """A matrix in a format, in pieces of whole panels. Raises UserError for NaN and infinity."""
+def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArray]:
+    """A balanced matrix in a format, in pieces of whole panels. Raises UserError for NaN and infinity."""
     rows, columns = tensor.shape
     step = max(1, CHUNK // (4 * columns) // formats.PANEL) * formats.PANEL
+    row_factors, column_factors = moved.rows.get(tensor.name), moved.columns.get(tensor.name)
+    as_stored = tensor.format in formats.PLAIN and row_factors is None and column_factors is None
     for start in range(0, rows, step):
-        plain = tensor.format in formats.PLAIN
-        piece = tensor.data[start : start + step] if plain else tensor.float32(start, start + step)
-        yield ops.encode(piece, tensor.format if plain else "f32", format, tensor.name)
+        piece = tensor.data[start : start + step] if as_stored else tensor.float32(start, start + step)
+        if row_factors is not None:
+            piece = piece * row_factors[start : start + step, None]
+        if column_factors is not None:
+            piece = piece * column_factors
+        yield ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:

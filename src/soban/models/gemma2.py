@@ -13,6 +13,7 @@ from soban.models.frequencies import rope_frequencies, rope_settings
 from soban.ops.formats import bf16_bits, bf16_values
 
 NEUTRAL: dict[str, Any] = {"attention_bias": False, "use_bidirectional_attention": False}
+NORM_OFFSET = 1.0  # what is added to a norm's weight
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def norm(c: Config, x: Any, weight: Any) -> Any:
-    return ops.rms_norm(x, weight, c.rms_norm_eps, offset=1.0)
+    return ops.rms_norm(x, weight, c.rms_norm_eps, offset=NORM_OFFSET)
 
 
 def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any]) -> Any:

@@ -9,6 +9,7 @@ from soban.models.config import check_heads
 from soban.models.frequencies import rope_frequencies, rope_settings
 
 NEUTRAL = {"partial_rotary_factor": 1.0}
+NORM_OFFSET = 0.0  # what is added to a norm's weight
 
 
 @dataclass(frozen=True)

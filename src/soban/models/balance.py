@@ -1,0 +1,86 @@
+"""Outlier channels: powers of two moved from a norm, or from a matrix's rows, to the columns that read them.
+
+Where a few channels are far larger than the others and the columns that read them far smaller, what the model computes
+is the same, but a group of 64 that shares a scale loses everything else. Moving a power of two changes no float32.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.models import Architecture
+from soban.ops.formats import Floats
+from soban.weights.checkpoint import Checkpoint, Tensor
+
+# Both sides of a channel's excess are halved, so this is a factor of four between it and the ordinary channels. Below
+# that nothing was gained on trained models, and packing is faster where nothing is moved.
+LEAST_EXPONENT = 1.0
+SAMPLED_ROWS = 512  # of a matrix, which tell how large its columns are
+READERS = {"attention_norm": "qkv", "ffn_norm": "gate_up"}  # norm -> who reads it, by the families' own names
+
+
+@dataclass(frozen=True)
+class Balance:
+    """By what to multiply the checkpoint's tensors; those that stay as they are have no entry."""
+
+    vectors: dict[str, Floats] = field(default_factory=dict)  # norms and biases, with their new values
+    rows: dict[str, Floats] = field(default_factory=dict)
+    columns: dict[str, Floats] = field(default_factory=dict)
+
+
+def balance(architecture: Architecture, checkpoint: Checkpoint) -> Balance:
+    """What makes the channels of every layer's norms, and between up and down, about equally large."""
+    made, tensors = Balance(), checkpoint.tensors
+    table = architecture.family.tensors(architecture.config)
+    offset = np.float32(architecture.family.NORM_OFFSET)
+    for i in range(architecture.config.num_hidden_layers):
+        names = {ours: [f"model.layers.{i}.{name}" for name in stacked] for ours, stacked in table.items()}
+        for norm, reader in READERS.items():
+            readers = [name for name in names[reader] if name.endswith(".weight")]
+            values = tensors[names[norm][0]].float32() + offset
+            factors = _factors(np.abs(values), _columns([tensors[name] for name in readers]))
+            if factors is not None:
+                made.vectors[names[norm][0]] = values / factors - offset
+                made.columns.update(dict.fromkeys(readers, factors))
+        up, down, bias = (f"model.layers.{i}.mlp.{name}" for name in ("up_proj.weight", "down_proj.weight", "up_proj.bias"))
+        factors = _factors(_rows(tensors[up]), _columns([tensors[down]]))
+        if factors is not None:
+            made.rows[up], made.columns[down] = 1 / factors, factors
+            if bias in names["gate_up"]:
+                made.vectors[bias] = tensors[bias].float32() / factors
+    return made
+
+
+def _factors(source: Floats, reader: Floats) -> Floats | None:
+    """Powers of two by which the reader's columns grow and the source shrinks; None where all is well already."""
+    exponents = (_excess(source) - _excess(reader)) / 2
+    exponents = np.where(np.abs(exponents) < LEAST_EXPONENT, 0, np.rint(exponents))
+    return np.exp2(exponents).astype(np.float32) if exponents.any() else None
+
+
+def _excess(sizes: Floats) -> npt.NDArray[np.float64]:
+    """How many doublings each size is above the middle one; a channel of zeros counts as an ordinary one."""
+    known = sizes > 0
+    logs = np.log2(sizes, out=np.zeros(sizes.shape), where=known)
+    return np.where(known, logs - np.median(logs[known]), 0.0) if known.any() else logs
+
+
+def _columns(matrices: Sequence[Tensor]) -> Floats:
+    """The root mean square of each column over a sample of rows of all the matrices."""
+    squares: Any = 0.0
+    count = 0
+    for tensor in matrices:
+        step = max(1, tensor.shape[0] // SAMPLED_ROWS)
+        for start in range(0, tensor.shape[0], step):
+            squares = squares + tensor.float32(start, start + 1)[0].astype(np.float64) ** 2
+            count += 1
+    return np.sqrt(squares / count).astype(np.float32)
+
+
+def _rows(tensor: Tensor, at_once: int = 256) -> Floats:
+    """The root mean square of each row."""
+    pieces = [tensor.float32(start, start + at_once) for start in range(0, tensor.shape[0], at_once)]
+    return np.concatenate([np.sqrt(np.einsum("ij,ij->i", piece, piece) / piece.shape[1]) for piece in pieces])
