@@ -17,6 +17,7 @@ FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 # The module is imported when the command is called: each has OPTIONS, a dataclass; EXAMPLES; and call(options).
 COMMANDS = {
     "run": {"help": "let a model write, or answer"},
+    "eval": {"help": "measure how well a model predicts a text"},
     "train": {"help": "teach a small model from text"},
     "bench": {"help": "measure how fast this PC is"},
 }
