@@ -29,7 +29,7 @@ def test_json_holds_the_figures_against_another_dtype(soban: Command, model: Pat
     found = json.loads(done.stdout)
     against = found["against_reference"]
     assert found["dtype"] == "q8" and found["bytes"] == len(TEXT) and found["tokens"] == len(TEXT) - 1
-    assert 0 < against["divergence"]["mean"] < 0.01 and 0.9 < against["agreement"]["mean"] <= 1
+    assert 0 < against["divergence"]["mean"] < 0.1 and 0.9 < against["agreement"]["mean"] <= 1
     assert found["perplexity"]["mean"] / (1 + against["perplexity_above"]["mean"]) == pytest.approx(
         2.718281828 ** against["loss"]["mean"]
     )

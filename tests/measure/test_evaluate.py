@@ -39,7 +39,7 @@ def test_the_divergence_of_two_small_distributions_is_the_one_worked_out_by_hand
     # 0.5 ln 2 + 0 - 0.25 ln 2, and (ln 2/3 + 2 ln 4/3) / 3
     by_hand = [0.25 * math.log(2), (math.log(2 / 3) + 2 * math.log(4 / 3)) / 3]
     np.testing.assert_allclose(divergence(np.log(p), np.log(q)), by_hand, rtol=1e-12)
-    shifted = (np.log(p) + [[3.0], [-70.0]]).astype(np.float32)  # scores are known up to a constant
+    shifted = (np.log(p) + np.array([[3.0], [-70.0]])).astype(np.float32)  # scores are known up to a constant
     np.testing.assert_allclose(np.exp(log_probabilities(shifted)), p, rtol=1e-5)
     assert (divergence(np.log(p), np.log(p)) == 0).all()
 
@@ -49,7 +49,9 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
         log_probabilities(np.array([[0.0, np.nan]], np.float32))
 
 
-@pytest.mark.parametrize(("length", "context", "stride"), [(1, 8, 4), (2, 8, 4), (8, 8, 4), (9, 8, 7), (50, 8, 3), (50, 9, 1)])
+@pytest.mark.parametrize(
+    ("length", "context", "stride"), [(1, 8, 4), (2, 8, 4), (8, 8, 4), (9, 8, 7), (50, 8, 3), (50, 9, 1)]
+)
 @pytest.mark.parametrize("bos", [None, 2])
 def test_windows_predict_each_token_once_from_what_came_before(
     length: int, context: int, stride: int, bos: int | None

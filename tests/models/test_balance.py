@@ -73,7 +73,7 @@ def test_outlier_channels_cost_a_quantised_model_little(tmp_path: Path, config: 
         made, checkpoint = model(folder, config, factor)
         exact = logits(made, checkpoint)
         errors.append(np.square(logits(made, packed(folder, made, checkpoint, kind)) - exact).mean())
-    assert errors[1] < 1.5 * errors[0]  # without balance it is 20 to 700 times as much
+    assert errors[1] < 1.5 * errors[0]  # without balance it is 7 to 50 times as much
 
 
 @pytest.mark.parametrize("config", [LLAMA, CONFIG], ids=["llama", "gemma2"])

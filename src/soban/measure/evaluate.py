@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +125,7 @@ class Scorer:
     def scores(self, tokens: Sequence[int], first: int) -> Iterator[Floats]:
         """(n, vocabulary) for the positions from `first` on, a piece at a time; the next overwrites it."""
         cuts = [*range(0, first, CHUNK), *range(first, len(tokens), self.outputs), len(tokens)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             wanted = range(end - start) if start >= first else range(0)
             batch = make_batch([tokens[start:end]], [start], [range(self.cache.pages)], wanted)
             found = self.runner.run(batch, self.cache)
@@ -178,7 +179,7 @@ def evaluate(
 
 
 def _rows(scores: Floats, other: Floats | None, targets: npt.NDArray[np.int64]) -> Doubles:
-    """For each token the model's loss and, with a reference, the reference's, their divergence, and whether they agree."""
+    """Each token's loss and, with a reference, that one's loss, their divergence, and whether they agree."""
     each = np.arange(len(targets))
     found = np.zeros((len(targets), 4))
     step = max(1, (1 << 20) // scores.shape[1])  # rows of float64 that fit the processor's cache, more or less

@@ -45,12 +45,14 @@ def balance(architecture: Architecture, checkpoint: Checkpoint) -> Balance:
             if factors is not None:
                 made.vectors[names[norm][0]] = values / factors - offset
                 made.columns.update(dict.fromkeys(readers, factors))
-        up, down, bias = (f"model.layers.{i}.mlp.{name}" for name in ("up_proj.weight", "down_proj.weight", "up_proj.bias"))
+        up, down, bias = (
+            f"model.layers.{i}.mlp.{name}" for name in ("up_proj.weight", "down_proj.weight", "up_proj.bias")
+        )
         factors = _factors(_rows(tensors[up]), _columns([tensors[down]]))
         if factors is not None:
-            made.rows[up], made.columns[down] = 1 / factors, factors
+            made.rows[up], made.columns[down] = np.float32(1) / factors, factors
             if bias in names["gate_up"]:
-                made.vectors[bias] = tensors[bias].float32() / factors
+                made.vectors[bias] = (tensors[bias].float32() / factors).astype(np.float32)
     return made
 
 
@@ -83,4 +85,4 @@ def _columns(matrices: Sequence[Tensor]) -> Floats:
 def _rows(tensor: Tensor, at_once: int = 256) -> Floats:
     """The root mean square of each row."""
     pieces = [tensor.float32(start, start + at_once) for start in range(0, tensor.shape[0], at_once)]
-    return np.concatenate([np.sqrt(np.einsum("ij,ij->i", piece, piece) / piece.shape[1]) for piece in pieces])
+    return np.sqrt(np.concatenate([np.einsum("ij,ij->i", piece, piece) for piece in pieces]) / tensor.shape[1])

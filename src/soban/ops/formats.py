@@ -150,7 +150,7 @@ MOST_BF16 = np.float32(3.3895314e38)
 
 
 def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
-    """Least squares in turns: the nearest integers for a scale and minimum, then the best scale and minimum for them."""
+    """Least squares in turns: the nearest integers for a scale and minimum, then the best of both for these."""
     low, high = x.min(axis=-1), x.max(axis=-1)
     middle, half = low * np.float32(0.5) + high * np.float32(0.5), high * np.float32(0.5) - low * np.float32(0.5)
     y = (x - middle[..., None]) * _inverse(half)[..., None]  # from -1 to 1: nothing overflows in what follows
