@@ -16,7 +16,7 @@ constexpr int32_t FEW_ROWS = 4;   // of a tile of scores below that
 // What a call works with in its scratch memory, one of each for every row.
 struct Rows {
     float *scores;          // SPAN: scores, then weights, of the span's positions
-    float *wide;            // PAGE x padded_size, shared
+    float *wide;            // shared: keys of a block as floats, then slices_floats of values
     float *queries;         // query_floats, in tiles
     float *sums;            // padded_size: the span's weights x values
     float *out;             // padded_size: the spans so far
@@ -27,7 +27,7 @@ struct Rows {
 
 int64_t attention_scratch(int32_t rows, int32_t size) {
     const int64_t floats = rows * (int64_t)(SPAN + query_floats(size) + 2 * padded_size(size) + 6);
-    return 4 * (floats + 64 + (int64_t)PAGE * padded_size(size));
+    return 4 * (floats + 64 + slices_floats(size));
 }
 
 Rows lay_out(void *scratch, int32_t rows, int32_t size) {
@@ -35,7 +35,7 @@ Rows lay_out(void *scratch, int32_t rows, int32_t size) {
     Rows all;
     all.scores = (float *)scratch;
     all.wide = all.scores + count * SPAN;
-    all.sums = all.wide + PAGE * width;
+    all.sums = all.wide + slices_floats(size);
     all.out = all.sums + count * width;
     all.queries = all.out + count * width;
     all.largest = all.queries + count * query_floats(size);
@@ -122,14 +122,38 @@ template <class Stored> void score_few(const Call &call, int32_t start, int32_t 
     });
 }
 
-// One block of values, whose first position is `start`, into the sums of all rows.
-template <class Stored, bool PREFETCH>
-void add_block(const Call &call, const char *block, const char *next, int32_t start, int32_t span_start) {
-    in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
-        add_block_of_values<Stored, decltype(tile)::VALUE, PREFETCH>(
-            block, next, start, {call.all.from, call.all.to}, r, call.all.scores + (int64_t)r * SPAN + (start - span_start),
-            call.size, call.all.sums + (int64_t)r * padded_size(call.size));
-    });
+// Values of positions `from` to `to`, of the span that begins at `start`, into the sums of all rows: a few rows take
+// them as they lie in the cache.
+template <class Stored> void add_few(const Call &call, int32_t start, int32_t from, int32_t to) {
+    for (int32_t p = from / PAGE * PAGE; p < to; p += PAGE) {
+        const char *block = call.block(call.task.values, p);
+        const char *next = p + PAGE < to ? call.block(call.task.values, p + PAGE) : block;
+        in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
+            add_seen_values<Stored, decltype(tile)::VALUE, true>(
+                block, next, p, p + PAGE, {call.all.from, call.all.to}, r,
+                call.all.scores + (int64_t)r * SPAN + (p - start), call.size, 0, padded_size(call.size),
+                call.all.sums + (int64_t)r * padded_size(call.size));
+        });
+    }
+}
+
+template <class Stored> void add_many(const Call &call, int32_t start, int32_t from, int32_t to) {
+    const int32_t width = padded_size(call.size);
+    for (int32_t first = from / PAGE * PAGE; first < to; first += MANY) {
+        const int32_t end = sooner(first + MANY, to);
+        for (int32_t p = first; p < end; p += PAGE) {
+            widen_values<Stored>(call.block(call.task.values, p), sooner(PAGE, end - p), call.size, p - first,
+                                 call.all.wide);
+        }
+        for (int32_t d = 0; d < width; d += SLICE) {
+            in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
+                add_seen_values<Sliced, decltype(tile)::VALUE, false>(
+                    (const char *)call.all.wide, nullptr, first, end, {call.all.from, call.all.to}, r,
+                    call.all.scores + (int64_t)r * SPAN + (first - start), call.size, d, sooner(d + SLICE, width),
+                    call.all.sums + (int64_t)r * width);
+            });
+        }
+    }
 }
 
 // Joins a span's sums, its largest score and its weights' total to those of the spans before it.
@@ -163,11 +187,10 @@ template <class Stored> void attend_span(const Call &call, int32_t span) {
         from = sooner(from, all.from[r]);
         to = later(to, all.to[r]);
     }
-    const int32_t first_page = from / PAGE * PAGE;
     if (rows < SHARE_ROWS) {
         if (from < to) score_few<Stored>(call, start, from, to);
     } else {
-        for (int32_t p = first_page; p < to; p += PAGE) {
+        for (int32_t p = from / PAGE * PAGE; p < to; p += PAGE) {
             score_block<Stored, WIDENED_KEYS<Stored>>(call, call.block(task.keys, p), p - start);
         }
     }
@@ -179,17 +202,7 @@ template <class Stored> void attend_span(const Call &call, int32_t span) {
         all.here[r] = weigh(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start, task.softcap,
                             all.weights + r);
     }
-    for (int32_t p = first_page; p < to; p += PAGE) {
-        const char *block = call.block(task.values, p);
-        if (rows < SHARE_ROWS) {
-            add_block<Stored, true>(call, block, p + PAGE < to ? call.block(task.values, p + PAGE) : block, p, start);
-        } else if (Stored::SIZE < 4) {
-            widen_values<Stored>(block, sooner(PAGE, to - p), call.size, all.wide);
-            add_block<F32, false>(call, (const char *)all.wide, nullptr, p, start);
-        } else {
-            add_block<F32, false>(call, block, nullptr, p, start);
-        }
-    }
+    if (from < to) (rows < SHARE_ROWS ? add_few<Stored> : add_many<Stored>)(call, start, from, to);
     for (int32_t r = 0; r < rows; r++) {
         const float *sums = all.sums + (int64_t)r * width;
         if (task.out) {

@@ -42,7 +42,7 @@ INLINE void add_quads(I &total, I keys, int32_t query) {
 }
 #endif
 
-constexpr int32_t SCORE_ROWS = WIDTH == 16 ? 8 : 4;    // of a tile that many rows share
+constexpr int32_t SCORE_ROWS = WIDTH == 16 ? 12 : 6; // of a tile that many rows share
 constexpr int32_t SCORE_ROWS_INT8 = WIDTH == 16 ? 6 : 2;
 constexpr int32_t SCORE_VECTORS = 2;                   // of positions in such a tile
 

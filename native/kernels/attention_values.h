@@ -47,15 +47,33 @@ template <> struct Values<INT8> {
     Row row(int32_t j) const { return {from + (int64_t)j * stride, splat(scales[j])}; }
 };
 
-// `count` values of a block as floats, as Values<F32> reads them.
-template <class Stored> void widen_values(const char *block, int32_t count, int32_t size, float *to) {
-    const int32_t width = padded_size(size);
-    for (int32_t d = 0; d < width; d += 16) { // within one group of an int8 scale
+// Many rows share values that are widened once, for MANY positions, and packed by slices of columns [slice][MANY][SLICE]:
+// a slice stays in the L1 cache while the rows pass, and the rows' sums in registers while the positions do.
+constexpr int32_t SLICE = VALUE_VECTORS * WIDTH, MANY = 4 * PAGE;
+static_assert(GROUP % SLICE == 0 && SPAN % MANY == 0); // a tile has one int8 scale for each position
+
+struct Sliced {
+    static constexpr int32_t SIZE = 4;
+};
+
+template <> struct Values<Sliced> {
+    typedef Values<F32>::Row Row;
+    const char *from;
+    Values(const char *wide, int32_t, int32_t d) : from(wide + (int64_t)(d / SLICE * MANY * SLICE + d % SLICE) * 4) {}
+    Row row(int32_t j) const { return {from + (int64_t)j * SLICE * 4}; }
+};
+
+int64_t slices_floats(int32_t size) { return (int64_t)(padded_size(size) + SLICE - 1) / SLICE * SLICE * MANY; }
+
+// `count` values of a block, as positions `place` and later of the slices.
+template <class Stored> void widen_values(const char *block, int32_t count, int32_t size, int32_t place, float *slices) {
+    for (int32_t d = 0; d < padded_size(size); d += 16) { // within one group of an int8 scale
         const Values<Stored> values(block, size, d);
-        for (int32_t j = 0; j < count; j++) {
+        float *to = slices + (int64_t)(d / SLICE * MANY + place) * SLICE + d % SLICE;
+        for (int32_t j = 0; j < count; j++, to += SLICE) {
             const auto row = values.row(j);
             UNROLL
-            for (int v = 0; v < 16 / WIDTH; v++) store(to + (int64_t)j * width + d + v * WIDTH, row.load(v));
+            for (int v = 0; v < 16 / WIDTH; v++) store(to + v * WIDTH, row.load(v));
         }
     }
 }
@@ -97,22 +115,18 @@ INLINE void add_values_tile(const char *block, const char *next, int32_t first, 
     }
 }
 
-// Groups of an int8 scale are whole tiles: 64 columns are a multiple of VALUE_VECTORS vectors.
-static_assert(GROUP % (VALUE_VECTORS * WIDTH) == 0);
-
+// The same for columns d to end.
 template <class Stored, int ROWS, bool PREFETCH>
 void add_values(const char *block, const char *next, int32_t first, int32_t count, const float *weights, int32_t size,
-                float *sums) {
+                int32_t d, int32_t end, float *sums) {
     if (count <= 0) return;
-    const int32_t width = padded_size(size);
-    int32_t d = 0;
-    for (; d + VALUE_VECTORS * WIDTH <= width; d += VALUE_VECTORS * WIDTH) {
+    for (; d + SLICE <= end; d += SLICE) {
         add_values_tile<Stored, ROWS, VALUE_VECTORS, PREFETCH>(block, next, first, count, weights, size, d, sums);
     }
-    for (; d + 2 * WIDTH <= width; d += 2 * WIDTH) {
+    for (; d + 2 * WIDTH <= end; d += 2 * WIDTH) {
         add_values_tile<Stored, ROWS, 2, PREFETCH>(block, next, first, count, weights, size, d, sums);
     }
-    for (; d < width; d += WIDTH) {
+    for (; d < end; d += WIDTH) {
         add_values_tile<Stored, ROWS, 1, PREFETCH>(block, next, first, count, weights, size, d, sums);
     }
 }
@@ -125,12 +139,12 @@ struct Seen {
 INLINE int32_t later(int32_t a, int32_t b) { return a > b ? a : b; }
 INLINE int32_t sooner(int32_t a, int32_t b) { return a < b ? a : b; }
 
-// One block of values, whose first position is `start`, into the sums of ROWS rows. The positions that all of them see
-// are taken together, the others row by row: what a row does not see it must not touch, for it may not be a number.
+// Neighbouring values of positions `start` to `end`, columns d to end_d, into the sums of ROWS rows. The positions that
+// all rows see are taken together, the others row by row: what a row does not see it must not touch, for it may not be
+// a number.
 template <class Stored, int ROWS, bool PREFETCH>
-void add_block_of_values(const char *block, const char *next, int32_t start, const Seen &seen, int32_t r,
-                         const float *weights, int32_t size, float *sums) {
-    const int32_t end = start + PAGE, width = padded_size(size);
+void add_seen_values(const char *block, const char *next, int32_t start, int32_t end, const Seen &seen, int32_t r,
+                     const float *weights, int32_t size, int32_t d, int32_t end_d, float *sums) {
     int32_t from = start, to = end;
     for (int i = 0; i < ROWS; i++) {
         from = later(from, seen.from[r + i]);
@@ -139,13 +153,14 @@ void add_block_of_values(const char *block, const char *next, int32_t start, con
     to = later(from, to);
     const auto one = [&](int i, int32_t begin, int32_t finish) {
         add_values<Stored, 1, false>(block, block, begin - start, finish - begin, weights + i * SPAN + (begin - start),
-                                     size, sums + (int64_t)i * width);
+                                     size, d, end_d, sums + (int64_t)i * padded_size(size));
     };
     if (ROWS > 1) {
         for (int i = 0; i < ROWS; i++)
             one(i, later(start, seen.from[r + i]), sooner(from, sooner(end, seen.to[r + i])));
     }
-    add_values<Stored, ROWS, PREFETCH>(block, next, from - start, to - from, weights + (from - start), size, sums);
+    add_values<Stored, ROWS, PREFETCH>(block, next, from - start, to - from, weights + (from - start), size, d, end_d,
+                                       sums);
     if (ROWS > 1) {
         for (int i = 0; i < ROWS; i++) one(i, later(to, seen.from[r + i]), sooner(end, seen.to[r + i]));
     }

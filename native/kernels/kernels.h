@@ -52,7 +52,7 @@ struct Attention {
     void *scratch;   // attention_scratch() bytes, 64-byte aligned
 };
 
-constexpr int32_t ATTENTION_ROWS = 64; // tokens x heads of one call at the most, if there is more than one token
+constexpr int32_t ATTENTION_ROWS = 96; // tokens x heads of one call at the most, if there is more than one token
 
 // A page of the cache holds a block of keys and one of values for each head, both of block_bytes():
 //   f32, f16: keys [padded size][PAGE], values [PAGE][padded size]
