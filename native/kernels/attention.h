@@ -107,9 +107,10 @@ template <class Stored> void score_few(const Call &call, int32_t start, int32_t 
             for (int v = 0; v < VECTORS; v++) {
                 const int32_t here = p + v * WIDTH, next = here + VECTORS * WIDTH;
                 keys.at[v] = call.block(call.task.keys, here) + here % PAGE * KEY_BYTES<Stored>;
-                keys.next[v] = (next < end ? call.block(call.task.keys, next)
-                                           : call.block(call.task.values, from + next - end < end ? from + next - end : from)) +
-                               here % PAGE * KEY_BYTES<Stored>;
+                keys.next[v] =
+                    (next < end ? call.block(call.task.keys, next)
+                                : call.block(call.task.values, from + next - end < end ? from + next - end : from)) +
+                    here % PAGE * KEY_BYTES<Stored>;
             }
             ScoreTile<Stored, ROWS, VECTORS, true>::run(
                 keys, call.all.queries + (int64_t)first * query_floats(call.size), call.size,
@@ -129,10 +130,10 @@ template <class Stored> void add_few(const Call &call, int32_t start, int32_t fr
         const char *block = call.block(call.task.values, p);
         const char *next = p + PAGE < to ? call.block(call.task.values, p + PAGE) : block;
         in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
-            add_seen_values<Stored, decltype(tile)::VALUE, true>(
-                block, next, p, p + PAGE, {call.all.from, call.all.to}, r,
-                call.all.scores + (int64_t)r * SPAN + (p - start), call.size, 0, padded_size(call.size),
-                call.all.sums + (int64_t)r * padded_size(call.size));
+            add_seen_values<Stored, decltype(tile)::VALUE, true>(block, next, p, p + PAGE, {call.all.from, call.all.to},
+                                                                 r, call.all.scores + (int64_t)r * SPAN + (p - start),
+                                                                 call.size, 0, padded_size(call.size),
+                                                                 call.all.sums + (int64_t)r * padded_size(call.size));
         });
     }
 }

@@ -44,7 +44,7 @@ INLINE void add_quads(I &total, I keys, int32_t query) {
 
 constexpr int32_t SCORE_ROWS = WIDTH == 16 ? 12 : 6; // of a tile that many rows share
 constexpr int32_t SCORE_ROWS_INT8 = WIDTH == 16 ? 6 : 2;
-constexpr int32_t SCORE_VECTORS = 2;                   // of positions in such a tile
+constexpr int32_t SCORE_VECTORS = 2; // of positions in such a tile
 
 struct INT8 {
     static constexpr int32_t SIZE = 1;

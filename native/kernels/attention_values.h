@@ -47,8 +47,9 @@ template <> struct Values<INT8> {
     Row row(int32_t j) const { return {from + (int64_t)j * stride, splat(scales[j])}; }
 };
 
-// Many rows share values that are widened once, for MANY positions, and packed by slices of columns [slice][MANY][SLICE]:
-// a slice stays in the L1 cache while the rows pass, and the rows' sums in registers while the positions do.
+// Many rows share values that are widened once, for MANY positions, and packed by slices of columns
+// [slice][MANY][SLICE]: a slice stays in the L1 cache while the rows pass, and the rows' sums in registers while the
+// positions do.
 constexpr int32_t SLICE = VALUE_VECTORS * WIDTH, MANY = 4 * PAGE;
 static_assert(GROUP % SLICE == 0 && SPAN % MANY == 0); // a tile has one int8 scale for each position
 
@@ -66,7 +67,8 @@ template <> struct Values<Sliced> {
 int64_t slices_floats(int32_t size) { return (int64_t)(padded_size(size) + SLICE - 1) / SLICE * SLICE * MANY; }
 
 // `count` values of a block, as positions `place` and later of the slices.
-template <class Stored> void widen_values(const char *block, int32_t count, int32_t size, int32_t place, float *slices) {
+template <class Stored>
+void widen_values(const char *block, int32_t count, int32_t size, int32_t place, float *slices) {
     for (int32_t d = 0; d < padded_size(size); d += 16) { // within one group of an int8 scale
         const Values<Stored> values(block, size, d);
         float *to = slices + (int64_t)(d / SLICE * MANY + place) * SLICE + d % SLICE;

@@ -38,13 +38,13 @@ struct Attention {
     const float *queries; // token t, head h: queries + t * query_stride + h * size
     int64_t query_stride;
     int32_t tokens, heads, size;
-    int32_t position;          // of the first token
-    int32_t window;            // 0: none
-    float scale, softcap;      // softcap 0: none
-    const char *keys, *values; // this head's blocks in page 0
-    int64_t page_stride;       // bytes from page to page
-    const int32_t *table;      // the sequence's pages
-    int32_t format;            // of the cache
+    int32_t position;             // of the first token
+    int32_t window;               // 0: none
+    float scale, softcap;         // softcap 0: none
+    const char *keys, *values;    // this head's blocks in page 0
+    int64_t page_stride;          // bytes from page to page
+    const int32_t *table;         // the sequence's pages
+    int32_t format;               // of the cache
     int32_t first_span, end_span; // the absolute spans to take
     float *out;                   // like queries; or null, then:
     int64_t out_stride;
@@ -56,7 +56,8 @@ constexpr int32_t ATTENTION_ROWS = 96; // tokens x heads of one call at the most
 
 // A page of the cache holds a block of keys and one of values for each head, both of block_bytes():
 //   f32, f16: keys [padded size][PAGE], values [PAGE][padded size]
-//   int8:     keys [padded size / 4][PAGE][4], values [PAGE][padded size]; then, in both, scales [groups of 64][PAGE] f32
+//   int8:     keys [padded size / 4][PAGE][4], values [PAGE][padded size]; then, in both, scales [groups of 64][PAGE]
+//   f32
 // Keys lie position beside position so that scores need no sum across a vector's lanes.
 constexpr int32_t padded_size(int32_t size) { return (size + 15) / 16 * 16; }
 constexpr int32_t size_groups(int32_t size) { return (size + GROUP - 1) / GROUP; }
