@@ -112,6 +112,16 @@ def test_an_unknown_dtype_is_refused(tmp_path: Path) -> None:
     assert "q4" in refusal(make_model(tmp_path / "model"), dtype="int4")
 
 
+def test_the_caches_format_is_chosen_by_name_and_int8_changes_little(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    assert "int8" in refusal(folder, cache_dtype="q8")
+    exact, usual = (soban.load(folder, cache_dtype=name).logits("시작") for name in ("f32", "auto"))
+    np.testing.assert_array_equal(usual, exact)  # auto: f32 beside f32 weights
+    rounded = soban.load(folder, cache_dtype="int8").logits("시작")
+    difference = np.abs(rounded - exact).max()
+    assert 0 < difference < 0.1 * np.abs(exact).max()
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "q8", "q4"])
 def test_the_second_load_maps_what_the_first_packed(
     tmp_path: Path, cache: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
