@@ -258,7 +258,7 @@ which then become Q5_0, Q5_1 and Q8_0.
 *With outliers* means that 0.5 % of the channels after each norm, and of those between up and down, were made 50 times
 as large and the weights that read them 50 times smaller. In float32 this changes nothing. Rounding in groups suffers:
 a group shares its scale with the outlier. Before soban quantises, it moves powers of two back from such channels into
-the weights that read them ([015](decisions/015-balanced-channels.md)).
+the weights that read them ([016](decisions/016-balanced-channels.md)).
 
 ## What the figures say
 
