@@ -40,13 +40,13 @@ class Soban:
         options = {"cache_dtype": spec["cache"]} if "cache" in spec else {}
         self.model = model = soban.load(spec["model"], dtype=spec["kind"], **options)
         self.probe = Probe(model, max(32, spec["positions"]))
-        c, cache = model.config, self.probe.cache
+        cache = self.probe.cache
         work = work_of(model.loaded, self.probe.position_bytes)
         self.about = {
             "isa": native.chosen_isa(), "body_bits": work.body_bits, "head_bits": work.head_bits,
             "bytes_per_token": work.bytes_per_token(0), "cache_bytes": work.cache_bytes,
             "multiply_adds": work.multiply_adds(1), "body_multiply_adds": work.body_weights,
-            "layers": c.num_hidden_layers, "cache": cache.format,
+            "cache": cache.format,
         }  # fmt: skip
 
     def prefill(self, tokens: int) -> float:

@@ -1,14 +1,6 @@
 // What this machine can do at most, with nothing of a model in the way: src/soban/measure/limits.py asks.
 #include "pool.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-#if defined(__x86_64__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 namespace {
 
 constexpr int64_t LINE = 64;
@@ -159,6 +151,20 @@ int64_t burst_amx() {
 }
 #endif
 
+// Null for an instruction set that has no products of int8.
+auto burst_of(int32_t isa) -> int64_t (*)() {
+    switch (isa) {
+#if defined(__x86_64__)
+    case SOBAN_ISA_AVX2: return burst_avx2;
+    case SOBAN_ISA_AVXVNNI: return burst_avxvnni;
+    case SOBAN_ISA_AVX512VL: return burst_avx512vl;
+    case SOBAN_ISA_AVX512VNNI: return burst_avx512;
+    case SOBAN_ISA_AMX: return burst_amx;
+#endif
+    default: return nullptr;
+    }
+}
+
 struct Multiply {
     int64_t (*burst)();
     int32_t chunks;
@@ -182,29 +188,6 @@ void work_multiply(void *state, int32_t, int32_t) {
 
 } // namespace
 
-#if defined(__x86_64__)
-namespace {
-
-bool has(uint32_t leaf, uint32_t part, int word, uint32_t bits) {
-    uint32_t r[4] = {};
-    return __get_cpuid_count(leaf, part, &r[0], &r[1], &r[2], &r[3]) && (r[word] & bits) == bits;
-}
-
-// Linux gives the tiles' registers to a process that asks for them.
-bool may_use_amx() {
-    constexpr uint32_t TILES_AND_INT8 = 1 << 24 | 1 << 25;
-    if (!soban_isa_runs(SOBAN_ISA_AVX512VNNI) || !has(7, 0, 3, TILES_AND_INT8)) return false;
-#if defined(__linux__) && defined(SYS_arch_prctl)
-    constexpr int ASK = 0x1023, TILE_DATA = 18;
-    return syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
-#else
-    return false;
-#endif
-}
-
-} // namespace
-#endif
-
 extern "C" uint64_t soban_read(soban_pool *pool, const void *data, int64_t bytes, int32_t streams, int32_t cache,
                                int64_t ahead) {
     Read read;
@@ -219,21 +202,10 @@ extern "C" uint64_t soban_read(soban_pool *pool, const void *data, int64_t bytes
     return read.total;
 }
 
-extern "C" int64_t soban_multiply(soban_pool *pool, int32_t products, int32_t chunks) {
+extern "C" int64_t soban_multiply(soban_pool *pool, int32_t isa, int32_t chunks) {
     Multiply multiply;
     multiply.chunks = chunks;
-    multiply.burst = nullptr;
-#if defined(__x86_64__)
-    const bool avx2 = soban_isa_runs(SOBAN_ISA_AVX2), avx512 = soban_isa_runs(SOBAN_ISA_AVX512VNNI);
-    switch (products) {
-    case SOBAN_PRODUCTS_AVX2: multiply.burst = avx2 ? burst_avx2 : nullptr; break;
-    case SOBAN_PRODUCTS_AVXVNNI: multiply.burst = avx2 && has(7, 1, 0, 1 << 4) ? burst_avxvnni : nullptr; break;
-    case SOBAN_PRODUCTS_AVX512VL: multiply.burst = avx512 ? burst_avx512vl : nullptr; break;
-    case SOBAN_PRODUCTS_AVX512: multiply.burst = avx512 ? burst_avx512 : nullptr; break;
-    case SOBAN_PRODUCTS_AMX: multiply.burst = may_use_amx() ? burst_amx : nullptr; break;
-    default: break;
-    }
-#endif
+    multiply.burst = soban_isa_runs(isa) ? burst_of(isa) : nullptr;
     if (!multiply.burst) return -1;
     pool->threads.run({&multiply, next_multiply, work_multiply});
     return multiply.total;

@@ -25,16 +25,9 @@ enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMAT
 enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };   /* batch.CACHE_FORMATS */
 enum { SOBAN_SILU, SOBAN_GELU_TANH };                          /* reference.ACTIVATIONS */
 enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                          /* how many rows a value has */
-enum {
-    SOBAN_PRODUCTS_AVX2,
-    SOBAN_PRODUCTS_AVXVNNI,
-    SOBAN_PRODUCTS_AVX512VL,
-    SOBAN_PRODUCTS_AVX512,
-    SOBAN_PRODUCTS_AMX
-};
-enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };     /* what soban_run returns */
-enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 }; /* what soban_bpe returns besides */
-enum {                                                     /* native.ISAS */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };         /* what soban_run returns */
+enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };     /* what soban_bpe returns besides */
+enum {                                                         /* native.ISAS */
        SOBAN_ISA_SCALAR,
        SOBAN_ISA_AVX2,
        SOBAN_ISA_AVXVNNI,    /* 256-bit vectors and integer dot products: PCs since 2021 */
@@ -132,10 +125,10 @@ SOBAN_API int64_t soban_bpe(const soban_pieces *pieces, const uint8_t *text, int
  * multiple of 64 * streams; streams: 1, 2, 4, 8; prefetches `ahead` bytes into cache 1 or 2; cache 0: not at all. */
 SOBAN_API uint64_t soban_read(soban_pool *pool, const void *data, int64_t bytes, int32_t streams, int32_t cache,
                               int64_t ahead);
-/* For benchmarks: multiplies int8 values in registers with all threads, by the given kind of instructions; `chunks`
- * may be done at once. Returns the number of multiply-adds, which the products themselves have counted; -1 where the
- * machine has no such instructions. */
-SOBAN_API int64_t soban_multiply(soban_pool *pool, int32_t products, int32_t chunks);
+/* For benchmarks: multiplies int8 values in registers with all threads, with what an instruction set has for it;
+ * `chunks` may be done at once. Returns the number of multiply-adds, which the products themselves have counted; -1
+ * where the machine has no such instructions. */
+SOBAN_API int64_t soban_multiply(soban_pool *pool, int32_t isa, int32_t chunks);
 
 #ifdef __cplusplus
 }

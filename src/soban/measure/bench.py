@@ -38,6 +38,10 @@ class BenchOptions:
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
+    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+        default="auto",
+        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
+    )
     threads: int | None = field(
         default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
     )
@@ -81,7 +85,8 @@ def bench(options: BenchOptions, tell: Callable[[str], None], entered: Callable[
         "soban": __version__, "when": time.strftime("%Y-%m-%d"), "pc": asdict(this_machine()),
         "threads": system.threads(), "isa": native.chosen_isa() if limits else "numpy",
         "limits": {"bandwidth": limits.bandwidth, "multiply_adds": limits.products} if limits else None,
-        "model": model.loaded.path.name, "kind": model.loaded.kind, "load_seconds": load_seconds,
+        "model": model.loaded.path.name, "kind": model.loaded.kind,
+        "cache": model.loaded.cache_format, "load_seconds": load_seconds,
         "first_token_seconds": load_seconds + figures["prefill_seconds"],
         "characters_per_second": figures["characters_per_second"], **found,
         "memory": asdict(memory) if memory else None,
@@ -115,7 +120,10 @@ def timed_load(options: BenchOptions, tell: Callable[[str], None]) -> tuple[Mode
     name = options.words[0] if options.words else None
     while True:
         before, start = len(packed), time.perf_counter()
-        model = load(name, dtype=options.dtype, tokenizer=options.tokenizer, force=options.force, progress=progress)
+        model = load(
+            name, dtype=options.dtype, cache_dtype=options.cache_dtype, tokenizer=options.tokenizer,
+            force=options.force, progress=progress,
+        )  # fmt: skip
         if len(packed) == before:
             return model, time.perf_counter() - start
 

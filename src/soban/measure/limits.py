@@ -17,7 +17,6 @@ from soban import system
 from soban.errors import UserError
 from soban.ops import native
 
-PRODUCTS = ("avx2", "avxvnni", "avx512vl", "avx512vnni", "amx")  # the index is the number in native/soban.h
 BUFFER = 1 << 30  # bytes: far beyond any cache of a PC, so that what is read comes from memory
 WINDOW = 256 << 20  # bytes that are read in one go: 10 ms, in which a busy system leaves us alone now and then
 # (streams of each thread, cache that is prefetched into, bytes ahead): which is best differs between machines.
@@ -64,7 +63,7 @@ def measure_limits(buffer_bytes: int = BUFFER) -> Limits:
             "the native library is missing, so nothing can be measured", hint="build it: python dev.py native"
         )
     pool = native.pool()
-    products = {name: rate for name in PRODUCTS if (rate := multiply_rate(pool, name)) is not None}
+    products = {name: rate for name in native.ISAS if (rate := multiply_rate(pool, name)) is not None}
     variant, found = read_rates(pool, buffer_bytes)
     return Limits(pool.threads, max(found), statistics.median(found), *variant, products)
 
@@ -93,12 +92,12 @@ def _seconds_to_read(pool: native.Pool, part: npt.NDArray[np.uint8], variant: tu
     return time.perf_counter() - start
 
 
-def multiply_rate(pool: native.Pool, products: str) -> float | None:
-    """Multiply-adds per second of one kind of instructions; None where the machine has none of the kind."""
+def multiply_rate(pool: native.Pool, isa: str) -> float | None:
+    """Multiply-adds per second with the products of an instruction set; None where this machine has none of them."""
     chunks, best = 16 * pool.threads, 0.0  # a chunk takes half a millisecond
     end = time.perf_counter() + PRODUCT_SECONDS
     while (start := time.perf_counter()) < end:
-        count = native.multiply(pool, PRODUCTS.index(products), chunks)
+        count = native.multiply(pool, isa, chunks)
         if count < 0:
             return None
         best = max(best, count / (time.perf_counter() - start))

@@ -184,10 +184,10 @@ def read(threads: Pool, data: npt.NDArray[np.uint8], streams: int, cache: int, a
         )  # fmt: skip
 
 
-def multiply(threads: Pool, products: int, chunks: int) -> int:
+def multiply(threads: Pool, isa: str, chunks: int) -> int:
     """Multiplies in registers, for a benchmark; how many multiply-adds, or -1 where there are no such instructions."""
     with threads.lock:
-        return int(threads.library.soban_multiply(threads.handle, products, chunks))
+        return int(threads.library.soban_multiply(threads.handle, ISAS.index(isa), chunks))
 
 
 class Cancelled(Exception):
