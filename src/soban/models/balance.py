@@ -6,7 +6,6 @@ is the same, but a group of 64 that shares a scale loses everything else. Moving
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
