@@ -21,6 +21,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "캐시 cache" / "packed"
 
 
+def packed_weights(cache: Path) -> list[Path]:
+    """The files there that hold weights, not a tokenizer."""
+    return [path for path in cache.glob("*.safetensors") if "-tokenizer-" not in path.name]
+
+
 def refusal(path: Path, **options: Any) -> str:
     """What loading says; it must be one line."""
     with pytest.raises(soban.UserError) as caught:
@@ -83,7 +88,7 @@ def test_weights_that_are_not_numbers_are_refused_by_tensor(tmp_path: Path, cach
     bad[40, 3] = np.nan
     write_weights(folder, CONFIG, model__layers__1__mlp__down_proj__weight=bad)
     assert "layers.1.mlp.down_proj" in refusal(folder, dtype=dtype)
-    assert not list(cache.glob("*.safetensors"))
+    assert not packed_weights(cache)
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
@@ -128,7 +133,7 @@ def test_the_second_load_maps_what_the_first_packed(
 ) -> None:
     folder = make_model(tmp_path / "한글 모델")
     first = soban.load(folder, dtype=dtype).logits("시작")
-    (packed,) = cache.glob("*.safetensors")
+    (packed,) = packed_weights(cache)
     assert packed.stat().st_size < (folder / "model.safetensors").stat().st_size
     monkeypatch.setattr(loading, "pack", lambda *_: pytest.fail("packed again"))
     np.testing.assert_array_equal(soban.load(folder, dtype=dtype).logits("시작"), first)
@@ -145,7 +150,7 @@ def test_changed_weights_are_packed_anew(tmp_path: Path, cache: Path) -> None:
 def test_a_packed_model_whose_list_lies_is_refused(tmp_path: Path, cache: Path, lie: list) -> None:
     folder = make_model(tmp_path / "model")
     soban.load(folder, dtype="q8")
-    (packed,) = cache.glob("*.safetensors")
+    (packed,) = packed_weights(cache)
     data = packed.read_bytes()
     layout = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["soban.layout"])
     true, false = (json.dumps(json.dumps(value))[1:-1] for value in (layout["model.embed_tokens.weight"], lie))
@@ -188,7 +193,7 @@ def test_a_context_without_memory_for_its_cache_is_refused(tmp_path: Path) -> No
 def test_a_damaged_packed_file_is_made_again(tmp_path: Path, cache: Path) -> None:
     folder = make_model(tmp_path / "model")
     first = soban.load(folder, dtype="q8").logits("a")
-    (packed,) = cache.glob("*.safetensors")
+    (packed,) = packed_weights(cache)
     whole = packed.read_bytes()
     for damaged in (whole[:1000], whole.replace(b"q8", b"zz", 1)):  # cut short, and a layout that lies
         packed.unlink()  # earlier loads still map it
@@ -202,7 +207,7 @@ def test_two_processes_that_pack_at_once_make_one_file(tmp_path: Path, cache: Pa
     runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [run.communicate(timeout=120)[0] for run in runs]
     assert said[0] == said[1] and [run.returncode for run in runs] == [0, 0]
-    assert len(list(cache.glob("*.safetensors"))) == 1 and not list(cache.glob(".*.tmp"))
+    assert len(packed_weights(cache)) == 1 and not list(cache.glob(".*.tmp"))
 
 
 def test_too_little_memory_is_said_before_loading_with_what_would_fit(

@@ -11,7 +11,7 @@ from soban.ops import native
 BUILD = Path(__file__).resolve().parents[2] / "build"
 INTERFACE = {
     "soban_abi", "soban_isa_runs", "soban_pool_create", "soban_pool_destroy", "soban_run", "soban_stored_bytes",
-    "soban_encode", "soban_find_not_finite", "soban_read", "soban_multiply",
+    "soban_encode", "soban_find_not_finite", "soban_read", "soban_multiply", "soban_bpe",
 }  # fmt: skip
 
 
@@ -37,4 +37,4 @@ def test_kernels_define_one_table_for_each_instruction_set_and_no_weak_symbol() 
         defined = symbols(path, "--defined-only")
         assert not [name for kind, name in defined if kind in "WVuvw"], path
         tables = [name for kind, name in defined if kind.isupper()]
-        assert len(tables) == 1 and ("kernels_" in tables[0] or "encoders_" in tables[0]), (path, tables)
+        assert len(tables) == 1 and ("compute_" in tables[0] or "encode_" in tables[0]), (path, tables)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,14 +82,14 @@ def test_the_cache_lies_where_the_system_keeps_such_things(tmp_path: Path, monke
 
 
 PACK = """
-import sys, time
+import sys
 from pathlib import Path
 from soban.weights.packed import locked
 from soban.weights.safetensors import read_safetensors, write_safetensors
 
 def slowly(_):
     print("packing", flush=True)
-    time.sleep(0.7)
+    sys.stdin.readline()
     yield bytes(64)
 
 path = Path(sys.argv[1])
@@ -103,11 +104,18 @@ def test_one_process_packs_and_the_other_waits_with_a_note(tmp_path: Path) -> No
     path = tmp_path / "캐시" / "packed" / "x.safetensors"
     command = [sys.executable, "-c", PACK, str(path)]
     environment = os.environ | {"SOBAN_LANG": "en", "PYTHONUTF8": "1"}
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    first = subprocess.Popen(command, env=environment, encoding="utf-8", **pipes)
     assert first.stdout is not None and first.stdout.readline() == "packing\n"
-    second = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, encoding="utf-8")
-    assert second.stdout == "64\n" and "x.safetensors is being packed by another process" in second.stderr
-    assert first.communicate()[0] == "64\n" and first.returncode == 0
+    second = subprocess.Popen(command, env=environment, encoding="utf-8", **pipes)
+    assert second.stderr is not None and "x.safetensors is being packed by another process" in second.stderr.readline()
+    assert first.communicate("go on\n")[0] == "64\n" and first.returncode == 0
+    assert second.communicate()[0] == "64\n" and second.returncode == 0
     assert {file.name for file in path.parent.iterdir()} <= {path.name, f"{path.name}.lock"}
 
 
