@@ -10,10 +10,8 @@ bool quantised(const soban_part &part) { return part.format == SOBAN_Q8 || part.
 
 void work_quantise(Run &run, int32_t chunk, int32_t) {
     const soban_instruction &now = *run.now;
-    const int32_t end = std::min((chunk + 1) * run.rows_a_chunk, run.rows(now.a));
-    for (int32_t t = chunk * run.rows_a_chunk; t < end; t++) {
-        run.pool.kernels.quantise(run.row(now.a, t), now.a.columns, t, &run.activations);
-    }
+    const int32_t first = chunk * run.rows_a_chunk, end = std::min(first + run.rows_a_chunk, run.rows(now.a));
+    run.pool.kernels.quantise(run.row(now.a, 0), now.a.stride, now.a.columns, first, end, &run.activations);
 }
 
 int32_t prepare_quantise(Run &run) {
@@ -25,7 +23,8 @@ int32_t prepare_quantise(Run &run) {
     run.activations = {values,          numbers,        numbers + places, (int32_t *)(numbers + 2 * places),
                        (int32_t)tokens, (int32_t)groups};
     run.work = work_quantise;
-    run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, 1, tokens);
+    const int64_t together = tokens / run.pool.threads.count() < 16 ? 1 : 16; // their groups fill whole pages of memory
+    run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, together, tokens);
     return chunks_of(tokens, run.rows_a_chunk);
 }
 

@@ -86,8 +86,10 @@ void add_matrix(const uint8_t *stored, int64_t panel_bytes, const Expanded *bloc
     for (int first = 0; first < groups; first += MATRIX_GROUPS) {
         const int some = groups - first < MATRIX_GROUPS ? groups - first : MATRIX_GROUPS;
         for (int g = 0; g < some; g++) {
-            multiply_tiles<FOUR>(x.values + (place + (int64_t)g * x.tokens) * GROUP, weights + (first + g) * step,
-                                 stride, products + g * MATRIX);
+            const int8_t *values = x.values + (place + (int64_t)g * x.tokens) * GROUP;
+            const int8_t *next = values + MATRIX_TOKENS * GROUP; // too far on for the CPU's own prefetching
+            for (int b = 0; b < MATRIX_TOKENS * GROUP; b += 64) __builtin_prefetch(next + b);
+            multiply_tiles<FOUR>(values, weights + (first + g) * step, stride, products + g * MATRIX);
         }
         for (int h = 0; h < 2; h++) {
             for (int p = 0; p < MATRIX_PANELS; p++) {

@@ -74,7 +74,9 @@ struct Kernels {
     void (*glu)(const float *gate, const float *up, int32_t columns, int32_t activation, float *out);
     void (*add)(const float *x, const float *y, int32_t columns, float *out);
     void (*softcap)(const float *x, int32_t columns, float cap, float *out);
-    void (*quantise)(const float *x, int32_t columns, int32_t token, const Activations *to);
+    // Tokens first .. end, whose rows are `stride` floats apart; x is the first row of all.
+    void (*quantise)(const float *x, int64_t stride, int32_t columns, int32_t first, int32_t end,
+                     const Activations *to);
     int64_t (*linear_scratch)(int32_t format, int32_t columns, int32_t tokens);
     void (*linear)(const Linear *task);
     // One head's key and value at `position` of a page, into its blocks.
