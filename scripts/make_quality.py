@@ -127,7 +127,7 @@ def packed(exact: Loaded, model: Path, label: str, path: Path) -> tuple[float, L
     weights = assemble(made, Checkpoint(path, checkpoint.config, {}, tensors, (path,), metadata))
     count = sum(int(np.prod(shape)) for shape in expected_shapes(made).values())
     bits = 8 * sum(tensor.data.nbytes for tensor in tensors.values()) / count
-    return bits, dataclasses.replace(exact, weights=weights, kind=label[:2])
+    return bits, dataclasses.replace(exact, weights=weights, kind=label[:2], cache_format="f16")
 
 
 def with_outliers(model: Path, folder: Path) -> Path:
@@ -349,7 +349,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         {"svg.fonttype": "none", "svg.hashsalt": "soban", "font.family": "sans-serif", "font.size": 9}
     )
     figure, panels = pyplot.subplots(2, 2, figsize=(10, 7.6), layout="constrained")
-    for panel, result in zip(panels.T.flat, results, strict=True):
+    for panel, result in zip(panels.T.flat, results, strict=False):
         draw_panel(panel, result)
     for panel in panels[1]:
         panel.set_xlabel("bits for each weight of the whole file")

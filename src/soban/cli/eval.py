@@ -47,6 +47,10 @@ class EvalOptions:
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
+    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+        default="auto",
+        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
+    )
     context: int | None = field(
         default=None, metadata={"help": "tokens that are read together (default: the model's context, 2048 at most)"}
     )
@@ -76,7 +80,7 @@ def call(options: EvalOptions) -> int:
     text = read(Path(options.perplexity))
     with console.Status(False) as status:
         status.show(translate("loading the model ..."))
-        loaded = load(name, options.dtype, options, status)
+        loaded = load(name, options.dtype, options, status, options.cache_dtype)
         limit = loaded.architecture.config.max_position_embeddings
         context = loaded.context(options.context or min(limit, USUAL_CONTEXT))
         stride = checked_stride(options.stride, context)
@@ -134,11 +138,13 @@ def read(path: Path) -> str:
     return decode(data, path)
 
 
-def load(name: str | None, dtype: str, options: EvalOptions, status: console.Status) -> "Loaded":
+def load(
+    name: str | None, dtype: str, options: EvalOptions, status: console.Status, cache_dtype: str = "auto"
+) -> "Loaded":
     from soban.loading import load_files
 
     return load_files(
-        name, dtype=dtype, tokenizer=options.tokenizer, force=options.force,
+        name, dtype=dtype, cache_dtype=cache_dtype, tokenizer=options.tokenizer, force=options.force,
         progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
     )  # fmt: skip
 
