@@ -26,7 +26,11 @@ float round_group(const float *x, int32_t count, int8_t *out) {
     const V inverse = splat(largest >= 1e-30f ? 127.0f / largest : 0.0f);
     for (int i = 0; i < GROUP / WIDTH; i++) {
         const I q = nearest(values[i] * inverse);
+#if SOBAN_ISA == 2
+        _mm_storeu_si128((__m128i *)(out + i * WIDTH), _mm512_cvtepi32_epi8((__m512i)q));
+#else
         for (int j = 0; j < WIDTH; j++) out[i * WIDTH + j] = (int8_t)q[j];
+#endif
     }
     return largest * (float)(1.0 / 127.0);
 }
