@@ -81,10 +81,6 @@ def test_an_unknown_key_is_a_warning_and_no_more(tmp_path: Path, caplog: pytest.
     assert "shiny_new_key_of_tomorrow" in caplog.text
 
 
-def packed_weights(cache: Path) -> list[Path]:
-    return [path for path in cache.glob("*.safetensors") if "-tokenizer-" not in path.name]
-
-
 @pytest.mark.parametrize("dtype", ["f32", "q8", "q4"])
 def test_weights_that_are_not_numbers_are_refused_by_tensor(tmp_path: Path, cache: Path, dtype: str) -> None:
     folder = make_model(tmp_path / "model")

@@ -105,11 +105,6 @@ def test_one_process_packs_and_the_other_waits_with_a_note(tmp_path: Path) -> No
     command = [sys.executable, "-c", PACK, str(path)]
     environment = os.environ | {"SOBAN_LANG": "en", "PYTHONUTF8": "1"}
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-    }
     first = subprocess.Popen(command, env=environment, encoding="utf-8", **pipes)
     assert first.stdout is not None and first.stdout.readline() == "packing\n"
     second = subprocess.Popen(command, env=environment, encoding="utf-8", **pipes)
