@@ -50,11 +50,13 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
     }
 }
 
-// Rows of a part that one chunk takes: whole tiles, enough to be worth taking, and a few chunks for each thread.
-int32_t rows_of_chunk(const Run &run, const soban_part &part, int32_t tokens) {
-    const int64_t unit = quantised(part) ? 64 : 16; // whole streams and whole tiles
+// Rows of a part that the next chunk takes, in whole tiles or streams, of `left` that remain of the whole product. Few
+// tokens wait for memory: much at first, so that a thread reads on where it is, then less and less, so that all end
+// at about the same time. Many tokens come back to the rows of a chunk, which have to stay in the L2 cache.
+int32_t rows_of_chunk(const Run &run, const soban_part &part, int64_t left, int32_t tokens) {
+    const int64_t unit = quantised(part) ? 64 : 16, threads = run.pool.threads.count();
     const int64_t worth = 4 * INLINE_COST / std::max<int64_t>(1, (int64_t)part.columns * tokens);
-    const int64_t share = part.rows / (run.pool.threads.count() * 8);
+    const int64_t share = tokens > 8 ? part.rows / (8 * threads) : left / (2 * threads);
     return (int32_t)((std::max({unit, worth, share}) + unit - 1) / unit * unit);
 }
 
@@ -62,16 +64,19 @@ int32_t prepare_products(Run &run) {
     const soban_instruction &now = *run.now;
     const int32_t tokens = run.rows(now.a);
     int64_t scratch = 0, rows = 0;
+    for (int32_t p = 0; p < now.part_count; p++) rows += run.program.parts[now.first_part + p].rows;
     run.linear.clear();
+    int64_t left = rows;
     for (int32_t p = 0, column = 0; p < now.part_count; p++) {
         const soban_part &part = run.program.parts[now.first_part + p];
-        const int32_t step = rows_of_chunk(run, part, tokens);
-        for (int32_t first = 0; first < part.rows; first += step) {
-            run.linear.push_back({p, first, std::min(step, part.rows - first), column});
+        for (int32_t first = 0; first < part.rows;) {
+            const int32_t count = std::min(rows_of_chunk(run, part, left, tokens), part.rows - first);
+            run.linear.push_back({p, first, count, column});
+            first += count;
+            left -= count;
         }
         scratch = std::max(scratch, run.pool.kernels.linear_scratch(part.format, part.columns, tokens));
         column += part.rows;
-        rows += part.rows;
     }
     if (!run.pool.reserve_own(scratch)) return OUT_OF_MEMORY;
     run.work = work_linear;
