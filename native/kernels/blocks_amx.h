@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int MATRIX_TOKENS = 32, MATRIX_PANELS = 2, HALF = 16;
+constexpr int MATRIX_PANELS = 2, HALF = 16;           // tokens of a tile
 constexpr int MATRIX_GROUPS = 4;                      // whose products lie in the L1 cache together
 constexpr int TILE = HALF * PANEL, MATRIX = 4 * TILE; // products
 
@@ -29,29 +29,30 @@ INLINE void begin_tiles() {
 INLINE void end_tiles() { __asm__ volatile("tilerelease"); }
 
 // products[2h + p] = values of half h (16 tokens) x weights of panel p: signed by unsigned (q4) or signed (q8).
-template <bool FOUR>
+template <bool FOUR, int HALVES>
 INLINE void multiply_tiles(const int8_t *values, const uint8_t *weights, int64_t stride, int32_t *products) {
 #define MULTIPLY(to, a, b)                                                                                             \
+    _tile_zero(to);                                                                                                    \
     if (FOUR)                                                                                                          \
         _tile_dpbsud(to, a, b);                                                                                        \
     else                                                                                                               \
         _tile_dpbssd(to, a, b)
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
     _tile_loadd(4, values, GROUP);
     _tile_loadd(6, weights, 64);
     MULTIPLY(0, 4, 6);
     _tile_loadd(7, weights + stride, 64);
     MULTIPLY(1, 4, 7);
-    _tile_loadd(5, values + HALF * GROUP, GROUP);
-    MULTIPLY(2, 5, 6);
-    MULTIPLY(3, 5, 7);
+    if (HALVES == 2) {
+        _tile_loadd(5, values + HALF * GROUP, GROUP);
+        MULTIPLY(2, 5, 6);
+        MULTIPLY(3, 5, 7);
+    }
     _tile_stored(0, products, 64);
     _tile_stored(1, products + TILE, 64);
-    _tile_stored(2, products + 2 * TILE, 64);
-    _tile_stored(3, products + 3 * TILE, 64);
+    if (HALVES == 2) {
+        _tile_stored(2, products + 2 * TILE, 64);
+        _tile_stored(3, products + 3 * TILE, 64);
+    }
 #undef MULTIPLY
 }
 
@@ -75,9 +76,9 @@ INLINE void add_products(const int32_t *products, const Expanded *blocks, int gr
     for (int t = 0; t < HALF; t++) store(sums + t * width, sum[t]);
 }
 
-// As add_expanded, for 2 panels and 32 tokens. The weights of q8 are read where they are stored: `stored` is the
-// first block, `panel_bytes` the way to the other panel's.
-template <bool FOUR>
+// As add_expanded, for 2 panels and one or two halves of 16 tokens. The weights of q8 are read where they are stored:
+// `stored` is the first block, `panel_bytes` the way to the other panel's.
+template <bool FOUR, int HALVES>
 void add_matrix(const uint8_t *stored, int64_t panel_bytes, const Expanded *blocks, int groups,
                 const soban::Activations &x, int64_t place, float *sums, int width) {
     alignas(64) int32_t products[MATRIX_GROUPS * MATRIX];
@@ -87,11 +88,11 @@ void add_matrix(const uint8_t *stored, int64_t panel_bytes, const Expanded *bloc
         const int some = groups - first < MATRIX_GROUPS ? groups - first : MATRIX_GROUPS;
         for (int g = 0; g < some; g++) {
             const int8_t *values = x.values + (place + (int64_t)g * x.tokens) * GROUP;
-            const int8_t *next = values + MATRIX_TOKENS * GROUP; // too far on for the CPU's own prefetching
-            for (int b = 0; b < MATRIX_TOKENS * GROUP; b += 64) __builtin_prefetch(next + b);
-            multiply_tiles<FOUR>(values, weights + (first + g) * step, stride, products + g * MATRIX);
+            const int8_t *next = values + HALVES * HALF * GROUP; // too far on for the CPU's own prefetching
+            for (int b = 0; b < HALVES * HALF * GROUP; b += 64) __builtin_prefetch(next + b);
+            multiply_tiles<FOUR, HALVES>(values, weights + (first + g) * step, stride, products + g * MATRIX);
         }
-        for (int h = 0; h < 2; h++) {
+        for (int h = 0; h < HALVES; h++) {
             for (int p = 0; p < MATRIX_PANELS; p++) {
                 add_products<FOUR>(products + (2 * h + p) * TILE, blocks + p * groups + first, some, x,
                                    place + h * HALF, sums + h * HALF * width + p * PANEL, width);

@@ -20,7 +20,7 @@ namespace {
 constexpr int32_t STREAMS = 4;        // panels read side by side: one core follows several streams faster than one
 constexpr int32_t AHEAD_BYTES = 4096; // how far ahead of each stream to prefetch
 #if SOBAN_AMX
-constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 6;
+constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 8;
 #elif SOBAN_VNNI == 2 && SOBAN_ISA == 2
 constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 8; // a tile: 16 sums hide the latency, and few loads
 #elif SOBAN_VNNI == 2
@@ -99,13 +99,19 @@ void add_tile(const uint8_t *panel, int64_t panel_bytes, int32_t first_group, in
     int32_t t = 0;
 #if SOBAN_AMX
     if (PANELS == MATRIX_PANELS) {
-        for (; t + MATRIX_TOKENS <= tokens; t += MATRIX_TOKENS) {
-            add_matrix<FOUR>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
+        for (; t + 2 * HALF <= tokens; t += 2 * HALF) {
+            add_matrix<FOUR, 2>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
+        }
+        for (; t + HALF <= tokens; t += HALF) {
+            add_matrix<FOUR, 1>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
         }
     }
 #endif
     for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
         add_expanded<FOUR, PANELS, BLOCK_TOKENS>(blocks, groups, groups, x, place + t, sums + t * width, width);
+    }
+    for (; t + 3 <= tokens; t += 3) {
+        add_expanded<FOUR, PANELS, 3>(blocks, groups, groups, x, place + t, sums + t * width, width);
     }
     for (; t < tokens; t++) {
         add_expanded<FOUR, PANELS, 1>(blocks, groups, groups, x, place + t, sums + t * width, width);
