@@ -19,7 +19,7 @@ from typing import Any
 import soban
 from soban.engine.engine import Request
 from soban.engine.sampling import Sampling
-from soban.measure.machine import cpu_name
+from soban.machine import cpu_name
 from soban.ops import native
 from soban.ops.formats import Floats
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
 # Lowest first; those of one line may import each other.
 LAYERS = (
-    ("errors", "messages", "system"),
+    ("errors", "messages", "system", "machine"),
     ("ops",),
     ("weights", "text", "hub"),
     ("models",),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from soban import __version__, ops, system
 from soban.errors import UserError
+from soban.machine import cpu_name
 from soban.models import Architecture
 from soban.models.assemble import EMBED, HEAD, expected_shapes, target_format
 from soban.ops import formats, native
@@ -110,7 +111,7 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
 def _key(matrices: Shapes) -> str:
     """All that a speed depends on, as the name under which it is remembered."""
     built = native.library_path().stat().st_mtime_ns
-    machine = [system.processor(), native.chosen_isa(), system.threads(), __version__, built]
+    machine = [cpu_name(), native.chosen_isa(), system.threads(), __version__, built]
     return json.dumps([*machine, matrices], ensure_ascii=False)
 
 

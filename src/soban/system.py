@@ -1,7 +1,6 @@
 """What differs from system to system: cores, memory, and how much of it this process takes."""
 
 import os
-import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,6 @@ def checked_threads(given: str) -> int:
             "SOBAN_THREADS={value}: not a number of threads", value=given, hint="give a number from 1 to 1024"
         )
     return int(given)
-
-
-def processor() -> str:
-    """What tells this processor from another; on Linux the name that its maker gives it."""
-    lines = _read_text("/proc/cpuinfo").splitlines()
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return named or platform.processor() or platform.machine()
 
 
 def _fast_cores() -> set[int]:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from soban import __version__, system
 from soban.errors import UserError
+from soban.machine import this_machine
 from soban.measure.limits import Limits, better, measure_limits
-from soban.measure.machine import this_machine
 from soban.measure.probe import Probe
 from soban.measure.work import Work, work_of
 from soban.messages import translate

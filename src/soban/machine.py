@@ -3,7 +3,6 @@
 import ctypes
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +80,8 @@ def system_name() -> str:
 
 
 def _output(*command: str) -> str:
+    import subprocess
+
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
