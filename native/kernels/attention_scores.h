@@ -5,22 +5,20 @@
 #define SOBAN_ATTENTION_SCORES_H
 
 #include "cache.h"
+#if SOBAN_VNNI
+#include "dot.h"
+#endif
 
 namespace {
 
 // The operands of integer products: four neighbouring columns of each position, and of a query.
-#if SOBAN_ISA == 2
+#if SOBAN_VNNI
 constexpr bool UNSIGNED_KEYS = true; // with 128 added, which the sum starts without
-INLINE I load_quads(const char *from) {
-    return (I)_mm512_xor_si512(_mm512_loadu_si512(from), _mm512_set1_epi8((char)0x80));
-}
+INLINE I load_quads(const char *from) { return (I)(load_bytes(from) ^ splat_byte(0x80)); }
 INLINE void add_quads(I &total, I keys, int32_t query) {
-    const __m512i four = _mm512_set1_epi32(query);
-#if defined(__clang__)
-    total = (I)_mm512_dpbusd_epi32((__m512i)total, (__m512i)keys, four);
-#else
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(total) : "v"(keys), "v"(four)); // gcc 12 copies registers around its own
-#endif
+    Bytes sum = (Bytes)total;
+    dot(sum, (Bytes)keys, splat_four(query));
+    total = (I)sum;
 }
 #elif SOBAN_ISA != 0
 constexpr bool UNSIGNED_KEYS = false;
@@ -72,7 +70,7 @@ void pack_query(const float *query, int32_t size, int32_t format, float scale, i
     for (int32_t first = 0; first < size; first += GROUP, starts += ROWS, scales += ROWS) {
         const int32_t count = size - first < GROUP ? size - first : GROUP;
         int8_t rounded[GROUP];
-        *scales = round_group(query + first, count, rounded) * scale;
+        *scales = round_group(query + first, count, rounded).scale * scale;
         int32_t total = 0;
         for (int32_t d = 0; d < (count + 15) / 16 * 16; d += 4) {
             memcpy(numbers + (first + d) / 4 * ROWS, rounded + d, 4);

@@ -3,7 +3,7 @@
 #define SOBAN_ELEMENTWISE_H
 
 #include "kernels.h"
-#include "simd.h"
+#include "rounding.h"
 
 namespace {
 
@@ -119,41 +119,17 @@ void softcap(const float *x, int32_t columns, float cap, float *out) {
     });
 }
 
-// The `left` values from x on, 64 of them or fewer, as the group `place`.
-INLINE void quantise_group(const float *x, int32_t left, int64_t place, const soban::Activations &to) {
-    V values[GROUP / WIDTH];
-    I most = {}; // sizes compare as integers do, and a NaN is the largest
-    for (int i = 0; i < GROUP / WIDTH; i++) {
-        const int32_t here = left - i * WIDTH;
-        const float *from = x + i * WIDTH;
-        values[i] = here >= WIDTH ? load(from) : here > 0 ? load_part(from, here) : V{};
-        const I bits = (I)magnitude(values[i]);
-        most = most > bits ? most : bits;
-    }
-    const int32_t bits = largest(most);
-    float size;
-    memcpy(&size, &bits, 4);
-    const V inverse = splat(size >= 1e-30f ? 127.0f / size : 0.0f);
-    I q[GROUP / WIDTH], total = {};
-    for (int i = 0; i < GROUP / WIDTH; i++) {
-        q[i] = nearest(values[i] * inverse);
-        total += q[i];
-    }
-    for (int i = 0; i < GROUP / WIDTH; i += 4) store_int8(to.values + place * GROUP + i * WIDTH, q + i);
-    const int32_t whole = sum(total);
-    const float scale = size * (float)(1.0 / 127.0);
-    to.scales[place] = scale;
-    to.sums[place] = scale * (float)whole;
-    to.offsets[place] = (int32_t)(0u - 128u * (uint32_t)whole);
-}
-
 // Group by group, for the tokens of a group lie beside each other.
 void quantise(const float *x, int64_t stride, int32_t columns, int32_t first, int32_t end,
               const soban::Activations *to) {
     for (int32_t g = 0; g < to->groups; g++) {
         const int64_t place = (int64_t)g * to->tokens;
         for (int32_t t = first; t < end; t++) {
-            quantise_group(x + t * stride + g * GROUP, columns - g * GROUP, place + t, *to);
+            const Rounded group =
+                round_group(x + t * stride + g * GROUP, columns - g * GROUP, to->values + (place + t) * GROUP);
+            to->scales[place + t] = group.scale;
+            to->sums[place + t] = group.scale * (float)group.sum;
+            to->offsets[place + t] = (int32_t)(0u - 128u * (uint32_t)group.sum);
         }
     }
 }
