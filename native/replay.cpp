@@ -10,6 +10,7 @@ int32_t prepare(Run &run) {
     switch (run.now->op) {
     case SOBAN_LINEAR: return prepare_linear(run);
     case SOBAN_ATTENTION: return prepare_attention(run);
+    case SOBAN_REFINE: return prepare_refine(run);
     default: return prepare_rows(run);
     }
 }

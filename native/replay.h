@@ -36,6 +36,7 @@ struct Run {
     std::vector<LinearChunk> linear{};
     std::vector<AttentionTile> tiles{};
     std::vector<AttentionChunk> spans{};
+    std::vector<int32_t> panels{}; // to be refined: i[0] for each row, -1 for none
 
     int32_t rows(const soban_view &view) const { return view.rows == SOBAN_TOKENS ? batch.tokens : batch.outputs; }
     float *row(const soban_view &view, int32_t t) const { return arena + view.offset + (int64_t)t * view.stride; }
@@ -48,6 +49,8 @@ constexpr int64_t INLINE_COST = 1 << 14; // below about this many multiply-adds 
 int32_t prepare_rows(Run &run);
 int32_t prepare_linear(Run &run);
 int32_t prepare_attention(Run &run);
+int32_t prepare_refine(Run &run);
+int32_t prepare_quantise(Run &run); // a stage of linear and refine: the rows of `a` as int8
 
 // The number of chunks of `items_a_chunk` items.
 inline int32_t chunks_of(int64_t items, int64_t items_a_chunk) {

@@ -14,20 +14,6 @@ void work_quantise(Run &run, int32_t chunk, int32_t) {
     run.pool.kernels.quantise(run.row(now.a, 0), now.a.stride, now.a.columns, first, end, &run.activations);
 }
 
-int32_t prepare_quantise(Run &run) {
-    const soban_view &a = run.now->a;
-    const int64_t tokens = run.rows(a), groups = (a.columns + GROUP - 1) / GROUP, places = tokens * groups;
-    if (!run.pool.shared.reserve(places * (GROUP + 12))) return OUT_OF_MEMORY;
-    int8_t *values = (int8_t *)run.pool.shared.data;
-    float *numbers = (float *)(values + places * GROUP);
-    run.activations = {values,          numbers,        numbers + places, (int32_t *)(numbers + 2 * places),
-                       (int32_t)tokens, (int32_t)groups};
-    run.work = work_quantise;
-    const int64_t together = tokens / run.pool.threads.count() < 16 ? 1 : 16; // their groups fill whole pages of memory
-    run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, together, tokens);
-    return chunks_of(tokens, run.rows_a_chunk);
-}
-
 void work_linear(Run &run, int32_t chunk, int32_t thread) {
     const soban_instruction &now = *run.now;
     const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.linear.size());
@@ -87,6 +73,20 @@ int32_t prepare_products(Run &run) {
 }
 
 } // namespace
+
+int32_t prepare_quantise(Run &run) {
+    const soban_view &a = run.now->a;
+    const int64_t tokens = run.rows(a), groups = (a.columns + GROUP - 1) / GROUP, places = tokens * groups;
+    if (!run.pool.shared.reserve(places * (GROUP + 12))) return OUT_OF_MEMORY;
+    int8_t *values = (int8_t *)run.pool.shared.data;
+    float *numbers = (float *)(values + places * GROUP);
+    run.activations = {values,          numbers,        numbers + places, (int32_t *)(numbers + 2 * places),
+                       (int32_t)tokens, (int32_t)groups};
+    run.work = work_quantise;
+    const int64_t together = tokens / run.pool.threads.count() < 16 ? 1 : 16; // their groups fill whole pages of memory
+    run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, together, tokens);
+    return chunks_of(tokens, run.rows_a_chunk);
+}
 
 int32_t prepare_linear(Run &run) {
     const soban_instruction &now = *run.now;

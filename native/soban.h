@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 2 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 3 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };   /* batch.CACHE_FORMATS */
@@ -47,7 +47,8 @@ enum {
     SOBAN_GLU,       /* out = glu(a, activation i[0])                                                               */
     SOBAN_ADD,       /* out = a + b                                                                                 */
     SOBAN_TAKE_ROWS, /* out = a[batch->outputs]                                                                     */
-    SOBAN_SOFTCAP    /* out = f[0] * tanh(a / f[0])                                                                 */
+    SOBAN_SOFTCAP,   /* out = f[0] * tanh(a / f[0])                                                                 */
+    SOBAN_REFINE     /* out = refine(a, scores b, parts[first_part]): i[0] panels, within f[0] of the largest        */
 };
 
 typedef struct {    /* a value: row t starts at arena + offset + t * stride */

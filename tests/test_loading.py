@@ -11,6 +11,8 @@ import pytest
 
 import soban
 from soban import loading, system
+from soban.measure.work import work_of
+from soban.models import assemble
 
 from .tiny import CONFIG, make_model, write_weights
 
@@ -158,6 +160,37 @@ def test_a_packed_model_whose_list_lies_is_refused(tmp_path: Path, cache: Path, 
     assert changed != data and len(changed) == len(data)
     (folder / "model.safetensors").write_bytes(changed)
     assert "embed_tokens" in refusal(folder)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_large_vocabulary_is_kept_in_two_halves(
+    tmp_path: Path, cache: Path, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model(tmp_path / "model", tie_word_embeddings=tied)
+    whole = soban.load(folder, dtype="q4").logits("abc")
+    packed_weights(cache)[0].unlink()
+    monkeypatch.setattr(assemble, "HALVED_ROWS", 264)
+    halved = soban.load(folder, dtype="q4")
+    head = halved.loaded.weights.head
+    assert head.residual is not None and (head is halved.loaded.weights.embed) == tied
+    np.testing.assert_allclose(halved.logits("abc"), whole, atol=1e-4)  # 264 rows are fewer than are always refined
+    assert work_of(halved.loaded, 0).head_bits == 9
+    monkeypatch.setattr(loading, "pack", lambda *_: pytest.fail("packed again"))
+    np.testing.assert_array_equal(soban.load(folder, dtype="q4").logits("abc"), halved.logits("abc"))
+
+
+@pytest.mark.parametrize("lie", [["q8", 264, 64], ["q4", 248, 64]], ids=str)
+def test_halves_that_do_not_belong_together_are_refused(
+    tmp_path: Path, cache: Path, lie: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "HALVED_ROWS", 264)
+    folder = make_model(tmp_path / "model")
+    soban.load(folder, dtype="q4")
+    (packed,) = packed_weights(cache)
+    data, name = packed.read_bytes(), "model.embed_tokens.weight.residual"
+    true, false = (json.dumps(json.dumps({name: value}))[2:-2] for value in (["q4", 264, 64], lie))
+    (folder / "model.safetensors").write_bytes(data.replace(true.encode(), false.encode(), 1))
+    assert name in refusal(folder)
 
 
 def test_right_models_with_odd_keys_are_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

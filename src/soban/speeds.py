@@ -80,7 +80,7 @@ def measured(matrices: Shapes) -> Speed:
     starts = np.cumsum([0, *sizes])
     widest = max(columns for _, columns, _ in matrices)
     program = Program()
-    x = ops.embed(program.batch().tokens, formats.matrix(np.full((1, widest), 0.5, np.float32)), 1.0)  # type: ignore[arg-type]
+    x = ops.embed(program.batch().tokens, formats.matrix(np.full((1, widest), 0.5, np.float32)), 1.0)
     for (rows, columns, format), start in zip(matrices, starts, strict=False):
         data = memory[start : start + formats.stored_bytes(format, rows, columns)]
         if format in formats.PLAIN:

@@ -40,6 +40,14 @@ def test_the_matrix_unit_gives_the_bits_of_the_vector_unit(format: str) -> None:
     assert_same_bits(*units)
 
 
+def test_refined_scores_have_the_bits_of_a_token_alone(isa: str) -> None:
+    upper, lower = formats.halves(formats.encode(normal(4, 20000, 130), "q8"))
+    w, x = Matrix((upper,), residual=lower), normal(5, 17, 130)
+    alone = np.concatenate([run_native(row[None], lambda v, _: ops.scores(v, w), isa) for row in x])
+    for tokens, threads in ((2, 1), (9, 2), (17, 3)):
+        assert_same_bits(run_native(x[:tokens], lambda v, _: ops.scores(v, w), isa, threads), alone[:tokens])
+
+
 @functools.cache
 def weight(rows: int, columns: int, format: str) -> Matrix:
     return formats.matrix(normal(rows + columns, rows, columns) * np.float32(0.05), format)

@@ -197,3 +197,36 @@ def test_no_outputs_asked_for_is_an_empty_result(isa: str) -> None:
 
     batch = ops.make_batch([[0, 1]], [0], [[0]], [])
     assert run_native(normal(1, 2, 8), head, isa, batch=batch).shape == (0, 5)
+
+
+@pytest.mark.parametrize("rows", [5, 33, 3000, 30007])
+@pytest.mark.parametrize("format", ["q4", "q8"])
+def test_refine_is_the_reference_within_rounding(isa: str, format: str, rows: int) -> None:
+    upper, lower = formats.halves(formats.encode(normal(rows, rows, 130), "q8"))
+    rest = lower if format == "q4" else formats.encode(formats.decode(lower), format)
+    w, x = Matrix((upper,), residual=rest), normal(1, 3, 130)
+    bound = linear_bound(x, Matrix((upper,))) + linear_bound(x, Matrix((rest,)))
+    got = run_native(x, lambda v, _: ops.scores(v, w), isa, threads=2)
+    assert_close(got, ops.scores(x, w), bound)
+    if rows == 30007:
+        changed = (got != run_native(x, lambda v, _: ops.linear(v, Matrix((upper,))), isa)).reshape(3, -1).any(axis=0)
+        assert changed.any() and not changed.all()
+
+
+def test_refine_takes_the_first_of_equal_panels_and_none_that_is_far_below(isa: str) -> None:
+    rest = formats.matrix(np.ones((2000, 64), np.float32), "q4")
+    for top, wanted in ((0.0, range(64 * 16)), (10.5, range(992, 1008))):
+        upper = np.zeros((2000, 64), np.float32)
+        upper[1000] = top / 64
+        w = Matrix((formats.encode(upper, "f32"),), residual=rest.parts[0])
+        got = run_native(np.ones((1, 64), np.float32), lambda v, _, w=w: ops.scores(v, w), isa)
+        base = np.where(np.arange(2000) == 1000, np.float32(top), np.float32(0))
+        assert np.flatnonzero(np.abs(got[0] - base) > 1).tolist() == list(wanted)
+
+
+def test_refine_takes_scores_that_are_no_numbers(isa: str) -> None:
+    upper, lower = formats.halves(formats.encode(normal(0, 3000, 64), "q8"))
+    x = normal(1, 2, 64)
+    x[1, 3] = np.nan
+    got = run_native(x, lambda v, _: ops.scores(v, Matrix((upper,), residual=lower)), isa)
+    assert np.isfinite(got[0]).all() and np.isnan(got[1]).all()

@@ -79,3 +79,15 @@ def test_bf16_rounds_as_torch_does() -> None:
 def test_a_matrix_knows_its_shape_over_parts() -> None:
     parts = [matrix(np.ones((n, 64), np.float32), f).parts[0] for n, f in ((3, "q8"), (5, "f32"))]
     assert formats.Matrix(tuple(parts)).shape == (8, 64)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_two_halves_are_the_eight_bits_and_the_upper_is_as_near_as_four_bits_come(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    whole = encode(values, "q8")
+    upper, lower = formats.halves(whole)
+    assert upper.format == lower.format == "q4"
+    steps = np.repeat(unpack(whole)[1], GROUP, axis=1)[:, : shape[1]]
+    # the minima are rounded to bf16: 2**-8 of up to 8 steps
+    assert (np.abs(decode(upper) + decode(lower) - decode(whole)) <= 2**-5 * steps).all()
+    assert (np.abs(decode(upper) - decode(whole)) <= (7.5 + 120.5 * 2**-8) * steps).all()

@@ -95,3 +95,26 @@ def test_embed_finds_its_rows_in_every_part() -> None:
 def test_linear_takes_no_rows_at_all(format: str) -> None:
     weights = matrix(np.ones((5, 70), np.float32), format)
     assert ops.linear(np.zeros((0, 70), np.float32), weights).shape == (0, 5)
+
+
+def test_refining_reads_the_rest_of_the_panels_with_the_largest_scores() -> None:
+    scores, x, rest = normal(2, 2, 2000), normal(3, 2, 16), matrix(normal(4, 2000, 16))
+    scores[:, 500:504] = 3.5, 9.0, 2.0, 9.0  # all within the margin
+    got = ops.refine(x, scores, rest)
+    whole = scores + x @ decode(rest.parts[0]).T
+    for t in range(2):
+        largest = scores[t].reshape(-1, 16).max(axis=1)
+        for p in range(125):
+            above = (largest > largest[p]).sum()
+            wanted = whole if above < 64 else scores  # at least 64 panels, of 125
+            np.testing.assert_allclose(got[t, 16 * p : 16 * p + 16], wanted[t, 16 * p : 16 * p + 16], atol=1e-5)
+
+
+def test_refining_leaves_panels_alone_that_are_far_below_the_largest_and_takes_the_first_of_equals() -> None:
+    x, rest = np.ones((1, 16), np.float32), matrix(np.ones((2000, 16), np.float32))
+    scores = np.zeros((1, 2000), np.float32)
+    equal = ops.refine(x, scores, rest)
+    assert (equal[0, : 64 * 16] == 16).all() and (equal[0, 64 * 16 :] == 0).all()
+    scores[0, 1000] = 10.5
+    far = ops.refine(x, scores, rest)
+    assert np.flatnonzero(far != scores).tolist() == list(range(992, 1008))

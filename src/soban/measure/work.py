@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from soban.loading import Loaded
-from soban.ops.formats import Matrix
+from soban.ops.formats import PANEL, Matrix
+from soban.ops.reference import refined_panels
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,9 @@ def work_of(loaded: Loaded, cache_bytes: int) -> Work:
             assert isinstance(matrix, Matrix)
             sums[step.out.rows][0] += sum(part.rows * part.columns for part in matrix.parts)
             sums[step.out.rows][1] += sum(part.data.nbytes for part in matrix.parts)
+        elif step.op == "refine":
+            (part,) = step.arguments["residual"].parts
+            panels = -(-part.rows // PANEL)
+            sums[step.out.rows][1] += part.data.nbytes * refined_panels(part.rows) // panels
     (body_weights, body_bytes), (head_weights, head_bytes) = sums["tokens"], sums["outputs"]
     return Work(body_weights, body_bytes, head_weights, head_bytes, cache_bytes)

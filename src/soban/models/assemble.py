@@ -4,7 +4,7 @@ Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,8 @@ from soban.weights.safetensors import write_safetensors
 
 KINDS = ("f32", "bf16", "q8", "q4")
 EMBED, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+RESIDUAL = ".residual"  # after a tensor's name: what its first four bits leave out
+HALVED_ROWS = 1 << 16  # a vocabulary of so many entries is kept in two halves, see ops/vocabulary.py
 LAYOUT = "soban.layout"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
 FINITE_LIMIT = 1 << 30  # bytes up to which mapped weights are searched for NaN; above, the logits will tell
 CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
@@ -56,9 +58,10 @@ def check_tensors(architecture: Architecture, checkpoint: Checkpoint) -> None:
         )  # fmt: skip
     layout = packed_layout(checkpoint)
     for name, (format, rows, columns) in layout.items():
+        whole = layout.get(name.removesuffix(RESIDUAL))
         held = checkpoint.tensors.get(name)
         size = formats.stored_bytes(format, rows, columns) if format in formats.FORMATS else -1
-        if held is None or held.format != "u8" or held.data.shape != (-(-size // 64) * 64,):
+        if held is None or held.format != "u8" or held.data.shape != (-(-size // 64) * 64,) or whole != layout[name]:
             raise UserError(
                 "{path}: {name} is not the packed {format} matrix that it is said to be",
                 path=checkpoint.path, name=name, format=format, hint="delete the file, or fetch the model again",
@@ -74,9 +77,12 @@ def check_tensors(architecture: Architecture, checkpoint: Checkpoint) -> None:
 
 
 def _is_spare(name: str, checkpoint: Checkpoint) -> bool:
-    """Tensors that carry nothing: frequencies that are computed anyway, and a second copy of a tied embedding."""
+    """Tensors that need no place of their own: frequencies that are computed anyway, a tied embedding's second copy,
+    and what belongs to another of the same packed file."""
     if name.endswith("rotary_emb.inv_freq"):
         return True
+    if name.endswith(RESIDUAL):
+        return name in packed_layout(checkpoint)
     copy, original = checkpoint.tensors[name], checkpoint.tensors.get(EMBED)
     return name == HEAD and original is not None and np.array_equal(copy.data, original.data)
 
@@ -93,14 +99,24 @@ def packed_layout(checkpoint: Checkpoint) -> dict[str, tuple[str, int, int]]:
 
 
 def target_format(name: str, tensor: Tensor, kind: str) -> str:
-    """The format in which a tensor is kept. With q4, the vocabulary and the values stay in 8 bits: they lose most."""
+    """The format in which a tensor is kept. With q4, the vocabulary and the values stay in 8 bits: they lose most.
+
+    Those of a large vocabulary are two matrices of this format.
+    """
     stored = tensor.format if tensor.format in formats.PLAIN else "f32"
     if len(tensor.shape) != 2 or kind == "f32":
         return stored
     if kind == "bf16":
         return stored if stored in ("f16", "bf16") else "bf16"
+    if halved(name, tensor.shape, kind):
+        return "q4"
     precise = (EMBED, HEAD)
     return "q8" if kind == "q8" or name in precise or name.endswith("v_proj.weight") else "q4"
+
+
+def halved(name: str, shape: Sequence[int], kind: str) -> bool:
+    """Whether a tensor becomes the two halves of a large vocabulary."""
+    return kind == "q4" and name in (EMBED, HEAD) and shape[0] >= HALVED_ROWS
 
 
 def needs_packing(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> bool:
@@ -118,6 +134,7 @@ def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) 
     """How many bytes the weights of a checkpoint that is not packed take in a kind."""
     return sum(
         formats.stored_bytes(target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
+        * (2 if halved(name, shape, kind) else 1)
         if len(shape) == 2
         else 4 * shape[0]
         for name, shape in expected_shapes(architecture).items()
@@ -142,9 +159,10 @@ def pack(
         if len(shape) == 1:
             entries.append((name, "F32", shape))
             continue
-        layout[name] = (target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
-        size = formats.stored_bytes(*layout[name])
-        entries.append((name, "U8", (-(-size // 64) * 64,)))  # whole cache lines, so that every tensor starts on one
+        for stored in (name, name + RESIDUAL) if halved(name, shape, kind) else (name,):
+            layout[stored] = (target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
+            size = formats.stored_bytes(*layout[stored])
+            entries.append((stored, "U8", (-(-size // 64) * 64,)))  # whole cache lines: every tensor starts on one
 
     moved = balance(architecture, checkpoint) if kind in formats.BLOCK_BYTES else Balance()
 
@@ -154,13 +172,18 @@ def pack(
             yield np.ascontiguousarray(moved.vectors.get(name, checkpoint.tensors[name].float32()))
             return
         written = 0
-        for piece in converted(checkpoint.tensors[name], layout[name][0], moved):
+        if name in halves:
+            pieces = half(checkpoint.tensors[name.removesuffix(RESIDUAL)], moved, lower=name.endswith(RESIDUAL))
+        else:
+            pieces = converted(checkpoint.tensors[name], layout[name][0], moved)
+        for piece in pieces:
             written += piece.nbytes
             done[0] += piece.nbytes
             progress(done[0] / total)
             yield piece
         yield np.zeros(-written % 64, np.uint8)
 
+    halves = {n for name in layout if name.endswith(RESIDUAL) for n in (name, name.removesuffix(RESIDUAL))}
     done, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
     write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)})
 
@@ -178,6 +201,14 @@ def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArr
         if column_factors is not None:
             piece = piece * column_factors
         yield ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
+
+
+def half(tensor: Tensor, moved: Balance, lower: bool) -> Iterator[npt.NDArray]:
+    """The upper or the lower four bits of a matrix in q8, in pieces of whole panels."""
+    columns = tensor.shape[1]
+    for piece in converted(tensor, "q8", moved):
+        rows = len(piece) // formats.stored_bytes("q8", formats.PANEL, columns) * formats.PANEL
+        yield formats.halves(Rows("q8", rows, columns, piece))[lower].data
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
@@ -212,13 +243,16 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
             return checkpoint.tensors[weights[0]].float32()
         return Matrix(tuple(map(rows, weights)), np.concatenate(biases) if biases else None)
 
+    def vocabulary(name: str) -> Matrix:
+        return Matrix((rows(name),), residual=rows(name + RESIDUAL) if name + RESIDUAL in layout else None)
+
     c = architecture.config
-    embed = Matrix((rows(EMBED),))
+    embed = vocabulary(EMBED)
     table = architecture.family.tensors(c)
     return SimpleNamespace(
         embed=embed,
         norm=checkpoint.tensors[NORM].float32(),
-        head=embed if c.tie_word_embeddings else Matrix((rows(HEAD),)),
+        head=embed if c.tie_word_embeddings else vocabulary(HEAD),
         layers=[
             SimpleNamespace(**{ours: stack(f"model.layers.{i}.", list(names)) for ours, names in table.items()})
             for i in range(c.num_hidden_layers)

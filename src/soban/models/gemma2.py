@@ -120,5 +120,5 @@ def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cach
 
 def logits(c: Config, w: Any, x: Any) -> Any:
     """Hidden states (R, hidden) -> a score for each entry of the vocabulary (R, vocabulary)."""
-    scores = ops.linear(x, w.head)
+    scores = ops.scores(x, w.head)
     return scores if c.final_logit_softcapping is None else ops.softcap(scores, c.final_logit_softcapping)

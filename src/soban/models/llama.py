@@ -93,4 +93,4 @@ def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cach
 
 def logits(c: Config, w: Any, x: Any) -> Any:
     """Hidden states (R, hidden) -> a score for each entry of the vocabulary (R, vocabulary)."""
-    return ops.linear(x, w.head)
+    return ops.scores(x, w.head)

@@ -3,10 +3,11 @@
 from soban.ops.batch import Batch, make_batch
 from soban.ops.cache import Cache, make_cache
 from soban.ops.formats import Matrix
-from soban.ops.reference import add, attention, embed, glu, linear, rms_norm, rope, rotary, softcap, take_rows
+from soban.ops.reference import add, attention, glu, linear, refine, rms_norm, rope, rotary, softcap, take_rows
 from soban.ops.run import Runner, all_finite, encode, runner
+from soban.ops.vocabulary import embed, scores
 
 __all__ = [
     "Batch", "Cache", "Matrix", "Runner", "add", "all_finite", "attention", "embed", "encode", "glu", "linear",
-    "make_batch", "make_cache", "rms_norm", "rope", "rotary", "runner", "softcap", "take_rows",
+    "make_batch", "make_cache", "refine", "rms_norm", "rope", "rotary", "runner", "scores", "softcap", "take_rows",
 ]  # fmt: skip

@@ -42,10 +42,14 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A weight matrix (rows, columns) as parts stacked along its rows, each in its own format, and a bias (rows,)."""
+    """A weight matrix (rows, columns) as parts stacked along its rows, each in its own format, and a bias (rows,).
+
+    A large vocabulary is the sum of two matrices: its only part, and `residual`, which is read where it matters.
+    """
 
     parts: tuple[Rows, ...]
     bias: Floats | None = None
+    residual: Rows | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,6 +132,26 @@ def _pack(q: npt.NDArray[np.uint8], *numbers: Floats) -> npt.NDArray[np.uint8]:
         vectors = vectors[:, :, :half] | (vectors[:, :, half:] << 4)
     heads = [bf16_bits(n.reshape(-1, PANEL, groups).transpose(0, 2, 1)).view(np.uint8) for n in numbers]
     return np.concatenate([*heads, vectors.reshape(rows // PANEL, groups, -1)], axis=-1).reshape(-1)
+
+
+def halves(part: Rows) -> tuple[Rows, Rows]:
+    """A q8 part as two q4 parts whose sum it is: the upper four bits of each integer, and the lower four.
+
+    The upper part alone is the nearest that four bits come to it: its minimum is in the middle of what the lower adds.
+    """
+    blocks = part.data.reshape(-1, BLOCK_BYTES["q8"])
+    scales = bf16_values(np.ascontiguousarray(blocks[:, : 2 * PANEL]).view(np.uint16))
+    q = blocks[:, 2 * PANEL :] ^ 128  # -128..127 as 0..255
+    half = q.shape[1] // 2
+    middle = bf16_values(bf16_bits(scales * np.float32(7.5 - 128)))
+
+    def plane(nibbles: npt.NDArray[np.uint8], scale: Floats, minimum: Floats) -> Rows:
+        heads = [bf16_bits(numbers).view(np.uint8) for numbers in (scale, minimum)]
+        data = np.concatenate([*heads, nibbles[:, :half] | nibbles[:, half:] << np.uint8(4)], axis=1)
+        return Rows("q4", part.rows, part.columns, data.reshape(-1))
+
+    upper = plane(q >> np.uint8(4), scales * np.float32(16), middle)
+    return upper, plane(q & np.uint8(15), scales, scales * np.float32(-128) - middle)
 
 
 def _quantise_q8(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:

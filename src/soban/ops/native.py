@@ -18,13 +18,14 @@ from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
 from soban.ops.formats import FORMATS, Floats, Matrix, Rows, stored_bytes
 from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
-from soban.ops.reference import ACTIVATIONS
+from soban.ops.reference import ACTIVATIONS, REFINED_MARGIN, refined_panels
 
-ABI = 2
+ABI = 3
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx")
 OPS = (
     "embed", "rms_norm", "linear", "rotary", "rope", "attention", "glu", "add", "take_rows", "softcap",
+    "refine",
 )  # fmt: skip
 CANCELLED, NO_MEMORY = 1, 2
 
@@ -272,6 +273,10 @@ class NativeProgram:
             case "linear":
                 self._set_parts(made, given["w"])
                 made.vector = None if given["w"].bias is None else self._keep(given["w"].bias)
+            case "refine":
+                self._set_parts(made, given["residual"])
+                made.i[0] = refined_panels(given["residual"].shape[0])
+                made.f[0] = REFINED_MARGIN
             case "rotary":
                 made.vector = self._keep(given["frequencies"])
                 made.f[0] = given["scale"]

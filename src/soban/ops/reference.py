@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from soban.ops.batch import SPAN, Batch
 from soban.ops.cache import LayerCache
-from soban.ops.formats import PLAIN, Floats, Matrix, Rows, decode, quantise_activations, unpack
+from soban.ops.formats import PANEL, PLAIN, Floats, Matrix, Rows, decode, quantise_activations, unpack
 from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]
 ACTIVATIONS = ("silu", "gelu_tanh")
+REFINED_SHARE, REFINED_LEAST = 8, 64  # refine() takes a panel of 8 at the most, where there are more than 64
+REFINED_MARGIN = 10.0  # ... if it comes so near to the largest score: exp(-10) of its probability
 
 
 @op(lambda tokens, table, scale: table.shape[1])
@@ -52,6 +54,28 @@ def _linear_rows(x: Floats, part: Rows) -> Floats:
         out += products * (xscale[:, g, None] * scale[:, g])
         out += (xscale[:, g] * xq[:, g].sum(axis=1, dtype=np.float32))[:, None] * minimum[:, g]
     return out
+
+
+def refined_panels(rows: int) -> int:
+    """How many panels of a matrix of so many rows `refine` takes at the most."""
+    panels = -(-rows // PANEL)
+    return min(panels, max(REFINED_LEAST, -(-panels // REFINED_SHARE)))
+
+
+@op(lambda x, scores, residual: residual.shape[0])
+def refine(x: Floats, scores: Floats, residual: Matrix) -> Floats:
+    """(T, K), (T, N) -> (T, N): scores + x @ residual.T in the panels where the scores are largest, else the scores.
+
+    A panel is as large as its largest score; of equals the first is taken. None is far below the largest of all.
+    """
+    rows = scores.shape[1]
+    padded = np.pad(scores, ((0, 0), (0, -rows % PANEL)), constant_values=-np.inf)
+    largest = np.fmax.reduce(padded.reshape(len(scores), -1, PANEL), axis=2)
+    order = np.argsort(-largest, axis=1, kind="stable")[:, : refined_panels(rows)]
+    chosen = np.zeros(largest.shape, bool)
+    np.put_along_axis(chosen, order, True, axis=1)
+    chosen &= largest >= largest.max(axis=1, keepdims=True) - np.float32(REFINED_MARGIN)
+    return np.where(np.repeat(chosen, PANEL, axis=1)[:, :rows], scores + linear(x, residual), scores)
 
 
 @op(lambda positions, frequencies, scale: 2 * len(frequencies))

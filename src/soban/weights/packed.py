@@ -20,7 +20,7 @@ from soban.errors import UserError
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.files import reason
 
-VERSION = 2  # raised whenever the same kind of packed file comes to hold other bytes
+VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
 STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
 LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and endings fit the 255 of most file systems
 

@@ -1,0 +1,84 @@
+// refine(): the panels of a vocabulary that hold the largest scores get the rest of their bits.
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <limits>
+
+#include "replay.h"
+
+namespace soban {
+namespace {
+
+constexpr int32_t PANELS_A_CHUNK = 16;
+
+void work_choose(Run &run, int32_t t, int32_t thread) {
+    const soban_instruction &now = *run.now;
+    const int32_t columns = now.out.columns, panels = chunks_of(columns, PANEL), count = now.i[0];
+    const float *scores = run.row(now.b, t);
+    std::memcpy(run.row(now.out, t), scores, sizeof(float) * (size_t)columns);
+    float *largest = (float *)run.pool.own[(size_t)thread].data, *order = largest + panels;
+    for (int32_t p = 0; p < panels; p++) {
+        float most = -std::numeric_limits<float>::infinity(); // a NaN is never larger
+        for (int32_t c = p * PANEL; c < std::min((p + 1) * PANEL, columns); c++) {
+            most = scores[c] > most ? scores[c] : most;
+        }
+        largest[p] = order[p] = most;
+    }
+    std::nth_element(order, order + count - 1, order + panels, std::greater<float>());
+    const float least = order[count - 1], margin = *std::max_element(order, order + count) - now.f[0];
+    int64_t equals = count - std::count_if(order, order + count, [=](float most) { return most > least; });
+    int32_t *chosen = run.panels.data() + (int64_t)t * count;
+    std::fill_n(chosen, count, -1);
+    for (int32_t p = 0; p < panels; p++) {
+        const bool taken = largest[p] > least || (largest[p] == least && equals-- > 0);
+        if (taken && largest[p] >= margin) *chosen++ = p;
+    }
+}
+
+void work_refine(Run &run, int32_t chunk, int32_t thread) {
+    const soban_instruction &now = *run.now;
+    const soban_part &part = run.program.parts[now.first_part];
+    const int32_t pieces = chunks_of(now.i[0], PANELS_A_CHUNK), t = chunk / pieces;
+    Activations x = run.activations; // from this token's on
+    x.values += (int64_t)t * GROUP;
+    x.scales += t;
+    x.sums += t;
+    x.offsets += t;
+    float *out = run.row(now.out, t);
+    const int32_t first = chunk % pieces * PANELS_A_CHUNK, end = std::min(first + PANELS_A_CHUNK, now.i[0]);
+    for (int32_t i = first; i < end; i++) {
+        const int32_t row = run.panels[(size_t)t * (size_t)now.i[0] + (size_t)i] * PANEL;
+        if (row < 0) return;
+        // what is there already is added as a bias would be
+        const Linear task = {&part,          row, std::min(PANEL, part.rows - row), 1, nullptr, 0, &x, out,
+                             now.out.stride, out, run.pool.own[(size_t)thread].data};
+        run.pool.kernels.linear(&task);
+    }
+}
+
+int32_t prepare_choose(Run &run) {
+    const soban_instruction &now = *run.now;
+    const int32_t rows = run.rows(now.out);
+    const int64_t floats = 2 * (int64_t)chunks_of(now.out.columns, PANEL);
+    const soban_part &part = run.program.parts[now.first_part];
+    const int64_t scratch = run.pool.kernels.linear_scratch(part.format, part.columns, 1);
+    if (!run.pool.reserve_own(std::max(scratch, floats * (int64_t)sizeof(float)))) return OUT_OF_MEMORY;
+    run.panels.resize((size_t)rows * (size_t)now.i[0]);
+    run.work = work_choose;
+    return rows;
+}
+
+} // namespace
+
+int32_t prepare_refine(Run &run) {
+    const int32_t rows = run.rows(run.now->out);
+    if (rows == 0) return LAST_STAGE;
+    switch (run.stage) {
+    case 0: return prepare_quantise(run);
+    case 1: return prepare_choose(run);
+    case 2: run.work = work_refine; return rows * chunks_of(run.now->i[0], PANELS_A_CHUNK);
+    default: return LAST_STAGE;
+    }
+}
+
+} // namespace soban
