@@ -31,6 +31,7 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
             now.out.stride,
             now.vector ? now.vector + piece.column : nullptr,
             run.pool.own[(size_t)thread].data,
+            nullptr,
         };
         run.pool.kernels.linear(&task);
     }

@@ -9,7 +9,23 @@
 namespace soban {
 namespace {
 
-constexpr int32_t PANELS_A_CHUNK = 16;
+constexpr int32_t PANELS_A_CHUNK = 64;
+
+// A NaN is never larger.
+float largest_of(const float *scores, int32_t count) {
+    float most[4];
+    std::fill_n(most, 4, -std::numeric_limits<float>::infinity());
+    if (count == PANEL) {
+        for (int32_t c = 0; c < PANEL; c += 4) {
+            for (int32_t lane = 0; lane < 4; lane++) {
+                most[lane] = scores[c + lane] > most[lane] ? scores[c + lane] : most[lane];
+            }
+        }
+    } else {
+        for (int32_t c = 0; c < count; c++) most[c % 4] = scores[c] > most[c % 4] ? scores[c] : most[c % 4];
+    }
+    return std::max(std::max(most[0], most[1]), std::max(most[2], most[3]));
+}
 
 void work_choose(Run &run, int32_t t, int32_t thread) {
     const soban_instruction &now = *run.now;
@@ -18,11 +34,7 @@ void work_choose(Run &run, int32_t t, int32_t thread) {
     std::memcpy(run.row(now.out, t), scores, sizeof(float) * (size_t)columns);
     float *largest = (float *)run.pool.own[(size_t)thread].data, *order = largest + panels;
     for (int32_t p = 0; p < panels; p++) {
-        float most = -std::numeric_limits<float>::infinity(); // a NaN is never larger
-        for (int32_t c = p * PANEL; c < std::min((p + 1) * PANEL, columns); c++) {
-            most = scores[c] > most ? scores[c] : most;
-        }
-        largest[p] = order[p] = most;
+        largest[p] = order[p] = largest_of(scores + p * PANEL, std::min(PANEL, columns - p * PANEL));
     }
     std::nth_element(order, order + count - 1, order + panels, std::greater<float>());
     const float least = order[count - 1], margin = *std::max_element(order, order + count) - now.f[0];
@@ -35,7 +47,7 @@ void work_choose(Run &run, int32_t t, int32_t thread) {
     }
 }
 
-void work_refine(Run &run, int32_t chunk, int32_t thread) {
+void work_refine(Run &run, int32_t chunk, int32_t) {
     const soban_instruction &now = *run.now;
     const soban_part &part = run.program.parts[now.first_part];
     const int32_t pieces = chunks_of(now.i[0], PANELS_A_CHUNK), t = chunk / pieces;
@@ -46,23 +58,19 @@ void work_refine(Run &run, int32_t chunk, int32_t thread) {
     x.offsets += t;
     float *out = run.row(now.out, t);
     const int32_t first = chunk % pieces * PANELS_A_CHUNK, end = std::min(first + PANELS_A_CHUNK, now.i[0]);
-    for (int32_t i = first; i < end; i++) {
-        const int32_t row = run.panels[(size_t)t * (size_t)now.i[0] + (size_t)i] * PANEL;
-        if (row < 0) return;
-        // what is there already is added as a bias would be
-        const Linear task = {&part,          row, std::min(PANEL, part.rows - row), 1, nullptr, 0, &x, out,
-                             now.out.stride, out, run.pool.own[(size_t)thread].data};
-        run.pool.kernels.linear(&task);
-    }
+    const int32_t *panels = run.panels.data() + (int64_t)t * now.i[0];
+    const int32_t count = (int32_t)(std::find(panels + first, panels + end, -1) - (panels + first));
+    if (!count) return;
+    // what is there already is added as a bias would be
+    const Linear task = {&part, 0, count * PANEL, 1, nullptr, 0, &x, out, now.out.stride, out, nullptr, panels + first};
+    run.pool.kernels.linear(&task);
 }
 
 int32_t prepare_choose(Run &run) {
     const soban_instruction &now = *run.now;
     const int32_t rows = run.rows(now.out);
     const int64_t floats = 2 * (int64_t)chunks_of(now.out.columns, PANEL);
-    const soban_part &part = run.program.parts[now.first_part];
-    const int64_t scratch = run.pool.kernels.linear_scratch(part.format, part.columns, 1);
-    if (!run.pool.reserve_own(std::max(scratch, floats * (int64_t)sizeof(float)))) return OUT_OF_MEMORY;
+    if (!run.pool.reserve_own(floats * (int64_t)sizeof(float))) return OUT_OF_MEMORY;
     run.panels.resize((size_t)rows * (size_t)now.i[0]);
     run.work = work_choose;
     return rows;

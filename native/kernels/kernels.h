@@ -20,7 +20,8 @@ struct Activations {
     int32_t tokens, groups;
 };
 
-// Columns first .. first + count of out = x @ part.T (+ bias). `first` is a multiple of 16.
+// Columns first .. first + count of out = x @ part.T (+ bias). `first` is a multiple of 16. If there are `panels`, they
+// are the panels to take, for one token and a quantised part: first is 0, and count 16 for each.
 struct Linear {
     const soban_part *part;
     int32_t first, count, tokens;
@@ -31,6 +32,7 @@ struct Linear {
     int64_t out_stride;
     const float *bias; // of column 0, or null
     void *scratch;     // linear_scratch() bytes, 64-byte aligned
+    const int32_t *panels;
 };
 
 // Queries of neighbouring tokens of one sequence, those that share one head of keys and values.

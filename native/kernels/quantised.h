@@ -49,28 +49,31 @@ INLINE void write_sums(const float *sums, int width, int32_t tokens, int32_t row
 template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) {
     const soban::Activations &x = *task.activations;
     const int64_t panel_bytes = x.groups * block_bytes<FOUR>();
-    const uint8_t *data = (const uint8_t *)task.part->data;
-    const int32_t end = task.first + task.count;
-    for (int32_t first = task.first; first < end; first += STREAMS * PANEL) {
-        const int32_t rows = end - first < STREAMS * PANEL ? end - first : STREAMS * PANEL;
-        const int streams = (rows + PANEL - 1) / PANEL;
-        const uint8_t *panel = data + first / PANEL * panel_bytes;
+    const int32_t panels = (task.count + PANEL - 1) / PANEL;
+    const auto row_of = [&](int32_t p) { return task.panels ? task.panels[p] * PANEL : task.first + p * PANEL; };
+    const auto data_of = [&](int32_t p) { return (const uint8_t *)task.part->data + row_of(p) / PANEL * panel_bytes; };
+    for (int32_t first = 0; first < panels; first += STREAMS) {
+        const int streams = panels - first < STREAMS ? panels - first : STREAMS;
         float sums[STREAMS][TOKENS * PANEL] __attribute__((aligned(64))) = {};
-        // Past its panel's end a stream prefetches the panel that follows it, STREAMS panels on.
-        const int64_t jump = (STREAMS - 1) * panel_bytes;
+        const uint8_t *panel[STREAMS], *next[STREAMS]; // past its panel's end a stream prefetches the one that follows
+        for (int s = 0; s < streams; s++) {
+            const int32_t p = first + s, after = p + STREAMS;
+            panel[s] = data_of(p);
+            next[s] = after < panels ? data_of(after) : panel[s] + STREAMS * panel_bytes;
+        }
         for (int32_t g = 0; g < x.groups; g++) {
-            const int64_t here = g * block_bytes<FOUR>();
-            const int64_t ahead = AHEAD_BYTES + (here + AHEAD_BYTES < panel_bytes ? 0 : jump);
+            const int64_t here = g * block_bytes<FOUR>(), ahead = here + AHEAD_BYTES;
             for (int s = 0; s < streams; s++) {
-                const uint8_t *block = panel + s * panel_bytes + here;
-                for (int64_t b = 0; b < block_bytes<FOUR>(); b += 64) {
-                    __builtin_prefetch((const void *)((uintptr_t)block + (uintptr_t)(ahead + b)));
-                }
-                add_block<FOUR, TOKENS>(block, x, (int64_t)g * x.tokens, sums[s]);
+                const uintptr_t wanted = ahead < panel_bytes ? (uintptr_t)panel[s] + (uintptr_t)ahead
+                                                             : (uintptr_t)next[s] + (uintptr_t)(ahead - panel_bytes);
+                for (int64_t b = 0; b < block_bytes<FOUR>(); b += 64)
+                    __builtin_prefetch((const void *)(wanted + (uintptr_t)b));
+                add_block<FOUR, TOKENS>(panel[s] + here, x, (int64_t)g * x.tokens, sums[s]);
             }
         }
         for (int s = 0; s < streams; s++) {
-            const int32_t row = first + s * PANEL, left = end - row;
+            const int32_t row = row_of(first + s),
+                          left = (task.panels ? task.part->rows : task.first + task.count) - row;
             write_sums(sums[s], PANEL, TOKENS, left < PANEL ? left : PANEL, task.bias ? task.bias + row : nullptr,
                        task.out + row, task.out_stride);
         }

@@ -14,7 +14,7 @@ from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]
 ACTIVATIONS = ("silu", "gelu_tanh")
-REFINED_SHARE, REFINED_LEAST = 8, 64  # refine() takes a panel of 8 at the most, where there are more than 64
+REFINED_SHARE, REFINED_LEAST = 16, 64  # refine() takes a panel of 16 at the most, where there are more than 64
 REFINED_MARGIN = 10.0  # ... if it comes so near to the largest score: exp(-10) of its probability
 
 
