@@ -17,7 +17,7 @@ LAYERS = (
     ("weights", "text", "hub"),
     ("models",),
     ("engine",),
-    ("loading", "model", "speeds"),
+    ("loading", "generation", "window", "model", "dialogue", "transcript", "speeds"),
     ("serve", "learn", "measure"),
     ("publish",),
     ("cli",),

@@ -5,6 +5,8 @@
     print(model.generate("Once upon a time", max_new_tokens=80, seed=7))
     for piece in model.stream("옛날 옛적에"):
         print(piece, end="", flush=True)
+    talk = soban.Dialogue(model, system="Answer in one sentence.")
+    print(talk.say("Who was Lily?").read())
 
 `help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
 """
@@ -13,14 +15,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from soban.dialogue import Dialogue
     from soban.engine.sampling import Sampling
     from soban.errors import UserError
     from soban.model import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Sampling", "UserError", "load"]
+__all__ = ["Dialogue", "Model", "Sampling", "UserError", "load"]
 
 _HOMES = {
+    "Dialogue": "soban.dialogue",
     "Model": "soban.model",
     "Sampling": "soban.engine.sampling",
     "UserError": "soban.errors",

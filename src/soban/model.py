@@ -1,131 +1,30 @@
 """A loaded model: text in, text out."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from soban import messages
-from soban.engine.engine import Engine, Event, Request, Running
+from soban.engine.engine import Engine, Running
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
+from soban.generation import Generation
 from soban.loading import Loaded, load_files
 from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
-from soban.text.chat import encode_chat
-from soban.text.stop import StopStrings
+from soban.text.chat import ChatTemplate, Message, encode_chat
+from soban.text.form import ChatForm, read_form
+from soban.text.templates import find_template
+from soban.window import Window
 
 CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
 SPARE = 2048  # tokens of earlier conversations that the cache has room for beside a whole context
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
 OUTPUTS = 16  # tokens whose logits one step can give
-
-
-@dataclass
-class Figures:
-    """What a generation took, in seconds and tokens; filled in as it goes."""
-
-    prompt_tokens: int = 0
-    reused_tokens: int = 0  # of the prompt, found in the cache
-    new_tokens: int = 0
-    characters: int = 0
-    dropped_tokens: int = 0  # that a sliding context has forgotten
-    drafted_tokens: int = 0  # looked up in the text so far and tried, and how many of them the model then chose
-    accepted_tokens: int = 0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    finished: str = ""  # "end", "length", "stop", "context" or "cancelled"
-
-
-class Generation:
-    """The pieces of one or several texts as they are written: iterate over (which text, piece).
-
-    Several generations of one model may be iterated in turn; they then share the engine's steps.
-    """
-
-    def __init__(self, model: "Model", prompt: list[int], sampling: Sampling, echo: str, answer: bool) -> None:
-        """`echo` is written first; `answer`: the text stands by itself, so no space begins it, else it goes on."""
-        self.model, self.echo = model, echo
-        keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
-        texts = range(sampling.num_return_sequences)
-        self.stops = [StopStrings(sampling.stop) for _ in texts]
-        self.decoders = [model.tokenizer.stream(after=() if answer else prompt) for _ in texts]
-        self.sequences = model.engine.prepare(Request(prompt, sampling, model.ends, keep))
-        self.figures = Figures(prompt_tokens=len(prompt))
-        self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
-        self.writing = set(texts)
-        self.begun = False
-
-    def __iter__(self) -> Iterator[tuple[int, str]]:
-        if self.begun:
-            return  # read to its end, or given up: there is nothing more
-        self.begun = True
-        if self.echo:
-            yield from ((s.index, self.echo) for s in self.sequences)
-        model = self.model
-        start, first = time.perf_counter(), None
-        model.engine.queue(self.sequences)
-        model.generations |= {s: self for s in self.sequences}
-        try:
-            while self.writing:
-                if not self.events:
-                    for event in model.engine.step():
-                        model.generations[event.sequence].events.append(event)
-                    now = time.perf_counter()
-                    if first is None and self.events:
-                        first = now
-                        self.figures.prefill_seconds = first - start
-                        self.figures.reused_tokens = self.sequences[0].reused
-                    self.figures.decode_seconds = now - (first or now)
-                while self.events:
-                    event = self.events.popleft()
-                    if piece := self._text(event):
-                        self.figures.characters += len(piece)
-                        yield event.sequence.index, piece
-        finally:
-            self._close()
-
-    def _text(self, event: Event) -> str:
-        """The text that an event adds; the sequence ends here if it completes a stop string."""
-        index = event.sequence.index
-        if index not in self.writing:
-            return ""  # brought by a step after the stop string
-        if event.error:
-            raise event.error
-        decoder, stops = self.decoders[index], self.stops[index]
-        self.figures.new_tokens += event.token is not None
-        text, stopped = stops.feed("" if event.token is None else decoder.feed(event.token))
-        if event.finished and not stopped:
-            rest, stopped = stops.feed(decoder.finish())
-            text += rest + ("" if stopped else stops.finish())
-        if stopped or event.finished:
-            self.figures.finished = "stop" if stopped else event.finished or ""
-            self.writing.discard(index)
-            if event.sequence.finished is None:
-                self.model.engine.cancel(event.sequence)
-        if event.finished == "context":
-            messages.warn(
-                "the context of {context} tokens is full, so the text ends here; --on-full slide goes on by "
-                "forgetting its beginning", context=self.model.engine.context,
-            )  # fmt: skip
-        return text
-
-    def _close(self) -> None:
-        self.figures.dropped_tokens = sum(s.dropped for s in self.sequences)
-        self.figures.drafted_tokens = sum(s.drafted for s in self.sequences)
-        self.figures.accepted_tokens = sum(s.accepted for s in self.sequences)
-        if self.figures.dropped_tokens:
-            messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
-        for sequence in self.sequences:
-            self.model.generations.pop(sequence, None)
-            if sequence.finished is None:
-                self.model.engine.cancel(sequence)
-                self.figures.finished = "cancelled"
 
 
 class Model:
@@ -143,6 +42,7 @@ class Model:
         self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context)
         self.ends = loaded.ends
         self.generations: dict[Running, Generation] = {}  # whose the running sequences are
+        self.templates: dict[str, tuple[ChatTemplate, ChatForm]] = {}  # that conversations have asked for
 
     def _cache(self, tokens: int) -> Cache:
         c = self.config
@@ -185,11 +85,13 @@ class Model:
     ) -> Generation:
         """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
         sampling = self.sampling(**options)
+        if sampling.on_full == "summarise":
+            raise UserError("on_full=summarise is for conversations", hint="use chat, or on_full=slide")
         self.check_size(prompt, sampling)
         ids = self.prompt_ids(prompt, system=system, raw=raw)
         answer = self.template is not None and not raw
         shown = not answer if echo is None else echo
-        return Generation(self, ids, sampling, prompt if shown else "", answer)
+        return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer)
 
     def check_size(self, prompt: str, sampling: Sampling) -> None:
         """Raises UserError for what is no text, or too long whatever its words, before time is spent on reading it."""
@@ -221,20 +123,72 @@ class Model:
         prompt without a chat template; `echo` says whether the text begins with the prompt. The same seed gives the
         same text.
         """
-        generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
-        texts = [""] * len(generation.sequences)
-        for index, piece in generation:
-            texts[index] += piece
-        return texts[0] if len(texts) == 1 else texts
+        return self.start(prompt, system=system, raw=raw, echo=echo, **options).read()
 
     def stream(
         self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
     ) -> Iterator[str]:
         """The text in pieces, each as soon as it is certain; never part of a character. Takes what `generate` takes."""
-        if options.get("num_return_sequences") not in (None, 1):
-            raise UserError("several texts cannot share one stream", hint="use generate, or start for pieces of each")
+        _check_single(options)
         generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
         return (piece for _, piece in generation)
+
+    def chat(
+        self, messages: Sequence[Message], *, template: str | Path | None = None, strict: bool = False, **options: Any
+    ) -> str | list[str]:
+        """The answer to a conversation; a list of them if num_return_sequences is above 1.
+
+        `messages`: {"role": "system" | "user" | "assistant", "content": text} each. `template`: how they are written
+        for the model: its own way (None), alpaca, chatml, koalpaca, llama2, plain, vicuna, or a Jinja file. What the
+        template refuses is mended with a note; with `strict` it is a UserError. `options` are those of `generate`;
+        where the context is full, on_full "slide" forgets the oldest turns, and "summarise" lets the model sum them up.
+        """
+        return self.start_chat(messages, template=template, strict=strict, **options).read()
+
+    def stream_chat(
+        self, messages: Sequence[Message], *, template: str | Path | None = None, strict: bool = False, **options: Any
+    ) -> Iterator[str]:
+        """The answer in pieces, each as soon as it is certain; never part of a character. Takes what `chat` takes."""
+        _check_single(options)
+        return (piece for _, piece in self.start_chat(messages, template=template, strict=strict, **options))
+
+    def start_chat(
+        self, messages: Sequence[Message], *, template: str | Path | None = None, strict: bool = False, **options: Any
+    ) -> Generation:
+        """Begin to answer; iterate over the result for the pieces, and read its `figures` afterwards."""
+        sampling = self.sampling(**options)
+        chosen, form = self.chat_template(template)
+        self.check_messages(messages, sampling)
+        return self.answer(Window(self, chosen, form, messages, sampling, strict=strict).fit())
+
+    def answer(self, window: Window) -> Generation:
+        """Begin to answer the conversation in a window, which makes room where its context is full."""
+        refill = None if window.sampling.on_full == "error" else window.refill
+        return Generation(self, window.ids, window.sampling, form=window.form, refill=refill)
+
+    def chat_template(self, name: str | Path | None = None) -> tuple[ChatTemplate, ChatForm]:
+        """The template of that name or file, or the model's own, and what is known of it. UserError: there is none."""
+        key = "" if name is None else str(name)
+        if key not in self.templates:
+            if name is None and self.template is None:
+                messages.warn(
+                    "the model has no chat template, so it is given the conversation in a plain form; --template "
+                    "chooses another"
+                )
+            chosen = find_template(name or "plain") if name or self.template is None else self.template
+            self.templates[key] = chosen, read_form(self.tokenizer, chosen)
+        return self.templates[key]
+
+    def check_messages(self, messages: Sequence[Message], sampling: Sampling) -> None:
+        """Raises UserError for what is no conversation, or too long whatever its words."""
+        if isinstance(messages, str | Mapping) or not messages:
+            raise UserError(
+                "a conversation is a list of messages", hint='give [{{"role": "user", "content": "Hello"}}], say'
+            )
+        for message in messages if sampling.on_full == "error" else messages[-1:]:
+            content = message.get("content") if isinstance(message, Mapping) else None
+            if isinstance(content, str):
+                self.check_size(content, sampling.replace(on_full="error"))
 
     def tokenize(self, text: str, *, bos: bool | None = None) -> list[int]:
         """Token ids; `bos` None: with a beginning-of-text token if the model's tokenizer adds one."""
@@ -268,6 +222,13 @@ class Model:
                 "token id {id} is not in the vocabulary of {size}",
                 id=wrong[0], size=self.config.vocab_size, hint="give ids that tokenize() made",
             )  # fmt: skip
+
+
+def _check_single(options: Mapping[str, Any]) -> None:
+    if options.get("num_return_sequences") not in (None, 1):
+        raise UserError(
+            "several texts cannot share one stream", hint="use generate or chat, or start for pieces of each"
+        )
 
 
 def _sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from soban.errors import UserError
-from soban.model import Generation, Model
+from soban.generation import Generation
+from soban.model import Model
 from soban.text.decode import ByteStream
 from soban.text.tokenizer import Tokenizer
 
@@ -36,7 +37,7 @@ def start(
     chosen.setdefault("max_new_tokens", steps - begun)
     answer = model.template is not None and not raw
     shown = not answer if echo is None else echo
-    generation = Generation(model, ids, model.sampling(**chosen), prompt if shown else "", answer)
+    generation = Generation(model, ids, model.sampling(**chosen), echo=prompt if shown else "", answer=answer)
     if model.loaded.llama2c:
         generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
     return generation

@@ -16,7 +16,7 @@ from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
-    from soban.model import Figures, Generation
+    from soban.generation import Figures, Generation
 
 INTERRUPTED = 130
 MODEL_FILES = (".bin", ".safetensors", ".gguf")

@@ -15,12 +15,15 @@ from soban.ops.formats import Floats
 
 @dataclass(eq=False)
 class Request:
-    """A prompt and what is wanted of it. `keep` prompt tokens stay when the context slides (a BOS, say)."""
+    """A prompt and what is wanted of it. `keep` prompt tokens stay when the context slides (a BOS, say).
+
+    Where `keep` is None nothing slides: a sequence ends when the context is full, and `resume` lets it go on.
+    """
 
     prompt: list[int]
     sampling: Sampling
     ends: frozenset[int] = frozenset()  # tokens that end a sequence
-    keep: int = 0
+    keep: int | None = 0
 
 
 @dataclass(eq=False)
@@ -52,6 +55,11 @@ class Event:
     token: int | None
     finished: str | None = None
     error: UserError | None = None
+
+
+def slides(request: Request) -> bool:
+    """Whether the engine itself forgets the oldest tokens of a full context."""
+    return request.sampling.on_full == "slide" and request.keep is not None
 
 
 class Engine:
@@ -103,10 +111,16 @@ class Engine:
         self.queue(sequences)
         return sequences
 
+    def resume(self, sequence: Running, tokens: list[int]) -> None:
+        """Let a sequence that has filled the context go on after other tokens, which leave room in it."""
+        assert sequence.finished == "context" and len(tokens) <= self.context
+        sequence.tokens, sequence.finished, sequence.lookup = tokens, None, None
+        self.waiting.append(sequence)
+
     def _check_length(self, request: Request) -> None:
-        wanted = request.sampling.max_new_tokens or 1
+        wanted = 1 if request.keep is None else request.sampling.max_new_tokens or 1
         # The last token to be produced is never fed, so it needs no place.
-        if request.sampling.on_full == "error" and len(request.prompt) + wanted > self.context + 1:
+        if not slides(request) and len(request.prompt) + wanted > self.context + 1:
             raise UserError(
                 "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
                 prompt=len(request.prompt), wanted=wanted, context=self.context,
@@ -316,7 +330,7 @@ class Engine:
         if sequence.produced == sequence.request.sampling.max_new_tokens:
             return self._end(sequence, token, "length")
         if len(sequence.tokens) > self.context:
-            if sequence.request.sampling.on_full == "error":
+            if not slides(sequence.request):
                 return self._end(sequence, token, "context")
             self._slide(sequence)
         return Event(sequence, token)
@@ -337,7 +351,7 @@ class Engine:
 
     def _slide(self, sequence: Running) -> None:
         """Forget the older half of the context, save the first `keep` tokens; the rest is computed anew."""
-        keep = min(sequence.request.keep, self.context // 2)
+        keep = min(sequence.request.keep or 0, self.context // 2)
         rest = self.context // 2 - keep
         kept = [*sequence.tokens[:keep], *sequence.tokens[len(sequence.tokens) - rest :]]
         sequence.dropped += len(sequence.tokens) - len(kept)

@@ -15,6 +15,7 @@ from soban.ops.formats import Floats
 Weights = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "seed", "prompt_lookup_num_tokens")
+ON_FULL = ("error", "slide", "summarise")
 FEW = (1024, 16384)  # candidates that are sorted first; almost always they hold all of top_p's mass
 
 
@@ -32,7 +33,9 @@ class Sampling:
     num_return_sequences: int = 1
     seed: int | None = None  # None: another text each time
     stop: tuple[str, ...] = ()
-    on_full: str = "error"  # past the context length: "error", or "slide" to forget the oldest tokens
+    # past the context length: "error", or "slide" to forget the oldest tokens; a conversation's oldest turns, which
+    # "summarise" replaces with the model's own summary
+    on_full: str = "error"
     prompt_lookup_num_tokens: int | None = None  # tokens to try at once where the text repeats; None: as many as pay
 
     def __post_init__(self) -> None:
@@ -48,13 +51,13 @@ class Sampling:
             "repetition_penalty": self.repetition_penalty > 0 and math.isfinite(self.repetition_penalty),
             "num_return_sequences": 1 <= self.num_return_sequences <= 256,
             "seed": self.seed is None or 0 <= self.seed < 2**64,
-            "on_full": self.on_full in ("error", "slide"),
+            "on_full": self.on_full in ON_FULL,
             "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
         }
         allowed = {
             "max_new_tokens": ">= 1", "temperature": "> 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
             "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
-            "seed": ">= 0, < 2^64", "on_full": "error | slide", "prompt_lookup_num_tokens": ">= 0",
+            "seed": ">= 0, < 2^64", "on_full": " | ".join(ON_FULL), "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(

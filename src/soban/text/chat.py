@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from soban.errors import UserError
 from soban.text.markup import checked, restored, single_bos
 from soban.text.settings import read_bytes, read_json, read_settings
 from soban.text.tokenizer import Tokenizer
+from soban.text.turns import alternating, tell, with_contents
 
 Message = Mapping[str, Any]
 Render = Callable[[list[Any]], str]
@@ -23,22 +25,39 @@ MARKER = "\U0010f000system\U0010f000"
 
 
 class ChatTemplate:
-    """A model's Jinja template. `tokens`: the tokens that it may name, such as bos_token."""
+    """A model's Jinja template. `tokens`: the tokens that it may name, such as bos_token.
 
-    def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
+    `stops`: texts that end an answer. `bos`: the tokenizer's own policy says whether a BOS stands first, where the
+    template, which is no model's own, cannot know.
+    """
+
+    def __init__(
+        self, source: str, tokens: Mapping[str, str], *, stops: tuple[str, ...] = (), bos: bool = False
+    ) -> None:
         self.source = source
         self.tokens = dict(tokens)
+        self.stops, self.bos = stops, bos
         self._compiled: Any = None
         self._lock = threading.Lock()
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **extra: object) -> str:
-        """The conversation as the template writes it; UserError where it fails, refuses or wants too much."""
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        until: float | None = None,
+        **extra: object,
+    ) -> str:
+        """The conversation as the template writes it; UserError where it fails, refuses or wants too much.
+
+        `until`: when it has to be done, on this thread's clock; by default there is time for one rendering.
+        """
         names = {"tools": None, "documents": None, **self.tokens, **extra}
         values = plain({**names, "messages": list(messages), "add_generation_prompt": add_generation_prompt})
         with self._lock:
-            return self._rendered(values)
+            return self._rendered(values, until)
 
-    def _rendered(self, values: dict[str, Any]) -> str:
+    def _rendered(self, values: dict[str, Any], until: float | None) -> str:
         from soban.text.limits import MAX_TEXT, Budget, TooMuch
         from soban.text.sandbox import Sandbox
 
@@ -51,7 +70,7 @@ class ChatTemplate:
         try:
             if self._compiled is None:
                 self._compiled = Sandbox().compiled(self.source)
-            self._compiled.environment.budget = Budget(len(values["messages"]))
+            self._compiled.environment.budget = Budget(len(values["messages"]), until)
             pieces, length = [], 0
             for piece in self._compiled.generate(values):
                 pieces.append(piece)
@@ -71,7 +90,7 @@ def load_template(folder: Path) -> ChatTemplate | None:
     tokens = read_settings(folder, {}).names
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return ChatTemplate(_decoded(path), tokens)
+        return ChatTemplate(read_source(path), tokens)
     for name in ("chat_template.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file() and (found := read_json(path).get("chat_template")) is not None:
@@ -79,7 +98,8 @@ def load_template(folder: Path) -> ChatTemplate | None:
     return None
 
 
-def _decoded(path: Path) -> str:
+def read_source(path: Path) -> str:
+    """The text of a Jinja file."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -111,18 +131,66 @@ def encode_chat(
 ) -> list[int]:
     """The ids of a conversation, as transformers' apply_chat_template gives them, with one BOS at the most.
 
-    Tokens that are written out in a message's content stay text. A system message that the template refuses or drops
-    goes into the first user turn, and the user is told; with `strict` that is a UserError.
+    Tokens that are written out in a message's content stay text. What the template refuses is mended and told: a system
+    message goes into the first user turn, also where the template drops it, and messages that do not alternate are
+    joined. With `strict` these are UserErrors.
     """
-    # a tokenizer.model names its own BOS and EOS, where the folder has no other word for them
-    names = {**tokenizer.special_tokens, **template.tokens}
+    render = Rendering(tokenizer, template, len(messages), add_generation_prompt)
 
-    def render(trial: list[Any]) -> str:
-        return checked(template.render(trial, add_generation_prompt=add_generation_prompt, **names))
+    def encoded(conversation: list[Any]) -> list[int]:
+        text, hidden = _protected(tokenizer, render, _with_system(render, conversation, strict))
+        return tokenizer.encode_rendered(text, hidden)
 
-    conversation = _with_system(render, [_checked_role(plain(message)) for message in messages], strict)
-    text, hidden = _protected(tokenizer, render, conversation)
-    return single_bos(tokenizer.encode_rendered(text, hidden), tokenizer.bos_id)
+    ids = _mended(encoded, [_checked_role(plain(message)) for message in messages], strict)
+    if template.bos and tokenizer.encode("")[:1] == [tokenizer.bos_id]:
+        ids = [*tokenizer.encode("")[:1], *ids]
+    return single_bos(ids, tokenizer.bos_id)
+
+
+class Rendering:
+    """Renders one conversation, as often as is needed, within the time of one rendering."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, turns: int, add_generation_prompt: bool) -> None:
+        from soban.text.limits import MAX_SECONDS, SECONDS_PER_TURN
+
+        self.template, self.add_generation_prompt = template, add_generation_prompt
+        # a tokenizer.model names its own BOS and EOS, where the folder has no other word for them
+        self.names = {**tokenizer.special_tokens, **template.tokens}
+        self.seconds = MAX_SECONDS + SECONDS_PER_TURN * turns
+        self.spent = 0.0
+
+    def __call__(self, messages: list[Any]) -> str:
+        start = time.thread_time()
+        try:
+            text = self.template.render(
+                messages,
+                add_generation_prompt=self.add_generation_prompt,
+                until=start + self.seconds - self.spent,
+                **self.names,
+            )
+        finally:
+            self.spent += time.thread_time() - start
+        return checked(text)
+
+
+def _mended(encoded: Callable[[list[Any]], list[int]], messages: list[Any], strict: bool) -> list[int]:
+    """The ids of the messages, or where their order is refused, of the same in an order that is not."""
+    filled, done = with_contents(messages)
+    if strict and done:
+        raise UserError("a message has no content", hint="give it a text, which may be empty")
+    try:
+        ids = encoded(filled)
+    except UserError as refusal:
+        ordered, changed = alternating(filled)
+        if strict or not changed:
+            raise
+        try:
+            ids = encoded(ordered)
+        except UserError:
+            raise refusal from None  # the words about the conversation as it was given
+        done |= changed
+    tell(done)
+    return ids
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -203,7 +271,7 @@ def _folded(contents: list[str], rest: list[Any]) -> list[Any]:
     return [first, *rest[1:]]
 
 
-def _protected(tokenizer: Tokenizer, render: Render, messages: list[Any]) -> tuple[str, dict[str, str]]:
+def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> tuple[str, dict[str, str]]:
     """The rendered conversation with placeholders for the tokens that its messages spell, and what these stand for.
 
     Templates read some tokens in an assistant's answer themselves (`</think>`): where hiding one changes what the
@@ -228,7 +296,9 @@ def _protected(tokenizer: Tokenizer, render: Render, messages: list[Any]) -> tup
         kept = [
             pair
             for pair in found
-            if messages[pair[0]].get("role") != "assistant" or restored(hide([pair]), hidden) == text
+            if messages[pair[0]].get("role") != "assistant"
+            or 2 * render.spent > render.seconds
+            or restored(hide([pair]), hidden) == text
         ]
         protected = hide(kept)
     return protected, hidden

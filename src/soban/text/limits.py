@@ -37,9 +37,9 @@ class TooMuch(Exception):
 class Budget:
     """What one rendering may still use."""
 
-    def __init__(self, turns: int = 0) -> None:
+    def __init__(self, turns: int = 0, until: float | None = None) -> None:
         self._left = MAX_BYTES
-        self._end = time.thread_time() + MAX_SECONDS + SECONDS_PER_TURN * turns
+        self._end = time.thread_time() + MAX_SECONDS + SECONDS_PER_TURN * turns if until is None else until
         self._charges = 0
         self.depth = 0
 

@@ -1,0 +1,200 @@
+"""A conversation with a model, turn by turn: said, answered again, edited, saved and loaded."""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soban.engine.sampling import Sampling
+from soban.errors import UserError
+from soban.generation import Figures, Generation
+from soban.ops.native import Cancelled
+from soban.transcript import Transcript, read_transcript, write_transcript
+from soban.window import Window
+
+if TYPE_CHECKING:
+    from soban.model import Model
+
+
+class Reply:
+    """The pieces of one answer, as they are written. `text` is what there is of it, `figures` what it took.
+
+    When it has ended, or was stopped or cancelled, the text so far is the conversation's last message. Cancelling
+    (`model.runner.cancel`) ends the pieces without an exception; `figures.finished` is "cancelled" then.
+    """
+
+    def __init__(self, dialogue: "Dialogue", messages: list[dict[str, Any]], window: Window, tries: int) -> None:
+        self.dialogue, self.messages, self.window, self.tries = dialogue, messages, window, tries
+        self.generation: Generation = dialogue.model.answer(window)
+        self.text = ""
+        self.finished = self.failed = False
+        self._pieces = self._write()
+
+    @property
+    def figures(self) -> Figures:
+        """What it took so far, in tokens and seconds; `reused_tokens` were in the cache already."""
+        return self.generation.figures
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def read(self) -> str:
+        """The whole answer."""
+        for _ in self._pieces:
+            pass
+        return self.text
+
+    def stop(self) -> None:
+        """Ends the answer here. One that has not begun leaves the conversation as it was."""
+        self._pieces.close()
+
+    def _write(self) -> Generator[str, None, None]:
+        pieces = iter(self.generation)
+        try:
+            for _, piece in pieces:
+                self.text += piece
+                yield piece
+        except Cancelled:
+            pass
+        except UserError:
+            self.failed = True
+            raise
+        finally:
+            pieces.close()
+            self.finished = True
+            if not self.failed:
+                self.dialogue._keep(self)
+
+
+class Dialogue:
+    """A conversation. `messages` are all that was said, a system message first if there is one.
+
+    `dropped` of its oldest turns are no longer given to the model, because its context was full; `summary`, if there
+    is one, stands for them. `options`, which may change between turns, are those of `Model.generate`.
+    """
+
+    def __init__(
+        self,
+        model: "Model",
+        *,
+        system: str | None = None,
+        template: str | Path | None = None,
+        strict: bool = False,
+        on_full: str = "error",
+        **options: Any,
+    ) -> None:
+        """Raises UserError for options and templates that do not exist."""
+        self.model, self.template, self.strict = model, template, strict
+        self.options: dict[str, Any] = {}
+        self.messages: list[dict[str, Any]] = []
+        self.dropped, self.summary = 0, ""
+        self._known: list[int] = []  # the tokens that the model has computed last
+        self._tries = 0  # answers to the last user turn before this one
+        self._open: Reply | None = None
+        self.change(on_full=on_full, **options)
+        model.chat_template(template)
+        self.system = system
+
+    @property
+    def system(self) -> str | None:
+        """What the model is told beforehand."""
+        if self.messages and self.messages[0]["role"] == "system":
+            return str(self.messages[0]["content"])
+        return None
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        said = self._settled()[self.system is not None :]
+        self.messages = [*([{"role": "system", "content": text}] if text else []), *said]
+
+    def change(self, **options: Any) -> None:
+        """Changes options for the turns to come; UserError, and nothing changed, where one is wrong."""
+        options = {**self.options, **options}
+        self._sampling(options)
+        self.options = options
+
+    def say(self, text: str) -> Reply:
+        """The model's answer to this. UserError, and the conversation as it was, where it does not fit."""
+        return self._reply([*self._settled(), {"role": "user", "content": text}], 0)
+
+    def retry(self) -> Reply:
+        """Another answer to what the user said last."""
+        return self._reply(self._up_to_last_user(), self._tries + 1)
+
+    def edit(self, text: str) -> Reply:
+        """The answer to this instead of what the user said last."""
+        return self._reply([*self._up_to_last_user()[:-1], {"role": "user", "content": text}], 0)
+
+    def clear(self) -> None:
+        """Forgets all that was said but the system message."""
+        self.messages = self._settled()[: self.system is not None]
+        self.dropped, self.summary, self._tries = 0, "", 0
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model can see at once."""
+        return self.model.engine.context
+
+    @property
+    def used(self) -> int:
+        """How many of them the conversation takes now."""
+        return self._window(self.messages, Sampling()).size() if self.messages else 0
+
+    def save(self, path: str | Path) -> None:
+        """Writes the conversation and its settings to a JSON file."""
+        template = None if self.template is None else str(self.template)
+        write_transcript(Path(path), Transcript(self._settled(), self.dropped, self.summary, template, self.options))
+
+    def load(self, path: str | Path) -> None:
+        """Goes on with a saved conversation and its settings; UserError, and all as it was, where it is none."""
+        found = read_transcript(Path(path))
+        self._sampling(found.options)
+        self.model.chat_template(found.template)
+        self._settled()
+        self.messages, self.options, self.template = found.messages, found.options, found.template
+        self.dropped, self.summary, self._tries = found.dropped, found.summary, 0
+
+    def _sampling(self, options: dict[str, Any], tries: int = 0) -> Sampling:
+        sampling = self.model.sampling(**options)
+        if sampling.num_return_sequences > 1:
+            raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
+        if tries and sampling.seed is not None:
+            sampling = sampling.replace(seed=(sampling.seed + tries) % 2**64)
+        return sampling
+
+    def _settled(self) -> list[dict[str, Any]]:
+        """The messages, after an answer that was still being written has been stopped."""
+        if self._open:
+            self._open.stop()
+            self._open = None
+        return self.messages
+
+    def _up_to_last_user(self) -> list[dict[str, Any]]:
+        messages = self._settled()
+        count = max((n for n, message in enumerate(messages, 1) if message["role"] == "user"), default=0)
+        if not count:
+            raise UserError("nothing has been said yet", hint="say something first")
+        return messages[:count]
+
+    def _reply(self, messages: list[dict[str, Any]], tries: int) -> Reply:
+        text = messages[-1]["content"]
+        if not isinstance(text, str) or not text.strip():
+            raise UserError("the message is empty", hint="give some text")
+        sampling = self._sampling(self.options, tries)
+        self.model.check_messages(messages, sampling)
+        self._open = Reply(self, messages, self._window(messages, sampling).fit(), tries)
+        return self._open
+
+    def _window(self, messages: list[dict[str, Any]], sampling: Sampling) -> Window:
+        template, form = self.model.chat_template(self.template)
+        return Window(
+            self.model, template, form, messages, sampling, strict=self.strict, dropped=self.dropped,
+            summary=self.summary, known=self._known,
+        )  # fmt: skip
+
+    def _keep(self, reply: Reply) -> None:
+        """An answer, or as much of it as there is, becomes part of the conversation."""
+        self.messages = [*reply.messages, {"role": "assistant", "content": reply.text}]
+        self.dropped, self.summary, self._tries = reply.window.dropped, reply.window.summary, reply.tries
+        self._known = list(reply.generation.sequences[0].tokens)
+        if self._open is reply:
+            self._open = None

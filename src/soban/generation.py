@@ -1,0 +1,170 @@
+"""The text that a model writes, piece by piece, and what it took."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from soban import messages
+from soban.engine.engine import Event, Request, Running
+from soban.engine.sampling import Sampling
+from soban.text.form import ChatForm
+from soban.text.stop import StopStrings
+
+if TYPE_CHECKING:
+    from soban.model import Model
+
+Refill = Callable[[list[int]], list[int] | None]
+
+
+@dataclass
+class Figures:
+    """What a generation took, in seconds and tokens; filled in as it goes."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0  # of the prompt, found in the cache
+    new_tokens: int = 0
+    characters: int = 0
+    dropped_tokens: int = 0  # that a sliding context has forgotten
+    drafted_tokens: int = 0  # looked up in the text so far and tried, and how many of them the model then chose
+    accepted_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    finished: str = ""  # "end", "length", "stop", "context" or "cancelled"
+
+
+class Generation:
+    """The pieces of one or several texts as they are written: iterate over (which text, piece).
+
+    Several generations of one model may be iterated in turn; they then share the engine's steps.
+    """
+
+    def __init__(
+        self,
+        model: "Model",
+        prompt: list[int],
+        sampling: Sampling,
+        *,
+        echo: str = "",
+        answer: bool = True,
+        form: ChatForm | None = None,
+        refill: Refill | None = None,
+    ) -> None:
+        """`echo` is written first; `answer`: the text stands by itself, so no space begins it, else it goes on.
+
+        `form` says how a chat template ends an answer. `refill` is asked where the context is full: given the tokens
+        of the answer so far, it returns a shorter prompt with them at its end, or None where there is none.
+        """
+        self.model, self.echo, self.refill = model, echo, refill
+        form = form or ChatForm()
+        keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
+        texts = range(sampling.num_return_sequences)
+        self.stops = [StopStrings((*sampling.stop, *form.stops)) for _ in texts]
+        self.decoders = [model.tokenizer.stream(after=() if answer else prompt) for _ in texts]
+        self.leads = [form.lead for _ in texts]  # blanks before an answer that are the template's
+        request = Request(prompt, sampling, model.ends | form.ends, None if refill else keep)
+        self.sequences = model.engine.prepare(request)
+        self.figures = Figures(prompt_tokens=len(prompt))
+        self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
+        self.writing = set(texts)
+        self.begun = False
+
+    def __iter__(self) -> Generator[tuple[int, str], None, None]:
+        if self.begun:
+            return  # read to its end, or given up: there is nothing more
+        self.begun = True
+        if self.echo:
+            yield from ((s.index, self.echo) for s in self.sequences)
+        model = self.model
+        start, first = time.perf_counter(), None
+        model.engine.queue(self.sequences)
+        model.generations |= {s: self for s in self.sequences}
+        try:
+            while self.writing:
+                if not self.events:
+                    for event in model.engine.step():
+                        model.generations[event.sequence].events.append(event)
+                    now = time.perf_counter()
+                    if first is None and self.events:
+                        first = now
+                        self.figures.prefill_seconds = first - start
+                        self.figures.reused_tokens = self.sequences[0].reused
+                    self.figures.decode_seconds = now - (first or now)
+                while self.events:
+                    event = self.events.popleft()
+                    if piece := self._text(event):
+                        self.figures.characters += len(piece)
+                        yield event.sequence.index, piece
+        finally:
+            self._close()
+
+    def read(self) -> str | list[str]:
+        """The whole text; a list of them if there are several."""
+        texts = [""] * len(self.sequences)
+        for index, piece in self:
+            texts[index] += piece
+        return texts[0] if len(texts) == 1 else texts
+
+    def _text(self, event: Event) -> str:
+        """The text that an event adds; the sequence ends here if it completes a stop string."""
+        index = event.sequence.index
+        if index not in self.writing:
+            return ""  # brought by a step after the stop string
+        if event.error:
+            raise event.error
+        decoder, stops = self.decoders[index], self.stops[index]
+        self.figures.new_tokens += event.token is not None
+        text, stopped = stops.feed(self._after_lead(index, "" if event.token is None else decoder.feed(event.token)))
+        finished = event.finished
+        if finished == "context" and not stopped and self._refilled(event.sequence):
+            finished = None
+        if finished and not stopped:
+            rest, stopped = stops.feed(self._after_lead(index, decoder.finish()))
+            text += rest + ("" if stopped else stops.finish())
+        if stopped or finished:
+            self.figures.finished = "stop" if stopped else finished or ""
+            self.writing.discard(index)
+            if event.sequence.finished is None:
+                self.model.engine.cancel(event.sequence)
+        if finished == "context" and not stopped:
+            self._tell_full()
+        return text
+
+    def _after_lead(self, index: int, text: str) -> str:
+        if text and (lead := self.leads[index]):
+            text = text.lstrip(lead)
+            self.leads[index] = "" if text else lead
+        return text
+
+    def _refilled(self, sequence: Running) -> bool:
+        """Whether a sequence that has filled the context goes on from a shorter prompt."""
+        produced = sequence.tokens[len(sequence.tokens) - sequence.produced :]
+        prompt = self.refill(produced) if self.refill else None
+        if prompt is not None:
+            self.model.engine.resume(sequence, prompt)
+        return prompt is not None
+
+    def _tell_full(self) -> None:
+        context = self.model.engine.context
+        if self.refill:
+            messages.warn(
+                "the context of {context} tokens is full of this one answer, so it ends here", context=context
+            )
+        else:
+            messages.warn(
+                "the context of {context} tokens is full, so the text ends here; --on-full slide goes on by "
+                "forgetting its beginning", context=context,
+            )  # fmt: skip
+
+    def _close(self) -> None:
+        self.figures.dropped_tokens = sum(s.dropped for s in self.sequences)
+        self.figures.drafted_tokens = sum(s.drafted for s in self.sequences)
+        self.figures.accepted_tokens = sum(s.accepted for s in self.sequences)
+        if self.figures.dropped_tokens:
+            messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
+        for sequence in self.sequences:
+            self.model.generations.pop(sequence, None)
+            if sequence.finished is None:
+                self.model.engine.cancel(sequence)
+                self.figures.finished = "cancelled"

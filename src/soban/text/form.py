@@ -1,0 +1,52 @@
+"""What a chat template shows of itself: how a turn ends, what leads an answer, whether it takes a system text."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from soban.errors import UserError
+from soban.text.chat import ChatTemplate, Message
+from soban.text.tokenizer import Tokenizer
+
+# In a private plane, so that no template means anything by them.
+ANSWER, QUESTION, SYSTEM = "\U0010f001", "\U0010f002", "\U0010f003"
+LONGEST_STOP = 60  # characters
+
+
+@dataclass(frozen=True)
+class ChatForm:
+    """What a template says about an answer's beginning and end."""
+
+    ends: frozenset[int] = frozenset()  # tokens with which it ends an answer
+    stops: tuple[str, ...] = ()  # texts with which it begins the next turn, where no token ends one
+    lead: str = ""  # blanks that it puts between its last word and the answer
+    takes_system: bool = False
+
+
+def read_form(tokenizer: Tokenizer, template: ChatTemplate) -> ChatForm:
+    """The form of a template, by rendering small conversations; what it refuses to render stays unknown."""
+
+    def rendered(roles: str, add_generation_prompt: bool = False) -> str:
+        contents = {"s": ("system", SYSTEM), "u": ("user", "x"), "a": ("assistant", ANSWER), "q": ("user", QUESTION)}
+        messages: list[Message] = [{"role": contents[r][0], "content": contents[r][1]} for r in roles]
+        names: dict[str, Any] = {**tokenizer.special_tokens, **template.tokens}
+        try:
+            return template.render(messages, add_generation_prompt=add_generation_prompt, **names)
+        except UserError:
+            return ""
+
+    begun, answered, between = rendered("u", True), rendered("ua"), rendered("uaq")
+    lead = answered[len(begun) : answered.find(ANSWER)] if answered.startswith(begun) else ""
+    after = answered.partition(ANSWER)[2]
+    gap = between.partition(ANSWER)[2].partition(QUESTION)[0]
+    ends, stops = _markup_at_start(tokenizer, after or gap), template.stops
+    if not ends and not stops and gap.strip() and len(gap) <= LONGEST_STOP:
+        stops = (gap.strip(), gap.rstrip())
+    for stop in template.stops:
+        ends |= _markup_at_start(tokenizer, stop)
+    return ChatForm(ends, stops, lead if lead.isspace() else "", SYSTEM in rendered("su"))
+
+
+def _markup_at_start(tokenizer: Tokenizer, text: str) -> frozenset[int]:
+    """The token that a text begins with, if that steers the model."""
+    text = text.lstrip()
+    return frozenset(span.token_id for span in tokenizer.find_markup(text)[:1] if not text[: span.start].strip())
