@@ -113,7 +113,11 @@ class Dialogue:
         self.options = options
 
     def say(self, text: str) -> Reply:
-        """The model's answer to this. UserError, and the conversation as it was, where it does not fit."""
+        """The model's answer to this.
+
+        Raises UserError where it does not fit, and Cancelled where a summary that has to be written first is
+        cancelled; the conversation then is as it was.
+        """
         return self._reply([*self._settled(), {"role": "user", "content": text}], 0)
 
     def retry(self) -> Reply:

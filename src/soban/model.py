@@ -91,7 +91,8 @@ class Model:
         ids = self.prompt_ids(prompt, system=system, raw=raw)
         answer = self.template is not None and not raw
         shown = not answer if echo is None else echo
-        return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer)
+        form = self.chat_template()[1] if answer else None
+        return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer, form=form)
 
     def check_size(self, prompt: str, sampling: Sampling) -> None:
         """Raises UserError for what is no text, or too long whatever its words, before time is spent on reading it."""

@@ -8,7 +8,7 @@ from soban import messages as notices
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.generation import Generation
-from soban.text.chat import ChatTemplate, encode_chat
+from soban.text.chat import ChatTemplate, encode_chat, folded, text_of
 from soban.text.form import ChatForm
 from soban.text.splice import spliced
 
@@ -106,9 +106,10 @@ class Window:
         if not summary:
             return [*self.system, *turns]
         text = in_language(HEADED, summary).format(summary=summary)
-        if self.system or self.form.takes_system:
-            return [*self.system[:-1], _with_text(self.system[-1:], "system", text), *turns]
-        return [_with_text([{"role": "user", "content": text}], "user", turns[0]["content"]), *turns[1:]]
+        if not (self.system or self.form.takes_system):
+            return folded([text], turns)
+        told = [said for message in self.system if (said := text_of(message))]
+        return [{"role": "system", "content": "\n\n".join([*told, text])}, *turns]
 
     def _forget(self, most: int, extra: int) -> list[int]:
         """The ids after as few of the oldest turns as it takes for `extra` tokens more to be at most `most`.
@@ -153,7 +154,7 @@ class Window:
         for start in range(self.dropped, end):
             seen = [*self._seen(start, self.summary)]
             past = sum(map(len, self.turns[end:]))
-            asked = in_language(ASKED, "".join(str(message.get("content")) for message in seen))
+            asked = in_language(ASKED, "".join(map(text_of, seen)))
             question = [*seen[: len(seen) - past], {"role": "user", "content": asked}]
             ids = self._ids(question, False)
             if len(ids) + self._summary_tokens() <= self.context:
@@ -176,9 +177,3 @@ def split(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message
 def in_language(texts: tuple[str, str], sample: str) -> str:
     """The Korean of two texts where the sample has Hangul, else the English."""
     return texts[1] if HANGUL.search(sample) else texts[0]
-
-
-def _with_text(before: Sequence[Message], role: str, text: Any) -> Message:
-    """A message of that role: what the one before says, if there is one, and the text."""
-    said = "".join(f"{message['content']}\n\n" for message in before)
-    return {"role": role, "content": f"{said}{text}"}

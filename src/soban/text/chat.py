@@ -138,7 +138,9 @@ def encode_chat(
     render = Rendering(tokenizer, template, len(messages), add_generation_prompt)
 
     def encoded(conversation: list[Any]) -> list[int]:
-        text, hidden = _protected(tokenizer, render, _with_system(render, conversation, strict))
+        placed = _with_system(render, conversation, strict)
+        _check_late_systems(render, placed)
+        text, hidden = _protected(tokenizer, render, placed)
         return tokenizer.encode_rendered(text, hidden)
 
     ids = _mended(encoded, [_checked_role(plain(message)) for message in messages], strict)
@@ -221,7 +223,7 @@ def _checked_role(message: Any) -> Any:
 
 def _with_system(render: Render, messages: list[Any], strict: bool) -> list[Any]:
     """The conversation, its system messages folded into the first user turn where there is no place for them."""
-    count = next((n for n, message in enumerate(messages) if message.get("role") != "system"), len(messages))
+    count = _leading_systems(messages)
     if count == 0:
         return messages
     try:
@@ -229,35 +231,52 @@ def _with_system(render: Render, messages: list[Any], strict: bool) -> list[Any]
         refusal = None
     except UserError as error:
         text, refusal = "", error
-    contents = [_text_of(message) for message in messages[:count]]
+    contents = [text_of(message) for message in messages[:count]]
     if refusal is None and all(content.strip() in text for content in contents):
         return messages
-    if refusal is None and not _drops_system(render, messages, count):
+    if refusal is None and not _drops(render, messages, range(count)):
         return messages
-    folded = _folded(contents, messages[count:])
+    if count > 1 and not strict:
+        joined = "\n\n".join(content for content in contents if content.strip())
+        return _with_system(render, [{"role": "system", "content": joined}, *messages[count:]], strict)
+    folded_in = folded(contents, messages[count:])
     # the template may have refused something else: then its own words are the ones to hear
-    render(folded)
+    render(folded_in)
     if strict:
         raise refusal or UserError("the model's chat template has no place for a system message")
     if any(content.strip() for content in contents):
         notices.warn("the model has no system role: the system text goes into the first user turn")
-    return folded
+    return folded_in
 
 
-def _drops_system(render: Render, messages: list[Any], count: int) -> bool:
-    """Whether a text that stands nowhere else is missing from what the template writes."""
-    marked = [{**message, "content": MARKER} if n < count else message for n, message in enumerate(messages)]
-    return MARKER not in render(marked)
+def _leading_systems(messages: list[Any]) -> int:
+    return next((n for n, message in enumerate(messages) if message.get("role") != "system"), len(messages))
 
 
-def _text_of(message: Mapping[str, Any]) -> str:
+def _check_late_systems(render: Render, messages: list[Any]) -> None:
+    """UserError where a system message after the first turn is missing from what the template writes."""
+    first = _leading_systems(messages)
+    late = [n for n, m in enumerate(messages) if n > first and m["role"] == "system" and text_of(m).strip()]
+    if late and _drops(render, messages, late):
+        raise UserError("the model's chat template has no place for a system message")
+
+
+def _drops(render: Render, messages: list[Any], chosen: Sequence[int]) -> bool:
+    """Whether the template leaves out one of the chosen messages: a text is put into them that stands nowhere else."""
+    marked = [{**message, "content": MARKER} if n in chosen else message for n, message in enumerate(messages)]
+    return render(marked).count(MARKER) < len(chosen)
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """What a message says, be it one text or several parts."""
     content = message.get("content") or ""
     if isinstance(content, list):
         return "".join(part.get("text", "") if isinstance(part, dict) else str(part) for part in content)
     return str(content)
 
 
-def _folded(contents: list[str], rest: list[Any]) -> list[Any]:
+def folded(contents: list[str], rest: list[Any]) -> list[Any]:
+    """The messages `rest`, the contents put before the first user's words."""
     text = "\n\n".join(content for content in contents if content.strip())
     if not text:
         return rest

@@ -1,5 +1,6 @@
 """What a chat template shows of itself: how a turn ends, what leads an answer, whether it takes a system text."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,16 @@ class ChatForm:
 
 def read_form(tokenizer: Tokenizer, template: ChatTemplate) -> ChatForm:
     """The form of a template, by rendering small conversations; what it refuses to render stays unknown."""
+    from soban.text.limits import MAX_SECONDS
+
+    until = time.thread_time() + MAX_SECONDS  # for all of them
 
     def rendered(roles: str, add_generation_prompt: bool = False) -> str:
         contents = {"s": ("system", SYSTEM), "u": ("user", "x"), "a": ("assistant", ANSWER), "q": ("user", QUESTION)}
         messages: list[Message] = [{"role": contents[r][0], "content": contents[r][1]} for r in roles]
         names: dict[str, Any] = {**tokenizer.special_tokens, **template.tokens}
         try:
-            return template.render(messages, add_generation_prompt=add_generation_prompt, **names)
+            return template.render(messages, add_generation_prompt=add_generation_prompt, until=until, **names)
         except UserError:
             return ""
 
