@@ -2,13 +2,19 @@
 
 # ruff: noqa: E501 - templates read best in one line each
 
+import json
+import os
+import subprocess
+import sys
 import time
-import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from soban.errors import UserError
-from soban.text.chat import ChatTemplate
+from soban.text.chat import ChatTemplate, encode_chat
+from soban.text.tokenizer import load_tokenizer
 
 TURN = [{"role": "user", "content": "hello"}]
 
@@ -68,27 +74,126 @@ HOSTILE = {
     "Python's insides": "{{ ''.__class__.__mro__ }}{{ messages.__class__.__init__.__globals__ }}",
     "a change of its input": "{{ messages.append(1) }}",
     "another file": "{% include '/etc/passwd' %}",
+    "many wide numbers": "{{ ('%9999d' * 40000)|format(*range(40000)|list) }}",
+    "one number written often": "{{ ('%(a)9999d' * 40000)|format(a=1) }}",
+    "a long date": "{{ strftime_now('%c' * 1999999) }}",
+    "dates without end": "{% for i in range(99999) %}{{ strftime_now('%c' * 99)|length }}{% endfor %}",
+    "many words in a title": "{{ ('ab c ' * 499999)|title|length }}",
+    "sorting without end": "{% for i in range(9999) %}{{ range(99999)|sort|length }}{% endfor %}",
+    "searching without end": "{% set s = 'a' * 1999999 %}{% for i in range(99999) %}{{ s.count('ab') }}{% endfor %}",
+    "kept ends of a text": (
+        "{% set a = '가' * 1999999 %}{% set n = namespace(x=[]) %}{% for i in range(1000) %}{% set n.x = n.x + [a[i:]] %}{% endfor %}"
+    ),
+    "kept ends of a list": (
+        "{% set a = range(99999)|list %}{% set n = namespace(x=[]) %}{% for i in range(1000) %}{% set n.x = n.x + [a[i:]] %}{% endfor %}"
+    ),
+    "a long row of slices": "{% set a = '가' * 1999999 %}" + "".join(f"{{% set v{i} = a[{i}:] %}}" for i in range(60)),
+    "an escaped text": "{{ ('<' * 3999999)|e|length }}",
+    "an encoded text": "{{ ('가' * 1999999)|urlencode|length }}",
+    "a deep list as json": "{% set n = namespace(x=[1]) %}{% for i in range(990) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x|tojson }}",
     "an unknown filter": "{{ 1|nothing }}",
     "half a tag": "{{ messages[0",
 }
 
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_template_ends_within_a_second_and_100_megabytes(source: str) -> None:
+def test_a_hostile_template_ends_within_a_second(source: str) -> None:
     template = ChatTemplate(source, {})
     started = time.thread_time()
     with pytest.raises(UserError) as caught:
         template.render(TURN)
-    assert time.thread_time() - started < 1.5
+    assert time.thread_time() - started < 1.3  # a second, and what a neighbour on the same core may add
     assert "\n" not in str(caught.value)
-    tracemalloc.start()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_hostile_templates_take_less_than_100_megabytes() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], input=json.dumps(HOSTILE), capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    taken = json.loads(done.stdout)
+    assert taken.keys() == HOSTILE.keys()
+    assert not {name: kilobytes for name, kilobytes in taken.items() if kilobytes > 100_000}
+
+
+MEMORY = """
+import json, sys
+from soban.errors import UserError
+from soban.text.chat import ChatTemplate
+
+turn = [{"role": "user", "content": "hello"}]
+ChatTemplate("{{ messages }}", {}).render(turn)  # jinja is imported
+
+def kilobytes(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+
+taken = {}
+for name, source in json.load(sys.stdin).items():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the high-water mark begins anew
+    before = kilobytes("VmRSS")
     try:
-        if len(source) < 1000 and "nest" not in source:
-            with pytest.raises(UserError):
-                template.render(TURN)
-            assert tracemalloc.get_traced_memory()[1] < 110 << 20
-    finally:
-        tracemalloc.stop()
+        ChatTemplate(source, {}).render(turn)
+    except UserError:
+        taken[name] = kilobytes("VmHWM") - before
+print(json.dumps(taken))
+"""
+
+ESCAPES = {
+    "a filtered attribute": "{{ ''|attr('__class__') }}",
+    "a mapped attribute": "{{ [messages]|map(attribute='__class__')|list }}",
+    "a formatted attribute": "{{ '{0.__class__}'.format(messages) }}",
+    "a formatted attribute of a function": "{{ '{0.__init__.__globals__}'.format(raise_exception) }}",
+    "a formatted map": "{{ '{a.__class__}'.format_map({'a': messages}) }}",
+    "a subscript": "{{ ''['__class__'] }}",
+    "globals": "{{ raise_exception.__globals__ }}",
+    "code": "{{ strftime_now.__code__ }}",
+    "a closure": "{{ strftime_now.__closure__ }}",
+    "cycler": "{{ cycler.__init__.__globals__.os }}",
+    "joiner": "{{ joiner.__init__.__globals__.os }}",
+    "namespace": "{{ namespace.__init__.__globals__.os }}",
+    "the template": "{{ self._TemplateReference__context }}",
+    "the loop": "{% for a in [1] %}{{ loop._iterable }}{% endfor %}",
+    "a macro": "{% macro f() %}{% endmacro %}{{ f._func }}{{ f._environment }}",
+    "a caller": "{% macro f() %}{{ caller.__globals__ }}{% endmacro %}{% call f() %}{% endcall %}",
+    "what is not there": "{{ nothing._undefined_exception }}",
+    "a generator": "{{ (messages|map('upper')).gi_frame }}",
+    "the environment": "{{ environment.budget }}",
+    "a file": "{% import '/etc/passwd' as x %}{{ x }}",
+    "another template": "{% extends '/etc/passwd' %}",
+    "a change of a list": "{{ messages.append(1) }}",
+    "a change of a message": "{{ messages[0].update({'content': 'x'}) }}",
+    "a changed message": "{% set messages[0].content = 'x' %}",
+}
+
+
+@pytest.mark.parametrize("source", ESCAPES.values(), ids=ESCAPES.keys())
+def test_nothing_but_the_conversation_can_be_reached(source: str) -> None:
+    turn = [{"role": "user", "content": "hello"}]
+    try:
+        text = ChatTemplate(source, {}).render(turn)
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert text.strip("[]") in ("", "Undefined")
+    assert turn == TURN
+
+
+def test_a_slow_template_has_one_second_for_all_its_renderings(byte_level: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(byte_level(), {})
+    slow = "{% for i in range(4000) %}{% set x = range(999)|list %}{% endfor %}"
+    slow += "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    messages = [{"role": "system", "content": "s"}]
+    for n in range(30):
+        messages += [{"role": "user", "content": f"<think>{n}"}, {"role": "assistant", "content": f"{n}</think> yes"}]
+    started = time.thread_time()
+    try:
+        encode_chat(tokenizer, ChatTemplate(slow, {}), messages)
+    except UserError as error:
+        assert "too long" in str(error)
+    assert time.thread_time() - started < 0.8 + len(messages) * 0.008 + 0.5
 
 
 def test_a_template_that_failed_once_renders_the_next_conversation() -> None:

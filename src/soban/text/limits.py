@@ -18,7 +18,11 @@ MAX_NODES = 200_000  # of one nested value, counted as a tree
 MAX_WIDTH = 10_000  # of padding
 MAX_DEPTH = 100  # of calls in calls
 MAX_BITS = 4096  # of an integer
+MAX_WORDY = 200_000  # characters of a text that is taken apart into words, each an object
+MAX_LAYOUT = 200  # characters of a date's layout: for each the library takes 256 bytes
+STRIDE = 4096  # characters or items that take about as long as looking at the clock sixteen times
 
+WIDTHS = re.compile(r"\d+")
 WIDE_FORMAT = re.compile(r"\d{5,}|\*")
 NESTED_FORMAT = re.compile(r":[^{}]*\{")
 TEXT_METHODS = frozenset(
@@ -40,17 +44,23 @@ class Budget:
     def __init__(self, turns: int = 0, until: float | None = None) -> None:
         self._left = MAX_BYTES
         self._end = time.thread_time() + MAX_SECONDS + SECONDS_PER_TURN * turns if until is None else until
-        self._charges = 0
+        self._work = 0
         self.depth = 0
 
     def charge(self, size: int) -> None:
         """Take `size` bytes off; TooMuch where bytes or time have run out."""
         self._left -= size + 50
-        self._charges += 1
         if self._left < 0:
             raise TooMuch("it makes more text than a conversation can need")
-        if self._charges % 16 == 0 and time.thread_time() > self._end:
-            raise TooMuch("it takes too long")
+        self.work(size)
+
+    def work(self, size: int) -> None:
+        """Something is done with `size` characters or items; TooMuch where time has run out."""
+        self._work += 1 + size * 16 // STRIDE
+        if self._work >= 16:
+            self._work = 0
+            if time.thread_time() > self._end:
+                raise TooMuch("it takes too long")
 
 
 def measure(value: object) -> int:
@@ -130,7 +140,7 @@ def check_remainder(left: Any, right: Any) -> None:
 def check_format(layout: Any, *values: Any, **named: Any) -> None:
     if WIDE_FORMAT.search(str(layout)):
         raise TooMuch("it asks for very wide numbers")
-    limited(measure(values) + measure(named))
+    limited(measure(values) + measure(named) + sum(map(int, WIDTHS.findall(str(layout)))))
 
 
 def check_braces(layout: str, *values: Any, **named: Any) -> None:
@@ -163,6 +173,10 @@ def check_join(items: list[Any], between: Any = "", *_: Any, **named: Any) -> No
 def check_split(text: str, separator: Any = None, *_: Any) -> None:
     counts = [separator] if isinstance(separator, str) and separator else [" ", "\n", "\t", "\r"]
     limited(sum(map(text.count, counts)), MAX_ITEMS)
+
+
+def check_wordy(text: Any, *_: Any, **__: Any) -> None:
+    limited(len(str(text)), MAX_WORDY)
 
 
 def check_total(values: Any, attribute: Any = None, start: Any = 0, **_: Any) -> None:
@@ -203,5 +217,7 @@ FILTERS: dict[str, Callable[..., None]] = {
     "batch": lambda value, linecount=0, *_, **named: limited(named.get("linecount", linecount), MAX_WIDTH),
     "slice": lambda value, slices=0, *_, **named: limited(named.get("slices", slices), MAX_WIDTH),
     "sum": check_total,
+    "title": check_wordy,
     "tojson": check_json,
+    "wordcount": check_wordy,
 }

@@ -24,6 +24,7 @@ from soban.text.limits import (
     FILTERS,
     MAX_DEPTH,
     MAX_ITEMS,
+    MAX_LAYOUT,
     OPERATORS,
     Budget,
     TooMuch,
@@ -78,7 +79,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: self._guarded(name, function) for name, function in self.filters.items()}
         del self.globals["lipsum"]
         self.globals["raise_exception"] = refuse
-        self.globals["strftime_now"] = lambda layout: datetime.now().strftime(layout)
+        self.globals["strftime_now"] = date_and_time
 
     def compiled(self, source: str) -> Any:
         """The template, with charges put into its loops and macros."""
@@ -102,15 +103,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def compared(self, value: Any) -> Any:
         """A value that is about to be compared."""
-        measure(value)
+        self.budget.work(measure(value))
         return value
 
     def concatenated(self, *values: Any) -> str:
         """What `~` makes."""
         limited(sum(map(measure, values)))
-        return str(self._kept(markup_join(values)))
+        return str(self.kept(markup_join(values)))
 
-    def _kept(self, result: Any) -> Any:
+    def kept(self, result: Any) -> Any:
         """A new value, charged."""
         if isinstance(result, str):
             limited(len(result))
@@ -125,7 +126,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`left operator right`, if it is of sensible size."""
         OPERATORS[operator](left, right)
-        return self._kept(super().call_binop(context, operator, left, right))
+        return self.kept(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """A call of a macro, a method or a global function, if it is of sensible size."""
@@ -144,7 +145,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.budget.depth -= 1
         if isinstance(result, (dict, Namespace)):
             measure(result)
-        return self._kept(result)
+        return self.kept(result)
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         first = 1 if hasattr(function, "jinja_pass_arg") else 0
@@ -159,10 +160,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 elif name == "join" or name == "sum":
                     given[first] = as_list(values)
             if name not in LIGHT_FILTERS:
-                measure(given[first])
+                self.budget.work(measure(given[first]))
+            elif hasattr(given[first], "__len__"):
+                self.budget.work(len(given[first]))
             if name in FILTERS:
                 FILTERS[name](*given[first:], **kwargs)
-            return self._kept(function(*given, **kwargs))
+            return self.kept(function(*given, **kwargs))
 
         return guarded
 
@@ -202,6 +205,10 @@ class Charged(NodeTransformer):
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
         return self._built(node, [pair.value for pair in node.items])
 
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _call("kept", node) if isinstance(node.arg, nodes.Slice) else node
+
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
         if not isinstance(node.expr, nodes.Const):
@@ -227,6 +234,12 @@ def _literals(node: nodes.Node) -> Iterable[nodes.TemplateData]:
 
 def _call(method: str, *args: nodes.Expr) -> nodes.Call:
     return nodes.Call(nodes.EnvironmentAttribute(method), list(args), [], None, None)
+
+
+def date_and_time(layout: str) -> str:
+    """Now, as the layout says."""
+    limited(len(layout), MAX_LAYOUT)
+    return datetime.now().strftime(layout)
 
 
 def refuse(message: object) -> None:
