@@ -26,7 +26,9 @@ CONFIG: dict[str, Any] = {
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}"
-    "{% endif %}{{ '<start_of_turn>' + m['role'] + '\n' + m['content'] + '<end_of_turn>\n' }}{% endfor %}"
+    "{% endif %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + m['content'] }}"
+    "{{ '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 
@@ -62,6 +64,15 @@ def write_weights(folder: Path, config: dict[str, Any], seed: int = 0, **replace
         [(name, "F32", value.shape) for name, value in values.items()],
         lambda name: [values[name]],
     )
+
+
+def write_ascii_weights(folder: Path, seed: int = 0) -> None:
+    """Weights with which the likeliest token is always a letter, or now and then one of the special ones."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rows = np.random.default_rng(seed).normal(0, 0.2, (config["vocab_size"], config["hidden_size"]))
+    shown = [len(SPECIAL) + ord(letter) for letter in "abcdefghijklmnopqrstuvwxyz."]
+    rows[[n for n in range(len(rows)) if n not in shown]] *= 0.01
+    write_weights(folder, config, seed, model__embed_tokens__weight=rows)
 
 
 def tokenizer() -> dict[str, Any]:

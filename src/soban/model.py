@@ -182,13 +182,12 @@ class Model:
 
     def check_messages(self, messages: Sequence[Message], sampling: Sampling) -> None:
         """Raises UserError for what is no conversation, or too long whatever its words."""
-        if isinstance(messages, str | Mapping) or not messages:
+        if not messages or not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) for m in messages):
             raise UserError(
                 "a conversation is a list of messages", hint='give [{{"role": "user", "content": "Hello"}}], say'
             )
         for message in messages if sampling.on_full == "error" else messages[-1:]:
-            content = message.get("content") if isinstance(message, Mapping) else None
-            if isinstance(content, str):
+            if isinstance(content := message.get("content"), str):
                 self.check_size(content, sampling.replace(on_full="error"))
 
     def tokenize(self, text: str, *, bos: bool | None = None) -> list[int]:

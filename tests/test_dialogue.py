@@ -1,0 +1,449 @@
+"""Conversations turn by turn: what is remembered, computed once, forgotten, saved, and left as it was."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import soban
+from soban import messages as notices
+from soban import window
+from soban.dialogue import Reply
+from soban.generation import Generation
+from soban.ops.batch import PAGE
+from soban.window import Window
+
+from .tiny import make_model, write_ascii_weights
+
+GREEDY = {"temperature": 0, "max_new_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> soban.Model:
+    """A Gemma 2 whose window is 16 tokens and whose context is 512; it writes letters."""
+    folder = make_model(tmp_path_factory.mktemp("chat"), chat=True, max_position_embeddings=512)
+    write_ascii_weights(folder)
+    return soban.load(folder)
+
+
+@pytest.fixture(scope="module")
+def story() -> soban.Model:
+    return soban.load()
+
+
+@pytest.fixture(autouse=True)
+def said_anew() -> None:
+    notices._once.cache_clear()
+
+
+def spoken(dialogue: soban.Dialogue, *texts: str) -> list[Reply]:
+    replies = []
+    for text in texts:
+        replies.append(dialogue.say(text))
+        replies[-1].read()
+    return replies
+
+
+def roles(dialogue: soban.Dialogue) -> str:
+    return "".join(message["role"][0] for message in dialogue.messages)
+
+
+def test_an_answer_is_the_last_message_when_it_has_ended(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, system="짧게", **GREEDY)
+    reply = dialogue.say("안녕")
+    assert roles(dialogue) == "s" and not reply.finished
+    pieces = list(reply)
+    assert reply.finished and reply.text == "".join(pieces) and len(pieces) > 1
+    assert dialogue.messages == [
+        {"role": "system", "content": "짧게"},
+        {"role": "user", "content": "안녕"},
+        {"role": "assistant", "content": reply.text},
+    ]
+    assert reply.figures.finished in ("end", "length") and reply.figures.characters == len(reply.text)
+
+
+def test_a_dialogue_says_what_chat_says(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    replies = spoken(dialogue, "one", "two", "three")
+    for n, reply in enumerate(replies):
+        told = dialogue.messages[: 2 * n + 1]
+        assert chat.chat(told, **GREEDY) == reply.text
+        assert "".join(chat.stream_chat(told, **GREEDY)) == reply.text
+        assert chat.start_chat(told, **GREEDY).read() == reply.text
+
+
+def test_later_turns_compute_only_what_is_new_also_past_the_window(chat: soban.Model) -> None:
+    fresh = soban.load(chat.loaded.path)
+    dialogue = soban.Dialogue(chat, system="s", **GREEDY)
+    known: list[int] = []
+    for n in range(8):
+        reply = dialogue.say(f"turn {n}")
+        reply.read()
+        assert reply.window.ids[: len(known)] == known
+        # the last token of an answer is never fed, and pages are found when they are full
+        assert reply.figures.reused_tokens >= (len(known) - 1) // PAGE * PAGE
+        known = list(reply.generation.sequences[0].tokens)
+        alone = Generation(fresh, reply.window.ids, reply.window.sampling, form=reply.window.form)
+        assert alone.read() == reply.text
+        fresh = soban.load(chat.loaded.path) if n == 3 else fresh
+    assert len(known) > 8 * 16
+
+
+def test_after_retry_and_edit_what_came_before_is_still_in_the_cache(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, max_new_tokens=12, temperature=1.0, seed=4)
+    first = spoken(dialogue, "one", "two", "three " * 10)[-1]
+    count = len(dialogue.messages)
+    again = dialogue.retry()
+    again.read()
+    assert again.window.ids == first.window.ids and len(dialogue.messages) == count
+    assert again.figures.reused_tokens == (len(first.window.ids) - 1) // PAGE * PAGE
+    assert again.text != first.text  # another seed
+    third = dialogue.retry()
+    assert third.read() not in (first.text, again.text)
+    edited = dialogue.edit("four")
+    edited.read()
+    assert dialogue.messages[-2]["content"] == "four" and len(dialogue.messages) == count
+    shared = next(
+        n for n, pair in enumerate(zip(edited.window.ids, first.window.ids, strict=False)) if len({*pair}) > 1
+    )
+    assert edited.figures.reused_tokens >= (shared - 1) // PAGE * PAGE > 0
+    assert dialogue.retry().read() != edited.text
+
+
+def test_retrying_without_sampling_gives_the_same_answer(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    [reply] = spoken(dialogue, "one")
+    assert dialogue.retry().read() == reply.text
+
+
+def test_a_stopped_answer_stays_as_far_as_it_got(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    reply = dialogue.say("one")
+    for _ in reply:
+        break
+    reply.stop()
+    assert reply.finished and dialogue.messages[-1] == {"role": "assistant", "content": reply.text} and reply.text
+    assert reply.figures.finished == "cancelled" and not chat.engine.busy
+    never = dialogue.say("two")
+    never.stop()
+    assert roles(dialogue) == "ua"
+    half = dialogue.say("two")
+    next(iter(half))
+    spoken(dialogue, "three")  # which stops what was still being written
+    assert [m["content"] for m in dialogue.messages if m["role"] == "user"] == ["one", "two", "three"]
+    assert dialogue.messages[3]["content"] == half.text
+
+
+def test_a_cancelled_answer_stays_as_far_as_it_got(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    reply = dialogue.say("one")
+    for _ in reply:
+        chat.runner.cancel[0] = 1
+    chat.runner.cancel[0] = 0
+    assert reply.figures.finished == "cancelled"
+    assert dialogue.messages[-1] == {"role": "assistant", "content": reply.text}
+    assert spoken(dialogue, "two")[0].figures.finished != "cancelled"
+
+
+def test_a_turn_that_fails_leaves_all_as_it_was(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, system="s", **GREEDY)
+    with pytest.raises(soban.UserError, match="nothing has been said"):
+        dialogue.retry()
+    spoken(dialogue, "one")
+    before = json.dumps([dialogue.messages, dialogue.used, dialogue.options])
+    for wrong in ("", " \n", "x" * 600, "x" * 10**6, "\ud800", 5):
+        for turn in (dialogue.say, dialogue.edit):
+            with pytest.raises(soban.UserError) as caught:
+                turn(wrong)  # type: ignore[arg-type]
+            assert "\n" not in str(caught.value)
+    for options in ({"temprature": 1}, {"top_p": 2}, {"num_return_sequences": 2}, {"on_full": "x"}):
+        with pytest.raises(soban.UserError):
+            dialogue.change(**options)
+    assert json.dumps([dialogue.messages, dialogue.used, dialogue.options]) == before
+    assert spoken(dialogue, "two")[0].text
+
+
+def test_a_fault_in_the_middle_of_an_answer_leaves_all_as_it_was(
+    chat: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    spoken(dialogue, "one")
+    reply = dialogue.say("two")
+    pieces = iter(reply)
+    next(pieces)
+
+    def broken(logits: Any) -> int:
+        raise soban.UserError("the model's output is not a number")
+
+    monkeypatch.setattr(reply.generation.sequences[0].sampler, "choose", broken)
+    with pytest.raises(soban.UserError, match="not a number"):
+        list(pieces)
+    assert roles(dialogue) == "ua" and not chat.engine.busy
+
+
+def test_the_system_text_can_be_set_and_taken_away(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    assert dialogue.system is None and dialogue.used == 0
+    spoken(dialogue, "one")
+    dialogue.system = "s"
+    assert roles(dialogue) == "sua" and dialogue.system == "s"
+    dialogue.system = "t"
+    assert roles(dialogue) == "sua"
+    dialogue.clear()
+    assert dialogue.messages == [{"role": "system", "content": "t"}]
+    dialogue.system = None
+    assert dialogue.messages == []
+
+
+def test_used_is_what_the_conversation_takes(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    [reply] = spoken(dialogue, "one")
+    # all tokens of the turn, and <end_of_turn> with its line break
+    assert dialogue.used == len(reply.generation.sequences[0].tokens) + 2
+    assert dialogue.context == 512
+
+
+def test_options_change_between_turns(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    spoken(dialogue, "one")
+    dialogue.change(max_new_tokens=3)
+    assert spoken(dialogue, "two")[0].figures.new_tokens <= 3
+
+
+def test_a_full_context_is_an_error_by_default(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, max_new_tokens=40)
+    with pytest.raises(soban.UserError, match="on-full slide"):
+        spoken(dialogue, *["words " * 12] * 12)
+    assert dialogue.dropped == 0 and roles(dialogue).endswith("ua")
+
+
+@pytest.mark.parametrize("system", [None, "You are a table."])
+def test_sliding_forgets_the_oldest_turns_whole(
+    chat: soban.Model, caplog: pytest.LogCaptureFixture, system: str | None
+) -> None:
+    dialogue = soban.Dialogue(chat, system=system, temperature=0, max_new_tokens=40, on_full="slide")
+    caplog.set_level(logging.WARNING)
+    dropped = []
+    for n in range(20):
+        [reply] = spoken(dialogue, f"turn {n:02d} " + "words " * 8)
+        text = chat.tokenizer.decode(reply.window.ids)
+        seen = [k for k in range(20) if f"turn {k:02d}" in text]
+        assert seen == list(range(dialogue.dropped, n + 1))  # whole turns, the newest always
+        assert (system or "user") in text
+        assert len(reply.window.ids) + 40 <= dialogue.context + 1
+        assert dialogue.used <= dialogue.context
+        dropped.append(dialogue.dropped)
+    assert dropped == sorted(dropped) and 3 <= dropped[-1] < 19
+    assert len(set(dropped)) < 8  # several at once, so that the cache stays of use in between
+    assert len(dialogue.messages) == 40 + (system is not None)  # the record is whole
+    assert f"{dropped[-1]} oldest turns are forgotten" in caplog.text
+
+
+def test_a_message_that_fills_the_context_alone_is_refused(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, on_full="slide", **GREEDY)
+    spoken(dialogue, "one", "two")
+    with pytest.raises(soban.UserError, match="newest message"):
+        dialogue.say("x" * 500)
+    assert roles(dialogue) == "uaua" and dialogue.dropped == 0
+
+
+def test_an_answer_that_fills_the_context_goes_on_after_the_oldest_turns_are_gone(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, on_full="slide", max_new_tokens=20)
+    spoken(dialogue, *["words " * 7] * 4)
+    assert dialogue.used > 300 and dialogue.dropped == 0
+    dialogue.change(max_new_tokens=250)
+    reply = dialogue.say("more")
+    text = reply.read()
+    assert reply.figures.new_tokens == 250 and reply.figures.finished == "length" and dialogue.dropped > 0
+    assert dialogue.messages[-1]["content"] == text
+    assert dialogue.used <= dialogue.context
+
+
+def test_an_answer_that_is_longer_than_the_context_ends(chat: soban.Model, caplog: pytest.LogCaptureFixture) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, on_full="slide")
+    spoken(dialogue, "one")
+    assert dialogue.messages[-1]["content"]
+    reply = dialogue.say("two")
+    reply.read()
+    assert reply.figures.finished in ("context", "end")
+    if reply.figures.finished == "context":
+        assert "this one answer" in caplog.text
+
+
+@pytest.mark.parametrize("system", [None, "You are a table."])
+def test_a_summary_by_the_model_stands_for_what_is_forgotten(
+    chat: soban.Model, caplog: pytest.LogCaptureFixture, system: str | None
+) -> None:
+    dialogue = soban.Dialogue(chat, system=system, temperature=0, max_new_tokens=40, on_full="summarise")
+    for n in range(14):
+        [reply] = spoken(dialogue, f"turn {n:02d} " + "words " * 8)
+        text = chat.tokenizer.decode(reply.window.ids)
+        assert (system or "user") in text
+        if dialogue.dropped:
+            assert dialogue.summary and f"Summary of the conversation so far: {dialogue.summary}" in text
+        assert [k for k in range(20) if f"turn {k:02d}" in text] == list(range(dialogue.dropped, n + 1))
+    assert dialogue.dropped and "a summary stands" in caplog.text
+
+
+def test_the_summary_is_asked_for_where_the_turns_are_in_the_cache(
+    chat: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Generation] = []
+    original = Generation.__init__
+
+    def noted(self: Generation, *args: Any, **named: Any) -> None:
+        original(self, *args, **named)
+        asked.append(self)
+
+    monkeypatch.setattr(Generation, "__init__", noted)
+    monkeypatch.setattr(window, "ASKED", ("Summarise it.", "요약해 줘."))  # to fit beside the turns, a token a letter
+    dialogue = soban.Dialogue(chat, temperature=0, max_new_tokens=40, on_full="summarise")
+    while not dialogue.dropped:
+        asked.clear()
+        spoken(dialogue, f"{len(dialogue.messages)} words " * 5)
+    summary, answer = asked
+    figures = summary.figures
+    assert figures.prompt_tokens > 100 and figures.reused_tokens > 0.5 * figures.prompt_tokens
+    assert "Summarise it." in chat.tokenizer.decode(summary.sequences[0].request.prompt)
+    assert dialogue.summary in chat.tokenizer.decode(answer.sequences[0].request.prompt)
+
+
+def test_a_korean_conversation_is_summarised_in_korean(chat: soban.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[str] = []
+    original = Generation.__init__
+
+    def noted(self: Generation, *args: Any, **named: Any) -> None:
+        prompts.append(chat.tokenizer.decode(args[1]))
+        original(self, *args, **named)
+
+    monkeypatch.setattr(Generation, "__init__", noted)
+    dialogue = soban.Dialogue(chat, temperature=0, max_new_tokens=20, on_full="summarise")
+    while not dialogue.dropped:
+        prompts.clear()
+        spoken(dialogue, "고양이가 방석에 앉았어요. ")
+    assert "요약해 줘" in prompts[0]
+
+
+def test_a_chat_slides_too(chat: soban.Model) -> None:
+    told = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n:02d} " + "words " * 8} for n in range(21)]
+    with pytest.raises(soban.UserError, match="on-full slide"):
+        chat.chat(told, **GREEDY)
+    generation = chat.start_chat(told, on_full="slide", **GREEDY)
+    text = chat.tokenizer.decode(generation.sequences[0].request.prompt)
+    assert "turn 20" in text and "turn 00" not in text and generation.read()
+    with pytest.raises(soban.UserError, match="conversations"):
+        chat.generate("a", on_full="summarise")
+
+
+def test_several_answers_slide_each_by_themselves(chat: soban.Model) -> None:
+    told = [{"role": ("user", "assistant")[n % 2], "content": "words " * 8} for n in range(11)]
+    options: dict[str, Any] = {"temperature": 1.0, "seed": 3, "max_new_tokens": 150, "on_full": "slide"}
+    several = chat.chat(told, num_return_sequences=2, **options)
+    assert len(several) == 2 and several[0] != several[1]
+    assert several[0] == chat.chat(told, **options)
+    assert not chat.engine.busy and not any(chat.engine.pages.users)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], "hi", {"role": "user"}, ["hi"], [{"content": "x"}], [{"role": "user", "content": {1}}]]
+)
+def test_what_is_no_conversation_is_refused_in_one_line(chat: soban.Model, wrong: Any) -> None:
+    with pytest.raises(soban.UserError) as caught:
+        chat.chat(wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_a_template_is_told_so_once_and_chats_plainly(
+    story: soban.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialogue = soban.Dialogue(story, system="A story.", temperature=0, max_new_tokens=20)
+    [reply] = spoken(dialogue, "Who was Lily?")
+    text = story.tokenizer.decode(reply.window.ids)
+    assert text == "A story.\n\nUser: Who was Lily?\n\nAssistant:"
+    assert reply.window.ids[0] == story.tokenizer.bos_id and reply.window.ids.count(story.tokenizer.bos_id) == 1
+    spoken(dialogue, "And then?")
+    assert caplog.text.count("no chat template") <= 1
+    assert "User:" not in reply.text
+
+
+def test_a_conversation_is_saved_and_taken_up_again(chat: soban.Model, tmp_path: Path) -> None:
+    path = tmp_path / "대화 기록.json"
+    dialogue = soban.Dialogue(chat, system="짧게", template="chatml", on_full="slide", stop=["q", "zz"], **GREEDY)
+    spoken(dialogue, "하나 👍🏽", "둘")
+    dialogue.save(path)
+    assert "하나 👍🏽" in path.read_text(encoding="utf-8") and list(tmp_path.iterdir()) == [path]
+    other = soban.Dialogue(chat)
+    other.load(path)
+    assert other.messages == dialogue.messages and other.system == "짧게" and other.template == "chatml"
+    assert other.used == dialogue.used
+    [one], [two] = spoken(dialogue, "셋"), spoken(other, "셋")
+    assert one.text == two.text
+    other.save(path)  # over the first
+    path.write_text('[{"role": "user", "content": "hi"}]', encoding="utf-8")
+    other.load(path)
+    assert other.messages == [{"role": "user", "content": "hi"}]
+
+
+WRONG = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "no UTF-8": b"\xff\xfe",
+    "another kind": b"3",
+    "another format": b'{"format": "x", "messages": []}',
+    "no messages": b'{"format": "soban conversation 1"}',
+    "unknown keys": b'{"format": "soban conversation 1", "messages": [], "x": 1}',
+    "a wrong message": b'["hi"]',
+    "no content": b'[{"role": "user"}]',
+    "content that is no text": b'[{"role": "user", "content": ["x"]}]',
+    "a role": b'[{"role": "root", "content": "x"}]',
+    "a late system": b'[{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]',
+    "half a character": b'[{"role": "user", "content": "\\ud800"}]',
+    "too much dropped": b'{"format": "soban conversation 1", "messages": [], "dropped": 1}',
+    "a wrong option": b'{"format": "soban conversation 1", "messages": [], "options": {"x": 1}}',
+    "a wrong value": b'{"format": "soban conversation 1", "messages": [], "options": {"top_p": "x"}}',
+    "a wrong template": b'{"format": "soban conversation 1", "messages": [], "template": "nope"}',
+    "depth": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", WRONG.values(), ids=WRONG.keys())
+def test_a_file_that_is_no_conversation_is_refused_in_one_line(
+    chat: soban.Model, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    spoken(dialogue, "one")
+    before = (dialogue.messages, dialogue.options, dialogue.template)
+    with pytest.raises(soban.UserError) as caught:
+        dialogue.load(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert (dialogue.messages, dialogue.options, dialogue.template) == before
+
+
+def test_what_cannot_be_read_or_written_is_said_in_one_line(chat: soban.Model, tmp_path: Path) -> None:
+    dialogue = soban.Dialogue(chat)
+    for place in (tmp_path / "no" / "x.json", tmp_path, tmp_path / "a\0b"):
+        for act in (dialogue.save, dialogue.load):
+            with pytest.raises(soban.UserError) as caught:
+                act(place)
+            assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_more_turns_are_forgotten_than_half_the_context_takes(chat: soban.Model) -> None:
+    template, form = chat.chat_template()
+    told = [{"role": ("user", "assistant")[n % 2], "content": "x" * 40} for n in range(21)]
+    fitted = Window(chat, template, form, told, chat.sampling(on_full="slide")).fit()
+    more = Window(chat, template, form, told, chat.sampling(), dropped=fitted.dropped - 1).fit()
+    assert len(fitted.ids) <= chat.engine.context // 2 < len(more.ids)
+
+
+def test_a_stop_string_ends_an_answer(story: soban.Model) -> None:
+    told = [{"role": "user", "content": "Hi"}]
+    free = str(story.chat(told, template="alpaca", temperature=0, max_new_tokens=60))
+    word = free.split()[3]
+    cut = story.start_chat(told, template="alpaca", temperature=0, max_new_tokens=60, stop=word)
+    assert cut.read() == free[: free.index(word)] and cut.figures.finished == "stop"
