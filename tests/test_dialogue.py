@@ -249,16 +249,33 @@ def test_a_message_that_fills_the_context_alone_is_refused(chat: soban.Model) ->
     assert roles(dialogue) == "uaua" and dialogue.dropped == 0
 
 
-def test_an_answer_that_fills_the_context_goes_on_after_the_oldest_turns_are_gone(chat: soban.Model) -> None:
+def test_an_answer_that_fills_the_context_goes_on_after_the_oldest_turns_are_gone(
+    chat: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dialogue = soban.Dialogue(chat, temperature=0, on_full="slide", max_new_tokens=20)
     spoken(dialogue, *["words " * 7] * 4)
-    assert dialogue.used > 300 and dialogue.dropped == 0
+    assert 300 < dialogue.used and dialogue.dropped == 0
     dialogue.change(max_new_tokens=250)
     reply = dialogue.say("more")
+    prompts: list[tuple[list[int], int]] = []
+    resume = chat.engine.resume
+
+    def noted(sequence: Any, tokens: list[int]) -> None:
+        prompts.append((list(tokens), sequence.produced))
+        resume(sequence, tokens)
+
+    monkeypatch.setattr(chat.engine, "resume", noted)
     text = reply.read()
     assert reply.figures.new_tokens == 250 and reply.figures.finished == "length" and dialogue.dropped > 0
     assert dialogue.messages[-1]["content"] == text
     assert dialogue.used <= dialogue.context
+    # what came after is what a model writes that was given the shorter prompt in the first place
+    [(prompt, produced)] = prompts
+    assert chat.tokenizer.decode(prompt).endswith(text[:produced])  # a token a letter
+    alone = Generation(
+        soban.load(chat.loaded.path), prompt, chat.sampling(temperature=0, max_new_tokens=250 - produced)
+    )
+    assert alone.read() == text[produced:]
 
 
 def test_an_answer_that_is_longer_than_the_context_ends(chat: soban.Model, caplog: pytest.LogCaptureFixture) -> None:
