@@ -10,10 +10,8 @@ from soban.generation import Generation
 from .text.test_stop import naive
 from .tiny import SPECIAL, make_model
 
-WORDS = [
-    "한글", "각", "👍🏽", "👩‍👩‍👧‍👦", "e\u0301", "User:", "\n", "\n\n", " ", "###", "###  질문:", "### 질문:", "[INST]", "USER", ":", "a",
-    "b", "<|im_end|>",
-]  # fmt: skip
+WORDS = ["한글", "각", "👍🏽", "👩‍👩‍👧‍👦", "e\u0301", "\n", "\n\n", " ", "a", "b", ":", "<|im_end|>"]
+WORDS += ["User:", "USER", "###", "###  질문:", "### 질문:", "[INST]"]
 TEMPLATES = [None, "alpaca", "chatml", "koalpaca", "llama2", "plain", "vicuna"]
 END = SPECIAL.index("<end_of_turn>")
 TOLD = [{"role": "user", "content": "hi"}]

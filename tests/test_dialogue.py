@@ -91,6 +91,35 @@ def test_later_turns_compute_only_what_is_new_also_past_the_window(chat: soban.M
     assert len(known) > 8 * 16
 
 
+def test_an_answer_keeps_the_tokens_that_the_model_wrote(story: soban.Model) -> None:
+    dialogue = soban.Dialogue(story, template="alpaca")
+    reply = dialogue.say("Hi")
+    text = "Once upon a time there was a cat. 옛날에 고양이가 있었어요."
+    odd = [token for letter in text for token in story.tokenizer.encode(letter, bos=False)]
+    assert odd != story.tokenizer.encode(text, bos=False)
+    script = iter([*odd, *story.ends])
+    reply.generation.sequences[0].sampler.choose = lambda logits: next(script)  # type: ignore[method-assign]
+    assert reply.read() == text
+    following = dialogue.say("And then?")
+    known = [*reply.window.ids, *odd]
+    assert following.window.ids[: len(known)] == known
+    following.read()
+    assert following.figures.reused_tokens == (len(known) - 1) // PAGE * PAGE
+    # messages alone have the tokenizer's ids, whatever was computed before
+    assert story.start_chat(dialogue.messages[:3], template="alpaca").sequences[0].tokens[: len(known)] != known
+
+
+def test_an_answer_ends_with_what_the_template_puts_after_one(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", chat=True)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 1}', encoding="utf-8")  # as base models have it
+    model = soban.load(folder)
+    assert model.ends == {1}
+    for start in (model.start_chat([{"role": "user", "content": "hi"}]), model.start("hi")):
+        script = iter([*model.tokenize("ab", bos=False), 5, *model.tokenize("more", bos=False)])
+        start.sequences[0].sampler.choose = lambda logits, script=script: next(script)  # type: ignore[misc]
+        assert start.read() == "ab" and start.figures.finished == "end"
+
+
 def test_after_retry_and_edit_what_came_before_is_still_in_the_cache(chat: soban.Model) -> None:
     dialogue = soban.Dialogue(chat, max_new_tokens=12, temperature=1.0, seed=4)
     first = spoken(dialogue, "one", "two", "three " * 10)[-1]
@@ -254,7 +283,7 @@ def test_an_answer_that_fills_the_context_goes_on_after_the_oldest_turns_are_gon
 ) -> None:
     dialogue = soban.Dialogue(chat, temperature=0, on_full="slide", max_new_tokens=20)
     spoken(dialogue, *["words " * 7] * 4)
-    assert 300 < dialogue.used and dialogue.dropped == 0
+    assert dialogue.used > 300 and dialogue.dropped == 0
     dialogue.change(max_new_tokens=250)
     reply = dialogue.say("more")
     prompts: list[tuple[list[int], int]] = []

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - templates read best in one line each
 
+import itertools
 import json
 import os
 import subprocess
@@ -181,19 +182,23 @@ def test_nothing_but_the_conversation_can_be_reached(source: str) -> None:
     assert turn == TURN
 
 
-def test_a_slow_template_has_one_second_for_all_its_renderings(byte_level: Callable[..., Path]) -> None:
+def test_all_renderings_of_a_conversation_share_one_second(
+    byte_level: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = load_tokenizer(byte_level(), {})
-    slow = "{% for i in range(4000) %}{% set x = range(999)|list %}{% endfor %}"
-    slow += "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
-    messages = [{"role": "system", "content": "s"}]
-    for n in range(30):
-        messages += [{"role": "user", "content": f"<think>{n}"}, {"role": "assistant", "content": f"{n}</think> yes"}]
-    started = time.thread_time()
-    try:
-        encode_chat(tokenizer, ChatTemplate(slow, {}), messages)
-    except UserError as error:
-        assert "too long" in str(error)
-    assert time.thread_time() - started < 0.8 + len(messages) * 0.008 + 0.5
+    source = (
+        "{% for i in range(20) %}{% endfor %}{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    )
+    messages = [{"role": role, "content": "x</think> y"} for role in ("system", "user", "assistant")]
+    for step, fits in ((0.01, True), (0.2, False)):  # seconds that pass from one look at the clock to the next
+        seconds = itertools.count(0, step)
+        monkeypatch.setattr(time, "thread_time", lambda seconds=seconds: next(seconds))
+        if fits:
+            assert encode_chat(tokenizer, ChatTemplate(source, {}), messages)
+            continue
+        ChatTemplate(source, {}).render(messages)  # once, there is time
+        with pytest.raises(UserError, match="too long"):
+            encode_chat(tokenizer, ChatTemplate(source, {}), messages)
 
 
 def test_a_template_that_failed_once_renders_the_next_conversation() -> None:
