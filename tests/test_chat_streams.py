@@ -42,7 +42,7 @@ def test_the_pieces_are_the_text_up_to_the_first_stop(
 ) -> None:
     text = "".join(words)
     tokens = [token for token in chat.tokenizer.encode(text, bos=False) if token != END]
-    form = chat.chat_template(template)[1]
+    form = chat.chat_form(chat.chat_template(template))
     generation = scripted(chat, tokens, template, stop)
     pieces = [piece for _, piece in generation]
     whole = text.lstrip(form.lead) if form.lead else text

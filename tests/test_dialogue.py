@@ -85,7 +85,7 @@ def test_later_turns_compute_only_what_is_new_also_past_the_window(chat: soban.M
         # the last token of an answer is never fed, and pages are found when they are full
         assert reply.figures.reused_tokens >= (len(known) - 1) // PAGE * PAGE
         known = list(reply.generation.sequences[0].tokens)
-        alone = Generation(fresh, reply.window.ids, reply.window.sampling, form=reply.window.form)
+        alone = Generation(fresh, reply.window.ids, reply.window.sampling, form=chat.chat_form(reply.window.template))
         assert alone.read() == reply.text
         fresh = soban.load(chat.loaded.path) if n == 3 else fresh
     assert len(known) > 8 * 16
@@ -480,10 +480,10 @@ def test_what_cannot_be_read_or_written_is_said_in_one_line(chat: soban.Model, t
 
 
 def test_no_more_turns_are_forgotten_than_half_the_context_takes(chat: soban.Model) -> None:
-    template, form = chat.chat_template()
+    template = chat.chat_template()
     told = [{"role": ("user", "assistant")[n % 2], "content": "x" * 40} for n in range(21)]
-    fitted = Window(chat, template, form, told, chat.sampling(on_full="slide")).fit()
-    more = Window(chat, template, form, told, chat.sampling(), dropped=fitted.dropped - 1).fit()
+    fitted = Window(chat, template, told, chat.sampling(on_full="slide")).fit()
+    more = Window(chat, template, told, chat.sampling(), dropped=fitted.dropped - 1).fit()
     assert len(fitted.ids) <= chat.engine.context // 2 < len(more.ids)
 
 

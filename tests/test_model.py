@@ -163,6 +163,7 @@ def test_a_temperature_of_zero_is_greedy_and_any_other_samples(base: soban.Model
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"top_p": 1.5}, "top_p=1.5"),
         ({"stop": [""]}, "stop"),
+        ({"stop": [1]}, "stop"),
         ({"max_new_tokens": 1000}, "1000"),
     ],
     ids=str,

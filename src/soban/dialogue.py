@@ -189,9 +189,9 @@ class Dialogue:
         return self._open
 
     def _window(self, messages: list[dict[str, Any]], sampling: Sampling) -> Window:
-        template, form = self.model.chat_template(self.template)
+        template = self.model.chat_template(self.template)
         return Window(
-            self.model, template, form, messages, sampling, strict=self.strict, dropped=self.dropped,
+            self.model, template, messages, sampling, strict=self.strict, dropped=self.dropped,
             summary=self.summary, known=self._known,
         )  # fmt: skip
 

@@ -42,7 +42,8 @@ class Model:
         self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context)
         self.ends = loaded.ends
         self.generations: dict[Running, Generation] = {}  # whose the running sequences are
-        self.templates: dict[str, tuple[ChatTemplate, ChatForm]] = {}  # that conversations have asked for
+        self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
+        self.forms: dict[ChatTemplate, ChatForm] = {}
 
     def _cache(self, tokens: int) -> Cache:
         c = self.config
@@ -91,7 +92,7 @@ class Model:
         ids = self.prompt_ids(prompt, system=system, raw=raw)
         answer = self.template is not None and not raw
         shown = not answer if echo is None else echo
-        form = self.chat_template()[1] if answer else None
+        form = self.chat_form(self.template) if self.template and answer else None
         return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer, form=form)
 
     def check_size(self, prompt: str, sampling: Sampling) -> None:
@@ -158,27 +159,35 @@ class Model:
     ) -> Generation:
         """Begin to answer; iterate over the result for the pieces, and read its `figures` afterwards."""
         sampling = self.sampling(**options)
-        chosen, form = self.chat_template(template)
+        chosen = self.chat_template(template)
         self.check_messages(messages, sampling)
-        return self.answer(Window(self, chosen, form, messages, sampling, strict=strict).fit())
+        return self.answer(Window(self, chosen, messages, sampling, strict=strict).fit())
 
     def answer(self, window: Window) -> Generation:
         """Begin to answer the conversation in a window, which makes room where its context is full."""
         refill = None if window.sampling.on_full == "error" else window.refill
-        return Generation(self, window.ids, window.sampling, form=window.form, refill=refill)
+        form = self.chat_form(window.template)
+        return Generation(self, window.ids, window.sampling, form=form, refill=refill)
 
-    def chat_template(self, name: str | Path | None = None) -> tuple[ChatTemplate, ChatForm]:
-        """The template of that name or file, or the model's own, and what is known of it. UserError: there is none."""
-        key = "" if name is None else str(name)
+    def chat_template(self, name: str | Path | None = None) -> ChatTemplate:
+        """The template of that name or in that file, or the model's own. UserError where there is none."""
+        if name is None and self.template is not None:
+            return self.template
+        if name is None:
+            messages.warn(
+                "the model has no chat template, so it is given the conversation in a plain form; --template chooses "
+                "another"
+            )
+        key = str(name or "plain")
         if key not in self.templates:
-            if name is None and self.template is None:
-                messages.warn(
-                    "the model has no chat template, so it is given the conversation in a plain form; --template "
-                    "chooses another"
-                )
-            chosen = find_template(name or "plain") if name or self.template is None else self.template
-            self.templates[key] = chosen, read_form(self.tokenizer, chosen)
+            self.templates[key] = find_template(key)
         return self.templates[key]
+
+    def chat_form(self, template: ChatTemplate) -> ChatForm:
+        """How a template begins and ends an answer."""
+        if template not in self.forms:
+            self.forms[template] = read_form(self.tokenizer, template)
+        return self.forms[template]
 
     def check_messages(self, messages: Sequence[Message], sampling: Sampling) -> None:
         """Raises UserError for what is no conversation, or too long whatever its words."""

@@ -9,7 +9,6 @@ from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.generation import Generation
 from soban.text.chat import ChatTemplate, encode_chat, folded, text_of
-from soban.text.form import ChatForm
 from soban.text.splice import spliced
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ class Window:
         self,
         model: "Model",
         template: ChatTemplate,
-        form: ChatForm,
         messages: Sequence[Message],
         sampling: Sampling,
         *,
@@ -47,7 +45,7 @@ class Window:
         summary: str = "",
         known: Sequence[int] = (),
     ) -> None:
-        self.model, self.template, self.form, self.strict, self.known = model, template, form, strict, known
+        self.model, self.template, self.strict, self.known = model, template, strict, known
         self.sampling, self.context = sampling, model.engine.context
         self.most = self.context - max(1, self.context // 16)  # tokens of a prompt that is still worth answering
         self.system, self.turns = split(messages)
@@ -56,7 +54,7 @@ class Window:
 
     def size(self) -> int:
         """How many tokens the conversation takes as it is."""
-        return len(self._encoded(self.dropped, self.summary, add_generation_prompt=False))
+        return len(self._ids(self._seen(self.dropped, self.summary), False, add_generation_prompt=False))
 
     def fit(self) -> "Window":
         """Fills `ids`, after making room for the answer where that is allowed. UserError where it does not fit."""
@@ -90,10 +88,10 @@ class Window:
             ids = self._forget(self.context * 3 // 4, len(answer))
         return ids + answer if len(ids) + len(answer) <= self.most else None
 
-    def _encoded(self, dropped: int, summary: str, *, add_generation_prompt: bool = True) -> list[int]:
-        return self._ids(self._seen(dropped, summary), self.strict, add_generation_prompt)
+    def _encoded(self, dropped: int, summary: str) -> list[int]:
+        return self._ids(self._seen(dropped, summary), self.strict)
 
-    def _ids(self, messages: Sequence[Message], strict: bool, add_generation_prompt: bool = True) -> list[int]:
+    def _ids(self, messages: Sequence[Message], strict: bool, *, add_generation_prompt: bool = True) -> list[int]:
         tokenizer = self.model.tokenizer
         ids = encode_chat(
             tokenizer, self.template, messages, add_generation_prompt=add_generation_prompt, strict=strict
@@ -106,7 +104,7 @@ class Window:
         if not summary:
             return [*self.system, *turns]
         text = in_language(HEADED, summary).format(summary=summary)
-        if not (self.system or self.form.takes_system):
+        if not (self.system or self.model.chat_form(self.template).takes_system):
             return folded([text], turns)
         told = [said for message in self.system if (said := text_of(message))]
         return [{"role": "system", "content": "\n\n".join([*told, text])}, *turns]
@@ -159,7 +157,8 @@ class Window:
             ids = self._ids(question, False)
             if len(ids) + self._summary_tokens() <= self.context:
                 sampling = Sampling(max_new_tokens=self._summary_tokens())
-                return "".join(piece for _, piece in Generation(self.model, ids, sampling, form=self.form)).strip()
+                form = self.model.chat_form(self.template)
+                return "".join(piece for _, piece in Generation(self.model, ids, sampling, form=form)).strip()
         return ""
 
 

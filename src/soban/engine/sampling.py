@@ -70,7 +70,8 @@ class Sampling:
         if value is None and name in ("max_new_tokens", "seed", "prompt_lookup_num_tokens"):
             return
         wanted = {"do_sample": bool, "stop": tuple, "on_full": str}.get(name, Integral if name in WHOLE else Real)
-        if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
+        texts = not isinstance(value, tuple) or all(isinstance(item, str) for item in value)
+        if isinstance(value, wanted) and texts and (wanted is bool or not isinstance(value, bool)):
             return
         raise UserError("{name}={value} is of the wrong type", name=name, value=value, hint="see help(soban.Sampling)")
 
