@@ -222,6 +222,10 @@ def test_the_system_text_can_be_set_and_taken_away(chat: soban.Model) -> None:
     assert roles(dialogue) == "sua"
     dialogue.clear()
     assert dialogue.messages == [{"role": "system", "content": "t"}]
+    dialogue.strict = True  # the template takes no system text: to be told when something is said, not before
+    assert dialogue.used > 0
+    with pytest.raises(soban.UserError, match="no system role"):
+        dialogue.say("one")
     dialogue.system = None
     assert dialogue.messages == []
 
@@ -305,6 +309,30 @@ def test_an_answer_that_fills_the_context_goes_on_after_the_oldest_turns_are_gon
         soban.load(chat.loaded.path), prompt, chat.sampling(temperature=0, max_new_tokens=250 - produced)
     )
     assert alone.read() == text[produced:]
+
+
+def test_an_answer_that_fills_the_context_waits_for_a_summary(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, on_full="summarise", max_new_tokens=20)
+    spoken(dialogue, *["words " * 7] * 4)
+    dialogue.change(max_new_tokens=200)
+    reply = dialogue.say("more")
+    other = dialogue.model.start("meanwhile", max_new_tokens=400, raw=True, temperature=0)
+    steps = zip(reply, other, strict=False)  # another generation shares the steps
+    assert len(list(steps)) > 100
+    reply.read()
+    assert dialogue.summary and reply.figures.new_tokens == 200 and reply.figures.finished == "length"
+    assert dialogue.messages[-1]["content"] == reply.text
+    other.model.engine.cancel(other.sequences[0])
+
+
+def test_two_dialogues_of_one_model_are_what_each_is_alone(chat: soban.Model) -> None:
+    alone = [[reply.text for reply in spoken(soban.Dialogue(chat, **GREEDY), *texts)] for texts in ("ab", "xy")]
+    two = [soban.Dialogue(chat, **GREEDY) for _ in range(2)]
+    for turn in range(2):
+        replies = [dialogue.say("abxy"[2 * n + turn]) for n, dialogue in enumerate(two)]
+        while any([next(iter(reply), "") for reply in replies]):
+            pass
+        assert [reply.text for reply in replies] == [texts[turn] for texts in alone]
 
 
 def test_an_answer_that_is_longer_than_the_context_ends(chat: soban.Model, caplog: pytest.LogCaptureFixture) -> None:
