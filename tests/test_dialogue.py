@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,54 @@ def test_sliding_forgets_the_oldest_turns_whole(
     assert len(set(dropped)) < 8  # several at once, so that the cache stays of use in between
     assert len(dialogue.messages) == 40 + (system is not None)  # the record is whole
     assert f"{dropped[-1]} oldest turns are forgotten" in caplog.text
+
+
+@pytest.mark.parametrize("most", [1, 30, 31, 32, 33, 127, 128, 129, 600, None])
+@pytest.mark.parametrize("on_full", ["slide", "summarise"])
+def test_no_turn_fails_for_lack_of_room_that_could_be_made(chat: soban.Model, most: int | None, on_full: str) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, max_new_tokens=most, on_full=on_full)
+    for n in range(12 if most is None or most > 100 else 40):
+        dialogue.say("words " * (n % 7 + 1)).read()
+    assert dialogue.dropped
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_in_whatever_order_things_are_done_the_conversation_stays_in_order(
+    chat: soban.Model, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    dialogue = soban.Dialogue(chat, on_full=chance.choice(["slide", "summarise"]), max_new_tokens=30, seed=seed)
+    for n in range(60):
+        text = f"{n} " + chance.choice(["words ", "한글 ", "👍🏽", "<end_of_turn>"]) * chance.randrange(1, 9)
+        match chance.choice(["say"] * 6 + ["retry", "edit", "stop", "system", "change", "save", "clear"]):
+            case "say":
+                assert dialogue.say(text).read() == dialogue.messages[-1]["content"]
+            case "retry" if dialogue.messages and dialogue.messages[-1]["role"] == "assistant":
+                dialogue.retry().read()
+            case "edit" if dialogue.messages and dialogue.messages[-1]["role"] == "assistant":
+                dialogue.edit(text).read()
+                assert dialogue.messages[-2]["content"] == text
+            case "stop":
+                reply = dialogue.say(text)
+                for _ in zip(range(chance.randrange(4)), reply, strict=False):
+                    pass
+                reply.stop()
+            case "system":
+                dialogue.system = chance.choice([None, "짧게", "Be brief."])
+            case "change":
+                dialogue.change(temperature=chance.choice([0, 0.7, 2.0]), max_new_tokens=chance.randrange(1, 60))
+            case "save":
+                dialogue.save(tmp_path / "x.json")
+                dialogue = soban.Dialogue(chat)
+                dialogue.load(tmp_path / "x.json")
+            case "clear" if n > 40:
+                dialogue.clear()
+        kinds = roles(dialogue).removeprefix("s")
+        assert kinds == "ua" * (len(kinds) // 2)
+        assert 0 <= dialogue.dropped <= len(kinds) // 2
+        # more than the context where the system text grew, or bytes that are no text became U+FFFD: room is made later
+        assert dialogue.used <= 1.5 * dialogue.context
+        assert not chat.engine.busy
 
 
 def test_a_message_that_fills_the_context_alone_is_refused(chat: soban.Model) -> None:

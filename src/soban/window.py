@@ -70,7 +70,7 @@ class Window:
                 )  # fmt: skip
             return self
         reserved = min(sampling.max_new_tokens or self.context, self.context // 4)
-        if len(self.ids) > self.context + 1 - reserved:
+        if len(self.ids) > min(self.context + 1 - reserved, self.most):
             self.ids = self._forget(self.context // 2, 0)
         if len(self.ids) > self.most:
             raise UserError(
