@@ -140,7 +140,7 @@ class Dialogue:
 
     @property
     def used(self) -> int:
-        """How many of them the conversation takes now; more than there are where the next turn will have to make room."""
+        """How many of them the conversation takes; more than there are where the next turn has to make room."""
         return self._window(self.messages, Sampling()).size() if self.messages else 0
 
     def save(self, path: str | Path) -> None:
