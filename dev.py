@@ -108,8 +108,12 @@ def bench(arguments: list[str]) -> int:
 
 
 def messages(arguments: list[str]) -> int:
-    """Brings the Korean catalogue up to date with the code, and compiles it."""
-    return subprocess.run([sys.executable, "scripts/messages.py", *arguments], cwd=ROOT).returncode
+    """Brings the Korean catalogue and the page of errors up to date with the code."""
+    codes = [
+        subprocess.run([sys.executable, f"scripts/{name}.py", *arguments], cwd=ROOT).returncode
+        for name in ("messages", "errors")
+    ]
+    return max(codes)
 
 
 def native(arguments: list[str]) -> int:

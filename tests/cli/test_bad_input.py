@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from soban.cli import main
+from soban.cli.crash import save_report
 from tests.cli import tiny
 from tests.cli.conftest import Command
 
@@ -191,17 +192,37 @@ def test_a_llama2c_file_without_a_tokenizer_is_refused_with_the_flag_that_names_
     assert "none.bin" in refusal(capsys, "run", tmp_path / "model.bin", "abc", "-z", tmp_path / "none.bin")
 
 
-def test_an_unexpected_error_is_one_line_too_and_debug_shows_where(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_an_unexpected_error_is_one_line_with_a_report_and_debug_shows_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> int:
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("soban.cli.run.call", fail)
+    monkeypatch.setenv("SOBAN_CACHE", str(tmp_path))
+    assert main(["run", "a secret", "--temperature=0.5", "--top-k", "7"]) == 1
+    said = capsys.readouterr().err
+    (report,) = (tmp_path / "reports").iterdir()
+    assert said.startswith("soban: unexpected error: RuntimeError: two lines; ") and said.count("\n") == 1
+    assert str(report) in said
+    text = report.read_text(encoding="utf-8")
+    assert "command run --temperature --top-k\n" in text and "in fail" in text
+    assert "secret" not in text and "0.5" not in text  # what a user writes is his own
+    monkeypatch.setenv("SOBAN_CACHE", str(report))  # no folder
     assert main(["run", "abc"]) == 1
     assert capsys.readouterr().err == "soban: unexpected error: RuntimeError: two lines; --debug shows where\n"
     with pytest.raises(RuntimeError):
         main(["run", "abc", "--debug"])
+
+
+def test_only_the_latest_reports_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOBAN_CACHE", str(tmp_path))
+    (tmp_path / "reports").mkdir()
+    old = [tmp_path / "reports" / f"soban-20200101-0000{n:02}-1.txt" for n in range(25)]
+    for path in old:
+        path.write_text("x", encoding="utf-8")
+    made = save_report(RuntimeError("x"), ["run"])
+    assert set((tmp_path / "reports").iterdir()) == {made, *old[-19:]}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="arguments are no bytes there")

@@ -32,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 fine, 1 unexpected, 2 the user's error, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     console.prepare()
-    return _guarded(lambda: _dispatch(given), debug="--debug" in given)
+    return _guarded(lambda: _dispatch(given), given)
 
 
-def _guarded(command: Callable[[], int], debug: bool) -> int:
+def _guarded(command: Callable[[], int], arguments: Sequence[str]) -> int:
+    debug = "--debug" in arguments
     try:
         code = command()
         console.write("")  # a pipe that closed is noticed here, not while Python shuts down
@@ -57,13 +58,24 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        _tell_unexpected(error, arguments)
+        return UNEXPECTED
+
+
+def _tell_unexpected(error: Exception, arguments: Sequence[str]) -> None:
+    """One line: what it was, where more is told, and what to do with that."""
+    from soban.cli.crash import save_report
+
+    said: dict[str, object] = {"kind": type(error).__name__, "problem": console.shortened(error, 200)}
+    if path := save_report(error, arguments):
         console.tell(
             translate(
-                "soban: unexpected error: {kind}: {problem}; --debug shows where", kind=type(error).__name__,
-                problem=error,
+                "soban: unexpected error: {kind}: {problem}; a report is in {path}: please read it through and send it "
+                "to those from whom you have soban", path=path, **said,
             )
         )  # fmt: skip
-        return UNEXPECTED
+    else:
+        console.tell(translate("soban: unexpected error: {kind}: {problem}; --debug shows where", **said))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -39,5 +39,7 @@ def call(options: BenchOptions) -> int:
     try:
         Path(options.out).write_text(made, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise UserError("{path}: {reason}", path=options.out, reason=error.strerror or error) from None
+        raise UserError(
+            "{path}: {reason}", path=options.out, reason=error.strerror or error, hint="write to another place"
+        ) from None
     return 0

@@ -43,7 +43,11 @@ def write(text: str) -> None:
             raise ClosedPipe from None
         from soban.errors import UserError
 
-        raise UserError("the text cannot be written ({reason})", reason=error.strerror or error) from error
+        raise UserError(
+            "the text cannot be written ({reason})",
+            reason=error.strerror or error,
+            hint="make room, or write it to another place",
+        ) from error
 
 
 def _abandon_stdout() -> None:

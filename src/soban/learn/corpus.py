@@ -60,12 +60,17 @@ def read_file(path: Path) -> list[str]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError("{path}: cannot be read ({reason})", path=path, reason=error.strerror or error) from error
+        raise UserError(
+            "{path}: cannot be read ({reason})",
+            path=path,
+            reason=error.strerror or error,
+            hint="check that the file is there and that you may read it",
+        ) from error
     text = decode(data, path)
     documents = json_texts(text, path) if path.suffix == ".jsonl" else SEPARATOR.split(text)
     documents = [document.strip() for document in documents if document.strip()]
     if not documents:
-        raise UserError("{path}: there is no text in it", path=path)
+        raise UserError("{path}: there is no text in it", path=path, hint="name a file with text")
     return documents
 
 
@@ -78,9 +83,19 @@ def json_texts(text: str, path: Path) -> list[str]:
         try:
             document = json.loads(line)["text"]
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError('{path}: line {number} is not {{"text": "..."}}', path=path, number=number) from error
+            raise UserError(
+                '{path}: line {number} is not {{"text": "..."}}',
+                path=path,
+                number=number,
+                hint="correct or delete the line",
+            ) from error
         if not isinstance(document, str):
-            raise UserError("{path}: line {number}: `text` is not a string", path=path, number=number)
+            raise UserError(
+                "{path}: line {number}: `text` is not a string",
+                path=path,
+                number=number,
+                hint="correct or delete the line",
+            )
         documents.append(document)
     return documents
 

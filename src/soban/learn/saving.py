@@ -74,7 +74,12 @@ def load_checkpoint(folder: Path, weights: Mapping[str, "Tensor"], state: Mappin
             for name, tensor in (*weights.items(), *state.items()):
                 tensor.copy_(file.get_tensor(name))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError("{path}: not a checkpoint of this model ({reason})", path=path, reason=error) from error
+        raise UserError(
+            "{path}: not a checkpoint of this model ({reason})",
+            path=path,
+            reason=error,
+            hint="start again without --resume",
+        ) from error
     return Progress(int(metadata["step"]), float(metadata["seconds"]), int(metadata["tokens"]))
 
 

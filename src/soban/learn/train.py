@@ -236,7 +236,12 @@ def claim(folder: Path, options: TrainOptions) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError("{path}: cannot be made ({reason})", path=folder, reason=error.strerror or error) from error
+        raise UserError(
+            "{path}: cannot be made ({reason})",
+            path=folder,
+            reason=error.strerror or error,
+            hint="choose another folder with --out",
+        ) from error
     saving.save_json(folder / OPTIONS_FILE, lasting(options))
 
 

@@ -28,7 +28,12 @@ def read(path: str) -> list[Report]:
             raise ValueError("it is too large")
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError("{path}: {reason}", path=path, reason=error.strerror or error) from None
+        raise UserError(
+            "{path}: {reason}",
+            path=path,
+            reason=error.strerror or error,
+            hint="check that the file is there and that you may read it",
+        ) from None
     except (ValueError, RecursionError):
         found = None
     reports = found if isinstance(found, list) else [found]

@@ -66,6 +66,7 @@ class ChatTemplate:
                 "the chat template has {count} characters; at most {most} are read",
                 count=len(self.source),
                 most=MAX_SOURCE,
+                hint="take another, as in --template chatml",
             )
         try:
             if self._compiled is None:
@@ -82,7 +83,11 @@ class ChatTemplate:
             reason = "it is nested too deeply"
         except Exception as error:  # a template is a stranger's program: whatever it raises is its fault
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError("the model's chat template fails on this conversation: {reason}", reason=reason)
+        raise UserError(
+            "the model's chat template fails on this conversation: {reason}",
+            reason=reason,
+            hint="take another, as in --template chatml",
+        )
 
 
 def load_template(folder: Path) -> ChatTemplate | None:
@@ -118,7 +123,11 @@ def _default(path: Path, found: object) -> str:
         return named["default"]
     if len(named) == 1:
         return next(iter(named.values()))
-    raise UserError("{path}: chat_template holds neither a template nor one named default", path=path)
+    raise UserError(
+        "{path}: chat_template holds neither a template nor one named default",
+        path=path,
+        hint="name a template, as in --template chatml",
+    )
 
 
 def encode_chat(
@@ -200,7 +209,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if depth > 50:
-        raise UserError("a message is nested too deeply")
+        raise UserError("a message is nested too deeply", hint="give it as role and content")
     if isinstance(value, Mapping):
         return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -208,13 +217,21 @@ def plain(value: Any, depth: int = 0) -> Any:
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
-    raise UserError("a message holds a {kind}, which is no text, number, list or object", kind=type(value).__name__)
+    raise UserError(
+        "a message holds a {kind}, which is no text, number, list or object",
+        kind=type(value).__name__,
+        hint="give plain values, as in JSON",
+    )
 
 
 def _checked_role(message: Any) -> Any:
     """The message; its role is written between the template's own tokens, so it must be a word."""
     if not isinstance(message, dict):
-        raise UserError("a message is {value!r} where an object with role and content belongs", value=message)
+        raise UserError(
+            "a message is {value!r} where an object with role and content belongs",
+            value=message,
+            hint="give it as role and content",
+        )
     role = message.get("role")
     if not isinstance(role, str) or not ROLE.fullmatch(role):
         raise UserError("a message has the role {role!r}", role=role, hint="use system, user or assistant")
@@ -243,7 +260,10 @@ def _with_system(render: Render, messages: list[Any], strict: bool) -> list[Any]
     # the template may have refused something else: then its own words are the ones to hear
     render(folded_in)
     if strict:
-        raise refusal or UserError("the model's chat template has no place for a system message")
+        raise refusal or UserError(
+            "the model's chat template has no place for a system message",
+            hint="leave out the system message, or strict",
+        )
     if any(content.strip() for content in contents):
         notices.warn("the model has no system role: the system text goes into the first user turn")
     return folded_in
@@ -258,7 +278,10 @@ def _check_late_systems(render: Render, messages: list[Any]) -> None:
     first = _leading_systems(messages)
     late = [n for n, m in enumerate(messages) if n > first and m["role"] == "system" and text_of(m).strip()]
     if late and _drops(render, messages, late):
-        raise UserError("the model's chat template has no place for a system message")
+        raise UserError(
+            "the model's chat template has no place for a system message",
+            hint="leave out the system message, or strict",
+        )
 
 
 def _drops(render: Render, messages: list[Any], chosen: Sequence[int]) -> bool:

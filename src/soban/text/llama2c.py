@@ -89,6 +89,7 @@ def load_llama2c_tokenizer(path: Path, vocab_size: int) -> Llama2cTokenizer:
         raise UserError(
             "{path}: a vocabulary of {size} tokens has no room for the {least} that llama2.c needs",
             path=path, size=vocab_size, least=FIRST_BYTE + 256,
+            hint="name the tokenizer.bin that was made for this model",
         )  # fmt: skip
     pieces: list[bytes] = []
     scores: list[float] = []

@@ -73,7 +73,9 @@ def read_bytes(path: Path) -> bytes:
     if size == 0:
         raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
     if size > MAX_BYTES:
-        raise UserError("{path}: {size} bytes; at most {most} are read", path=path, size=size, most=MAX_BYTES)
+        raise UserError(
+            "{path}: {size} bytes; at most {most} are read", path=path, size=size, most=MAX_BYTES, hint="fetch it again"
+        )
     return path.read_bytes()
 
 
@@ -106,7 +108,9 @@ def _content(path: Path, name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise UserError("{path}: {name} is {value!r}, not a token's text", path=path, name=name, value=value)
+        raise UserError(
+            "{path}: {name} is {value!r}, not a token's text", path=path, name=name, value=value, hint="fetch it again"
+        )
     return value or None
 
 
@@ -127,7 +131,9 @@ def _added(path: Path, folder: Path, values: Mapping[str, Any]) -> dict[int, Add
     if isinstance(declared, dict):
         for key, value in declared.items():
             if not (isinstance(value, dict) and isinstance(value.get("content"), str) and key.isdecimal()):
-                raise UserError("{path}: added_tokens_decoder has no token at {key!r}", path=path, key=key)
+                raise UserError(
+                    "{path}: added_tokens_decoder has no token at {key!r}", path=path, key=key, hint="fetch it again"
+                )
             flags = {
                 name: bool(value.get(name, False))
                 for name in ("lstrip", "rstrip", "single_word", "normalized", "special")
@@ -137,7 +143,13 @@ def _added(path: Path, folder: Path, values: Mapping[str, Any]) -> dict[int, Add
     if not added and older.is_file():
         for content, index in read_json(older).items():
             if not isinstance(index, int) or index < 0:
-                raise UserError("{path}: the id of {content!r} is {value!r}", path=older, content=content, value=index)
+                raise UserError(
+                    "{path}: the id of {content!r} is {value!r}",
+                    path=older,
+                    content=content,
+                    value=index,
+                    hint="fetch it again",
+                )
             added[index] = AddedToken(content)
     return added
 
@@ -145,7 +157,9 @@ def _added(path: Path, folder: Path, values: Mapping[str, Any]) -> dict[int, Add
 def _flag(path: Path, values: Mapping[str, Any], name: str) -> bool | None:
     value = values.get(name)
     if value is not None and not isinstance(value, bool):
-        raise UserError("{path}: {name} is {value!r}, not true or false", path=path, name=name, value=value)
+        raise UserError(
+            "{path}: {name} is {value!r}, not true or false", path=path, name=name, value=value, hint="fetch it again"
+        )
     return value
 
 

@@ -65,6 +65,7 @@ def read_sentencepiece(path: Path) -> SentencePieceFile:
             path=path,
             size=size,
             most=MAX_BYTES,
+            hint="name a tokenizer.model",
         )
     try:
         return _parse_model(path.read_bytes())

@@ -19,7 +19,10 @@ class StopStrings:
             raise UserError("an empty stop string would stop at once", hint="leave it out")
         if (total := sum(map(len, chosen))) > MAX_CHARACTERS:
             raise UserError(
-                "the stop strings have {total} characters; at most {most} are allowed", total=total, most=MAX_CHARACTERS
+                "the stop strings have {total} characters; at most {most} are allowed",
+                total=total,
+                most=MAX_CHARACTERS,
+                hint="give fewer or shorter ones",
             )
         # A state is a prefix of some stop string; state 0 is the empty one.
         self._next: dict[tuple[int, str], int] = {}

@@ -71,7 +71,12 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         return _open(path)
     except OSError as error:
-        raise UserError("{path}: cannot be read: {reason}", path=path, reason=reason(error)) from error
+        raise UserError(
+            "{path}: cannot be read: {reason}",
+            path=path,
+            reason=reason(error),
+            hint="check that the file is there and that you may read it",
+        ) from error
 
 
 def _open(path: Path) -> Checkpoint:

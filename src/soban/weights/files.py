@@ -35,14 +35,19 @@ def open_regular(path: Path) -> BinaryIO:
         # Asked before opening: a named pipe would wait for its writer for ever.
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise UserError("{path}: a folder, where a file is expected", path=path)
+            raise UserError("{path}: a folder, where a file is expected", path=path, hint="name a file")
         if not stat.S_ISREG(mode):
-            raise UserError("{path}: not a regular file", path=path)
+            raise UserError("{path}: not a regular file", path=path, hint="name a file")
         return path.open("rb")
     except FileNotFoundError as error:
-        raise UserError("{path}: no such file", path=path) from error
+        raise UserError("{path}: no such file", path=path, hint="check the spelling") from error
     except OSError as error:
-        raise UserError("{path}: cannot be read: {reason}", path=path, reason=reason(error)) from error
+        raise UserError(
+            "{path}: cannot be read: {reason}",
+            path=path,
+            reason=reason(error),
+            hint="check that the file is there and that you may read it",
+        ) from error
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -57,7 +62,9 @@ def map_file(path: Path) -> mmap.mmap:
                 raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise UserError("{path}: cannot be mapped: {reason}", path=path, reason=reason(error)) from error
+            raise UserError(
+                "{path}: cannot be mapped: {reason}", path=path, reason=reason(error), hint="move it to a local disk"
+            ) from error
     if mapped[:24] == b"version https://git-lfs.":
         raise UserError(
             "{path}: a Git LFS pointer ({size} bytes), not the file itself",
@@ -74,15 +81,22 @@ def read_json(path: Path) -> dict[str, Any]:
         try:
             data = file.read(JSON_LIMIT + 1)
         except OSError as error:
-            raise UserError("{path}: cannot be read: {reason}", path=path, reason=reason(error)) from error
+            raise UserError(
+                "{path}: cannot be read: {reason}",
+                path=path,
+                reason=reason(error),
+                hint="check that the file is there and that you may read it",
+            ) from error
     if not data:
         raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
     if len(data) > JSON_LIMIT:
-        raise UserError("{path}: more than {limit} bytes of JSON", path=path, limit=JSON_LIMIT)
+        raise UserError("{path}: more than {limit} bytes of JSON", path=path, limit=JSON_LIMIT, hint="fetch it again")
     try:
         return parse_object(data.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
-        raise UserError("{path}: not a valid JSON object: {reason}", path=path, reason=reason(error)) from error
+        raise UserError(
+            "{path}: not a valid JSON object: {reason}", path=path, reason=reason(error), hint="fetch it again"
+        ) from error
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -132,7 +146,12 @@ def write_error(path: Path, needed: int, error: OSError) -> UserError:
     """A failed write of `needed` bytes, told with the space that is left where space was the reason."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return no_space(path, needed, free_bytes(path.parent))
-    return UserError("{path}: cannot be written: {reason}", path=path, reason=reason(error))
+    return UserError(
+        "{path}: cannot be written: {reason}",
+        path=path,
+        reason=reason(error),
+        hint="make room, or choose another folder",
+    )
 
 
 def no_space(path: Path, needed: int, free: int) -> UserError:

@@ -89,6 +89,7 @@ def _weight_map(index: Path) -> dict[str, str]:
                 path=index,
                 name=quoted(tensor),
                 shard=quoted(shard),
+                hint="fetch the model again",
             )
     return weight_map
 

@@ -144,9 +144,19 @@ def _read_header(path: Path, data: mmap.mmap) -> Header:
         return Header(0, dim, hidden_dim, layers, heads, kv_heads, vocabulary, context, tied, None)
     version, dim, hidden_dim, layers, heads, kv_heads, vocabulary, context, shared, group = MODERN.unpack(data[4:41])
     if version not in (1, 2):
-        raise UserError("{path}: llama2.c version {version}; this reads 0, 1 and 2", path=path, version=version)
+        raise UserError(
+            "{path}: llama2.c version {version}; this reads 0, 1 and 2",
+            path=path,
+            version=version,
+            hint="export it anew with llama2.c",
+        )
     if shared not in (0, 1):
-        raise UserError("{path}: the flag for a shared classifier is {value}, not 0 or 1", path=path, value=shared)
+        raise UserError(
+            "{path}: the flag for a shared classifier is {value}, not 0 or 1",
+            path=path,
+            value=shared,
+            hint="it is damaged or no llama2.c .bin: fetch it again",
+        )
     group = group if version == 2 else None
     return Header(version, dim, hidden_dim, layers, heads, kv_heads, vocabulary, context, bool(shared), group)
 
@@ -170,7 +180,11 @@ def _check_header(path: Path, header: Header) -> None:
             )
     if header.context > LONGEST:
         raise UserError(
-            "{path}: max_seq_len = {value}; this reads up to {limit}", path=path, value=header.context, limit=LONGEST
+            "{path}: max_seq_len = {value}; this reads up to {limit}",
+            path=path,
+            value=header.context,
+            limit=LONGEST,
+            hint="it is damaged or no llama2.c .bin: fetch it again",
         )
     _check_divides(path, "dim", header.hidden, "2 * n_heads", 2 * header.heads)  # a head is rotated in pairs
     _check_divides(path, "n_heads", header.heads, "n_kv_heads", header.kv_heads)

@@ -64,7 +64,12 @@ def cached_path(source: Path, files: Iterable[Path], kind: str, folder: Path | N
     try:
         states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
     except OSError as error:
-        raise UserError("{path}: cannot be read: {reason}", path=error.filename, reason=reason(error)) from error
+        raise UserError(
+            "{path}: cannot be read: {reason}",
+            path=error.filename,
+            reason=reason(error),
+            hint="check that the file is there and that you may read it",
+        ) from error
     content = json.dumps([VERSION, kind, os.path.normcase(source), states])
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return (folder or cache_folder()) / "packed" / f"{_readable(source)}-{kind}-{digest}.safetensors"

@@ -83,7 +83,12 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
 def _metadata(path: Path, value: object) -> dict[str, str]:
     if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
         return value
-    raise UserError("{path}: __metadata__ is {value}; it has to map names to text", path=path, value=quoted(value))
+    raise UserError(
+        "{path}: __metadata__ is {value}; it has to map names to text",
+        path=path,
+        value=quoted(value),
+        hint="fetch it again",
+    )
 
 
 def _place(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], tuple[int, int]]:
@@ -94,6 +99,7 @@ def _place(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
             path=path,
             name=quoted(name),
             entry=quoted(entry),
+            hint="fetch it again",
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
@@ -103,6 +109,7 @@ def _place(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
             name=quoted(name),
             dtype=quoted(dtype),
             known=", ".join(DTYPES),
+            hint="fetch it again",
         )
     if not _are_sizes(shape) or len(shape) > MOST_AXES:
         raise UserError(
@@ -111,11 +118,16 @@ def _place(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
             name=quoted(name),
             shape=quoted(shape),
             most=MOST_AXES,
+            hint="fetch it again",
         )
     item = np.dtype(DTYPES[dtype]).itemsize
     if item * math.prod(max(size, 1) for size in shape) > LARGEST:
         raise UserError(
-            "{path}: tensor {name}: shape {shape} is too large", path=path, name=quoted(name), shape=quoted(shape)
+            "{path}: tensor {name}: shape {shape} is too large",
+            path=path,
+            name=quoted(name),
+            shape=quoted(shape),
+            hint="fetch it again",
         )
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[1] - offsets[0] != item * math.prod(shape):
         raise UserError(
@@ -126,6 +138,7 @@ def _place(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
             size=item * math.prod(shape),
             dtype=dtype,
             shape=shape,
+            hint="fetch it again",
         )
     return dtype, tuple(shape), (offsets[0], offsets[1])
 
@@ -156,6 +169,7 @@ def _check_coverage(path: Path, offsets: dict[str, tuple[int, int]], held: int) 
                 begin=begin,
                 before=quoted(before),
                 position=position,
+                hint="fetch it again",
             )
         if begin > position:
             raise UserError(
@@ -164,6 +178,7 @@ def _check_coverage(path: Path, offsets: dict[str, tuple[int, int]], held: int) 
                 position=position,
                 begin=begin,
                 name=quoted(name),
+                hint="fetch it again",
             )
         position, before = end, name
 

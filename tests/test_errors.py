@@ -1,0 +1,42 @@
+"""The house style of errors: what is wrong, its value, what to do; and the page that lists them."""
+
+import ast
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "soban"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def script() -> ModuleType:
+    """scripts/errors.py, which makes the page."""
+    spec = importlib.util.spec_from_file_location("errors_script", ROOT / "scripts" / "errors.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def user_errors(tree: ast.AST) -> list[ast.Call]:
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [node for node in calls if ast.unparse(node.func).endswith("UserError")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_error_says_what_to_do(path: Path) -> None:
+    silent = [
+        f"line {call.lineno}: {ast.unparse(call)}"
+        for call in user_errors(ast.parse(path.read_text(encoding="utf-8")))
+        if not any(word.arg in ("hint", None) for word in call.keywords)
+    ]
+    assert not silent
+
+
+def test_the_page_of_errors_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert page == script().page(), "python dev.py messages"
+    assert "| the prompt is empty; give some text | 프롬프트가 비어 있습니다; " in page
