@@ -174,7 +174,7 @@ def test_a_large_vocabulary_is_kept_in_two_halves(
     head = halved.loaded.weights.head
     assert head.residual is not None and (head is halved.loaded.weights.embed) == tied
     np.testing.assert_allclose(halved.logits("abc"), whole, atol=1e-4)  # 264 rows are fewer than are always refined
-    assert work_of(halved.loaded, 0).head_bits == 9
+    assert work_of(halved.loaded, 0).head_bits == 9 * 272 / 264  # rows fill panels
     monkeypatch.setattr(loading, "pack", lambda *_: pytest.fail("packed again"))
     np.testing.assert_array_equal(soban.load(folder, dtype="q4").logits("abc"), halved.logits("abc"))
 

@@ -93,7 +93,7 @@ def load_files(
         )
     if name is not None and not str(name).strip():
         raise UserError("the model's name is empty", hint="give a folder or file, or nothing for the bundled model")
-    path = BUNDLED if name is None else Path(name)
+    path = BUNDLED if name is None else system.extended(Path(name))
     checkpoint = open_checkpoint(path)
     llama2c = path.is_file() and path.suffix.lower() == ".bin"
     config = checkpoint.config

@@ -1,11 +1,14 @@
 """What differs from system to system: cores, memory, and how much of it this process takes."""
 
+import ntpath
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from soban.errors import UserError
+
+SHORT_PATH = 150  # characters that leave room for what a model's folder holds, or a cache's
 
 
 def threads() -> int:
@@ -24,6 +27,16 @@ def checked_threads(given: str) -> int:
             "SOBAN_THREADS={value}: not a number of threads", value=given, hint="give a number from 1 to 1024"
         )
     return int(given)
+
+
+def extended(path: Path) -> Path:
+    """The path as Windows takes it where it, or what lies below it, may have more than 260 characters."""
+    if sys.platform != "win32":
+        return path
+    full = ntpath.abspath(path)
+    if len(full) < SHORT_PATH or full.startswith("\\\\?\\"):
+        return path
+    return Path("\\\\?\\UNC" + full[1:] if full.startswith("\\\\") else "\\\\?\\" + full)
 
 
 def _fast_cores() -> set[int]:

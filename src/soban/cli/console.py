@@ -34,7 +34,10 @@ def write(text: str) -> None:
     if sys.stdout is None:
         return
     try:
-        sys.stdout.write(text)
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError as error:  # an IDE's own stream, which cannot be set to UTF-8
+            sys.stdout.write(text.encode(error.encoding, "replace").decode(error.encoding))
         sys.stdout.flush()
     except OSError as error:
         _abandon_stdout()
@@ -61,7 +64,11 @@ def tell(text: str) -> None:
     """One line to stderr, whatever the text; nothing where there is no stderr."""
     if sys.stderr is not None:
         try:
-            print(" ".join(text.split("\n")).replace("\r", " "), file=sys.stderr, flush=True)
+            line = " ".join(text.split("\n")).replace("\r", " ")
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except UnicodeEncodeError as error:
+                print(line.encode(error.encoding, "replace").decode(error.encoding), file=sys.stderr, flush=True)
         except OSError:
             return  # stderr has gone: there is nobody left to tell
 

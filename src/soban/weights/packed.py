@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from soban import messages
+from soban import messages, system
 from soban.errors import UserError
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.files import reason
@@ -32,14 +32,14 @@ class CacheUnavailableError(UserError):
 def cache_folder() -> Path:
     """Where soban keeps what it can make again: SOBAN_CACHE, or the system's place for such things."""
     if own := os.environ.get("SOBAN_CACHE"):
-        return Path(own)
+        return system.extended(Path(own))
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
     elif sys.platform == "darwin":
         base = _home() / "Library" / "Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
-    return Path(base) / "soban"
+    return system.extended(Path(base) / "soban")
 
 
 def _home() -> Path:
