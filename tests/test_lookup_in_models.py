@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import soban
+from soban.generation import Figures
 
 STORY = (
     "Once upon a time, there was a little dog named Max. Max had a red ball. One day, Max lost the red ball. "
@@ -20,7 +21,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
-def written(model: soban.Model, number: int | None, **options: Any) -> tuple[list[str], soban.model.Figures]:
+def written(model: soban.Model, number: int | None, **options: Any) -> tuple[list[str], Figures]:
     generation = model.start(STORY, prompt_lookup_num_tokens=number, max_new_tokens=120, **options)
     texts = [""] * len(generation.sequences)
     for index, piece in generation:

@@ -133,7 +133,10 @@ def test_a_full_disk_under_stdout_is_one_line(model: Path) -> None:
             [sys.executable, "-m", "soban", "run", model, "abc"], stdin=subprocess.DEVNULL, stdout=full,
             stderr=subprocess.PIPE, env=environment(),
         )  # fmt: skip
-    assert (done.returncode, done.stderr) == (2, b"soban: the text cannot be written (No space left on device)\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"soban: the text cannot be written (No space left on device); make room, or write it to another place\n",
+    )
 
 
 @pytest.mark.parametrize(
