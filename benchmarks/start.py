@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from full_size import cpu
+from common import cpu
 
 RESULTS = Path(__file__).parent / "results" / "start.jsonl"
 SHORT = "Once upon a time"
