@@ -70,7 +70,7 @@ def prompt(dialogue: soban.Dialogue, typed: str = "") -> str:
 
 def exchange(message: str, answer: str, columns: int = 60) -> str:
     indented = message.replace("\n", "\n  ")
-    return laid(f"> {indented}\n{answer}\n\n", columns)
+    return laid(f"> {indented}\n{answer.lstrip()}\n\n", columns)
 
 
 def joined(terminal: Terminal) -> str:
@@ -102,10 +102,9 @@ def test_the_greeting_says_what_is_talking(start: Start) -> None:
     with start("--seed", "3", columns=120) as terminal:
         assert terminal.see("of 512 tokens").split("\n") == [
             f"soban {soban.__version__} · the bundled model · q8 · 512 tokens of context",
+            'It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".',
             "/help lists the commands, Ctrl-D leaves",
             "",
-            "soban: the model has no chat template, so it is given the conversation in a plain form; --template "
-            "chooses another",
             ">",
             "  0 of 512 tokens",
         ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from soban.model import Model
 
 FINE, USER_ERROR, INTERRUPTED = 0, 2, 130
+BUNDLED_TEMPLATE = "story"  # all that the bundled model can: it goes on with the beginning of a story
 PATIENCE = 0.5  # seconds without a word of the answer until a line says what is being done
 EXAMPLES = """\
   soban chat                                        the bundled model
@@ -50,7 +51,7 @@ class ChatOptions(ModelFlags):
         default=None,
         metadata={
             "metavar": "NAME|FILE",
-            "help": "how turns are written: alpaca, chatml, koalpaca, llama2, plain, vicuna, or a Jinja file "
+            "help": "how turns are written: alpaca, chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file "
             "(default: the model's own)",
         },
     )
@@ -99,9 +100,8 @@ def call(options: ChatOptions) -> int:
     with _screen(options) as screen:
         if screen.interactive and not options.quiet:
             screen.show(greeting(name, model))
-        dialogue = Dialogue(
-            model, system=options.system, template=options.template, strict=options.strict, **options.sampling
-        )
+        template = options.template or (BUNDLED_TEMPLATE if name is None else None)
+        dialogue = Dialogue(model, system=options.system, template=template, strict=options.strict, **options.sampling)
         return Chat(dialogue, screen, options).run(prompt)
 
 
@@ -121,7 +121,10 @@ def greeting(name: str | None, model: "Model") -> str:
         f"soban {__version__}", os.path.basename(os.path.abspath(name)) if name else translate("the bundled model"),
         model.loaded.kind, translate("{count:,} tokens of context", count=model.engine.context),
     ]  # fmt: skip
-    return " · ".join(parts) + "\n" + translate("/help lists the commands, Ctrl-D leaves")
+    lines = [" · ".join(parts)]
+    if name is None:
+        lines.append(translate('It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".'))
+    return "\n".join([*lines, translate("/help lists the commands, Ctrl-D leaves")])
 
 
 class Chat:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.filters import Condition, is_done
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -27,6 +28,7 @@ from soban.cli.reflow import mind_resizing
 from soban.messages import translate
 
 MARK, INDENT = "> ", "  "
+MENU_ROWS = len(COMMANDS)
 # The terminal's own sixteen colours, so that they suit its background.
 STYLE = Style.from_dict(
     {
@@ -69,13 +71,14 @@ class Terminal:
             message=[("class:mark", MARK)], prompt_continuation=INDENT, multiline=True, style=STYLE, output=_output(),
             key_bindings=self._keys(), history=Remembered(history),
             completer=Completions(), complete_while_typing=Condition(_types_command),
-            reserve_space_for_menu=len(COMMANDS) + 1,
+
         )  # fmt: skip
         # The session's own toolbar shows only where the cursor's position is known.
         meter = Window(FormattedTextControl(self._below), height=1, dont_extend_height=True)
         whole = HSplit([self._session.layout.container, ConditionalContainer(meter, ~is_done)])
         self._session.app.layout = Layout(whole, self._session.default_buffer)
         mind_resizing(self._session)
+        self._session.default_buffer.on_completions_changed += self._make_room
         self._session.default_buffer.on_text_changed += lambda _: self._calm()
 
     def __enter__(self) -> "Terminal":
@@ -113,10 +116,12 @@ class Terminal:
 
     def write(self, pieces: Iterable[str]) -> None:
         """An answer, as its pieces come."""
-        markdown = Markdown()
+        markdown, begun = Markdown(), False
         try:
             for piece in pieces:
-                console.write(markdown.feed(piece) if self.coloured else shown(piece))
+                text = piece if begun else piece.lstrip()  # blanks before an answer would only move its first line
+                begun = begun or bool(text)
+                console.write(markdown.feed(text) if self.coloured else shown(text))
         finally:
             console.write((markdown.finish() if self.coloured else "") + "\n\n")
 
@@ -135,6 +140,11 @@ class Terminal:
 
     def _calm(self) -> None:
         self.pressed = False
+
+    def _make_room(self, buffer: Buffer) -> None:
+        """As many rows below the line as the menu has, so that the meter moves no further than it must."""
+        found = len(buffer.complete_state.completions) if buffer.complete_state else 0
+        self._session.reserve_space_for_menu = min(found, MENU_ROWS) + 1
 
     def _below(self) -> StyleAndTextTuples:
         text = translate("Ctrl-C again, or Ctrl-D, leaves") if self.pressed else self._meter
