@@ -53,7 +53,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path, notes: int =
         (["--stop", ""], ["stop"]),
         (["-n", "-3"], ["-n", "-3"]),
         (["-n", "2"], ["-n", "2", "3"]),
-        (["-m", "chat"], ["chat"]),
+        (["-m", "chat", "--num-return-sequences", "2"], ["one answer"]),
         (["-m", "sing"], ["--mode", "sing", "generate, chat"]),
         (["--dtype", "q3"], ["--dtype", "q3", "q4"]),
         (["--top-k", "many"], ["--top-k", "many"]),

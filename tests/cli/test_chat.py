@@ -258,3 +258,9 @@ def test_llama2c_s_chat_mode_talks_with_its_defaults(soban: Command, llama2c_mod
 def test_help_names_every_command_and_in_a_pipe_no_keys(soban: Command, chat_model: Path) -> None:
     _, talked, _ = talk(soban, chat_model, "/help")
     assert [line.split()[0] for line in talked] == [f"/{name}" for name in commands.COMMANDS]
+
+
+def test_without_a_terminal_the_line_editor_is_not_even_imported() -> None:
+    code = "import sys, soban.cli.chat, soban.cli.plain; print('prompt_toolkit' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), check=True)
+    assert done.stdout.split() == [b"False"]

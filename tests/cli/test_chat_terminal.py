@@ -214,7 +214,7 @@ def test_ctrl_d_leaves(start: Start) -> None:
 
 
 def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: tuple[str, ...]) -> None:
-    with start(*endless, "--max-new-tokens", "2000", SOBAN_OPS="reference") as terminal:
+    with start(*endless, "--max-new-tokens", "1000", SOBAN_OPS="reference") as terminal:
         terminal.see("tokens")
         terminal.type("abc")
         terminal.press("Enter")
@@ -223,7 +223,7 @@ def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: t
         terminal.press("Enter")
         terminal.type("더")
         terminal.see("> 더")
-        assert re.search(r"> abc\n[a-z]{2000}\n\n> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
+        assert re.search(r"> abc\n[a-z]{1000}\n\n> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
 
 
 def test_commands_settings_and_files_are_completed(start: Start, tmp_path: Path) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 MOST = 1000  # messages; a file with twice as many is cut to these
 
 
-def history_path() -> Path:
-    """Where the history belongs: the system's place for what programs remember of their use."""
+def history_path() -> Path | None:
+    """Where the history belongs: the system's place for what programs remember of their use. None: no home folder."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        base = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
+        base = home / "Library" / "Application Support"
     else:
-        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        base = os.environ.get("XDG_STATE_HOME") or home / ".local" / "state"
     return Path(base) / "soban" / "chat-history.jsonl"
 
 
@@ -33,8 +37,9 @@ def read(path: Path) -> list[str]:
 def add(path: Path, message: str) -> None:
     """Appends a message. The file is readable by its owner alone. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
-        file.write(_line(message))
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8", errors="replace") as file:
+        file.write(json.dumps(message, ensure_ascii=False) + "\n")
 
 
 def _replace(path: Path, messages: list[str]) -> None:
@@ -42,10 +47,6 @@ def _replace(path: Path, messages: list[str]) -> None:
     for message in messages:
         add(other, message)
     os.replace(other, path)
-
-
-def _line(message: str) -> str:
-    return json.dumps(message, ensure_ascii=False) + "\n"
 
 
 def _message(line: str) -> str | None:

@@ -69,9 +69,8 @@ class Terminal:
         self._silence = contextlib.ExitStack()
         self._session: PromptSession[str] = PromptSession(
             message=[("class:mark", MARK)], prompt_continuation=INDENT, multiline=True, style=STYLE, output=_output(),
-            key_bindings=self._keys(), history=Remembered(history),
+            key_bindings=self._keys(), history=Remembered(history), enable_suspend=True,
             completer=Completions(), complete_while_typing=Condition(_types_command),
-
         )  # fmt: skip
         # The session's own toolbar shows only where the cursor's position is known.
         meter = Window(FormattedTextControl(self._below), height=1, dont_extend_height=True)
@@ -99,7 +98,7 @@ class Terminal:
         self._meter, self._drafting = meter, bool(draft)
         text = self._session.prompt(default=draft)
         self.pressed = False
-        return text
+        return text.encode("utf-8", "replace").decode("utf-8")  # bytes that were no characters
 
     def confirm(self, question: str) -> bool:
         """Whether the answer is yes."""
