@@ -44,7 +44,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
     """A model that writes letters for as long as it is let; NumPy computes, slowly enough to watch."""
     template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
     path = tiny.folder(tmp_path_factory.mktemp("models") / "endless", context=8192, template=template)
-    return (path,)
+    return (path, "--prompt-lookup-num-tokens", "0")
 
 
 def laid(text: str, columns: int) -> str:
@@ -153,18 +153,19 @@ def test_hangul_is_edited_by_syllables_and_wraps_whole(start: Start, dialogue: s
 @pytest.mark.parametrize("columns", [41, 33, 80, 19])
 def test_resizing_in_the_middle_of_hangul_leaves_one_line_of_input(start: Start, columns: int) -> None:
     text = "동해물과 백두산이 마르고 닳도록 하느님이 보우하사 우리나라 만세 무궁화 삼천리 화려 강산"
-    with start(columns=60) as terminal:
-        terminal.see("tokens")
+    with start(*FLAGS[:-1], columns=60) as terminal:  # with the greeting: the top of the screen would hide what is left
+        terminal.see("\n>\n")
         terminal.type(text)
         terminal.see("강산")
         terminal.resize(columns, 24)
         rows = laid(text, columns - 2).split("\n")
         inner = "\n".join([f"> {rows[0]}", *(f"  {row}" for row in rows[1:])])
-        assert terminal.wait(lambda s: s == f"{inner}\n  0 of 512 tokens")
+        terminal.wait(lambda _: joined(terminal).endswith(f"Ctrl-D leaves\n\n{inner}\n  0 of 512 tokens"))
         terminal.resize(60, 24)
         terminal.press("BSpace", "BSpace")
         terminal.type("산강")
-        assert terminal.see("산강").count("동해물과") == 1
+        terminal.see("산강")
+        assert joined(terminal).count("동해물과") == 1
 
 
 def test_resizing_in_the_middle_of_an_answer_loses_nothing(start: Start, endless: tuple[str, ...]) -> None:
@@ -196,6 +197,8 @@ def test_ctrl_c_once_stops_the_answer_and_twice_leaves(start: Start, endless: tu
 def test_ctrl_c_at_the_prompt_takes_back_the_line_then_says_how_to_leave(start: Start) -> None:
     with start() as terminal:
         terminal.see("0 of 512 tokens")
+        terminal.press("C-c")
+        assert terminal.see("leaves") == ">\n  Ctrl-C again, or Ctrl-D, leaves"
         terminal.type("never sent")
         terminal.see("never sent")
         terminal.press("C-c")
@@ -214,7 +217,7 @@ def test_ctrl_d_leaves(start: Start) -> None:
 
 
 def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: tuple[str, ...]) -> None:
-    with start(*endless, "--max-new-tokens", "1000", SOBAN_OPS="reference") as terminal:
+    with start(*endless, "--max-new-tokens", "3000", SOBAN_OPS="reference") as terminal:
         terminal.see("tokens")
         terminal.type("abc")
         terminal.press("Enter")
@@ -222,8 +225,9 @@ def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: t
         terminal.type("/system 짧게")
         terminal.press("Enter")
         terminal.type("더")
+        assert not joined(terminal).endswith("tokens")  # it is still writing
         terminal.see("> 더")
-        assert re.search(r"> abc\n[a-z]{1000}\n\n> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
+        assert re.search(r"> abc\n[a-z]{3000}\n\n> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
 
 
 def test_commands_settings_and_files_are_completed(start: Start, tmp_path: Path) -> None:
