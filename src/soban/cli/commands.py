@@ -110,11 +110,17 @@ def setting(name: str, text: str) -> Any:
         return None
     if name == "do_sample":
         if text.lower() not in SWITCHES:
-            raise UserError("{name} is on or off, not {value}", name=name, value=console.shortened(text))
+            raise _no_switch(name, text)
         return SWITCHES[text.lower()]
     kind = get_type_hints(Sampling)[name]
     value = flags.reader(f"/set {name}", flags.inner(kind))(text)
     return (value,) if typing.get_origin(kind) is tuple else value
+
+
+def _no_switch(name: str, value: str) -> UserError:
+    return UserError(
+        "{name} is on or off, not {value}", name=name, value=console.shortened(value), hint="write on or off"
+    )
 
 
 def settings(own: Sampling, now: Sampling) -> str:
@@ -147,7 +153,7 @@ def _edit(chat: "Chat", text: str) -> None:
         return
     last = [m["content"] for m in chat.dialogue.messages if m["role"] == "user"]
     if not last:
-        raise UserError("there is no message yet that could be changed")
+        raise UserError("there is no message yet that could be changed", hint="write a message first")
     if not chat.screen.interactive:
         raise UserError("/edit needs the new text here", hint="write it behind /edit")
     chat.draft = last[-1]
@@ -156,7 +162,7 @@ def _edit(chat: "Chat", text: str) -> None:
 def _stats(chat: "Chat", argument: str) -> None:
     if argument:
         if argument.lower() not in SWITCHES:
-            raise UserError("{name} is on or off, not {value}", name="/stats", value=console.shortened(argument))
+            raise _no_switch("/stats", argument)
         chat.stats = SWITCHES[argument.lower()]
     elif chat.figures is None:
         raise UserError("there is no answer yet", hint="write a message first")

@@ -135,7 +135,8 @@ class Plain:
 
     def show(self, text: str) -> None:
         """Something that is no answer."""
-        _talk(text + "\n")
+        for line in text.split("\n"):
+            console.tell(line)
 
     def tell(self, text: str) -> None:
         """What went wrong."""
