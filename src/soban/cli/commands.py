@@ -118,9 +118,7 @@ def setting(name: str, text: str) -> Any:
 
 
 def _no_switch(name: str, value: str) -> UserError:
-    return UserError(
-        "{name} is on or off, not {value}", name=name, value=console.shortened(value), hint="write on or off"
-    )
+    return UserError("{name} cannot be {value}", name=name, value=console.shortened(value), hint="write on or off")
 
 
 def settings(own: Sampling, now: Sampling) -> str:
