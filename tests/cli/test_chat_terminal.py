@@ -370,3 +370,12 @@ def test_an_error_is_one_line_and_the_conversation_goes_on(start: Start, dialogu
         terminal.press("Enter")
         answer = dialogue.say("Hello").read()
         assert terminal.see(f"{dialogue.used} of").endswith(exchange("Hello", answer, 100) + prompt(dialogue))
+
+
+def test_a_note_comes_after_the_answer_and_not_into_its_last_line(start: Start, chat_model: Path) -> None:
+    with start(chat_model, "--quiet", columns=130) as terminal:
+        terminal.see("of 64 tokens")
+        terminal.type("hi")
+        terminal.press("Enter")
+        screen = terminal.see("so the text ends here")
+        assert re.search(r"\n> hi\n[a-z]+\n\nsoban: the context of 64 tokens is full, [^\n]+\n\n>\n", f"\n{screen}")

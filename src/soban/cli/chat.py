@@ -1,10 +1,11 @@
 """`soban chat`: a conversation, in a terminal or through a pipe."""
 
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -171,6 +172,7 @@ class Chat:
     def answer(self, ask: Callable[[], "Reply"]) -> None:
         """Writes the reply that `ask` gives, as it comes. Ctrl-C ends it, and what there is of it stays."""
         with (
+            _notes_afterwards(self.screen),
             console.Status(self.quiet) as status,
             cancelling(self.model.runner.cancel, self.screen.restore) as pressed,
             _Patience(status) as patience,
@@ -207,6 +209,25 @@ class Chat:
         if self.screen.interactive and [message["role"] for message in last] == ["user", "assistant"]:
             self.screen.repeat(last[0]["content"])
             self.screen.write([last[1]["content"]])
+
+
+@contextmanager
+def _notes_afterwards(screen: Screen) -> Iterator[None]:
+    """What soban notes while an answer is written comes after it, not into the middle of its last line."""
+    notes: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        notes.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("soban")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        for note in notes:
+            screen.tell(f"soban: {note}")
 
 
 class _Patience:
