@@ -141,8 +141,8 @@ class Model:
         """The answer to a conversation; a list of them if num_return_sequences is above 1.
 
         `messages`: {"role": "system" | "user" | "assistant", "content": text} each. `template`: how they are written
-        for the model: its own way (None), alpaca, chatml, koalpaca, llama2, plain, vicuna, or a Jinja file. What the
-        template refuses is mended with a note; with `strict` it is a UserError. `options` are those of `generate`;
+        for the model: its own way (None), alpaca, chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file. What
+        the template refuses is mended with a note; with `strict` it is a UserError. `options` are those of `generate`;
         where the context is full, on_full "slide" forgets the oldest turns, and "summarise" lets the model sum them up.
         """
         return self.start_chat(messages, template=template, strict=strict, **options).read()

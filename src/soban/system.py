@@ -1,8 +1,10 @@
-"""What differs from system to system: cores, memory, and how much of it this process takes."""
+"""What differs from system to system: cores, memory and how much of it this process takes, the terminal."""
 
+import contextlib
 import ntpath
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,3 +137,41 @@ def memory_use() -> MemoryUse | None:
         return None
     anonymous, mapped = (int(lines[key].split()[0]) * 1024 for key in ("RssAnon", "RssFile"))
     return MemoryUse(anonymous, mapped)
+
+
+@contextlib.contextmanager
+def silent_keys() -> Iterator[None]:
+    """Keys that are pressed while nobody reads them are not echoed; they wait, line ends as they were typed.
+
+    Ctrl-C stays the interrupt. Windows echoes only while somebody reads, so there is nothing to do there.
+    """
+    if sys.platform == "win32" or not os.isatty(0):
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(0)
+    silent = termios.tcgetattr(0)
+    silent[0] &= ~termios.ICRNL
+    silent[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(0, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def obeys_escapes() -> bool:
+    """Whether stdout is a terminal that changes its look on request; Windows' consoles have to be asked first."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return False
+    if sys.platform != "win32":
+        return os.environ.get("TERM", "dumb") != "dumb"
+    import ctypes
+    import msvcrt
+
+    kernel, mode = getattr(ctypes, "windll").kernel32, ctypes.c_uint32()  # noqa: B009  (absent on other systems)
+    handle = msvcrt.get_osfhandle(sys.stdout.fileno())
+    virtual_terminal = 0x4
+    known = kernel.GetConsoleMode(handle, ctypes.byref(mode))
+    return bool(known and kernel.SetConsoleMode(handle, mode.value | virtual_terminal))

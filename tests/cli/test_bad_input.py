@@ -53,7 +53,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path, notes: int =
         (["--stop", ""], ["stop"]),
         (["-n", "-3"], ["-n", "-3"]),
         (["-n", "2"], ["-n", "2", "3"]),
-        (["-m", "chat"], ["chat"]),
+        (["-m", "chat", "--num-return-sequences", "2"], ["one answer"]),
         (["-m", "sing"], ["--mode", "sing", "generate, chat"]),
         (["--dtype", "q3"], ["--dtype", "q3", "q4"]),
         (["--top-k", "many"], ["--top-k", "many"]),
@@ -101,7 +101,7 @@ def test_a_word_that_looks_like_a_path_is_one(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("prompt", ["what is 3/4?", "옛날 옛적에", "x" * 5000, "line\nline/", "the end. and/or"])
 def test_any_other_word_is_a_prompt(prompt: str) -> None:
-    from soban.cli.run import what_to_run
+    from soban.cli.shared import what_to_run
 
     assert what_to_run([prompt], None) == (None, prompt)
 

@@ -17,6 +17,7 @@ FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 # The module is imported when the command is called: each has OPTIONS, a dataclass; EXAMPLES; and call(options).
 COMMANDS = {
     "run": {"help": "let a model write, or answer"},
+    "chat": {"help": "talk with a model"},
     "eval": {"help": "measure how well a model predicts a text"},
     "train": {"help": "teach a small model from text"},
     "bench": {"help": "measure how fast this PC is"},
@@ -24,6 +25,7 @@ COMMANDS = {
 EXAMPLES = """\
   soban run "Once upon a time"
   soban run path/to/gemma-2-2b-it "대한민국의 수도에 대해 알려줘" --dtype q4
+  soban chat path/to/gemma-2-2b-it --system "짧게 답해 줘"
   cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
 """
 
@@ -91,7 +93,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise _unknown(name)
     from soban.cli import flags
 
-    if name == "run":
+    if name in ("run", "chat"):
         _spare_threads()
     command: Any = importlib.import_module(f"soban.cli.{name}")
     options = flags.parse(name, command.OPTIONS, arguments[1:], command.EXAMPLES)

@@ -6,7 +6,7 @@ A field with `help` is a flag. The keys:
     metavar     what stands for the value in the help
     off         for a bool: the spelling that sets it to False
     positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage
-    flags_of    (dataclass, {field: metadata}): the field is a dict of that class's fields, as far as they are given
+    flags_of    (dataclass, {field: metadata}): the field is a dict of those fields of that class that are given
     spelled     the field holds the spellings that were used, as "-t"
 """
 
@@ -75,7 +75,9 @@ def parse(command: str, options: type[Options], arguments: Sequence[str], exampl
 
 def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> argparse.ArgumentParser:
     """Knows every flag; what is not given leaves no trace, and which spellings were used is noted in `spellings`."""
-    fields, hints = dataclasses.fields(options), get_type_hints(options)
+    hints = get_type_hints(options)
+    # a command's own flags first, then those that it shares with others
+    fields = sorted(dataclasses.fields(options), key=lambda field: field.name not in options.__annotations__)
     words = "".join(f"{field.metadata['metavar']} " for field in fields if field.metadata.get("positional"))
     parser = _Parser(
         prog, usage=f"{prog} {words}[...]", description=translate(inspect.cleandoc(options.__doc__ or "")),
@@ -88,7 +90,8 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
             kind, described = field.metadata["flags_of"]
             nested = parser.add_argument_group(translate(field.metadata["help"]))
             for name, hint in get_type_hints(kind).items():
-                _add(nested, name, hint, described[name], None, spellings)
+                if name in described:
+                    _add(nested, name, hint, described[name], None, spellings)
         elif "help" in field.metadata:
             _add(group, field.name, hints[field.name], field.metadata, field.default, spellings)
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
@@ -103,7 +106,7 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
     flag = "--" + name.replace("_", "-")
     names = [*([metadata["short"]] if "short" in metadata else []), flag]
     text = translate(metadata["help"])
-    many, kind = get_origin(kind) is tuple, _inner(kind)
+    many, kind = get_origin(kind) is tuple, inner(kind)
     if kind is bool:
         group.add_argument(*names, dest=name, action="store_true", help=text)
         if "off" in metadata:
@@ -113,11 +116,11 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
         text = f"{text} [{default}]"
     group.add_argument(
         *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
-        action=_noting(spellings, many), type=_reader(flag, kind), metavar=_metavar(kind, metadata),
+        action=_noting(spellings, many), type=reader(flag, kind), metavar=_metavar(kind, metadata),
     )  # fmt: skip
 
 
-def _inner(kind: Any) -> Any:
+def inner(kind: Any) -> Any:
     """The type of one value: int of `int | None`, str of `tuple[str, ...]`."""
     if get_origin(kind) in (tuple, types.UnionType, Union):
         return next(part for part in get_args(kind) if part not in (type(None), Ellipsis))
@@ -143,7 +146,7 @@ def _noting(spellings: set[str], many: bool) -> type[argparse.Action]:
     return Keep
 
 
-def _reader(flag: str, kind: Any) -> Callable[[str], Any]:
+def reader(flag: str, kind: Any) -> Callable[[str], Any]:
     """What turns the text after a flag into its value; raises UserError where it is of the wrong kind."""
     if get_origin(kind) is Literal:
         return lambda text: _chosen(flag, text, get_args(kind))

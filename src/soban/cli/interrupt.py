@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,8 +23,8 @@ class Pressed:
 
 
 @contextmanager
-def cancelling(cancel: npt.NDArray[np.int32]) -> Iterator[Pressed]:
-    """Ctrl-C sets the cancel flag that a running step polls; a second one ends the process.
+def cancelling(cancel: npt.NDArray[np.int32], restore: Callable[[], None] = lambda: None) -> Iterator[Pressed]:
+    """Ctrl-C sets the cancel flag that a running step polls; a second one calls `restore` and ends the process.
 
     Python calls its own signal handlers only between two bytecodes, so not before a native step has ended. But the
     interpreter's C handler writes the signal's number to the wake-up socket at once, and a thread waits there.
@@ -35,7 +35,7 @@ def cancelling(cancel: npt.NDArray[np.int32]) -> Iterator[Pressed]:
     pressed = Pressed()
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    watcher = threading.Thread(target=_watch, args=(receiver, cancel), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(receiver, cancel, restore), daemon=True)
     watcher.start()
     old_socket = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     old_handler = signal.signal(signal.SIGINT, pressed)
@@ -50,10 +50,11 @@ def cancelling(cancel: npt.NDArray[np.int32]) -> Iterator[Pressed]:
         cancel[0] = 0
 
 
-def _watch(receiver: socket.socket, cancel: npt.NDArray[np.int32]) -> None:
+def _watch(receiver: socket.socket, cancel: npt.NDArray[np.int32], restore: Callable[[], None]) -> None:
     """Until the other end closes."""
     while numbers := receiver.recv(1):
         if numbers[0] == signal.SIGINT:
             if cancel[0]:
+                restore()
                 os._exit(130)
             cancel[0] = 1

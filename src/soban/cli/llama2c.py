@@ -27,20 +27,26 @@ def start(
     if steps < 0:
         raise UserError("-n {steps} is out of range", steps=steps, hint="give a number of tokens; 0: the whole context")
     steps = min(steps, context) or context
-    chosen = {**(SAMPLING if sampling.get("do_sample", True) else {}), **sampling}
-    if chosen.get("seed") == 0:
-        del chosen["seed"]
+    options = chosen(sampling)
     if begun >= steps and "max_new_tokens" not in sampling:
         raise UserError(
             "-n {steps} counts the prompt, which has {count} tokens", steps=steps, count=begun, hint="give a greater -n"
         )
-    chosen.setdefault("max_new_tokens", steps - begun)
+    options.setdefault("max_new_tokens", steps - begun)
     answer = model.template is not None and not raw
     shown = not answer if echo is None else echo
-    generation = Generation(model, ids, model.sampling(**chosen), echo=prompt if shown else "", answer=answer)
+    generation = Generation(model, ids, model.sampling(**options), echo=prompt if shown else "", answer=answer)
     if model.loaded.llama2c:
         generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
     return generation
+
+
+def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, and run.c's defaults for the rest; a seed of 0 is another text each time."""
+    options = {**(SAMPLING if sampling.get("do_sample", True) else {}), **sampling}
+    if options.get("seed") == 0:
+        del options["seed"]
+    return options
 
 
 def _prompt_ids(model: Model, prompt: str, system: str | None, raw: bool) -> list[int]:

@@ -1,25 +1,23 @@
 """`soban run`: a prompt in, a text out."""
 
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from soban import messages, system
+from soban import messages
 from soban.cli import console
+from soban.cli.figures import Peak, run_line
 from soban.cli.interrupt import cancelling
 from soban.cli.piped import PipedText
+from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, load_model, use_threads, what_to_run
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
-    from soban.generation import Figures, Generation
+    from soban.generation import Generation
 
 INTERRUPTED = 130
-MODEL_FILES = (".bin", ".safetensors", ".gguf")
 EXAMPLES = """\
   soban run "Once upon a time"                                      the bundled model
   soban run path/to/gemma-2-2b-it "대한민국의 수도에 대해 알려줘" --dtype q4
@@ -28,30 +26,9 @@ EXAMPLES = """\
   cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
 """
 
-# Names, types and defaults are those of `Sampling`; these are its words for the command line.
-SAMPLING_FLAGS = {
-    "max_new_tokens": {"help": "end after N new tokens (default: where the model ends)"},
-    "do_sample": {
-        "help": "draw each token at random from the likely ones", "off": "--greedy",
-        "off_help": "always take the likeliest token",
-    },
-    "temperature": {"short": "-t", "help": "below 1: safer words; above: bolder; 0: always the likeliest"},
-    "top_k": {"help": "draw among the N likeliest tokens; 0: among all"},
-    "top_p": {"short": "-p", "help": "draw among the likeliest tokens that together have probability X"},
-    "min_p": {"help": "leave out tokens less likely than X times the likeliest"},
-    "repetition_penalty": {"help": "above 1: what was said before becomes less likely"},
-    "num_return_sequences": {"help": "write N texts, parted by lines of ---"},
-    "seed": {"short": "-s", "help": "the same seed gives the same text"},
-    "stop": {"help": "end where the text has TEXT, which is left out; may be given several times"},
-    "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
-    "prompt_lookup_num_tokens": {
-        "help": "where the text repeats, try N tokens at once, for speed alone (default: as many as pay; 0: none)"
-    },
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(ModelFlags):
     """Let a model write. A model with a chat template answers the prompt; any other goes on with it.
 
     MODEL is a Hugging Face folder or a llama2.c .bin; without one the bundled story model writes. Text from a pipe
@@ -70,24 +47,11 @@ class RunOptions:
             "off_help": "leave the prompt out",
         },
     )  # fmt: skip
-    dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
-        default="auto", metadata={"help": "how weights are kept in memory"}
-    )
-    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
-        default="auto",
-        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
-    )
-    context: int | None = field(default=None, metadata={"help": "tokens that prompt and text may have together"})
-    tokenizer: str | None = field(
-        default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
-    )
-    threads: int | None = field(
-        default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
-    )
-    force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
     quiet: bool = field(default=False, metadata={"short": "-q", "help": "no line about time and memory"})
     steps: int = field(default=256, metadata={"short": "-n", "help": "tokens with the prompt's; 0: the whole context"})
-    mode: Literal["generate", "chat"] = field(default="generate", metadata={"short": "-m", "help": "only generate yet"})
+    mode: Literal["generate", "chat"] = field(
+        default="generate", metadata={"short": "-m", "help": "write a text, or talk as `soban chat` does"}
+    )
     sampling: dict[str, Any] = field(
         default_factory=dict,
         metadata={"flags_of": (Sampling, SAMPLING_FLAGS), "help": "how words are chosen (default: as the model says)"},
@@ -101,22 +65,16 @@ OPTIONS = RunOptions
 def call(options: RunOptions) -> int:
     """Writes the text to stdout as it comes; one line about time and memory to stderr. 130 if Ctrl-C ended it."""
     from soban.cli import llama2c
-    from soban.model import load
 
     as_run_c = bool(options.spelled & llama2c.SHORT_FLAGS)
     name, prompt = what_to_run(options.words, options.prompt)
     check(options)
+    if options.mode == "chat":
+        return talk(options, name, prompt)
     piped = PipedText()
     text = prompt or prompt_from_pipe(piped, empty=prompt is not None, needed=not as_run_c)
     with console.Status(options.quiet) as status:
-        status.show(translate("loading the model ..."))
-        start = time.perf_counter()
-        model = load(
-            name, dtype=options.dtype, context=options.context, tokenizer=options.tokenizer, force=options.force,
-            cache_dtype=options.cache_dtype,
-            progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
-        )  # fmt: skip
-        load_seconds = time.perf_counter() - start
+        model, load_seconds = load_model(name, options, status)
         memory = Peak()
         if prompt:  # only now, for whoever writes into the pipe may need as long
             text = prompt_and_pipe(prompt, piped)
@@ -130,46 +88,13 @@ def call(options: RunOptions) -> int:
             write_texts(generation, status)
     memory.note()
     if not options.quiet:
-        console.tell(figures_line(load_seconds, generation.figures, len(generation.sequences), memory))
+        console.tell(run_line(load_seconds, generation.figures, len(generation.sequences), memory))
     return INTERRUPTED if pressed.yes else 0
-
-
-def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, str | None]:
-    """The model (None: the bundled one) and the prompt (None: not given). One word alone is either of them."""
-    if len(words) > (2 if prompt is None else 1):
-        raise UserError(
-            "{count} words, where a model and a prompt are meant; this is too much: {word}",
-            count=len(words), word=console.shortened(words[-1]), hint="put the prompt in quotation marks",
-        )  # fmt: skip
-    if prompt is not None:
-        return (words[0] if words else None), prompt
-    match words:
-        case [model, prompt]:
-            return model, prompt
-        case [word] if os.path.exists(word):
-            return word, None
-        case [word] if looks_like_path(word):
-            raise UserError(
-                "{path}: no such file or folder", path=console.shortened(word),
-                hint="check the spelling; if it is a prompt, give it with -i",
-            )  # fmt: skip
-        case [word]:
-            return None, word
-    return None, None
-
-
-def looks_like_path(word: str) -> bool:
-    """Whether it ends as a model file does, or has a separator before any blank ("and/or" has, "what is 3/4" not)."""
-    first = word.split(maxsplit=1)[0] if word.strip() else ""
-    return word.endswith(MODEL_FILES) or "/" in first or "\\" in first
 
 
 def check(options: RunOptions) -> None:
     """Raises UserError for values that are out of range, before anything is loaded."""
-    if options.mode == "chat":
-        raise UserError("this version has no chat yet", hint="leave out -m chat, and give a prompt")
-    if options.threads is not None:
-        os.environ["SOBAN_THREADS"] = str(system.checked_threads(str(options.threads)))
+    use_threads(options.threads)
     Sampling(**{name: value for name, value in options.sampling.items() if (name, value) != ("temperature", 0)})
 
 
@@ -207,46 +132,20 @@ def write_texts(generation: "Generation", status: console.Status) -> None:
     console.write("\n---\n".join(several) + "\n")
 
 
-class Peak:
-    """The greatest memory use that was seen; None where the system does not tell."""
+def talk(options: RunOptions, name: str | None, prompt: str | None) -> int:
+    """The conversation that run.c's chat mode holds: its sampling, and Llama 2's turns for a model of its own."""
+    from soban.cli import chat, llama2c
 
-    def __init__(self) -> None:
-        self.use = system.memory_use()
-
-    def note(self) -> None:
-        now = system.memory_use()
-        if now and self.use:
-            self.use = system.MemoryUse(max(now.anonymous, self.use.anonymous), max(now.mapped, self.use.mapped))
-
-
-def figures_line(load_seconds: float, figures: "Figures", texts: int, memory: Peak) -> str:
-    """Load, prompt and text apart, then memory: what is the process's own, and pages of files mapped into it."""
-    computed = figures.prompt_tokens - figures.reused_tokens
-    decoded = max(0, figures.new_tokens - texts)  # each text's first token comes out of the prompt's step
-    parts = [
-        translate("load {seconds:.2f} s", seconds=load_seconds),
-        translate(
-            "prompt {tokens} tokens in {seconds:.2f} s ({rate:.0f}/s)", tokens=figures.prompt_tokens,
-            seconds=figures.prefill_seconds, rate=_rate(computed, figures.prefill_seconds),
-        ),
-        translate(
-            "{tokens} tokens in {seconds:.2f} s ({rate:.0f}/s, {characters:.0f} characters/s)",
-            tokens=figures.new_tokens, seconds=figures.decode_seconds, rate=_rate(decoded, figures.decode_seconds),
-            characters=_rate(figures.characters, figures.prefill_seconds + figures.decode_seconds),
-        ),
-    ]  # fmt: skip
-    if figures.drafted_tokens:
-        parts.append(
-            translate(
-                "{accepted} of {drafted} looked-up tokens were right", accepted=figures.accepted_tokens,
-                drafted=figures.drafted_tokens,
-            )
-        )  # fmt: skip
-    if memory.use:
-        own, mapped = memory.use.anonymous / 1e6, memory.use.mapped / 1e6
-        parts.append(translate("memory {own:.0f} MB + {mapped:.0f} MB mapped files", own=own, mapped=mapped))
-    return " · ".join(parts)
-
-
-def _rate(count: int, seconds: float) -> float:
-    return count / seconds if seconds > 0 else 0.0
+    shared = {field.name: getattr(options, field.name) for field in fields(ModelFlags)}
+    if shared["context"] is None and options.spelled & {"-n", "--steps"}:
+        shared["context"] = options.steps or None
+    sampling = dict(options.sampling)
+    if sampling.pop("num_return_sequences", 1) > 1:
+        raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
+    return chat.call(
+        chat.ChatOptions(
+            **shared, words=(name,) if name else (), prompt=prompt, system=options.system, quiet=options.quiet,
+            template="llama2" if name and name.endswith(".bin") else None,
+            sampling=llama2c.chosen(sampling),
+        )
+    )  # fmt: skip

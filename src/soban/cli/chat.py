@@ -1,0 +1,263 @@
+"""`soban chat`: a conversation, in a terminal or through a pipe."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from soban import __version__
+from soban.cli import commands, console, history
+from soban.cli.figures import turn_line
+from soban.cli.interrupt import cancelling
+from soban.cli.shared import CHAT_SAMPLING_FLAGS, ModelFlags, load_model, use_threads, what_to_run
+from soban.engine.sampling import Sampling
+from soban.errors import UserError
+from soban.messages import translate
+from soban.ops.native import Cancelled
+
+if TYPE_CHECKING:
+    from soban.dialogue import Dialogue, Reply
+    from soban.generation import Figures
+    from soban.model import Model
+
+FINE, USER_ERROR, INTERRUPTED = 0, 2, 130
+BUNDLED_TEMPLATE = "story"  # all that the bundled model can: it goes on with the beginning of a story
+PATIENCE = 0.5  # seconds without a word of the answer until a line says what is being done
+EXAMPLES = """\
+  soban chat                                        the bundled model
+  soban chat path/to/gemma-2-2b-it --system "짧게 답해 줘"
+  soban chat path/to/model --temperature 0.7 --on-full slide --stats
+  soban chat path/to/model --template alpaca "Name three colours"
+  soban chat path/to/model < questions.txt > answers.txt
+"""
+
+
+@dataclass(frozen=True)
+class ChatOptions(ModelFlags):
+    '''Talk with a model. Enter sends a message, /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.
+
+    MODEL is a Hugging Face folder or a llama2.c .bin; without one the bundled story model talks. PROMPT is the first
+    message. Where stdin or stdout is no terminal, each line is a message (a backslash at its end joins the next line
+    to it, and lines between two """ are one message), and stdout gets the answers alone.
+    '''
+
+    words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})
+    prompt: str | None = field(default=None, metadata={"short": "-i", "help": "the first message"})
+    system: str | None = field(default=None, metadata={"short": "-y", "help": "what the model is told beforehand"})
+    template: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "NAME|FILE",
+            "help": "how turns are written: alpaca, chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file "
+            "(default: the model's own)",
+        },
+    )
+    strict: bool = field(default=False, metadata={"help": "refuse what the model's template has no place for"})
+    stats: bool = field(default=False, metadata={"help": "after each answer a line about time and tokens"})
+    no_history: bool = field(default=False, metadata={"help": "neither read nor keep what is typed"})
+    quiet: bool = field(default=False, metadata={"short": "-q", "help": "no greeting"})
+    sampling: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "flags_of": (Sampling, CHAT_SAMPLING_FLAGS),
+            "help": "how words are chosen (default: as the model says)",
+        },
+    )
+
+
+OPTIONS = ChatOptions
+
+
+class Screen(Protocol):
+    """Where messages come from and answers go: a terminal or a pipe."""
+
+    interactive: bool  # somebody sees what is shown, and can be asked
+    pressed: bool  # Ctrl-C has just stopped something
+
+    @property
+    def keys(self) -> Mapping[str, dict[str, str]]: ...
+    def restore(self) -> None: ...
+    def read(self, meter: str, draft: str = "") -> str: ...
+    def confirm(self, question: str) -> bool: ...
+    def repeat(self, message: str) -> None: ...
+    def write(self, pieces: Iterable[str]) -> None: ...
+    def show(self, text: str) -> None: ...
+    def tell(self, text: str) -> None: ...
+
+
+def call(options: ChatOptions) -> int:
+    """Talks until the user leaves. 130 if by Ctrl-C; 2 if by the end of a file with a message that failed."""
+    from soban.dialogue import Dialogue
+
+    name, prompt = what_to_run(options.words, options.prompt)
+    use_threads(options.threads)
+    Sampling(**{key: value for key, value in options.sampling.items() if (key, value) != ("temperature", 0)})
+    with console.Status(options.quiet) as status:
+        model, _ = load_model(name, options, status)
+    with _screen(options) as screen:
+        if screen.interactive and not options.quiet:
+            screen.show(greeting(name, model))
+        template = options.template or (BUNDLED_TEMPLATE if name is None else None)
+        dialogue = Dialogue(model, system=options.system, template=template, strict=options.strict, **options.sampling)
+        return Chat(dialogue, screen, options).run(prompt)
+
+
+def _screen(options: ChatOptions) -> AbstractContextManager[Screen]:
+    if sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from soban.cli.terminal import Terminal
+
+        return Terminal(None if options.no_history else history.history_path())
+    from soban.cli.plain import Plain
+
+    return Plain()
+
+
+def greeting(name: str | None, model: "Model") -> str:
+    """What a terminal shows first."""
+    parts = [
+        f"soban {__version__}", os.path.basename(os.path.abspath(name)) if name else translate("the bundled model"),
+        model.loaded.kind, translate("{count:,} tokens of context", count=model.engine.context),
+    ]  # fmt: skip
+    lines = [" · ".join(parts)]
+    if name is None:
+        lines.append(translate('It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".'))
+    return "\n".join([*lines, translate("/help lists the commands, Ctrl-D leaves")])
+
+
+class Chat:
+    """A conversation and where it takes place; what the commands work on."""
+
+    def __init__(self, dialogue: "Dialogue", screen: Screen, options: ChatOptions) -> None:
+        self.dialogue, self.model, self.screen = dialogue, dialogue.model, screen
+        self.stats, self.quiet = options.stats, options.quiet
+        self.figures: Figures | None = None  # of the last answer
+        self.draft = ""  # what the next line of input begins with: a message that is being changed
+
+    def run(self, first: str | None) -> int:
+        """Takes messages until there are no more, and returns the exit code."""
+        failed = False
+        if first:
+            self.screen.repeat(first)
+        while True:
+            draft, self.draft = self.draft, ""
+            try:
+                text = first or self.screen.read(self.meter(), draft)
+                first = None
+                self.take(text, draft)
+                if self.screen.pressed and not self.screen.interactive:
+                    return INTERRUPTED
+            except (EOFError, commands.Leave):
+                return USER_ERROR if failed and not self.screen.interactive else FINE
+            except KeyboardInterrupt:
+                return INTERRUPTED
+            except UserError as error:
+                first, failed = None, True
+                self.screen.tell(f"soban: {error}")
+
+    def take(self, text: str, draft: str) -> None:
+        """A command, a message, or what has become of a draft; nothing left of it means that it stays as it was."""
+        found = commands.command(text)
+        message = commands.message(text)
+        if found:
+            commands.run(self, *found)
+        elif not draft:
+            self.answer(lambda: self.dialogue.say(message))
+        elif message.strip():
+            self.answer(lambda: self.dialogue.edit(message))
+
+    def answer(self, ask: Callable[[], "Reply"]) -> None:
+        """Writes the reply that `ask` gives, as it comes. Ctrl-C ends it, and what there is of it stays."""
+        with (
+            _notes_afterwards(self.screen),
+            console.Status(self.quiet) as status,
+            cancelling(self.model.runner.cancel, self.screen.restore) as pressed,
+            _Patience(status) as patience,
+        ):
+            if self.screen.pressed:  # between the message and this line
+                self.model.runner.cancel[0] = 1
+            try:
+                reply = ask()
+                self.screen.write(patience.until(reply))
+                self.figures = reply.figures
+            except Cancelled:
+                pass  # before the answer began
+        self.screen.pressed = self.screen.pressed or pressed.yes
+        if self.stats and self.figures:
+            self.screen.show(turn_line(self.figures))
+
+    def meter(self) -> str:
+        """How full the context is, and what no longer fits."""
+        used, context = self.dialogue.used, self.dialogue.context
+        parts = [translate("{used:,} of {context:,} tokens", used=used, context=context)]
+        if self.dialogue.dropped:
+            count = self.dialogue.dropped
+            parts.append(
+                translate("summed up: {count} oldest turns", count=count)
+                if self.dialogue.summary
+                else translate("forgotten: {count} oldest turns", count=count)
+            )
+        return " · ".join(parts)
+
+    def recall(self) -> None:
+        """Shows where a conversation stands that was begun at another time."""
+        self.screen.show(translate("loaded: {count} messages", count=len(self.dialogue.messages)))
+        last = self.dialogue.messages[-2:]
+        if self.screen.interactive and [message["role"] for message in last] == ["user", "assistant"]:
+            self.screen.repeat(last[0]["content"])
+            self.screen.write([last[1]["content"]])
+
+
+@contextmanager
+def _notes_afterwards(screen: Screen) -> Iterator[None]:
+    """What soban notes while an answer is written comes after it, not into the middle of its last line."""
+    notes: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        notes.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("soban")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        for note in notes:
+            screen.tell(f"soban: {note}")
+
+
+class _Patience:
+    """Says that the prompt is being read where that takes long enough to wonder."""
+
+    def __init__(self, status: console.Status) -> None:
+        self._status, self._lock, self._over = status, threading.Lock(), False
+        self._timer = threading.Timer(PATIENCE, self._tell)
+
+    def __enter__(self) -> "_Patience":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def until(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The pieces; with the first of them it is over."""
+        for piece in pieces:
+            self._end()
+            yield piece
+
+    def _tell(self) -> None:
+        with self._lock:
+            if not self._over:
+                self._status.show(translate("reading the prompt ..."))
+
+    def _end(self) -> None:
+        if not self._over:
+            with self._lock:
+                self._over = True
+                self._status.clear()
+            self._timer.cancel()

@@ -1,0 +1,214 @@
+"""What can be typed in a chat beside messages: lines that begin with a slash."""
+
+import difflib
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from soban.cli import console, flags
+from soban.cli.figures import turn_line
+from soban.cli.shared import CHAT_SAMPLING_FLAGS
+from soban.engine.sampling import ON_FULL, Sampling
+from soban.errors import UserError
+from soban.messages import translate
+
+if TYPE_CHECKING:
+    from soban.cli.chat import Chat
+
+# In the order in which /help shows them; `takes` is what may follow.
+COMMANDS: dict[str, dict[str, str]] = {
+    "help": {"help": "show this"},
+    "system": {"takes": "[TEXT]", "help": 'show or change what the model is told beforehand; "" takes it away'},
+    "set": {"takes": "[NAME VALUE]", "help": "show or change how words are chosen; the value default undoes it"},
+    "retry": {"help": "have the last message answered again"},
+    "edit": {"takes": "[TEXT]", "help": "change the last message, and have it answered"},
+    "stats": {"takes": "[on|off]", "help": "what the last answer took, or every answer from now on"},
+    "save": {"takes": "FILE", "help": "keep the conversation and its settings"},
+    "load": {"takes": "FILE", "help": "go on with one that was kept"},
+    "clear": {"help": "begin a new conversation; the system text stays"},
+    "exit": {"help": "leave"},
+}
+SETTINGS = tuple(field.name for field in fields(Sampling) if field.name != "num_return_sequences")
+SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+CHOICES = {"do_sample": ("on", "off"), "on_full": ON_FULL}
+UNDO = "default"
+COMMAND = re.compile(r"/([^\W\d_]+)(?:\s+(.*))?\s*", re.DOTALL)
+
+
+class Leave(Exception):
+    """The user wants to end the chat."""
+
+
+def command(text: str) -> tuple[str, str] | None:
+    """The command that a text is, and what follows it; None for a message. Raises UserError for unknown commands.
+
+    Paths and other words with a slash are messages; what begins with two slashes is one that begins with one.
+    """
+    found = COMMAND.fullmatch(text)
+    if not found:
+        return None
+    name = found[1].lower()
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        if near:
+            raise UserError("no command /{name}", name=name, near=near[0], hint="did you mean /{near}?")
+        raise UserError(
+            "no command /{name}", name=console.shortened(name),
+            hint="/help lists them; // begins a message that begins with a slash",
+        )  # fmt: skip
+    return name, (found[2] or "").strip()
+
+
+def message(text: str) -> str:
+    """The message that a text which is no command stands for."""
+    return text[1:] if text.startswith("//") else text
+
+
+def run(chat: "Chat", name: str, argument: str) -> None:
+    """Does it. Raises Leave, and UserError for what cannot be done."""
+    ACTIONS[name](chat, argument)
+
+
+def _help(chat: "Chat", _: str) -> None:
+    starts = {
+        f"/{name} {about.get('takes', '')}".rstrip(): translate(about["help"]) for name, about in COMMANDS.items()
+    }
+    starts |= {key: translate(about["help"]) for key, about in chat.screen.keys.items()}
+    width = max(map(len, starts)) + 2
+    chat.screen.show("\n".join(f"  {start:<{width}}{about}" for start, about in starts.items()))
+
+
+def _system(chat: "Chat", text: str) -> None:
+    if text:
+        chat.dialogue.system = None if text == '""' else text
+    chat.screen.show(chat.dialogue.system or translate("(no system text)"))
+
+
+def _set(chat: "Chat", argument: str) -> None:
+    name, _, value = argument.replace("=", " ", 1).partition(" ")
+    if not name:
+        chat.screen.show(settings(chat.model.sampling(), chat.model.sampling(**chat.dialogue.options)))
+        return
+    name = name.replace("-", "_")
+    if name not in SETTINGS:
+        near = difflib.get_close_matches(name, SETTINGS, 1)
+        raise UserError(
+            "/set knows no {name}", name=console.shortened(name), near=near[0] if near else SETTINGS[0],
+            hint="did you mean {near}?" if near else "/set alone lists what it knows",
+        )  # fmt: skip
+    if value.strip():
+        chat.dialogue.change(**{name: setting(name, value.strip())})
+    chat.screen.show(f"{name} = {written(getattr(chat.model.sampling(**chat.dialogue.options), name))}")
+
+
+def setting(name: str, text: str) -> Any:
+    """The value that the text stands for, None for the default. Raises UserError where it is of the wrong kind."""
+    if text == UNDO:
+        return None
+    if name == "do_sample":
+        if text.lower() not in SWITCHES:
+            raise _no_switch(name, text)
+        return SWITCHES[text.lower()]
+    kind = get_type_hints(Sampling)[name]
+    value = flags.reader(f"/set {name}", flags.inner(kind))(text)
+    return (value,) if typing.get_origin(kind) is tuple else value
+
+
+def _no_switch(name: str, value: str) -> UserError:
+    return UserError("{name} cannot be {value}", name=name, value=console.shortened(value), hint="write on or off")
+
+
+def settings(own: Sampling, now: Sampling) -> str:
+    """A line for each setting: name, value, meaning; those that are not the model's own have a mark."""
+    values = {name: written(getattr(now, name)) for name in SETTINGS}
+    width, wide = max(map(len, SETTINGS)), max(map(len, values.values()))
+    return "\n".join(
+        f"{'*' if getattr(now, name) != getattr(own, name) else ' '} {name:<{width}}  {value:<{wide}}  "
+        + translate(CHAT_SAMPLING_FLAGS[name]["help"])
+        for name, value in values.items()
+    )
+
+
+def written(value: Any) -> str:
+    """A setting's value as it can be typed."""
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _retry(chat: "Chat", _: str) -> None:
+    chat.answer(chat.dialogue.retry)
+
+
+def _edit(chat: "Chat", text: str) -> None:
+    if text:
+        chat.answer(lambda: chat.dialogue.edit(text))
+        return
+    last = [m["content"] for m in chat.dialogue.messages if m["role"] == "user"]
+    if not last:
+        raise UserError("there is no message yet that could be changed", hint="write a message first")
+    if not chat.screen.interactive:
+        raise UserError("/edit needs the new text here", hint="write it behind /edit")
+    chat.draft = last[-1]
+
+
+def _stats(chat: "Chat", argument: str) -> None:
+    if argument:
+        if argument.lower() not in SWITCHES:
+            raise _no_switch("/stats", argument)
+        chat.stats = SWITCHES[argument.lower()]
+    elif chat.figures is None:
+        raise UserError("there is no answer yet", hint="write a message first")
+    else:
+        chat.screen.show(turn_line(chat.figures))
+
+
+def _save(chat: "Chat", argument: str) -> None:
+    path = _path("/save", argument)
+    if path.exists():
+        if not chat.screen.interactive:
+            raise UserError("{path} is there already", path=path, hint="choose another name")
+        if not chat.screen.confirm(translate("{path} is there already. Write over it?", path=path)):
+            return
+    chat.dialogue.save(path)
+    chat.screen.show(translate("saved: {path}", path=path))
+
+
+def _load(chat: "Chat", argument: str) -> None:
+    path = _path("/load", argument)
+    chat.dialogue.load(path)
+    chat.figures = None
+    chat.recall()
+
+
+def _path(name: str, argument: str) -> Path:
+    """The path that was given; quotation marks around it, as consoles put them around blanks, do not belong to it."""
+    if len(argument) > 1 and argument[0] == argument[-1] and argument[0] in "'\"":
+        argument = argument[1:-1]
+    if not argument:
+        raise UserError("{name} needs a file", name=name, hint="as in {name} talk.json")
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError:
+        return Path(argument)  # ~somebody whom this system does not know
+
+
+def _clear(chat: "Chat", _: str) -> None:
+    chat.dialogue.clear()
+    chat.figures = None
+    chat.screen.show(translate("a new conversation"))
+
+
+def _exit(chat: "Chat", _: str) -> None:
+    raise Leave
+
+
+ACTIONS: dict[str, Callable[["Chat", str], None]] = {
+    "help": _help, "system": _system, "set": _set, "retry": _retry, "edit": _edit, "stats": _stats, "save": _save,
+    "load": _load, "clear": _clear, "exit": _exit,
+}  # fmt: skip

@@ -1,0 +1,114 @@
+"""What `run` and `chat` share: the words and flags that say which model, how it is loaded and how it writes."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from soban import system
+from soban.cli import console
+from soban.errors import UserError
+from soban.messages import translate
+
+if TYPE_CHECKING:
+    from soban.model import Model
+
+MODEL_FILES = (".bin", ".safetensors", ".gguf")
+# Names, types and defaults are those of `Sampling`; these are its words for the command line.
+SAMPLING_FLAGS = {
+    "max_new_tokens": {"help": "end after N new tokens (default: where the model ends)"},
+    "do_sample": {
+        "help": "draw each token at random from the likely ones", "off": "--greedy",
+        "off_help": "always take the likeliest token",
+    },
+    "temperature": {"short": "-t", "help": "below 1: safer words; above: bolder; 0: always the likeliest"},
+    "top_k": {"help": "draw among the N likeliest tokens; 0: among all"},
+    "top_p": {"short": "-p", "help": "draw among the likeliest tokens that together have probability X"},
+    "min_p": {"help": "leave out tokens less likely than X times the likeliest"},
+    "repetition_penalty": {"help": "above 1: what was said before becomes less likely"},
+    "num_return_sequences": {"help": "write N texts, parted by lines of ---"},
+    "seed": {"short": "-s", "help": "the same seed gives the same text"},
+    "stop": {"help": "end where the text has TEXT, which is left out; may be given several times"},
+    "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
+    "prompt_lookup_num_tokens": {
+        "help": "where the text repeats, try N tokens at once, for speed alone (default: as many as pay; 0: none)"
+    },
+}  # fmt: skip
+CHAT_SAMPLING_FLAGS = {name: about for name, about in SAMPLING_FLAGS.items() if name != "num_return_sequences"} | {
+    "on_full": {
+        "metavar": "error|slide|summarise",
+        "help": "when the context is full: stop, forget the oldest turns, or have the model sum them up",
+    }
+}
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """How a model is loaded."""
+
+    dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
+        default="auto", metadata={"help": "how weights are kept in memory"}
+    )
+    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+        default="auto",
+        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
+    )
+    context: int | None = field(default=None, metadata={"help": "tokens that prompt and text may have together"})
+    tokenizer: str | None = field(
+        default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
+    )
+    threads: int | None = field(
+        default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
+    )
+    force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
+
+
+def use_threads(count: int | None) -> None:
+    """The number of threads for this process; None leaves it. Raises UserError for what is no such number."""
+    if count is not None:
+        os.environ["SOBAN_THREADS"] = str(system.checked_threads(str(count)))
+
+
+def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "tuple[Model, float]":
+    """The model (None: the bundled one), and the seconds that it took; the status says what is being done."""
+    from soban.model import load
+
+    status.show(translate("loading the model ..."))
+    start = time.perf_counter()
+    model = load(
+        name, dtype=flags.dtype, context=flags.context, tokenizer=flags.tokenizer, force=flags.force,
+        cache_dtype=flags.cache_dtype,
+        progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
+    )  # fmt: skip
+    return model, time.perf_counter() - start
+
+
+def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, str | None]:
+    """The model (None: the bundled one) and the prompt (None: not given). One word alone is either of them."""
+    if len(words) > (2 if prompt is None else 1):
+        raise UserError(
+            "{count} words, where a model and a prompt are meant; this is too much: {word}",
+            count=len(words), word=console.shortened(words[-1]), hint="put the prompt in quotation marks",
+        )  # fmt: skip
+    if prompt is not None:
+        return (words[0] if words else None), prompt
+    match words:
+        case [model, prompt]:
+            return model, prompt
+        case [word] if os.path.exists(word):
+            return word, None
+        case [word] if looks_like_path(word):
+            raise UserError(
+                "{path}: no such file or folder", path=console.shortened(word),
+                hint="check the spelling; if it is a prompt, give it with -i",
+            )  # fmt: skip
+        case [word]:
+            return None, word
+    return None, None
+
+
+def looks_like_path(word: str) -> bool:
+    """Whether it ends as a model file does, or has a separator before any blank ("and/or" has, "what is 3/4" not)."""
+    first = word.split(maxsplit=1)[0] if word.strip() else ""
+    return word.endswith(MODEL_FILES) or "/" in first or "\\" in first
