@@ -10,7 +10,7 @@ from soban.ops import native
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 INTERFACE = {
-    "soban_abi", "soban_isa_runs", "soban_pool_create", "soban_pool_destroy", "soban_run", "soban_stored_bytes",
+    "soban_abi", "soban_isa_runs", "soban_isa_works", "soban_pool_create", "soban_pool_destroy", "soban_run", "soban_stored_bytes",
     "soban_encode", "soban_find_not_finite", "soban_read", "soban_multiply", "soban_bpe",
 }  # fmt: skip
 

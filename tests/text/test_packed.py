@@ -21,7 +21,7 @@ from soban.text.packed import PackedTokenizer
 from soban.text.settings import read_settings
 from soban.text.spm_file import PieceType, read_sentencepiece
 from soban.text.tokenizer import load_tokenizer
-from soban.weights.packed import CacheUnavailableError
+from soban.system import CacheUnavailableError
 from tests.text import shapes
 
 tokenizers = pytest.importorskip("tokenizers")
