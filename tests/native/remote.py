@@ -4,6 +4,7 @@ Memory that a call reads is sent before it, with pointers put right, and what it
 """
 
 import ctypes
+import functools
 import subprocess
 import weakref
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from soban.ops import native
 from soban.ops.cache import CACHE_FORMATS, make_cache
 from soban.ops.formats import FORMATS, stored_bytes
 from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, View
+from soban.text.bpe import Pieces
 
 # The order is the one in runner.cpp.
-ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, ABI = range(13)
+ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, ABI = range(15)
 
 
 class Remote:
@@ -25,6 +27,7 @@ class Remote:
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.held: list[int] = []  # memory of the call at hand
+        self.soban_bpe = functools.partial(self._bpe)  # ctypes' functions take attributes, and so does this
         weakref.finalize(self, self.process.kill)
 
     def soban_abi(self) -> int:
@@ -32,6 +35,9 @@ class Remote:
 
     def soban_isa_runs(self, isa: int) -> int:
         return self._ask(RUNS, isa)
+
+    def soban_isa_works(self, isa: int) -> int:
+        return self._ask(WORKS, isa)
 
     def soban_pool_create(self, threads: int, isa: int) -> int:
         return self._ask(CREATE, threads, isa)
@@ -99,6 +105,21 @@ class Remote:
             for data, address in zip((cache.keys, cache.values), stored, strict=True):
                 self._fetch(address, data, cache_size)
         return status
+
+    def _bpe(self, pieces: Pieces, text: bytes, length: int, cut: bool, ids: int) -> int:
+        sizes = (
+            ("characters", 8 * ((1 << pieces.character_bits) + pieces.character_reach)),
+            ("merges", 16 * ((1 << pieces.merge_bits) + pieces.merge_reach)), ("bytes", 4 * 256),
+        )  # fmt: skip
+        there = Pieces.from_buffer_copy(pieces)
+        with self._memory():
+            for name, size in sizes:
+                setattr(there, name, self._send(getattr(pieces, name), size))
+            data = ctypes.create_string_buffer(text, max(1, length))
+            result = self._send(ids, 4 * length)
+            count = self._ask(BPE, self._struct(there), self._struct(data), length, cut, result)
+            self._fetch(result, ids, 4 * length)
+        return count
 
     @contextmanager
     def _memory(self) -> Iterator[None]:

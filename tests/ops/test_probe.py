@@ -42,7 +42,8 @@ def test_an_instruction_set_that_the_machine_does_not_claim_fails_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "child", [DIES.format(number=native.ISAS.index("avxvnni")), "import sys; sys.exit(61 if sys.argv[2] == '2' else 60)"]
+    "child",
+    [DIES.format(number=native.ISAS.index("avxvnni")), "import sys; sys.exit(61 if sys.argv[2] == '2' else 60)"],
 )
 def test_one_that_dies_or_miscalculates_is_replaced_by_the_next_with_one_line(
     child: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -128,9 +128,7 @@ def _fastest(here: tuple[str, ...]) -> str:
     """The last of these that keeps what the processor claims; a line for each that does not, and for slow ones."""
     name = next(name for name in reversed(here) if probe.works(library_path(), name, ISAS.index(name)))
     for broken in here[here.index(name) + 1 :]:
-        messages.warn(
-            "this processor claims {isa} and fails with it, so {next} takes its place", isa=broken, next=name
-        )
+        messages.warn("this processor claims {isa} and fails with it, so {next} takes its place", isa=broken, next=name)
     if name == "scalar":
         messages.warn(
             "this processor has neither AVX2 nor ARM's dot products, so plain code computes, several times slower"
