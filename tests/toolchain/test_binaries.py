@@ -14,8 +14,6 @@ inline int twice(int x) { return 2 * x; }
 int (*keep)(int) = twice;
 extern "C" int once(int x) { return x; }
 """
-    'inline int twice(int x) { return 2 * x; }\nint (*keep)(int) = twice;\nextern "C" int once(int x) { return x; }\n'
-)
 
 
 def test_the_library_at_hand_exports_the_interface() -> None:
