@@ -56,7 +56,8 @@ def binary() -> Path | None:
 def this_machine() -> str:
     """zig's name for this machine's kind: without one it would build for this very processor."""
     machine = {"AMD64": "x86_64", "ARM64": "aarch64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    return machine + {"win32": "-windows-gnu", "darwin": "-macos"}.get(sys.platform, "-linux-gnu")
+    linux = "-linux-gnu.2.17" if platform.libc_ver()[0] == "glibc" else "-linux-musl"
+    return machine + {"win32": "-windows-gnu", "darwin": "-macos"}.get(sys.platform, linux)
 
 
 def cmake_defines(zig: Path, triple: str, folder: Path) -> dict[str, str]:

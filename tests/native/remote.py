@@ -30,6 +30,10 @@ class Remote:
         self.soban_bpe = functools.partial(self._bpe)  # ctypes' functions take attributes, and so does this
         weakref.finalize(self, self.process.kill)
 
+    def close(self) -> None:
+        """Ends the other process."""
+        self.process.communicate()
+
     def soban_abi(self) -> int:
         return self._ask(ABI)
 

@@ -65,6 +65,7 @@ def native_tests(command: list[str], choice: str) -> None:
     ]
     environment = os.environ | {
         "SOBAN_RUNNER": shlex.join(command), "PYTHONPATH": str(ROOT / "src"), "WINEDEBUG": "-all",
+        "WINEPREFIX": str(ROOT / "build" / "wine"),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -88,6 +89,7 @@ def test_an_arm_processor_gets_the_instruction_sets_that_it_has(processor: str) 
     remote = Remote(emulated(processor))
     assert [name for i, name in enumerate(native.ISAS) if remote.soban_isa_runs(i)] == PROCESSORS[processor]
     assert all(remote.soban_isa_works(native.ISAS.index(name)) for name in PROCESSORS[processor])
+    remote.close()
 
 
 def test_the_native_tests_pass_on_an_emulated_arm_processor() -> None:

@@ -5,6 +5,7 @@ machines pass on bits of hosts that they do not run on, and a process cannot sur
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -21,6 +22,8 @@ SECONDS = 20.0  # for what takes some hundredths
 WORKS, BROKEN = 60, 61  # exit codes of the child that no failure of Python's has
 CHILD = """
 import ctypes, sys
+if sys.platform == "win32":
+    ctypes.windll.kernel32.SetErrorMode(3)  # die without a window
 library = ctypes.CDLL(sys.argv[1])
 sys.exit(60 if library.soban_isa_works(int(sys.argv[2])) else 61)
 """
@@ -51,8 +54,9 @@ def _tried(library: Path, number: int) -> bool | None:
     command = [sys.executable, "-I", "-S", "-c", CHILD, str(library), str(number)]
     try:
         code = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS
-        ).returncode
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        ).returncode  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
     if code == WORKS:
@@ -76,7 +80,17 @@ def _processor() -> str:
             words = file.read(4096).split(b"\n\n")[0].decode("utf-8", "replace").splitlines()
             kept = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags", "CPU", "Features")
             return " ".join(line for line in words if line.startswith(kept))
-    return os.environ.get("PROCESSOR_IDENTIFIER") or platform.processor() or platform.machine()
+    if sys.platform == "darwin":
+        return _sysctl(b"machdep.cpu.brand_string")
+    return os.environ.get("PROCESSOR_IDENTIFIER", platform.machine())
+
+
+def _sysctl(name: bytes) -> str:
+    """What the kernel of macOS says; the command of that name would take a process."""
+    value, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).sysctlbyname(name, value, ctypes.byref(size), None, 0)
+    return value.value.decode("utf-8", "replace")
 
 
 def _path() -> Path:
