@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "ziglang>=0.16,<0.18"
+# CMake's own trials compile without linking, for which zig would build a C++ library that nothing else needs: minutes.
+TRIALS = {"CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY", "HIDES_LIBRARIES": "OFF"}
+COMPILES_ONLY = 'case "$*" in *CMakeCXXCompilerId.cpp) set -- -c "$@" ;; esac\n'  # the same, where it asks who zig is
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def cmake_defines(zig: Path, triple: str, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     compiler = _script(folder / f"c++-{triple}", f'"{zig}" c++ -target {triple}')
     tools = {f"CMAKE_{name.upper()}": _script(folder / name, f'"{zig}" {name}') for name in ("ar", "ranlib")}
-    return {"CMAKE_CXX_COMPILER": str(compiler)} | {name: str(path) for name, path in tools.items()}
+    return {"CMAKE_CXX_COMPILER": str(compiler)} | {name: str(path) for name, path in tools.items()} | TRIALS
 
 
 def cross_defines(zig: Path, target: Target, folder: Path) -> dict[str, str]:
@@ -88,7 +91,7 @@ def _script(path: Path, command: str) -> Path:
         path = path.with_name(path.name + ".cmd")
         text = f"@{command} %*\r\n"
     else:
-        text = f'#!/bin/sh\nexec {command} "$@"\n'
+        text = f'#!/bin/sh\n{COMPILES_ONLY}exec {command} "$@"\n'
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8", newline="")
         path.chmod(0o755)
