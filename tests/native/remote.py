@@ -18,7 +18,7 @@ from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, Progra
 from soban.text.bpe import Pieces
 
 # The order is the one in runner.cpp.
-ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, ABI = range(15)
+ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI = range(16)
 
 
 class Remote:
@@ -27,7 +27,9 @@ class Remote:
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.held: list[int] = []  # memory of the call at hand
-        self.soban_bpe = functools.partial(self._bpe)  # ctypes' functions take attributes, and so does this
+        # ctypes' functions take attributes, and so do these.
+        self.soban_bpe = functools.partial(self._bpe)
+        self.soban_stored_bytes = functools.partial(self._ask, STORED)
         weakref.finalize(self, self.process.kill)
 
     def close(self) -> None:
