@@ -56,7 +56,7 @@ void linears(const Kernels &kernels, std::vector<float> &results) {
             const soban_part part = {bytes, format, ROWS, COLUMNS, 0};
             char *own = room<char>(scratch, kernels.linear_scratch(format, COLUMNS, tokens));
             const Linear task = {&part,        0,          ROWS, tokens,      x.data(), COLUMNS,
-                                 &activations, out.data(), ROWS, bias.data(), own};
+                                 &activations, out.data(), ROWS, bias.data(), own,      nullptr};
             kernels.linear(&task);
             results.insert(results.end(), out.begin(), out.begin() + ROWS * tokens);
         }

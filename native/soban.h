@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 3 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 4 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };   /* batch.CACHE_FORMATS */
