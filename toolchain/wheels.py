@@ -57,10 +57,8 @@ def cross_build(target: zig.Target, **defines: str) -> Path:
     if found is None:
         raise Wrong(f"zig is missing: pip install '{zig.PACKAGE}'")
     folder = ROOT / "build" / "cross" / target.triple
-    # Elsewhere what is for debuggers lies in files of its own.
-    stripped = {"CMAKE_SHARED_LINKER_FLAGS": "-s"} if target.system == "Linux" else {}
     try:
-        zig.build(zig.cross_defines(found, target, ROOT / "build" / "zig") | stripped | defines, ROOT, folder)
+        zig.build(zig.cross_defines(found, target, ROOT / "build" / "zig") | defines, ROOT, folder)
     except subprocess.CalledProcessError as error:
         raise Wrong(f"the library does not build:\n{error.stdout[-3000:]}") from error
     return folder

@@ -68,7 +68,9 @@ def cmake_defines(zig: Path, triple: str, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     compiler = _script(folder / f"c++-{triple}", f'"{zig}" c++ -target {triple}')
     tools = {f"CMAKE_{name.upper()}": _script(folder / name, f'"{zig}" {name}') for name in ("ar", "ranlib")}
-    return {"CMAKE_CXX_COMPILER": str(compiler)} | {name: str(path) for name, path in tools.items()} | TRIALS
+    defines = {"CMAKE_CXX_COMPILER": str(compiler)} | {name: str(path) for name, path in tools.items()} | TRIALS
+    # Elsewhere what is for debuggers lies in files of its own.
+    return defines | ({"CMAKE_SHARED_LINKER_FLAGS": "-s"} if "-linux-" in triple else {})
 
 
 def cross_defines(zig: Path, target: Target, folder: Path) -> dict[str, str]:
