@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
 MACH_MACHINES = {0x01000007: "x86_64", 0x0100000C: "aarch64"}
+MACH_OWN = ("__dso_handle", "_mh_dylib_header")  # zig's linker adds them
 PE_MACHINES = {0x8664: "x86_64", 0xAA64: "aarch64"}
 
 
@@ -88,7 +89,7 @@ def _mach(data: bytes) -> Binary:
             if kind & 0xE0 or kind & 0x0E != 0x0E:  # for debuggers, or not defined here
                 continue
             text = _text(data, strings + name).removeprefix("_")
-            if kind & 0x11 == 0x01:  # to be seen from outside, and not only within the file
+            if kind & 0x11 == 0x01 and text not in MACH_OWN:  # to be seen from outside, and not only within the file
                 exports.add(text)
             if description & 0x80:
                 weak.add(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 PACKAGE = "ziglang>=0.16,<0.18"
 # CMake's own trials compile without linking, for which zig would build a C++ library that nothing else needs: minutes.
-TRIALS = {"CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY", "HIDES_LIBRARIES": "OFF"}
+TRIALS = {"CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY"}
 COMPILES_ONLY = 'case "$*" in *CMakeCXXCompilerId.cpp) set -- -c "$@" ;; esac\n'  # the same, where it asks who zig is
 
 

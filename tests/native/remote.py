@@ -18,7 +18,9 @@ from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, Progra
 from soban.text.bpe import Pieces
 
 # The order is the one in runner.cpp.
-ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI = range(16)
+ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI = (
+    range(16)
+)
 
 
 class Remote:

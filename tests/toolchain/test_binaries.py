@@ -1,5 +1,6 @@
 """What is read from libraries and objects, against nm's word, and that a shared function is found."""
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,3 +53,15 @@ def test_so_it_is_for_other_systems(tmp_path: Path, target: str) -> None:
 def test_what_is_no_library_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         binaries.read(data)
+
+
+def test_a_library_of_another_kind_or_with_more_to_show_is_refused(tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None or native.library() is None:
+        pytest.skip("needs g++ and the native library")
+    (tmp_path / "a.cpp").write_text(SHARED, encoding="utf-8")
+    subprocess.run([compiler, "-shared", "-fPIC", "a.cpp", "-o", "a.so"], cwd=tmp_path, check=True)
+    with pytest.raises(wheels.Wrong, match="exports differ by .*once.*soban_abi"):
+        wheels.check_library((tmp_path / "a.so").read_bytes(), f"linux-{platform.machine()}")
+    with pytest.raises(wheels.Wrong, match="a library for linux"):
+        wheels.check_library(native.library_path().read_bytes(), "windows-x86_64")
