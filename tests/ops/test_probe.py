@@ -14,8 +14,10 @@ from soban.ops import native, probe
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs the native library")
 DIES = """
-import os, signal, sys
-if sys.argv[2] == "{number}":
+import ctypes, os, signal, sys
+if sys.argv[2] == "{number}" and sys.platform == "win32":
+    ctypes.windll.kernel32.TerminateProcess(ctypes.c_void_p(-1), 0xC000001D)
+elif sys.argv[2] == "{number}":
     os.kill(os.getpid(), signal.SIGILL)
 sys.exit(60)
 """
