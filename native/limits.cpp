@@ -170,11 +170,17 @@ int64_t burst_amx() {
     for (int32_t sum : sums) total += sum;                                                                             \
     return total
 
+#if defined(__clang__)
+#define WITH(feature) __attribute__((target("+" feature)))
+#else
+#define WITH(feature) __attribute__((target("arch=armv8.2-a+" feature)))
+#endif
+
 #define PRODUCT_SDOT(i) "sdot v" #i ".4s, v16.16b, v16.16b\n\t"
-__attribute__((target("+dotprod"))) int64_t burst_neon() { BURST(SIXTEEN(PRODUCT_SDOT)); }
+WITH("dotprod") int64_t burst_neon() { BURST(SIXTEEN(PRODUCT_SDOT)); }
 
 #define PRODUCT_SMMLA(i) "smmla v" #i ".4s, v16.16b, v16.16b\n\t"
-__attribute__((target("+i8mm"))) int64_t burst_neon_i8mm() { BURST(SIXTEEN(PRODUCT_SMMLA)); }
+WITH("i8mm") int64_t burst_neon_i8mm() { BURST(SIXTEEN(PRODUCT_SMMLA)); }
 #endif
 
 // Null for an instruction set that has no products of int8.
