@@ -1,4 +1,4 @@
-"""Everything around the code, on any system: python dev.py run|test|test-all|lint|bench|messages|native.
+"""Everything around the code, on any system: python dev.py run|test|test-all|lint|bench|messages|native|wheels.
 
 It needs Python alone. The first call makes .venv, installs what the command needs and builds the native library;
 later calls find that nothing has changed and start at once.
@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from toolchain import zig
+
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -19,10 +21,7 @@ STAMP = VENV / "soban-stamp.json"
 TORCH = "torch>=2.6,<2.14"
 TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("scikit-build-core>=0.11", "ninja")
-COMPILER_HINT = (
-    "no C++ compiler was found. Debian, Ubuntu: sudo apt install g++; macOS: xcode-select --install; "
-    "Windows: winget install MartinStorsjo.LLVM-MinGW.UCRT (Visual Studio's own compiler cannot build the kernels)"
-)
+WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2")
 
 
 def main(arguments: list[str]) -> int:
@@ -59,8 +58,9 @@ def test(arguments: list[str]) -> int:
 
 
 def test_all(arguments: list[str]) -> int:
-    """Every test."""
+    """Every test, also those that build for other systems and run that under emulators, where these are installed."""
     set_up("test")
+    pip(*WHEEL_TOOLS)
     return call("-m", "pytest", *arguments, quiet=True)
 
 
@@ -122,9 +122,16 @@ def native(arguments: list[str]) -> int:
     return 0
 
 
+def wheels(arguments: list[str]) -> int:
+    """A wheel for each platform, or for those that are named, into dist/."""
+    set_up()
+    pip(*WHEEL_TOOLS)
+    return call("-m", "toolchain.wheels", *arguments)
+
+
 COMMANDS = {
     "run": run, "test": test, "test-all": test_all, "lint": lint, "bench": bench, "messages": messages,
-    "native": native,
+    "native": native, "wheels": wheels,
 }  # fmt: skip
 
 
@@ -154,7 +161,9 @@ def set_up(*extras: str, rebuild: bool = False) -> None:
     if {"test", "bench"} & set(missing):
         say("installing torch, to compare with (about 200 MB)")
         pip(TORCH, *torch_source())
-    check_compiler()
+    if not zig.own_compiler():
+        say("no C++ compiler that could build the kernels: installing one (about 80 MB), which takes its time")
+        pip(zig.PACKAGE)
     say("building the native library and installing soban" + "".join(f" [{extra}]" for extra in missing))
     names = ",".join([*had, *missing])
     pip("--no-build-isolation", "-e", f".[{names}]" if names else ".")
@@ -183,12 +192,6 @@ def torch_source() -> list[str]:
     if sys.platform != "linux" or "index" in told or "find-links" in told:
         return []
     return ["--index-url", TORCH_FOR_CPUS]
-
-
-def check_compiler() -> None:
-    """Windows and Xcode keep theirs where CMake finds it."""
-    if sys.platform == "linux" and not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise Failed(COMPILER_HINT)
 
 
 def place_library() -> None:

@@ -3,6 +3,12 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#include <windows.h>
 #endif
 #if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
@@ -15,6 +21,8 @@ extern const Encoders encode_scalar;
 #if defined(__x86_64__)
 extern const Kernels compute_avx2, compute_avxvnni, compute_avx512vl, compute_avx512vnni, compute_amx;
 extern const Encoders encode_avx2, encode_avx512vnni;
+#elif defined(__aarch64__)
+extern const Kernels compute_neon, compute_neon_i8mm;
 #endif
 } // namespace soban
 
@@ -65,6 +73,20 @@ bool runs_amx() {
     return false;
 #endif
 }
+#elif defined(__aarch64__) && defined(__linux__)
+bool runs_neon() { return getauxval(AT_HWCAP) >> 20 & 1; }                      // HWCAP_ASIMDDP
+bool runs_neon_i8mm() { return runs_neon() && getauxval(AT_HWCAP2) >> 13 & 1; } // HWCAP2_I8MM
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has(const char *name) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool runs_neon() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool runs_neon_i8mm() { return runs_neon() && has("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(__aarch64__) && defined(_WIN32)
+bool runs_neon() { return IsProcessorFeaturePresent(43); }                     // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE
+bool runs_neon_i8mm() { return runs_neon() && IsProcessorFeaturePresent(66); } // PF_ARM_V82_I8MM_...
 #endif
 
 } // namespace
@@ -78,6 +100,9 @@ extern "C" int32_t soban_isa_runs(int32_t isa) {
     case SOBAN_ISA_AVX512VL:
     case SOBAN_ISA_AVX512VNNI: return runs_avx512vnni();
     case SOBAN_ISA_AMX: return runs_amx();
+#elif defined(__aarch64__)
+    case SOBAN_ISA_NEON: return runs_neon();
+    case SOBAN_ISA_NEON_I8MM: return runs_neon_i8mm();
 #endif
     default: return 0;
     }
@@ -94,6 +119,9 @@ const Kernels *kernels_of(int32_t isa) {
     case SOBAN_ISA_AVX512VL: return &compute_avx512vl;
     case SOBAN_ISA_AVX512VNNI: return &compute_avx512vnni;
     case SOBAN_ISA_AMX: return &compute_amx;
+#elif defined(__aarch64__)
+    case SOBAN_ISA_NEON: return &compute_neon;
+    case SOBAN_ISA_NEON_I8MM: return &compute_neon_i8mm;
 #endif
     default: return &compute_scalar;
     }

@@ -149,6 +149,38 @@ int64_t burst_amx() {
                      : "cc", "memory");
     return add<int32_t>(sums, 4 * 256);
 }
+#elif defined(__aarch64__)
+// Sixteen sums: the latency of a product (4) times how many begin in a cycle (4 at most).
+#define SIXTEEN(DO)                                                                                                    \
+    DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
+#define REGISTERS                                                                                                      \
+    "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16"
+#define CLEAR(i) "movi v" #i ".4s, #0\n\t"
+#define STORE(i) "str q" #i ", [%[sums], #16*" #i "]\n\t"
+#define BURST(PRODUCTS)                                                                                                \
+    alignas(16) int32_t sums[16 * 4];                                                                                  \
+    int32_t rounds = ROUNDS;                                                                                           \
+    __asm__ volatile(SIXTEEN(CLEAR) "movi v16.16b, #1\n\t"                                                             \
+                                    "1:\n\t" PRODUCTS "subs %w[rounds], %w[rounds], #1\n\t"                            \
+                                    "b.ne 1b\n\t" SIXTEEN(STORE)                                                       \
+                     : [rounds] "+r"(rounds)                                                                           \
+                     : [sums] "r"(sums)                                                                                \
+                     : REGISTERS, "cc", "memory");                                                                     \
+    int64_t total = 0;                                                                                                 \
+    for (int32_t sum : sums) total += sum;                                                                             \
+    return total
+
+#if defined(__clang__)
+#define WITH(feature) __attribute__((target("+" feature)))
+#else
+#define WITH(feature) __attribute__((target("arch=armv8.2-a+" feature)))
+#endif
+
+#define PRODUCT_SDOT(i) "sdot v" #i ".4s, v16.16b, v16.16b\n\t"
+WITH("dotprod") int64_t burst_neon() { BURST(SIXTEEN(PRODUCT_SDOT)); }
+
+#define PRODUCT_SMMLA(i) "smmla v" #i ".4s, v16.16b, v16.16b\n\t"
+WITH("i8mm") int64_t burst_neon_i8mm() { BURST(SIXTEEN(PRODUCT_SMMLA)); }
 #endif
 
 // Null for an instruction set that has no products of int8.
@@ -160,6 +192,9 @@ auto burst_of(int32_t isa) -> int64_t (*)() {
     case SOBAN_ISA_AVX512VL: return burst_avx512vl;
     case SOBAN_ISA_AVX512VNNI: return burst_avx512;
     case SOBAN_ISA_AMX: return burst_amx;
+#elif defined(__aarch64__)
+    case SOBAN_ISA_NEON: return burst_neon;
+    case SOBAN_ISA_NEON_I8MM: return burst_neon_i8mm;
 #endif
     default: return nullptr;
     }

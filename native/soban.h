@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 3 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 4 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };   /* batch.CACHE_FORMATS */
@@ -33,7 +33,9 @@ enum {                                                         /* native.ISAS */
        SOBAN_ISA_AVXVNNI,    /* 256-bit vectors and integer dot products: PCs since 2021 */
        SOBAN_ISA_AVX512VL,   /* the same with the 32 registers of AVX-512 */
        SOBAN_ISA_AVX512VNNI, /* 512-bit vectors */
-       SOBAN_ISA_AMX         /* and a unit for whole tiles */
+       SOBAN_ISA_AMX,        /* and a unit for whole tiles */
+       SOBAN_ISA_NEON,       /* ARM: vectors of 128 bits with dot products */
+       SOBAN_ISA_NEON_I8MM   /* and products of small matrices */
 };
 enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
@@ -103,6 +105,9 @@ typedef struct soban_pool soban_pool; /* threads and scratch memory, with the ke
 SOBAN_API int32_t soban_abi(void);
 /* 1 if this machine and its system run the instruction set, else 0. */
 SOBAN_API int32_t soban_isa_runs(int32_t isa);
+/* 1 if the kernels of an instruction set that runs here give the results of the plain ones. Where the processor does
+ * not keep what it claims, the process ends: ask in one of its own. */
+SOBAN_API int32_t soban_isa_works(int32_t isa);
 /* Null if threads cannot be started. `threads` counts the calling one. */
 SOBAN_API soban_pool *soban_pool_create(int32_t threads, int32_t isa);
 SOBAN_API void soban_pool_destroy(soban_pool *pool);

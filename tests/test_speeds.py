@@ -10,8 +10,8 @@ from soban import loading, speeds, system
 from soban.models import architecture
 from soban.ops import native
 from soban.speeds import Speed
+from soban.system import cache_folder
 from soban.weights.checkpoint import open_checkpoint
-from soban.weights.packed import cache_folder
 
 from .tiny import make_model
 

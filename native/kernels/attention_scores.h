@@ -28,6 +28,12 @@ INLINE void add_quads(I &total, I keys, int32_t query) { // 2 * 127 * 127 = 3225
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(four), _mm256_sign_epi8((__m256i)keys, four));
     total += (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
+#elif SOBAN_NEON
+constexpr bool UNSIGNED_KEYS = false;
+INLINE I load_quads(const char *from) { return (I)vld1q_u8((const uint8_t *)from); }
+INLINE void add_quads(I &total, I keys, int32_t query) {
+    total = (I)vdotq_s32((int32x4_t)total, (int8x16_t)keys, vreinterpretq_s8_s32(vdupq_n_s32(query)));
+}
 #else
 constexpr bool UNSIGNED_KEYS = false;
 INLINE I load_quads(const char *from) {

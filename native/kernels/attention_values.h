@@ -32,6 +32,8 @@ template <> struct Values<INT8> {
             return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)here))) * scale;
 #elif SOBAN_ISA != 0
             return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)here))) * scale;
+#elif SOBAN_NEON
+            return widen_int8(here) * scale;
 #else
             return V{(float)(int8_t)here[0], (float)(int8_t)here[1], (float)(int8_t)here[2], (float)(int8_t)here[3]} *
                    scale;

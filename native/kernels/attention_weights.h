@@ -60,7 +60,8 @@ float weigh(float *scores, int32_t from, int32_t to, float softcap, float *total
         if (softcap != 0.0f) x = cap_score(x, softcap);
         if (i < from || i + WIDTH > to) {
             const I lanes = (I)lanes_from(i);
-            x = (lanes >= splat_int(from)) & (lanes < splat_int(to)) ? x : splat(-INFINITY);
+            const I seen = (lanes >= splat_int(from)) & (lanes < splat_int(to));
+            x = seen ? x : splat(-INFINITY);
         }
         store(scores + i, x);
         most = larger(x, most);

@@ -11,8 +11,9 @@
 namespace {
 
 constexpr int32_t TILE_ROWS = 4;
-constexpr int32_t TILE_TOKENS = SOBAN_ISA == 2 ? 4 : 2; // a tile's sums, a row and the tokens' values fit the registers
-constexpr int32_t DEEP_ROWS = SOBAN_ISA == 2 ? 6 : 4;   // of a tile that many tokens share
+constexpr int32_t TILE_TOKENS =
+    SOBAN_ISA == 2 || SOBAN_NEON ? 4 : 2;             // a tile's sums, a row and the tokens' values fit the registers
+constexpr int32_t DEEP_ROWS = SOBAN_ISA == 2 ? 6 : 4; // of a tile that many tokens share
 constexpr int32_t DEEP_TOKENS = SOBAN_ISA == 1 ? 3 : TILE_TOKENS;
 constexpr int32_t PREFETCH_BYTES = 2048;
 constexpr int32_t DEPTH = 1024; // columns that many tokens share at a time: a tile's rows stay in the L1 cache

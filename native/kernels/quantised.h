@@ -11,6 +11,8 @@
 #include "blocks_vnni.h"
 #elif SOBAN_ISA == 1
 #include "blocks_avx2.h"
+#elif SOBAN_NEON
+#include "blocks_neon.h"
 #else
 #include "blocks_scalar.h"
 #endif
@@ -27,6 +29,8 @@ constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 8; // a tile: 16 sums hide th
 constexpr int32_t BLOCK_PANELS = 2, BLOCK_TOKENS = 6; // the same, in 8 vectors of half the length
 #elif SOBAN_VNNI
 constexpr int32_t BLOCK_PANELS = 1, BLOCK_TOKENS = 5; // 10 sums hide the latency; 16 registers
+#elif SOBAN_NEON
+constexpr int32_t BLOCK_PANELS = 1, BLOCK_TOKENS = 6; // 24 sums in 32 registers
 #else
 constexpr int32_t BLOCK_PANELS = 1, BLOCK_TOKENS = 4;
 #endif
@@ -87,7 +91,7 @@ template <bool FOUR> INLINE void prefetch_groups(const uint8_t *blocks, int32_t 
         __builtin_prefetch((const void *)(next + (uintptr_t)b));
 }
 
-#if SOBAN_ISA != 0
+#if SOBAN_ISA != 0 || SOBAN_NEON
 template <bool FOUR, int PANELS>
 void add_tile(const uint8_t *panel, int64_t panel_bytes, int32_t first_group, int32_t groups,
               const soban::Activations &x, int64_t place, int32_t tokens, Expanded *blocks, float *sums) {

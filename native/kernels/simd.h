@@ -15,6 +15,10 @@
 #include <immintrin.h>
 #endif
 
+#ifndef SOBAN_NEON
+#define SOBAN_NEON 0 // not ARM, or plain C++ there
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -106,6 +110,11 @@ INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE V root(V x) { return _mm256_sqrt_ps(x); }
 INLINE I nearest(V x) { return (I)_mm256_cvtps_epi32(x); } // ties to even
 INLINE V to_float(I x) { return _mm256_cvtepi32_ps((__m256i)x); }
+
+#elif SOBAN_NEON
+} // namespace
+#include "simd_neon.h"
+namespace {
 
 #else
 INLINE float f16_value(uint16_t half) {
@@ -206,7 +215,7 @@ INLINE float largest(V x) {
 #if SOBAN_ISA == 2
 INLINE int32_t largest(I x) { return _mm512_reduce_max_epi32((__m512i)x); }
 INLINE int32_t sum(I x) { return _mm512_reduce_add_epi32((__m512i)x); }
-#else
+#elif !SOBAN_NEON
 INLINE int32_t largest(I x) {
     int32_t best = x[0];
     for (int i = 1; i < WIDTH; i++) best = best > x[i] ? best : x[i];
@@ -219,6 +228,7 @@ INLINE int32_t sum(I x) {
 }
 #endif
 
+#if !SOBAN_NEON
 // Four vectors of whole numbers from -128 to 127 as bytes.
 INLINE void store_int8(int8_t *to, const I *x) {
 #if SOBAN_ISA == 2
@@ -232,6 +242,7 @@ INLINE void store_int8(int8_t *to, const I *x) {
     for (int i = 0; i < 4 * WIDTH; i++) to[i] = (int8_t)x[i / WIDTH][i % WIDTH];
 #endif
 }
+#endif
 
 // e**x to 1 ulp from -86.9 (0 below) to 88.7 (infinity above): 2**n (1 + r + r**2 q(r)), |r| <= ln(2) / 2.
 // q: least-maximum fit, 0.05 ulp.

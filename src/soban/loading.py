@@ -141,7 +141,7 @@ def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: 
     if not use_native() and size > REFERENCE_LIMIT and not force:
         raise UserError(
             "{millions} million weights are too many for NumPy alone", millions=size // 10**6,
-            hint="build the native library (pip install . with a C++ compiler), or insist with --force",
+            hint="build the native library (pip install .), or insist with --force",
         )  # fmt: skip
     if packed_layout(checkpoint):
         if dtype not in ("auto", "q8"):

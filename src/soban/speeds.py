@@ -21,7 +21,6 @@ from soban.ops import formats, native
 from soban.ops.formats import Matrix, Rows
 from soban.ops.recorder import Program
 from soban.weights.checkpoint import Checkpoint
-from soban.weights.packed import cache_folder
 
 TRIAL_WEIGHTS = 8_000_000  # 32 MB in float32, more than most caches hold; filled in some hundredths of a second
 PREFILL = 16  # tokens
@@ -116,7 +115,7 @@ def _key(matrices: Shapes) -> str:
 
 
 def _path() -> Path:
-    return cache_folder() / "speeds.json"
+    return system.cache_folder() / "speeds.json"
 
 
 def _read() -> dict[str, Speed]:

@@ -175,3 +175,27 @@ def obeys_escapes() -> bool:
     virtual_terminal = 0x4
     known = kernel.GetConsoleMode(handle, ctypes.byref(mode))
     return bool(known and kernel.SetConsoleMode(handle, mode.value | virtual_terminal))
+
+
+class CacheUnavailableError(UserError):
+    """The cache folder cannot be written."""
+
+
+def cache_folder() -> Path:
+    """Where soban keeps what it can make again: SOBAN_CACHE, or the system's place for such things."""
+    if own := os.environ.get("SOBAN_CACHE"):
+        return extended(Path(own))
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = _home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
+    return extended(Path(base) / "soban")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise CacheUnavailableError("no home folder to keep a cache in", hint="set SOBAN_CACHE to a folder") from error

@@ -29,8 +29,9 @@ def test_the_products_count_themselves(pool: native.Pool, products: str) -> None
     found = native.multiply(pool, products, 3)
     if found == -1:
         pytest.skip(f"no {products} here")
-    # multiply-adds of an instruction, of twelve (AMX: four) in a loop
-    loop = {"amx": 4 * 16 * 16 * 64, "avx512vnni": 12 * 64}.get(products, 12 * 32)
+    # multiply-adds of an instruction, of twelve (AMX: four, ARM: sixteen) in a loop
+    sizes = {"amx": 4 * 16 * 16 * 64, "avx512vnni": 12 * 64, "neon": 16 * 16, "neon_i8mm": 16 * 32}
+    loop = sizes.get(products, 12 * 32)
     rounds = 1024 if products == "amx" else 8192
     assert found == 3 * 16 * rounds * loop
 

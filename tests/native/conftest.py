@@ -1,8 +1,20 @@
-"""Every test of the native library that takes an `isa` runs on each instruction set of this machine."""
+"""Every test of the native library that takes an `isa` runs on each instruction set of this machine.
+
+SOBAN_RUNNER=COMMAND makes it the machine on which that command runs tests/native/runner.cpp: an emulator, say.
+"""
+
+import os
+import shlex
 
 import pytest
 
 from soban.ops import native
+
+if command := os.environ.get("SOBAN_RUNNER"):
+    from tests.native.remote import Remote
+
+    remote = Remote(shlex.split(command))
+    native.library = lambda: remote  # type: ignore[assignment, return-value]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

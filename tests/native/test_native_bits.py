@@ -5,11 +5,18 @@ import functools
 import numpy as np
 import pytest
 
+import soban
 from soban import ops
 from soban.ops import formats, native, recorder
 from soban.ops.formats import Matrix
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import assert_same_bits, normal, run_native, tokens_batch
+
+# What the bundled model goes on with, greedily.
+STORY = (
+    "Once upon a time, there was a young girl named Sena. Sena was proud because she could run fast. "
+    "One day, a fox said"
+)
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)
@@ -89,3 +96,30 @@ def test_repeating_a_run_many_times_gives_the_same_bits(isa: str) -> None:
     first = run_native(x, block, isa, 1, batch, ops.make_cache(1, 1, 2, 64, "f16"))
     for _ in range(20):
         assert_same_bits(run_native(x, block, isa, 3, batch, ops.make_cache(1, 1, 2, 64, "f16")), first)
+
+
+@pytest.mark.parametrize("format", ["q8", "q4"])
+def test_every_instruction_set_gives_the_integers_that_whole_numbers_have(isa: str, format: str) -> None:
+    """Scales are powers of two and sums stay below 2**24, so every float is exact: 64-bit integers are the judge."""
+    rng, (rows, columns) = np.random.default_rng(4), (35, 5 * formats.GROUP)
+    data = rng.integers(0, 256, formats.stored_bytes(format, rows, columns), dtype=np.uint8)
+    blocks = data.reshape(-1, formats.BLOCK_BYTES[format])
+    head = 4 * formats.PANEL if format == "q4" else 2 * formats.PANEL
+    powers = (2.0 ** rng.integers(-2, 3, (len(blocks), head // 2))).astype(np.float32)
+    blocks[:, :head] = formats.bf16_bits(powers).view(np.uint8)
+    if format == "q8":  # -128 is left out
+        blocks[:, head:][blocks[:, head:] == 0x80] = 0
+    part = formats.Rows(format, rows, columns, data)
+    q, scale, minimum = formats.unpack(part)
+    weights = 4 * (scale[..., None] * q + minimum[..., None]).reshape(rows, -1)
+    x = rng.integers(-127, 128, (19, columns)).astype(np.float32)
+    x[:, :: formats.GROUP] = 127  # the largest of each group, so that its scale is 1
+    wanted = (x.astype(np.int64) @ weights.astype(np.int64).T).astype(np.float64) / 4
+    for tokens in (1, 2, 3, 4, 6, 19):
+        got = run_native(x[:tokens], lambda v, _: ops.linear(v, Matrix((part,))), isa, 2)
+        assert np.array_equal(got.astype(np.float64), wanted[:tokens])
+
+
+def test_every_instruction_set_tells_the_same_story(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOBAN_ISA", isa)
+    assert soban.load().generate("Once upon a time", max_new_tokens=24, do_sample=False) == STORY

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from soban.ops import native
+from toolchain.wheels import INTERFACE
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
-INTERFACE = {
-    "soban_abi", "soban_isa_runs", "soban_pool_create", "soban_pool_destroy", "soban_run", "soban_stored_bytes",
-    "soban_encode", "soban_find_not_finite", "soban_read", "soban_multiply", "soban_bpe",
-}  # fmt: skip
 
 
 def symbols(path: Path, *options: str) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ import pytest
 
 from soban.errors import UserError
 from soban.ops import native
+from soban.system import CacheUnavailableError
 from soban.text import tokenizer as tokenizer_module
 from soban.text.fast import FastTokenizer, load_fast
 from soban.text.markup import single_bos
@@ -21,7 +22,6 @@ from soban.text.packed import PackedTokenizer
 from soban.text.settings import read_settings
 from soban.text.spm_file import PieceType, read_sentencepiece
 from soban.text.tokenizer import load_tokenizer
-from soban.weights.packed import CacheUnavailableError
 from tests.text import shapes
 
 tokenizers = pytest.importorskip("tokenizers")

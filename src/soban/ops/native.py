@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from soban import system
+from soban import messages, system
 from soban.errors import UserError
+from soban.ops import probe
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
 from soban.ops.formats import FORMATS, Floats, Matrix, Rows, stored_bytes
 from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
 from soban.ops.reference import ACTIVATIONS, REFINED_MARGIN, refined_panels
 
-ABI = 3
+ABI = 4
 # The index is the number in native/soban.h; later ones are faster.
-ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx")
+ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 OPS = (
     "embed", "rms_norm", "linear", "rotary", "rope", "attention", "glu", "add", "take_rows", "softcap",
     "refine",
@@ -109,14 +110,29 @@ def isas() -> tuple[str, ...]:
 
 
 def chosen_isa() -> str:
-    """SOBAN_ISA, or the fastest that this machine runs. Raises UserError for one that it does not."""
+    """SOBAN_ISA, or the fastest that works on this machine. Raises UserError for one that it does not run."""
     here = isas()
-    name = os.environ.get("SOBAN_ISA", here[-1])
+    name = os.environ.get("SOBAN_ISA")
+    if name is None:
+        return _fastest(here)
     if name not in here:
         raise UserError(
             "SOBAN_ISA={name}: not an instruction set that this machine runs",
             name=name, known=", ".join(here), hint="choose one of {known}, or unset it",
         )  # fmt: skip
+    return name
+
+
+@functools.cache
+def _fastest(here: tuple[str, ...]) -> str:
+    """The last of these that keeps what the processor claims; a line for each that does not, and for slow ones."""
+    name = next(name for name in reversed(here) if probe.works(library_path(), name, ISAS.index(name)))
+    for broken in here[here.index(name) + 1 :]:
+        messages.warn("this processor claims {isa} and fails with it, so {next} takes its place", isa=broken, next=name)
+    if name == "scalar":
+        messages.warn(
+            "this processor has neither AVX2 nor ARM's dot products, so plain code computes, several times slower"
+        )
     return name
 
 

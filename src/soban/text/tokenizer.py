@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from soban.errors import UserError
 from soban.ops.run import use_native
+from soban.system import CacheUnavailableError
 from soban.text.decode import StreamDecoder
 from soban.text.markup import Span
 from soban.text.packed import open_packed
 from soban.text.settings import Settings, files_beside, read_bytes, read_settings
-from soban.weights.packed import CacheUnavailableError, cached_path, locked
+from soban.weights.packed import cached_path, locked
 
 if TYPE_CHECKING:
     from soban.text.fast import FastTokenizer

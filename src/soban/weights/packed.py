@@ -10,43 +10,19 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from soban import messages, system
+from soban import messages
 from soban.errors import UserError
+from soban.system import CacheUnavailableError, cache_folder
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.files import reason
 
 VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
 STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
 LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and endings fit the 255 of most file systems
-
-
-class CacheUnavailableError(UserError):
-    """The cache folder cannot be written."""
-
-
-def cache_folder() -> Path:
-    """Where soban keeps what it can make again: SOBAN_CACHE, or the system's place for such things."""
-    if own := os.environ.get("SOBAN_CACHE"):
-        return system.extended(Path(own))
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = _home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
-    return system.extended(Path(base) / "soban")
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError as error:
-        raise CacheUnavailableError("no home folder to keep a cache in", hint="set SOBAN_CACHE to a folder") from error
 
 
 def packed_path(checkpoint: Checkpoint, kind: str, folder: Path | None = None) -> Path:

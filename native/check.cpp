@@ -1,0 +1,128 @@
+// soban_isa_works: every kernel of an instruction set does a little work, and the plain kernels say whether it is
+// right.
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace soban {
+namespace {
+
+constexpr int32_t COLUMNS = 2 * GROUP + 20, ROWS = 2 * PANEL + 3, MOST_TOKENS = 40; // tiles of every kind, and tails
+constexpr int32_t GROUPS = (COLUMNS + GROUP - 1) / GROUP, PANELS = (ROWS + PANEL - 1) / PANEL;
+constexpr int32_t SIZE = 80, HEADS = 2, POSITIONS = 50; // of attention
+constexpr float CLOSE = 1e-3f;                          // of the largest value: what is broken is off by far more
+
+struct Numbers { // from 0 to 1, always the same
+    uint32_t state = 1;
+    uint32_t bits() { return (state = state * 1664525u + 1013904223u) >> 8; }
+    float next() { return (float)bits() * 0x1p-24f; }
+};
+
+struct alignas(64) Line { // of memory: kernels want it aligned
+    char bytes[64];
+};
+
+template <class T> T *room(std::vector<Line> &memory, int64_t count) {
+    memory.resize((size_t)(count * (int64_t)sizeof(T) / 64 + 2));
+    return (T *)memory.data();
+}
+
+// Bytes whose every half word is a bf16 and f16 below 1, and whose q8 and q4 are as good as any.
+void fill_weights(uint8_t *bytes, int64_t size, Numbers &numbers) {
+    for (int64_t i = 0; i < size; i++) bytes[i] = (uint8_t)(i % 2 ? 0x38 + numbers.bits() % 4 : numbers.bits());
+}
+
+void linears(const Kernels &kernels, std::vector<float> &results) {
+    Numbers numbers;
+    std::vector<float> x(COLUMNS * MOST_TOKENS), out(ROWS * MOST_TOKENS), bias(ROWS);
+    for (float &value : x) value = numbers.next() - 0.5f;
+    for (float &value : bias) value = numbers.next();
+    std::vector<Line> weights, values, scratch;
+    std::vector<float> scales(GROUPS * MOST_TOKENS), sums(scales.size());
+    std::vector<int32_t> offsets(scales.size());
+    uint8_t *bytes = room<uint8_t>(weights, PANELS * PANEL * GROUPS * GROUP * 4 + 8192);
+    fill_weights(bytes, (int64_t)weights.size() * 64, numbers);
+    for (int32_t tokens : {1, 2, 5, 8, MOST_TOKENS}) {
+        const Activations activations = {room<int8_t>(values, tokens * GROUPS * GROUP + 8192),
+                                         scales.data(),
+                                         sums.data(),
+                                         offsets.data(),
+                                         tokens,
+                                         GROUPS};
+        kernels.quantise(x.data(), COLUMNS, COLUMNS, 0, tokens, &activations);
+        for (int32_t format = SOBAN_F32; format <= SOBAN_Q4; format++) {
+            const soban_part part = {bytes, format, ROWS, COLUMNS, 0};
+            char *own = room<char>(scratch, kernels.linear_scratch(format, COLUMNS, tokens));
+            const Linear task = {&part,        0,          ROWS, tokens,      x.data(), COLUMNS,
+                                 &activations, out.data(), ROWS, bias.data(), own,      nullptr};
+            kernels.linear(&task);
+            results.insert(results.end(), out.begin(), out.begin() + ROWS * tokens);
+        }
+    }
+}
+
+void attentions(const Kernels &kernels, std::vector<float> &results) {
+    constexpr int32_t TABLE[] = {0, 1};
+    for (int32_t format = SOBAN_CACHE_F32; format <= SOBAN_CACHE_INT8; format++) {
+        Numbers numbers;
+        const int64_t page = block_bytes(format, SIZE);
+        std::vector<Line> stored_keys, stored_values, scratch;
+        char *keys = room<char>(stored_keys, 2 * page), *values = room<char>(stored_values, 2 * page);
+        for (int32_t p = 0; p < POSITIONS; p++) {
+            float key[SIZE], value[SIZE];
+            for (int32_t d = 0; d < SIZE; d++) key[d] = numbers.next() - 0.5f, value[d] = numbers.next() - 0.5f;
+            kernels.store(key, value, SIZE, format, p % PAGE, keys + p / PAGE * page, values + p / PAGE * page);
+        }
+        std::vector<float> queries(POSITIONS * HEADS * SIZE), out(queries.size());
+        for (float &query : queries) query = numbers.next() - 0.5f;
+        for (int32_t tokens : {1, ATTENTION_ROWS / HEADS}) {
+            Attention task = {};
+            task.queries = queries.data(), task.query_stride = HEADS * SIZE;
+            task.tokens = tokens, task.heads = HEADS, task.size = SIZE, task.position = POSITIONS - tokens;
+            task.window = 40, task.scale = 1.0f, task.softcap = 5.0f;
+            task.keys = keys, task.values = values, task.page_stride = page, task.table = TABLE, task.format = format;
+            task.first_span = 0, task.end_span = 1, task.out = out.data(), task.out_stride = HEADS * SIZE;
+            task.scratch = room<char>(scratch, kernels.attention_scratch(tokens * HEADS, SIZE));
+            kernels.attend(&task);
+            results.insert(results.end(), out.begin(), out.begin() + tokens * HEADS * SIZE);
+        }
+    }
+}
+
+void rows(const Kernels &kernels, std::vector<float> &results) {
+    Numbers numbers;
+    std::vector<float> x(2 * COLUMNS), out(COLUMNS);
+    for (float &value : x) value = 4.0f * numbers.next() - 2.0f;
+    const float *y = x.data() + COLUMNS;
+    const auto keep = [&] { results.insert(results.end(), out.begin(), out.end()); };
+    kernels.rms_norm(x.data(), y, COLUMNS, 1e-6f, 1.0f, out.data()), keep();
+    kernels.rope(x.data(), y, COLUMNS, COLUMNS, 0, out.data()), keep();
+    kernels.glu(x.data(), y, COLUMNS, SOBAN_SILU, out.data()), keep();
+    kernels.glu(x.data(), y, COLUMNS, SOBAN_GELU_TANH, out.data()), keep();
+    kernels.softcap(x.data(), COLUMNS, 1.0f, out.data()), keep();
+}
+
+// One way to compute a part of the results, and how far two instruction sets may be apart in it.
+bool agree(void (*work)(const Kernels &, std::vector<float> &), const Kernels &one, const Kernels &other) {
+    std::vector<float> here, there;
+    work(one, here);
+    work(other, there);
+    float most = 0.0f;
+    for (float value : there) most = std::fmax(most, std::fabs(value));
+    for (size_t i = 0; i < here.size(); i++) {
+        if (!(std::fabs(here[i] - there[i]) <= CLOSE * most)) return false;
+    }
+    return here.size() == there.size();
+}
+
+} // namespace
+} // namespace soban
+
+extern "C" int32_t soban_isa_works(int32_t isa) {
+    const soban::Kernels *kernels = soban::kernels_of(isa), *plain = soban::kernels_of(SOBAN_ISA_SCALAR);
+    if (!kernels) return 0;
+    return soban::agree(soban::linears, *kernels, *plain) && soban::agree(soban::attentions, *kernels, *plain) &&
+           soban::agree(soban::rows, *kernels, *plain);
+}

@@ -1,0 +1,198 @@
+"""The native library in another process, maybe under an emulator: what ctypes would call, through runner.cpp.
+
+Memory that a call reads is sent before it, with pointers put right, and what it writes is fetched after it.
+"""
+
+import ctypes
+import functools
+import subprocess
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from soban.ops import native
+from soban.ops.cache import CACHE_FORMATS, make_cache
+from soban.ops.formats import FORMATS, stored_bytes
+from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, View
+from soban.text.bpe import Pieces
+
+# The order is the one in runner.cpp.
+ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI = (
+    range(16)
+)
+
+
+class Remote:
+    """Stands in for the ctypes.CDLL of the library; `command` starts the runner."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.held: list[int] = []  # memory of the call at hand
+        # ctypes' functions take attributes, and so do these.
+        self.soban_bpe = functools.partial(self._bpe)
+        self.soban_stored_bytes = functools.partial(self._ask, STORED)
+        weakref.finalize(self, self.process.kill)
+
+    def close(self) -> None:
+        """Ends the other process."""
+        self.process.communicate()
+
+    def soban_abi(self) -> int:
+        return self._ask(ABI)
+
+    def soban_isa_runs(self, isa: int) -> int:
+        return self._ask(RUNS, isa)
+
+    def soban_isa_works(self, isa: int) -> int:
+        return self._ask(WORKS, isa)
+
+    def soban_pool_create(self, threads: int, isa: int) -> int:
+        return self._ask(CREATE, threads, isa)
+
+    def soban_pool_destroy(self, pool: int) -> None:
+        if self.process.poll() is None:
+            self._ask(DESTROY, pool)
+
+    def soban_multiply(self, pool: int, isa: int, chunks: int) -> int:
+        return self._ask(MULTIPLY, pool, isa, chunks)
+
+    def soban_read(self, pool: int, data: int, size: int, streams: int, cache: int, ahead: int) -> int:
+        with self._memory():
+            return self._ask(READ_ALL, pool, self._send(data, size), size, streams, cache, ahead) % 2**64
+
+    def soban_find_not_finite(self, pool: int, values: int, format: int, count: int) -> int:
+        with self._memory():
+            return self._ask(FIND, pool, self._send(values, stored_bytes(FORMATS[format], 1, count)), format, count)
+
+    def soban_encode(
+        self, pool: int, source: int, source_format: int, rows: int, columns: int, format: int, target: int
+    ) -> int:
+        size = stored_bytes(FORMATS[format], rows, columns)
+        with self._memory():
+            there = self._send(source, stored_bytes(FORMATS[source_format], rows, columns))
+            result = self._send(target, size)
+            bad = self._ask(ENCODE, pool, there, source_format, rows, columns, format, result)
+            self._fetch(result, target, size)
+        return bad
+
+    def soban_run(
+        self, pool: int, program: ProgramStruct, arena: int, batch: BatchStruct, cache: CacheStruct, cancel: int
+    ) -> int:
+        count = program.instruction_count
+        instructions = copies(Instruction, program.instructions, count)
+        part_count = max((now.first_part + now.part_count for now in instructions), default=0)
+        parts = copies(Part, program.parts, max(1, part_count))
+        with self._memory():
+            for part in parts[:part_count]:
+                part.data = self._send(part.data, stored_bytes(FORMATS[part.format], part.rows, part.columns))
+            for now in instructions:
+                if now.vector:
+                    now.vector = self._send(now.vector, 4 * vector_length(now, parts))
+            arena_size = 4 * max(end_of(view, batch) for now in instructions for view in (now.out, now.a, now.b, now.c))
+            there = self._send(arena, arena_size)
+            layers = 1 + max((now.i[0] for now in instructions if native.OPS[now.op] == "attention"), default=-1)
+            cache_size = cache_bytes(cache, layers)
+            stored = [self._send(data, cache_size) if layers else 0 for data in (cache.keys, cache.values)]
+            batch_size = 4 * (2 * batch.tokens + batch.sequences + 1 + batch.sequences * batch.table_stride)
+            lists = self._send(batch.token_ids, batch_size)
+            shift = lists - batch.token_ids
+            starts, tables = batch.starts + shift, batch.tables + shift
+            outputs = self._send(batch.output_rows, 4 * batch.outputs)
+            status = self._ask(
+                RUN, pool, self._struct(ProgramStruct(
+                    ctypes.cast(self._struct(instructions), ctypes.POINTER(Instruction)),
+                    ctypes.cast(self._struct(parts), ctypes.POINTER(Part)), count, 0,
+                )), there,
+                self._struct(BatchStruct(batch.tokens, batch.sequences, batch.outputs, batch.table_stride, lists,
+                                         batch.positions + shift, starts, tables, outputs)),
+                self._struct(CacheStruct(*stored, cache.format, cache.pages, cache.heads, cache.size)),
+                self._send(cancel, 4),
+            )  # fmt: skip
+            self._fetch(there, arena, arena_size)
+            for data, address in zip((cache.keys, cache.values), stored, strict=True):
+                self._fetch(address, data, cache_size)
+        return status
+
+    def _bpe(self, pieces: Pieces, text: bytes, length: int, cut: bool, ids: int) -> int:
+        sizes = (
+            ("characters", 8 * ((1 << pieces.character_bits) + pieces.character_reach)),
+            ("merges", 16 * ((1 << pieces.merge_bits) + pieces.merge_reach)), ("bytes", 4 * 256),
+        )  # fmt: skip
+        there = Pieces.from_buffer_copy(pieces)
+        with self._memory():
+            for name, size in sizes:
+                setattr(there, name, self._send(getattr(pieces, name), size))
+            data = ctypes.create_string_buffer(text, max(1, length))
+            result = self._send(ids, 4 * length)
+            count = self._ask(BPE, self._struct(there), self._struct(data), length, cut, result)
+            self._fetch(result, ids, 4 * length)
+        return count
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """What is sent inside is freed at the end."""
+        try:
+            yield
+        finally:
+            for address in self.held:
+                self._ask(FREE, address)
+            self.held.clear()
+
+    def _send(self, address: int, size: int) -> int:
+        """A copy of our memory in the other process, as far off a multiple of 64 as it is here."""
+        base = self._ask(ALLOCATE, size + 128)  # what follows may be prefetched
+        self.held.append(base)
+        there = base + address % 64
+        if size:
+            self._ask(WRITE, there, size, data=ctypes.string_at(address, size))
+        return there
+
+    def _struct(self, value: ctypes.Structure | ctypes.Array) -> int:
+        return self._send(ctypes.addressof(value), ctypes.sizeof(value))
+
+    def _fetch(self, there: int, address: int, size: int) -> None:
+        if size:
+            self._ask(READ, there, size)
+            ctypes.memmove(address, self._read(size), size)
+
+    def _ask(self, what: int, *arguments: int, data: bytes = b"") -> int:
+        assert self.process.stdin is not None
+        request = (ctypes.c_int64 * 9)(what, *arguments)
+        self.process.stdin.write(bytes(request) + data)
+        self.process.stdin.flush()
+        return ctypes.c_int64.from_buffer_copy(self._read(8)).value
+
+    def _read(self, size: int) -> bytes:
+        assert self.process.stdout is not None
+        found = self.process.stdout.read(size)
+        assert len(found) == size, f"the runner ended with {self.process.wait()}"
+        return found
+
+
+def copies(kind: type[ctypes.Structure], first: Any, count: int) -> Any:
+    """An array of our own with the structures that a pointer points to."""
+    return (kind * count).from_buffer_copy(ctypes.string_at(first, ctypes.sizeof(kind) * count))
+
+
+def vector_length(now: Instruction, parts: ctypes.Array) -> int:
+    """Floats in an instruction's vector."""
+    match native.OPS[now.op]:
+        case "linear":
+            return sum(part.rows for part in parts[now.first_part : now.first_part + now.part_count])
+        case "rotary":
+            return now.out.columns // 2
+        case _:
+            return now.a.columns
+
+
+def end_of(view: View, batch: BatchStruct) -> int:
+    """Floats of the arena up to a view's end."""
+    rows = batch.outputs if view.rows else batch.tokens
+    return view.offset + max(0, rows - 1) * view.stride + view.columns
+
+
+def cache_bytes(cache: CacheStruct, layers: int) -> int:
+    """Bytes of the keys, and of the values, of the first layers."""
+    one = make_cache(1, 1, 1, cache.size, CACHE_FORMATS[cache.format]) if layers else None
+    return 0 if one is None else layers * cache.pages * cache.heads * one.keys.nbytes
