@@ -249,6 +249,9 @@ def test_commands_settings_and_files_are_completed(start: Start, tmp_path: Path)
         terminal.press("Tab")
         terminal.see("> /set temperature")
         terminal.press("C-u")
+        terminal.press("/he", "Tab")  # before there is a menu
+        terminal.see("> /help")
+        terminal.press("C-u")
         terminal.type(f"/load {tmp_path}/대")
         terminal.see("대화 모음/")  # in the menu
         terminal.press("Tab")
