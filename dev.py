@@ -21,6 +21,7 @@ STAMP = VENV / "soban-stamp.json"
 TORCH = "torch>=2.6,<2.14"
 TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("scikit-build-core>=0.11", "ninja")
+SEVERAL = ("-n", str(min(4, os.cpu_count() or 1)))  # test processes, each of which may load torch
 WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2")
 
 
@@ -54,7 +55,7 @@ def run(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     """The tests that take a few minutes."""
     set_up("test")
-    return call("-m", "pytest", "-m", "not slow", *arguments, quiet=True)
+    return call("-m", "pytest", *SEVERAL, "-m", "not slow", *arguments, quiet=True)
 
 
 def test_all(arguments: list[str]) -> int:

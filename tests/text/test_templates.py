@@ -49,13 +49,20 @@ def written(tokenizer: Tokenizer, name: str, messages: list[dict[str, Any]]) -> 
     return tokenizer.decode(encode_chat(tokenizer, find_template(name), messages, strict=True), skip_special=False)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_a_named_template_writes_its_form(tokenizer: Tokenizer, name: str) -> None:
     assert written(tokenizer, name, CHAT) == WRITTEN[name]
     assert written(tokenizer, name, turns("hi", system="Be brief.")) == WITH_SYSTEM[name]
 
 
-@pytest.mark.parametrize("name", NAMED)
+def test_the_template_for_stories_gives_the_last_message_alone(tokenizer: Tokenizer) -> None:
+    assert NAMED.keys() == {*WRITTEN, "story"}
+    assert written(tokenizer, "story", CHAT) == "2+2?"
+    told = encode_chat(tokenizer, find_template("story"), turns("hi", system="Be brief."))
+    assert tokenizer.decode(told, skip_special=False) == "Be brief.\n\nhi"
+
+
+@pytest.mark.parametrize("name", WRITTEN)
 def test_the_tokenizers_policy_says_whether_a_bos_stands_first(byte_level: Callable[..., Path], name: str) -> None:
     for policy in (True, False):
         tokenizer = load_tokenizer(byte_level(add_bos_token=policy), {})
@@ -64,7 +71,7 @@ def test_the_tokenizers_policy_says_whether_a_bos_stands_first(byte_level: Calla
         assert ids.count(tokenizer.bos_id) == (2 if name == "llama2" else int(policy))  # Llama 2: one for each turn
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_its_ends_are_tokens_where_the_tokenizer_has_them_and_texts_anyway(tokenizer: Tokenizer, name: str) -> None:
     form = read_form(tokenizer, find_template(name))
     ends = {tokenizer.decode([token], skip_special=False) for token in form.ends}
@@ -75,7 +82,7 @@ def test_its_ends_are_tokens_where_the_tokenizer_has_them_and_texts_anyway(token
     assert form.takes_system
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_turns_that_do_not_alternate_are_mended(tokenizer: Tokenizer, name: str) -> None:
     twice = turns("a") + turns("b")
     mended = tokenizer.decode(encode_chat(tokenizer, find_template(name), twice), skip_special=False)

@@ -63,6 +63,14 @@ def test_zig_is_told_the_kind_of_machine_and_never_builds_for_this_very_processo
     assert Path(defines["CMAKE_AR"]).is_file() and Path(defines["CMAKE_RANLIB"]).is_file()
 
 
+def on_its_own(folder: Path) -> None:
+    """A Python that begins to look for packages in this folder finds soban there, though another may be developed."""
+    (folder / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path = [f for f in sys.meta_path if 'Redirecting' not in type(f).__name__]\n",
+        encoding="utf-8",
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="hides compilers by PATH")
 def test_pip_builds_the_wheel_without_a_compiler(hidden_compilers: Path, tmp_path: Path) -> None:
@@ -85,6 +93,7 @@ def test_pip_builds_the_wheel_without_a_compiler(hidden_compilers: Path, tmp_pat
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
+    on_its_own(tmp_path / "installed")
     tried = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "try_wheel.py")], cwd=tmp_path, capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "SOBAN_CACHE": str(tmp_path / "cache")},
@@ -96,6 +105,7 @@ def test_without_the_library_numpy_tells_a_story_and_says_in_one_line_why_it_is_
     package = tmp_path / "soban"
     libraries = shutil.ignore_patterns("libsoban_native*", "soban_native*", "__pycache__")
     shutil.copytree(ROOT / "src" / "soban", package, ignore=libraries)
+    on_its_own(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "soban", "run", "Once upon a time", "--max-new-tokens", "8", "--temperature", "0"],
         cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", stdin=subprocess.DEVNULL,
