@@ -2,6 +2,9 @@
 
 import sys
 
-from soban.cli import main
+try:
+    from soban.cli import main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:  # before main() could take care of it
+    sys.exit(130)

@@ -1,5 +1,6 @@
 """A conversation with a model, turn by turn: said, answered again, edited, saved and loaded."""
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.generation import Figures, Generation
 from soban.ops.native import Cancelled
+from soban.text.templates import NAMED
 from soban.transcript import Transcript, read_transcript, write_transcript
 from soban.window import Window
 
@@ -103,6 +105,8 @@ class Dialogue:
 
     @system.setter
     def system(self, text: str | None) -> None:
+        if text is not None and not isinstance(text, str):
+            raise UserError("the system text is of type {kind}", kind=type(text).__name__, hint="give text")
         said = self._settled()[self.system is not None :]
         self.messages = [*([{"role": "system", "content": text}] if text else []), *said]
 
@@ -141,11 +145,15 @@ class Dialogue:
     @property
     def used(self) -> int:
         """How many of them the conversation takes; more than there are where the next turn has to make room."""
-        return self._window(self.messages, Sampling()).size() if self.messages else 0
+        if len(self.messages) == (self.system is not None):  # templates may refuse a system text alone
+            return len(self.model.tokenizer.encode(self.system, bos=False)) if self.system else 0
+        return self._window(self.messages, Sampling()).size()
 
     def save(self, path: str | Path) -> None:
         """Writes the conversation and its settings to a JSON file."""
         template = None if self.template is None else str(self.template)
+        if template and template not in NAMED:
+            template = os.path.abspath(template)  # whoever loads it may be in another folder
         write_transcript(Path(path), Transcript(self._settled(), self.dropped, self.summary, template, self.options))
 
     def load(self, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from soban.errors import UserError
 
+MOST_THREADS = 1024
 SHORT_PATH = 150  # characters that leave room for what a model's folder holds, or a cache's
 
 
@@ -24,10 +25,11 @@ def threads() -> int:
 
 def checked_threads(given: str) -> int:
     """A number of threads as a user wrote it. Raises UserError for what is none."""
-    if not given.isdecimal() or not 1 <= int(given) <= 1024:
+    if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
         raise UserError(
-            "SOBAN_THREADS={value}: not a number of threads", value=given, hint="give a number from 1 to 1024"
-        )
+            "SOBAN_THREADS={value}: not a number of threads", value=given, most=MOST_THREADS,
+            hint="give a number from 1 to {most}",
+        )  # fmt: skip
     return int(given)
 
 

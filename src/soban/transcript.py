@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.text.templates import NAMED
 
 FORMAT = "soban conversation 1"
 MAX_BYTES = 64 << 20
+JINJA = (".jinja", ".jinja2", ".j2")
 ROLES = ("system", "user", "assistant")
 
 
@@ -73,6 +75,9 @@ def _checked(value: Any) -> Transcript:
             raise ValueError(f"{name}: {type(value[name]).__name__}")
     if "messages" not in value:
         raise ValueError("no messages")
+    template = value.get("template")
+    if template and template not in NAMED and Path(template).suffix not in JINJA:
+        raise ValueError(f"template: {template[:60]!r}")  # any file's text would become part of the prompt
     for number, message in enumerate(value["messages"]):
         _check_message(number, message)
     turns = sum(message["role"] == "user" for message in value["messages"])

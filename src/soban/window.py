@@ -133,6 +133,11 @@ class Window:
                 "the context of {context} tokens is full: a summary stands for the {count} oldest turns",
                 context=self.context, count=last,
             )  # fmt: skip
+        elif summarise:
+            notices.warn(
+                "the context of {context} tokens is full and has no room for a summary: the {count} oldest turns are "
+                "forgotten", context=self.context, count=last,
+            )  # fmt: skip
         else:
             notices.warn(
                 "the context of {context} tokens is full: the {count} oldest turns are forgotten",

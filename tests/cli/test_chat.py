@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -264,3 +266,52 @@ def test_without_a_terminal_the_line_editor_is_not_even_imported() -> None:
     code = "import sys, soban.cli.chat, soban.cli.plain; print('prompt_toolkit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), check=True)
     assert done.stdout.split() == [b"False"]
+
+
+BROKEN = "{{ raise_exception('no way') }}"
+
+
+@pytest.mark.parametrize("lines", [["hi"], ["/system foo", "hi", "/exit"], ["/exit"]], ids=str)
+def test_a_template_that_fails_ends_no_conversation_and_starts_no_loop(
+    soban: Command, chat_model: Path, tmp_path: Path, lines: list[str]
+) -> None:
+    (tmp_path / "broken.jinja").write_text(BROKEN, encoding="utf-8")
+    more = ("--template", str(tmp_path / "broken.jinja"), "--system", "Brief.")
+    out, err, code = talk(soban, chat_model, *lines, more=more)
+    assert out == [] or out == [""]
+    assert sum("no way" in line for line in err) == lines.count("hi") and code == (2 if "hi" in lines else 0)
+
+
+@pytest.mark.parametrize("text", ["/clear\nhello", "/retry\n\nx", "/set temperature\n0.5"])
+def test_several_lines_are_a_message_whatever_they_begin_with(text: str) -> None:
+    assert commands.command(text) is None
+
+
+def test_several_lines_may_follow_a_command_that_takes_a_text() -> None:
+    assert commands.command("/system one\ntwo") == ("system", "one\ntwo")
+
+
+@pytest.mark.parametrize("text", ["/clear all", "/exit now please", "/retry x", "/help me"])
+def test_a_command_that_takes_nothing_says_so(text: str) -> None:
+    with pytest.raises(UserError, match="stands alone"):
+        commands.command(text)
+
+
+def test_a_temperature_of_0_is_shown_as_it_was_given(soban: Command, chat_model: Path) -> None:
+    _, err, _ = talk(soban, chat_model, "/set temperature 0", "/set", more=())
+    assert "temperature = 0" in err
+    assert any(line.split()[:3] == ["*", "temperature", "0"] for line in err)
+
+
+def test_a_folder_is_no_file_to_save_to(soban: Command, chat_model: Path, tmp_path: Path) -> None:
+    _, err, code = talk(soban, chat_model, "hi", f"/save {tmp_path}")
+    assert code == 2 and any("a folder" in line for line in err)
+
+
+def test_ctrl_c_leaves_a_pipe_that_says_nothing(running: subprocess.Popen[bytes]) -> None:
+    assert running.stderr is not None
+    while running.stderr.read(1) != b">":
+        pass
+    time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 130

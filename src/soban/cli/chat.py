@@ -191,7 +191,11 @@ class Chat:
 
     def meter(self) -> str:
         """How full the context is, and what no longer fits."""
-        used, context = self.dialogue.used, self.dialogue.context
+        context = self.dialogue.context
+        try:
+            used = min(self.dialogue.used, context)  # the next turn makes room where it is more
+        except UserError:
+            return ""  # a template that fails; the next turn says so
         parts = [translate("{used:,} of {context:,} tokens", used=used, context=context)]
         if self.dialogue.dropped:
             count = self.dialogue.dropped

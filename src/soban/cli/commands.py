@@ -3,7 +3,7 @@
 import difflib
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "clear": {"help": "begin a new conversation; the system text stays"},
     "exit": {"help": "leave"},
 }
+LONG = ("system", "edit")  # that may be followed by several lines
 SETTINGS = tuple(field.name for field in fields(Sampling) if field.name != "num_return_sequences")
 SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 CHOICES = {"do_sample": ("on", "off"), "on_full": ON_FULL}
@@ -45,12 +46,15 @@ class Leave(Exception):
 def command(text: str) -> tuple[str, str] | None:
     """The command that a text is, and what follows it; None for a message. Raises UserError for unknown commands.
 
-    Paths and other words with a slash are messages; what begins with two slashes is one that begins with one.
+    Paths and other words with a slash are messages, and so are several lines, save where a command takes them; what
+    begins with two slashes is a message that begins with one.
     """
     found = COMMAND.fullmatch(text)
     if not found:
         return None
     name = found[1].lower()
+    if "\n" in text.strip() and name not in LONG:
+        return None
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         if near:
@@ -59,7 +63,13 @@ def command(text: str) -> tuple[str, str] | None:
             "no command /{name}", name=console.shortened(name),
             hint="/help lists them; // begins a message that begins with a slash",
         )  # fmt: skip
-    return name, (found[2] or "").strip()
+    argument = (found[2] or "").strip()
+    if argument and "takes" not in COMMANDS[name]:
+        raise UserError(
+            "/{name} stands alone, without {argument}", name=name, argument=console.shortened(argument),
+            hint="// begins a message that begins with a slash",
+        )  # fmt: skip
+    return name, argument
 
 
 def message(text: str) -> str:
@@ -90,7 +100,7 @@ def _system(chat: "Chat", text: str) -> None:
 def _set(chat: "Chat", argument: str) -> None:
     name, _, value = argument.replace("=", " ", 1).partition(" ")
     if not name:
-        chat.screen.show(settings(chat.model.sampling(), chat.model.sampling(**chat.dialogue.options)))
+        chat.screen.show(settings(chosen(chat, {}), chosen(chat, chat.dialogue.options)))
         return
     name = name.replace("-", "_")
     if name not in SETTINGS:
@@ -101,7 +111,14 @@ def _set(chat: "Chat", argument: str) -> None:
         )  # fmt: skip
     if value.strip():
         chat.dialogue.change(**{name: setting(name, value.strip())})
-    chat.screen.show(f"{name} = {written(getattr(chat.model.sampling(**chat.dialogue.options), name))}")
+    chat.screen.show(f"{name} = {written(chosen(chat, chat.dialogue.options)[name])}")
+
+
+def chosen(chat: "Chat", options: Mapping[str, Any]) -> dict[str, Any]:
+    """What each setting is; a temperature of 0, which means the likeliest token always, as it was given."""
+    sampling = chat.model.sampling(**options)
+    given = {"temperature": 0} if options.get("temperature") == 0 else {}
+    return {name: getattr(sampling, name) for name in SETTINGS} | given
 
 
 def setting(name: str, text: str) -> Any:
@@ -121,12 +138,12 @@ def _no_switch(name: str, value: str) -> UserError:
     return UserError("{name} cannot be {value}", name=name, value=console.shortened(value), hint="write on or off")
 
 
-def settings(own: Sampling, now: Sampling) -> str:
+def settings(own: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """A line for each setting: name, value, meaning; those that are not the model's own have a mark."""
-    values = {name: written(getattr(now, name)) for name in SETTINGS}
+    values = {name: written(value) for name, value in now.items()}
     width, wide = max(map(len, SETTINGS)), max(map(len, values.values()))
     return "\n".join(
-        f"{'*' if getattr(now, name) != getattr(own, name) else ' '} {name:<{width}}  {value:<{wide}}  "
+        f"{'*' if now[name] != own[name] else ' '} {name:<{width}}  {value:<{wide}}  "
         + translate(CHAT_SAMPLING_FLAGS[name]["help"])
         for name, value in values.items()
     )
@@ -170,6 +187,8 @@ def _stats(chat: "Chat", argument: str) -> None:
 
 def _save(chat: "Chat", argument: str) -> None:
     path = _path("/save", argument)
+    if path.is_dir():
+        raise UserError("{path}: a folder, where a file is expected", path=path, hint="name a file")
     if path.exists():
         if not chat.screen.interactive:
             raise UserError("{path} is there already", path=path, hint="choose another name")

@@ -45,7 +45,9 @@ class Lines:
     """The lines of stdin as they come. A thread reads, so that Ctrl-C is heard while nothing comes."""
 
     def __init__(self) -> None:
-        self._pieces: queue.Queue[bytes] = queue.Queue(maxsize=64)
+        # Ctrl-C in the middle of a queue.Queue's get breaks its lock; this one is made for that, but has no end.
+        self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._room = threading.Semaphore(64)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -55,12 +57,15 @@ class Lines:
                 piece = os.read(0, 1 << 16)
             except OSError:
                 piece = b""  # closed, or a folder: there is no text in it
+            self._room.acquire()
             self._pieces.put(piece)
 
     def _next(self) -> bytes:
         while True:
             try:
-                return self._pieces.get(timeout=0.05)  # in short turns, for Windows hears Ctrl-C only between them
+                piece = self._pieces.get(timeout=0.05)  # in short turns, for Windows hears Ctrl-C only between them
+                self._room.release()
+                return piece
             except queue.Empty:
                 continue
 

@@ -67,7 +67,12 @@ class ModelFlags:
 def use_threads(count: int | None) -> None:
     """The number of threads for this process; None leaves it. Raises UserError for what is no such number."""
     if count is not None:
-        os.environ["SOBAN_THREADS"] = str(system.checked_threads(str(count)))
+        if not 1 <= count <= system.MOST_THREADS:
+            raise UserError(
+                "--threads {value}: out of range", value=count, most=system.MOST_THREADS,
+                hint="give a number from 1 to {most}",
+            )  # fmt: skip
+        os.environ["SOBAN_THREADS"] = str(count)
 
 
 def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "tuple[Model, float]":

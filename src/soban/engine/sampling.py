@@ -55,7 +55,7 @@ class Sampling:
             "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
         }
         allowed = {
-            "max_new_tokens": ">= 1", "temperature": "> 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
+            "max_new_tokens": ">= 1", "temperature": ">= 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
             "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
             "seed": ">= 0, < 2^64", "on_full": " | ".join(ON_FULL), "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
