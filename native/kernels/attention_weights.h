@@ -20,7 +20,7 @@ INLINE V exponential_within(V x) {
     y = fma(y, r, splat(0x1.fffffcp-2f));
     y = fma(y, r, splat(1.0f));
     y = fma(y, r, splat(1.0f));
-    return (V)((I)y + ((I)shifted << 23));
+    return (V)((U)y + ((U)shifted << 23));
 }
 
 INLINE V inverse(V x) { // 1 / x to 1 ulp, for 1 <= x <= 2**100

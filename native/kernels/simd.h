@@ -38,6 +38,7 @@ typedef __m256 V;
 typedef float V __attribute__((vector_size(16)));
 #endif
 typedef int32_t I __attribute__((vector_size(sizeof(V))));
+typedef uint32_t U __attribute__((vector_size(sizeof(V)))); // for sums that may wrap around
 constexpr int32_t WIDTH = sizeof(V) / sizeof(float);
 
 INLINE V splat(float x) { return x - V{}; }
