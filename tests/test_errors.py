@@ -1,24 +1,15 @@
 """The house style of errors: what is wrong, its value, what to do; and the page that lists them."""
 
 import ast
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.scripts import script
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "soban"
 FILES = sorted(PACKAGE.rglob("*.py"))
-
-
-def script() -> ModuleType:
-    """scripts/errors.py, which makes the page."""
-    spec = importlib.util.spec_from_file_location("errors_script", ROOT / "scripts" / "errors.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def user_errors(tree: ast.AST) -> list[ast.Call]:
@@ -38,5 +29,5 @@ def test_every_error_says_what_to_do(path: Path) -> None:
 
 def test_the_page_of_errors_is_up_to_date() -> None:
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert page == script().page(), "python dev.py messages"
+    assert page == script("errors").page(), "python dev.py messages"
     assert "| the prompt is empty; give some text | 프롬프트가 비어 있습니다; " in page

@@ -1,31 +1,21 @@
 """Everything that soban says has its Korean: complete, with the same fields, compiled, and in force."""
 
 import gettext
-import importlib.util
 import re
 import string
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from soban import messages
 from soban.errors import UserError
+from tests.scripts import script
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "src" / "soban" / "messages"
 
 
-def script() -> ModuleType:
-    """scripts/messages.py, which finds the texts."""
-    spec = importlib.util.spec_from_file_location("messages_script", ROOT / "scripts" / "messages.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = script()
+TOOL = script("messages")
 TEXTS: list[str] = TOOL.used_texts()
 COMMANDS = ("pip install",)  # what is to be typed is the same in every language
 KOREAN: dict[str, str] = TOOL.read_po(FOLDER / "ko.po")

@@ -3,17 +3,14 @@
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from soban import __version__, ops, system
-from soban.errors import UserError
 from soban.machine import cpu_name
 from soban.models import Architecture
 from soban.models.assemble import EMBED, HEAD, expected_shapes, target_format
@@ -23,6 +20,7 @@ from soban.ops.recorder import Program
 from soban.weights.checkpoint import Checkpoint
 
 TRIAL_WEIGHTS = 8_000_000  # 32 MB in float32, more than most caches hold; filled in some hundredths of a second
+MEMORY = "speeds.json"  # in the cache folder
 PREFILL = 16  # tokens
 SECONDS = 0.02  # for each figure: what takes longer is measured once
 # Four of these bytes are 0.0115 as float32, two 0.0115 as bfloat16 or 1.06 as float16, and scales and numbers of the
@@ -114,26 +112,16 @@ def _key(matrices: Shapes) -> str:
     return json.dumps([*machine, matrices], ensure_ascii=False)
 
 
-def _path() -> Path:
-    return system.cache_folder() / "speeds.json"
-
-
 def _read() -> dict[str, Speed]:
-    """What is remembered; nothing where the file is missing or damaged."""
-    try:
-        entries = json.loads(_path().read_text(encoding="utf-8")).items()
-        found = {key: Speed(float(entry["decode"]), float(entry["prefill"])) for key, entry in entries}
-    except (OSError, UserError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-    return {key: speed for key, speed in found.items() if 0 < speed.decode < math.inf and 0 < speed.prefill < math.inf}
+    """What is remembered and can be true."""
+    found = {}
+    for key, entry in system.recalled(MEMORY).items():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            speed = Speed(float(entry["decode"]), float(entry["prefill"]))
+            if 0 < speed.decode < math.inf and 0 < speed.prefill < math.inf:
+                found[key] = speed
+    return found
 
 
 def _write(known: dict[str, Speed]) -> None:
-    """Replaces the file as a whole. Where the cache cannot be written, the next load measures again."""
-    text = json.dumps({key: asdict(speed) for key, speed in known.items()}, ensure_ascii=False, indent=1)
-    with contextlib.suppress(OSError, UserError):
-        path = _path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+    system.remember(MEMORY, {key: asdict(speed) for key, speed in known.items()})

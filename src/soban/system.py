@@ -1,12 +1,14 @@
 """What differs from system to system: cores, memory and how much of it this process takes, the terminal."""
 
 import contextlib
+import json
 import ntpath
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from soban.errors import UserError
 
@@ -194,6 +196,25 @@ def cache_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     return extended(Path(base) / "soban")
+
+
+def recalled(name: str) -> dict[str, Any]:
+    """What a JSON file of the cache folder remembers; nothing where it is missing or damaged."""
+    try:
+        found = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+    except (OSError, UserError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remember(name: str, known: Mapping[str, object]) -> None:
+    """Replaces such a file as a whole. Where the cache cannot be written, it is found out again the next time."""
+    with contextlib.suppress(OSError, UserError):
+        path = cache_folder() / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{name}.{os.getpid()}.tmp")
+        new.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
+        os.replace(new, path)
 
 
 def _home() -> Path:

@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -16,8 +15,8 @@ import sys
 from pathlib import Path
 
 from soban import system
-from soban.errors import UserError
 
+MEMORY = "instruction-sets.json"  # in the cache folder
 SECONDS = 20.0  # for what takes some hundredths
 WORKS, BROKEN = 60, 61  # exit codes of the child that no failure of Python's has
 CHILD = """
@@ -37,14 +36,14 @@ def works(library: Path, isa: str, number: int) -> bool:
     if isa == "scalar":
         return True
     key = f"{isa} {_surroundings(library)}"
-    known = _read()
-    if key not in known:
+    known = system.recalled(MEMORY)
+    if not isinstance(known.get(key), bool):
         verdict = _tried(library, number)
         if verdict is None:
             return True
         known[key] = verdict
-        _write(known)
-    return known[key]
+        system.remember(MEMORY, known)
+    return bool(known[key])
 
 
 def _tried(library: Path, number: int) -> bool | None:
@@ -91,26 +90,3 @@ def _sysctl(name: bytes) -> str:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).sysctlbyname(name, value, ctypes.byref(size), None, 0)
     return value.value.decode("utf-8", "replace")
-
-
-def _path() -> Path:
-    return system.cache_folder() / "instruction-sets.json"
-
-
-def _read() -> dict[str, bool]:
-    """What is remembered; nothing where the file is missing or damaged."""
-    try:
-        entries = json.loads(_path().read_text(encoding="utf-8")).items()
-    except (OSError, UserError, ValueError, AttributeError):
-        return {}
-    return {key: verdict for key, verdict in entries if isinstance(verdict, bool)}
-
-
-def _write(known: dict[str, bool]) -> None:
-    """Replaces the file as a whole. Where the cache cannot be written, the next process tries again."""
-    with contextlib.suppress(OSError, UserError):
-        path = _path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        new.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(new, path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from soban.errors import UserError
-from soban.weights.files import map_file, quoted, reason
+from soban.weights.files import map_file, quoted, unreadable
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.
@@ -71,12 +71,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         return _open(path)
     except OSError as error:
-        raise UserError(
-            "{path}: cannot be read: {reason}",
-            path=path,
-            reason=reason(error),
-            hint="check that the file is there and that you may read it",
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _open(path: Path) -> Checkpoint:

@@ -29,6 +29,14 @@ def reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def unreadable(path: Path | str, error: OSError) -> UserError:
+    """What to tell of a path that the system does not let us read."""
+    return UserError(
+        "{path}: cannot be read: {reason}", path=path, reason=reason(error),
+        hint="check that the file is there and that you may read it",
+    )  # fmt: skip
+
+
 def open_regular(path: Path) -> BinaryIO:
     """The file, opened for reading bytes; UserError for what is missing, unreadable, or no regular file."""
     try:
@@ -42,12 +50,7 @@ def open_regular(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         raise UserError("{path}: no such file", path=path, hint="check the spelling") from error
     except OSError as error:
-        raise UserError(
-            "{path}: cannot be read: {reason}",
-            path=path,
-            reason=reason(error),
-            hint="check that the file is there and that you may read it",
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -81,12 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
         try:
             data = file.read(JSON_LIMIT + 1)
         except OSError as error:
-            raise UserError(
-                "{path}: cannot be read: {reason}",
-                path=path,
-                reason=reason(error),
-                hint="check that the file is there and that you may read it",
-            ) from error
+            raise unreadable(path, error) from error
     if not data:
         raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
     if len(data) > JSON_LIMIT:

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from soban import messages
-from soban.errors import UserError
 from soban.system import CacheUnavailableError, cache_folder
 from soban.weights.checkpoint import Checkpoint
-from soban.weights.files import reason
+from soban.weights.files import reason, unreadable
 
 VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
 STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
@@ -40,12 +39,7 @@ def cached_path(source: Path, files: Iterable[Path], kind: str, folder: Path | N
     try:
         states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
     except OSError as error:
-        raise UserError(
-            "{path}: cannot be read: {reason}",
-            path=error.filename,
-            reason=reason(error),
-            hint="check that the file is there and that you may read it",
-        ) from error
+        raise unreadable(error.filename, error) from error
     content = json.dumps([VERSION, kind, os.path.normcase(source), states])
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return (folder or cache_folder()) / "packed" / f"{_readable(source)}-{kind}-{digest}.safetensors"
