@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-BLOCKS = {"Q4_0": (32, 18), "Q8_0": (32, 34), "Q6_K": (256, 210)}  # weights, bytes
+BLOCKS = {"BF16": (1, 2), "Q4_0": (32, 18), "Q8_0": (32, 34), "Q6_K": (256, 210)}  # weights, bytes
 SPREAD = 0.02  # about what weights are; keeps scores finite and far from denormals
 
 
 def blocks(kind: str, weights: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Random blocks: any bits for the integers, an ordinary scale."""
+    if kind == "BF16":
+        values = random.standard_normal(weights, np.float32) * np.float32(SPREAD)
+        return np.ascontiguousarray((values.view(np.uint32) >> 16).astype(np.uint16)).view(np.uint8)
     each, size = BLOCKS[kind]
     made = random.integers(0, 256, (weights // each, size), np.uint8)
     scale = np.full((len(made), 1), SPREAD / {"Q4_0": 8, "Q8_0": 127, "Q6_K": 32 * 64}[kind], np.float16)
@@ -103,7 +106,7 @@ def settings(writer: Any, config: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("kind", choices=("Q4_0", "Q8_0"))
+    parser.add_argument("kind", choices=("BF16", "Q4_0", "Q8_0"))
     parser.add_argument("path", type=Path)
     options = parser.parse_args()
     write(options.folder, options.kind, options.path)

@@ -19,15 +19,16 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 4 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 5 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
-enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };   /* batch.CACHE_FORMATS */
-enum { SOBAN_SILU, SOBAN_GELU_TANH };                          /* reference.ACTIVATIONS */
-enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                          /* how many rows a value has */
-enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };         /* what soban_run returns */
-enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };     /* what soban_bpe returns besides */
-enum {                                                         /* native.ISAS */
+enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
+enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
+enum { SOBAN_SILU, SOBAN_GELU_TANH };                        /* reference.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                        /* how many rows a value has */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };       /* what soban_run returns */
+enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };   /* what soban_bpe returns besides */
+enum {                                                       /* native.ISAS */
        SOBAN_ISA_SCALAR,
        SOBAN_ISA_AVX2,
        SOBAN_ISA_AVXVNNI,    /* 256-bit vectors and integer dot products: PCs since 2021 */
@@ -116,7 +117,7 @@ SOBAN_API int32_t soban_run(soban_pool *pool, const soban_program *program, floa
                             const soban_cache *cache, const int32_t *cancel);
 /* Bytes that a (rows, columns) matrix takes in a format, or -1 if that overflows. */
 SOBAN_API int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t columns);
-/* Writes `rows` rows of a plain `source` (row-major, dense, any alignment) as bf16, q8 or q4 to `target`.
+/* Writes `rows` rows of a plain `source` (row-major, dense, any alignment) as bf16, q8, q4 or a half of q8 to `target`.
  * Returns -1, or the first row that holds a NaN or an infinity (the target's content is then undefined). */
 SOBAN_API int64_t soban_encode(soban_pool *pool, const void *source, int32_t source_format, int64_t rows,
                                int64_t columns, int32_t format, void *target);

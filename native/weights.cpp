@@ -29,8 +29,6 @@ int32_t only_phase(void *state, int32_t) { return std::exchange(((Shared *)state
 
 int64_t result(const Shared &call) { return call.first_bad == INT64_MAX ? -1 : call.first_bad.load(); }
 
-int64_t item_bytes(int32_t format) { return format == SOBAN_F32 ? 4 : 2; }
-
 void work_encode(void *state, int32_t chunk, int32_t) {
     Shared &call = *(Shared *)state;
     const int64_t step = call.items_a_chunk * PANEL, end = std::min(call.rows, (chunk + 1) * step);
@@ -64,7 +62,7 @@ extern "C" int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t colu
     using soban::GROUP, soban::PANEL;
     if (rows < 0 || columns < 0) return -1;
     int64_t units = rows, each = soban::item_bytes(format), bytes;
-    if (format == SOBAN_Q8 || format == SOBAN_Q4) {
+    if (format >= SOBAN_Q8) {
         units = rows / PANEL + (rows % PANEL != 0);
         columns = columns / GROUP + (columns % GROUP != 0);
         each = format == SOBAN_Q8 ? 2 * PANEL + PANEL * GROUP : 4 * PANEL + PANEL * GROUP / 2;

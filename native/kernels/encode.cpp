@@ -1,7 +1,7 @@
 // Writing weights as bf16, q8 and q4, to the byte as formats.encode in src/soban/ops/formats.py does.
 //
-// Compiled once for each instruction set, without fused multiply-adds: each float operation is NumPy's. The inner
-// loops go over the 16 rows of a panel, so that the compiler makes vectors of them without changing any sum.
+// Compiled once for each instruction set, without fused multiply-adds: each float operation is NumPy's. A vector holds
+// one number for each of the 16 rows of a panel, in as many registers as that takes, so no sum changes its order.
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -10,44 +10,55 @@
 
 namespace {
 
-using soban::GROUP, soban::PANEL;
+using soban::GROUP, soban::item_bytes, soban::PANEL;
 
-typedef float Row16[PANEL];
+// What the 16 rows of a panel have at the same place.
+typedef float Lanes __attribute__((vector_size(4 * PANEL)));
+typedef int32_t Ints __attribute__((vector_size(4 * PANEL)));
+typedef uint32_t Words __attribute__((vector_size(4 * PANEL)));
 
-uint32_t bits_of(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return bits;
-}
-
-float float_of(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
+INLINE Lanes splat(float value) { return value - Lanes{}; }
 
 uint16_t to_bf16(float value) { // to nearest, ties to even
-    const uint32_t bits = bits_of(value);
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-float as_bf16(float value) { return float_of((uint32_t)to_bf16(value) << 16); }
+INLINE Words to_bf16(Lanes values) {
+    const Words bits = (Words)values;
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+INLINE Lanes as_bf16(Lanes values) { return (Lanes)(to_bf16(values) << 16); }
 
 float from_f16(uint16_t half) {
     // A half's exponent and mantissa in a float's places are 2**-112 times the value, also when subnormal.
-    const float size = float_of((uint32_t)(half & 0x7fff) << 13) * 0x1p112f;
-    return float_of(bits_of(size) | (uint32_t)(half & 0x8000) << 16);
+    const uint32_t moved = (uint32_t)(half & 0x7fff) << 13;
+    float size;
+    memcpy(&size, &moved, 4);
+    size *= 0x1p112f;
+    return half & 0x8000 ? -size : size;
 }
 
-// Value `index` of a plain array of any alignment.
-float value_at(const void *values, int32_t format, int64_t index) {
-    const char *data = (const char *)values;
+// Plain values of any alignment as floats.
+INLINE void widen(const void *from, int32_t format, int64_t count, float *to) {
+    const char *data = (const char *)from;
     uint16_t half;
-    float value;
     switch (format) {
-    case SOBAN_F32: memcpy(&value, data + 4 * index, 4); return value;
-    case SOBAN_F16: memcpy(&half, data + 2 * index, 2); return from_f16(half);
-    default: memcpy(&half, data + 2 * index, 2); return float_of((uint32_t)half << 16);
+    case SOBAN_F32: memcpy(to, data, 4 * count); return;
+    case SOBAN_F16:
+        for (int64_t i = 0; i < count; i++) {
+            memcpy(&half, data + 2 * i, 2);
+            to[i] = from_f16(half);
+        }
+        return;
+    default:
+        for (int64_t i = 0; i < count; i++) {
+            memcpy(&half, data + 2 * i, 2);
+            const uint32_t bits = (uint32_t)half << 16;
+            memcpy(to + i, &bits, 4);
+        }
     }
 }
 
@@ -90,70 +101,59 @@ int64_t find_not_finite(const void *values, int32_t format, int64_t count) {
     return -1;
 }
 
-constexpr float MOST_BF16 = 0x1.fep127f;
+constexpr float MOST_BF16 = 0x1.fep127f, LEAST = 0x1p-126f; // the least normal number
+
+INLINE Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
+INLINE Lanes smaller(Lanes a, Lanes b) { return a < b ? a : b; }
 
 // The scale rounded to bf16; 0 below the least normal number, whose inverse would overflow.
-float scale_of(float value) {
-    const float rounded = as_bf16(value);
-    return rounded < 0x1p-126f ? 0.0f : rounded;
-}
-
-// Rounded to nearest, ties to even, and clipped; a NaN gives `low`. Clipped first, which changes nothing, so that
-// the addition below rounds to the unit.
-float nearest(float steps, float low, float high) {
-    const float above = steps > low ? steps : low, inside = above < high ? above : high;
-    return (inside + 12582912.0f) - 12582912.0f; // 1.5 * 2**23
-}
-
-void quantise_q8(const Row16 *x, float *scales, Row16 *q) {
-    for (int r = 0; r < PANEL; r++) {
-        float most = 0.0f;
-        for (int k = 0; k < GROUP; k++) most = fabsf(x[k][r]) > most ? fabsf(x[k][r]) : most;
-        scales[r] = scale_of(most / 127.0f);
-    }
-    Row16 inverse;
-    for (int r = 0; r < PANEL; r++) inverse[r] = scales[r] != 0.0f ? 1.0f / scales[r] : 0.0f;
-    for (int k = 0; k < GROUP; k++) {
-        for (int r = 0; r < PANEL; r++) q[k][r] = nearest(x[k][r] * inverse[r], -127.0f, 127.0f);
-    }
+INLINE Lanes scale_of(Lanes values) {
+    const Lanes rounded = as_bf16(values);
+    return rounded < LEAST ? Lanes{} : rounded;
 }
 
 // 0 for 0 and what has no finite inverse.
-float inverse_of(float scale) { return scale >= 0x1p-126f ? 1.0f / scale : 0.0f; }
+INLINE Lanes inverse_of(Lanes scale) { return scale >= LEAST ? 1.0f / scale : Lanes{}; }
 
-struct Fit { // of each row: 16 levels, the sum of its integers, and the squared error
-    Row16 scale, minimum, total, error;
+// Rounded to nearest, ties to even, and clipped; a NaN gives `low`. Clipped first, which changes nothing, so that
+// the addition below rounds to the unit.
+INLINE Lanes nearest(Lanes steps, float low, float high) {
+    const Lanes inside = smaller(larger(steps, splat(low)), splat(high));
+    return (inside + 12582912.0f) - 12582912.0f; // 1.5 * 2**23
+}
+
+// From x to the integers, in place; returns the scales.
+INLINE Lanes quantise_q8(Lanes *x) {
+    Lanes most = {};
+    for (int k = 0; k < GROUP; k++) most = larger((Lanes)((Words)x[k] & 0x7fffffff), most);
+    const Lanes scale = scale_of(most / 127.0f), inverse = inverse_of(scale);
+    for (int k = 0; k < GROUP; k++) x[k] = nearest(x[k] * inverse, -127.0f, 127.0f);
+    return scale;
+}
+
+struct Fit { // 16 levels, the sum of their integers, and the squared error
+    Lanes scale, minimum, total, error;
 };
 
-struct Sums { // of each row
-    Row16 y, squares;
+struct Sums {
+    Lanes y, squares;
 };
 
-// formats._fit: from the nearest integers for fit's scale and minimum to the best scale and minimum for them.
-void refit(const Row16 *y, const Sums &sums, Fit &fit) {
-    Row16 inverse, minimum, total = {}, squares = {}, products = {};
-    for (int r = 0; r < PANEL; r++) {
-        inverse[r] = inverse_of(fit.scale[r]);
-        minimum[r] = fit.minimum[r];
-    }
+// formats._fit: from the nearest integers for a scale and a minimum to the best scale and minimum for them.
+INLINE Fit refit(const Lanes *y, const Sums &sums, Lanes scale, Lanes minimum) {
+    const Lanes inverse = inverse_of(scale);
+    Lanes total = {}, squares = {}, products = {};
     for (int k = 0; k < GROUP; k++) {
-        for (int r = 0; r < PANEL; r++) {
-            const float q = nearest((y[k][r] - minimum[r]) * inverse[r], 0.0f, 15.0f);
-            total[r] = total[r] + q;
-            squares[r] = squares[r] + q * q;
-            products[r] = products[r] + y[k][r] * q;
-        }
+        const Lanes q = nearest((y[k] - minimum) * inverse, 0.0f, 15.0f);
+        total += q;
+        squares += q * q;
+        products += y[k] * q;
     }
-    for (int r = 0; r < PANEL; r++) {
-        const float spread = (float)GROUP * squares[r] - total[r] * total[r]; // a whole number below 2**24
-        const float top = (float)GROUP * products[r] - total[r] * sums.y[r];
-        const float slope = spread != 0.0f ? top / spread : 0.0f;
-        const float offset = (sums.y[r] - slope * total[r]) * (1.0f / 64);
-        fit.scale[r] = slope;
-        fit.minimum[r] = offset;
-        fit.total[r] = total[r];
-        fit.error[r] = (sums.squares[r] - slope * products[r]) - offset * sums.y[r];
-    }
+    const Lanes spread = (float)GROUP * squares - total * total; // a whole number below 2**24
+    const Lanes top = (float)GROUP * products - total * sums.y;
+    const Lanes slope = spread != 0.0f ? top / spread : Lanes{};
+    const Lanes offset = (sums.y - slope * total) * (1.0f / 64);
+    return {slope, offset, total, (sums.squares - slope * products) - offset * sums.y};
 }
 
 struct Move {
@@ -165,98 +165,116 @@ constexpr Move MOVES[] = {{0.97f, 0.25f}, {0.97f, -0.25f}, {1.03f, 0.25f}, {1.03
                           {0.96f, 0.0f},  {1.04f, 0.0f},   {1.0f, 0.25f},  {1.0f, -0.25f},
                           {0.98f, 0.15f}, {0.98f, -0.15f}, {1.02f, 0.15f}, {1.02f, -0.15f}};
 
-// The 16 levels of each row of y, which is from -1 to 1.
-Fit search(const Row16 *y, const Sums &sums) {
-    Fit best;
-    for (int r = 0; r < PANEL; r++) {
-        best.scale[r] = FIRST_SPAN * (float)(2.0 / 15.0);
-        best.minimum[r] = -FIRST_SPAN;
-    }
-    refit(y, sums, best);
+// The 16 levels for each row of y, which is from -1 to 1.
+INLINE Fit search(const Lanes *y, const Sums &sums) {
+    Fit best = refit(y, sums, splat(FIRST_SPAN * (float)(2.0 / 15.0)), splat(-FIRST_SPAN));
     for (const Move &move : MOVES) {
         const float drift = 7.5f * (1.0f - move.factor) + move.shift;
-        Fit tried;
-        for (int r = 0; r < PANEL; r++) {
-            tried.scale[r] = best.scale[r] * move.factor;
-            tried.minimum[r] = best.minimum[r] + best.scale[r] * drift;
-        }
-        refit(y, sums, tried);
-        for (int r = 0; r < PANEL; r++) {
-            const bool better = tried.error[r] < best.error[r];
-            best.scale[r] = better ? tried.scale[r] : best.scale[r];
-            best.minimum[r] = better ? tried.minimum[r] : best.minimum[r];
-            best.total[r] = better ? tried.total[r] : best.total[r];
-            best.error[r] = better ? tried.error[r] : best.error[r];
-        }
+        const Fit tried = refit(y, sums, best.scale * move.factor, best.minimum + best.scale * drift);
+        const Ints better = tried.error < best.error;
+        best.scale = better ? tried.scale : best.scale;
+        best.minimum = better ? tried.minimum : best.minimum;
+        best.total = better ? tried.total : best.total;
+        best.error = better ? tried.error : best.error;
     }
     return best;
 }
 
-void quantise_q4(const Row16 *x, float *scales, float *minima, Row16 *q) {
-    Row16 middle, half, inverse, y[GROUP];
-    Sums sums = {};
-    for (int r = 0; r < PANEL; r++) {
-        float low = x[0][r], high = x[0][r];
-        for (int k = 1; k < GROUP; k++) {
-            low = x[k][r] < low ? x[k][r] : low;
-            high = x[k][r] > high ? x[k][r] : high;
-        }
-        middle[r] = low * 0.5f + high * 0.5f;
-        half[r] = high * 0.5f - low * 0.5f;
-        inverse[r] = inverse_of(half[r]);
+struct Levels {
+    Lanes scale, minimum;
+};
+
+// From x to the integers, in place.
+INLINE Levels quantise_q4(Lanes *x) {
+    Lanes low = x[0], high = x[0], y[GROUP];
+    for (int k = 1; k < GROUP; k++) {
+        low = smaller(x[k], low);
+        high = larger(x[k], high);
     }
+    const Lanes middle = low * 0.5f + high * 0.5f, half = high * 0.5f - low * 0.5f, to_one = inverse_of(half);
+    Sums sums = {};
     for (int k = 0; k < GROUP; k++) {
-        for (int r = 0; r < PANEL; r++) {
-            y[k][r] = (x[k][r] - middle[r]) * inverse[r];
-            sums.y[r] = sums.y[r] + y[k][r];
-            sums.squares[r] = sums.squares[r] + y[k][r] * y[k][r];
-        }
+        y[k] = (x[k] - middle) * to_one;
+        sums.y += y[k];
+        sums.squares += y[k] * y[k];
     }
     const Fit best = search(y, sums);
+    const Lanes scale = scale_of(best.scale * half);
+    const Lanes mean = middle + half * (sums.y * (1.0f / 64)) - scale * (best.total * (1.0f / 64));
+    const Lanes within = smaller(larger(mean, splat(-MOST_BF16)), splat(MOST_BF16));
+    const Lanes minimum = as_bf16(within + 0.0f); // never -0, which NumPy may pick or not
+    const Lanes inverse = inverse_of(scale);
+    for (int k = 0; k < GROUP; k++) x[k] = nearest((x[k] - minimum) * inverse, 0.0f, 15.0f);
+    return {scale, minimum};
+}
+
+INLINE void write_bf16(uint8_t *to, Lanes values) {
+    const Words bits = to_bf16(values);
     for (int r = 0; r < PANEL; r++) {
-        scales[r] = scale_of(best.scale[r] * half[r]);
-        const float mean = middle[r] + half[r] * (sums.y[r] * (1.0f / 64)) - scales[r] * (best.total[r] * (1.0f / 64));
-        const float within = mean > -MOST_BF16 ? mean : -MOST_BF16;
-        minima[r] = as_bf16((within < MOST_BF16 ? within : MOST_BF16) + 0.0f); // never -0, which NumPy may pick or not
-        inverse[r] = inverse_of(scales[r]);
+        const uint16_t half = (uint16_t)bits[r];
+        memcpy(to + 2 * r, &half, 2);
     }
+}
+
+// Neighbouring numbers of each row, of which each fills a byte, one after the other.
+INLINE void write_words(uint8_t *to, Words first, Words second, Words third, Words fourth) {
+    const Words word = first | second << 8 | third << 16 | fourth << 24;
+    memcpy(to, &word, sizeof word);
+}
+
+// Integers from 0 to 15 with what they stand for.
+INLINE void write_nibbles(uint8_t *block, Lanes scale, Lanes minimum, const Words *q) {
+    write_bf16(block, scale);
+    write_bf16(block + 2 * PANEL, minimum);
+    uint8_t *to = block + 4 * PANEL;
+    for (int k = 0; k < GROUP / 2; k += 4, to += 4 * PANEL) {
+        const Words *low = q + k, *high = low + GROUP / 2;
+        write_words(to, low[0] | high[0] << 4, low[1] | high[1] << 4, low[2] | high[2] << 4, low[3] | high[3] << 4);
+    }
+}
+
+INLINE Words whole(Lanes values) { return (Words) __builtin_convertvector(values, Ints); }
+
+void write_q8(Lanes *x, uint8_t *block) {
+    write_bf16(block, quantise_q8(x));
+    uint8_t *to = block + 2 * PANEL;
+    for (int k = 0; k < GROUP; k += 4, to += 4 * PANEL) {
+        write_words(to, whole(x[k]) & 255, whole(x[k + 1]) & 255, whole(x[k + 2]) & 255, whole(x[k + 3]) & 255);
+    }
+}
+
+void write_q4(Lanes *x, uint8_t *block) {
+    const Levels levels = quantise_q4(x);
+    Words q[GROUP];
+    for (int k = 0; k < GROUP; k++) q[k] = whole(x[k]);
+    write_nibbles(block, levels.scale, levels.minimum, q);
+}
+
+// formats.halves: four of the eight bits of q8.
+void write_half(Lanes *x, uint8_t *block, bool lower) {
+    const Lanes scale = quantise_q8(x), middle = as_bf16(scale * (7.5f - 128));
+    Words q[GROUP];
     for (int k = 0; k < GROUP; k++) {
-        for (int r = 0; r < PANEL; r++) q[k][r] = nearest((x[k][r] - minima[r]) * inverse[r], 0.0f, 15.0f);
+        const Words above = whole(x[k]) + 128; // 1..255
+        q[k] = lower ? above & 15 : above >> 4;
     }
-}
-
-void write_bf16(uint8_t *to, const float *values) {
-    for (int r = 0; r < PANEL; r++) {
-        const uint16_t bits = to_bf16(values[r]);
-        memcpy(to + 2 * r, &bits, 2);
-    }
-}
-
-void write_q8(const Row16 *x, uint8_t *block) {
-    Row16 scales, q[GROUP];
-    quantise_q8(x, scales, q);
-    write_bf16(block, scales);
-    for (int k = 0; k < GROUP; k++) {
-        uint8_t *to = block + 32 + k / 4 * 64 + k % 4;
-        for (int r = 0; r < PANEL; r++) to[4 * r] = (uint8_t)(int8_t)q[k][r];
-    }
-}
-
-void write_q4(const Row16 *x, uint8_t *block) {
-    Row16 scales = {}, minima = {}, q[GROUP] = {};
-    quantise_q4(x, scales, minima, q);
-    write_bf16(block, scales);
-    write_bf16(block + 32, minima);
-    for (int k = 0; k < GROUP / 2; k++) {
-        uint8_t *to = block + 64 + k / 4 * 64 + k % 4;
-        for (int r = 0; r < PANEL; r++) to[4 * r] = (uint8_t)((int)q[k][r] | (int)q[k + GROUP / 2][r] << 4);
+    if (lower) {
+        write_nibbles(block, scale, scale * -128.0f - middle, q);
+    } else {
+        write_nibbles(block, scale * 16.0f, middle, q);
     }
 }
 
 void write_plain_bf16(const void *source, int32_t source_format, int64_t count, uint8_t *to) {
-    for (int64_t i = 0; i < count; i++) {
-        const uint16_t bits = to_bf16(value_at(source, source_format, i));
-        memcpy(to + 2 * i, &bits, 2);
+    constexpr int64_t STEP = 1024;
+    float values[STEP];
+    for (int64_t i = 0; i < count; i += STEP) {
+        const int64_t n = count - i < STEP ? count - i : STEP;
+        widen((const char *)source + i * item_bytes(source_format), source_format, n, values);
+        for (int64_t j = 0; j < n; j++) {
+            const uint16_t bits = to_bf16(values[j]);
+            memcpy(to + 2 * (i + j), &bits, 2);
+        }
     }
 }
 
@@ -269,19 +287,25 @@ int32_t panel(const void *source, int32_t source_format, int32_t rows, int64_t c
         write_plain_bf16(source, source_format, rows * columns, to);
         return -1;
     }
+    float by_row[PANEL][GROUP] = {};
+    alignas(Lanes) float by_column[GROUP][PANEL];
     for (int64_t first = 0; first < columns; first += GROUP) {
-        Row16 x[GROUP] = {};
-        const int64_t left = columns - first < GROUP ? columns - first : GROUP;
+        const int64_t count = columns - first < GROUP ? columns - first : GROUP;
+        if (count < GROUP) memset(by_row, 0, sizeof by_row);
         for (int32_t r = 0; r < rows; r++) {
-            for (int64_t k = 0; k < left; k++) x[k][r] = value_at(source, source_format, r * columns + first + k);
+            const int64_t place = (r * columns + first) * item_bytes(source_format);
+            widen((const char *)source + place, source_format, count, by_row[r]);
         }
-        if (format == SOBAN_Q8) {
-            write_q8(x, to);
-            to += 1056;
-        } else {
-            write_q4(x, to);
-            to += 576;
+        for (int k = 0; k < GROUP; k++) {
+            for (int r = 0; r < PANEL; r++) by_column[k][r] = by_row[r][k];
         }
+        Lanes *x = (Lanes *)by_column;
+        switch (format) {
+        case SOBAN_Q8: write_q8(x, to); break;
+        case SOBAN_Q4: write_q4(x, to); break;
+        default: write_half(x, to, format == SOBAN_LOWER);
+        }
+        to += format == SOBAN_Q8 ? 2 * PANEL + PANEL * GROUP : 4 * PANEL + PANEL * GROUP / 2;
     }
     return -1;
 }

@@ -7,9 +7,13 @@
 
 #include "../soban.h"
 
+#define INLINE static inline __attribute__((always_inline))
+
 namespace soban {
 
 constexpr int32_t PANEL = SOBAN_PANEL, GROUP = SOBAN_GROUP, PAGE = SOBAN_PAGE, SPAN = SOBAN_SPAN;
+
+constexpr int64_t item_bytes(int32_t format) { return format == SOBAN_F32 ? 4 : 2; } // of a plain format
 
 // Activations as int8 in groups of 64: group g of token t is number g * tokens + t. Padded columns are 0.
 struct Activations {

@@ -19,7 +19,6 @@
 #define SOBAN_NEON 0 // not ARM, or plain C++ there
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else

@@ -7,6 +7,7 @@ import pytest
 from soban.ops import formats, native
 from tests.native.running import Floats, normal, pool, unaligned
 
+TARGETS = ("bf16", "q8", "q4", *formats.HALVES)
 SHAPES = [(1, 1), (15, 63), (16, 64), (17, 65), (33, 130), (100, 2304)]
 
 
@@ -19,7 +20,8 @@ def stored(values: Floats, format: str) -> tuple[npt.NDArray, Floats]:
 def encode(isa: str, source: npt.NDArray, source_format: str, format: str, threads: int = 2) -> tuple[int, npt.NDArray]:
     rows, columns = source.shape
     out, used = np.full(formats.stored_bytes(format, rows, columns), 0xAA, np.uint8), pool(threads, isa)
-    numbers = formats.FORMATS.index(source_format), rows, columns, formats.FORMATS.index(format)
+    targets = (*formats.FORMATS, *formats.HALVES)
+    numbers = formats.FORMATS.index(source_format), rows, columns, targets.index(format)
     return used.library.soban_encode(used.handle, source.ctypes.data, *numbers, out.ctypes.data), out
 
 
@@ -34,7 +36,7 @@ def awkward(rows: int, columns: int) -> Floats:
 
 
 @pytest.mark.parametrize("source_format", formats.PLAIN)
-@pytest.mark.parametrize("format", ["bf16", "q8", "q4"])
+@pytest.mark.parametrize("format", TARGETS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_bytes_are_those_of_the_reference(
     isa: str, source_format: str, format: str, shape: tuple[int, int]
@@ -47,7 +49,7 @@ def test_the_bytes_are_those_of_the_reference(
 
 
 @pytest.mark.parametrize("size", [1e-44, 1e-40, 2e-38, 1e30, 3.3e38])
-@pytest.mark.parametrize("format", ["bf16", "q8", "q4"])
+@pytest.mark.parametrize("format", TARGETS)
 def test_the_bytes_are_those_of_the_reference_at_the_ends_of_the_range(isa: str, size: float, format: str) -> None:
     values = (np.random.default_rng(2).uniform(-1, 1, (32, 128)) * size).astype(np.float32)
     bad, got = encode(isa, values, "f32", format)
@@ -94,7 +96,7 @@ def test_stored_bytes_are_the_references_or_minus_one_on_overflow() -> None:
     function = loaded.soban_stored_bytes
     function.restype = native.c_int64
     function.argtypes = (native.c_int32, native.c_int64, native.c_int64)
-    for number, format in enumerate(formats.FORMATS):
+    for number, format in enumerate((*formats.FORMATS, *formats.HALVES)):
         for shape in SHAPES:
             assert function(number, *shape) == formats.stored_bytes(format, *shape)
         assert function(number, 2**40, 2**40) == -1

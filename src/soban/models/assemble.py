@@ -172,24 +172,21 @@ def pack(
             yield np.ascontiguousarray(moved.vectors.get(name, checkpoint.tensors[name].float32()))
             return
         written = 0
-        if name in halves:
-            pieces = half(checkpoint.tensors[name.removesuffix(RESIDUAL)], moved, lower=name.endswith(RESIDUAL))
-        else:
-            pieces = converted(checkpoint.tensors[name], layout[name][0], moved)
-        for piece in pieces:
+        whole = name.removesuffix(RESIDUAL)
+        target = layout[name][0] if whole + RESIDUAL not in layout else "upper" if name == whole else "lower"
+        for piece in converted(checkpoint.tensors[whole], target, moved):
             written += piece.nbytes
             done[0] += piece.nbytes
             progress(done[0] / total)
             yield piece
         yield np.zeros(-written % 64, np.uint8)
 
-    halves = {n for name in layout if name.endswith(RESIDUAL) for n in (name, name.removesuffix(RESIDUAL))}
     done, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
     write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)})
 
 
 def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArray]:
-    """A balanced matrix in a format, in pieces of whole panels. Raises UserError for NaN and infinity."""
+    """A balanced matrix in a format or one of its halves, in pieces of whole panels. Raises UserError for NaN."""
     rows, columns = tensor.shape
     step = max(1, CHUNK // (4 * columns) // formats.PANEL) * formats.PANEL
     row_factors, column_factors = moved.rows.get(tensor.name), moved.columns.get(tensor.name)
@@ -201,14 +198,6 @@ def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArr
         if column_factors is not None:
             piece = piece * column_factors
         yield ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
-
-
-def half(tensor: Tensor, moved: Balance, lower: bool) -> Iterator[npt.NDArray]:
-    """The upper or the lower four bits of a matrix in q8, in pieces of whole panels."""
-    columns = tensor.shape[1]
-    for piece in converted(tensor, "q8", moved):
-        rows = len(piece) // formats.stored_bytes("q8", formats.PANEL, columns) * formats.PANEL
-        yield formats.halves(Rows("q8", rows, columns, piece))[lower].data
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:

@@ -4,12 +4,15 @@ Where a few channels are far larger than the others and the columns that read th
 is the same, but a group of 64 that shares a scale loses everything else. Moving a power of two changes no float32.
 """
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from soban import system
 from soban.models import Architecture
 from soban.ops.formats import Floats
 from soban.weights.checkpoint import Checkpoint, Tensor
@@ -32,26 +35,36 @@ class Balance:
 
 def balance(architecture: Architecture, checkpoint: Checkpoint) -> Balance:
     """What makes the channels of every layer's norms, and between up and down, about equally large."""
+    made = Balance()
+    with ThreadPoolExecutor(system.threads()) as pool:  # NumPy lets go of the GIL, and waits for the disk side by side
+        layers = range(architecture.config.num_hidden_layers)
+        for one in pool.map(functools.partial(_balance_layer, architecture, checkpoint), layers):
+            made.vectors.update(one.vectors)
+            made.rows.update(one.rows)
+            made.columns.update(one.columns)
+    return made
+
+
+def _balance_layer(architecture: Architecture, checkpoint: Checkpoint, layer: int) -> Balance:
     made, tensors = Balance(), checkpoint.tensors
-    table = architecture.family.tensors(architecture.config)
     offset = np.float32(architecture.family.NORM_OFFSET)
-    for i in range(architecture.config.num_hidden_layers):
-        names = {ours: [f"model.layers.{i}.{name}" for name in stacked] for ours, stacked in table.items()}
-        for norm, reader in READERS.items():
-            readers = [name for name in names[reader] if name.endswith(".weight")]
-            values = tensors[names[norm][0]].float32() + offset
-            factors = _factors(np.abs(values), _columns([tensors[name] for name in readers]))
-            if factors is not None:
-                made.vectors[names[norm][0]] = values / factors - offset
-                made.columns.update(dict.fromkeys(readers, factors))
-        up, down, bias = (
-            f"model.layers.{i}.mlp.{name}" for name in ("up_proj.weight", "down_proj.weight", "up_proj.bias")
-        )
-        factors = _factors(_rows(tensors[up]), _columns([tensors[down]]))
+    table = architecture.family.tensors(architecture.config)
+    names = {ours: [f"model.layers.{layer}.{name}" for name in stacked] for ours, stacked in table.items()}
+    for norm, reader in READERS.items():
+        readers = [name for name in names[reader] if name.endswith(".weight")]
+        values = tensors[names[norm][0]].float32() + offset
+        factors = _factors(np.abs(values), _columns([tensors[name] for name in readers]))
         if factors is not None:
-            made.rows[up], made.columns[down] = np.float32(1) / factors, factors
-            if bias in names["gate_up"]:
-                made.vectors[bias] = (tensors[bias].float32() / factors).astype(np.float32)
+            made.vectors[names[norm][0]] = values / factors - offset
+            made.columns.update(dict.fromkeys(readers, factors))
+    up, down, bias = (
+        f"model.layers.{layer}.mlp.{name}" for name in ("up_proj.weight", "down_proj.weight", "up_proj.bias")
+    )
+    factors = _factors(_rows(tensors[up]), _columns([tensors[down]]))
+    if factors is not None:
+        made.rows[up], made.columns[down] = np.float32(1) / factors, factors
+        if bias in names["gate_up"]:
+            made.vectors[bias] = (tensors[bias].float32() / factors).astype(np.float32)
     return made
 
 

@@ -22,6 +22,7 @@ GROUP = 64  # weights that share a scale
 PLAIN = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 BLOCK_BYTES = {"q8": 2 * PANEL + PANEL * GROUP, "q4": 4 * PANEL + PANEL * GROUP // 2}
 FORMATS = (*PLAIN, *BLOCK_BYTES)  # the index is the format's number in native/soban.h
+HALVES = ("upper", "lower")  # of the eight bits of q8: what `encode` makes besides, see `halves`; each is kept as q4
 
 Floats = npt.NDArray[np.float32]
 
@@ -62,10 +63,10 @@ def matrix(values: Floats, format: str = "f32", bias: Floats | None = None) -> M
 
 
 def stored_bytes(format: str, rows: int, columns: int) -> int:
-    """How many bytes a (rows, columns) matrix takes in a format."""
+    """How many bytes a (rows, columns) matrix, or one of its halves, takes in a format."""
     if format in PLAIN:
         return rows * columns * np.dtype(PLAIN[format]).itemsize
-    return -(-rows // PANEL) * -(-columns // GROUP) * BLOCK_BYTES[format]
+    return -(-rows // PANEL) * -(-columns // GROUP) * BLOCK_BYTES["q4" if format in HALVES else format]
 
 
 def bf16_bits(values: Floats) -> npt.NDArray[np.uint16]:
@@ -80,8 +81,10 @@ def bf16_values(bits: npt.NDArray[np.uint16]) -> Floats:
 
 
 def encode(values: Floats, format: str) -> Rows:
-    """float32 (rows, columns) in a format. The native quantiser gives the same bytes."""
+    """float32 (rows, columns) in a format, or one of its halves. The native quantiser gives the same bytes."""
     rows, columns = values.shape
+    if format in HALVES:
+        return halves(encode(values, "q8"))[HALVES.index(format)]
     if format == "bf16":
         return Rows(format, rows, columns, bf16_bits(values))
     if format in PLAIN:

@@ -17,11 +17,11 @@ from soban.errors import UserError
 from soban.ops import probe
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
-from soban.ops.formats import FORMATS, Floats, Matrix, Rows, stored_bytes
+from soban.ops.formats import FORMATS, HALVES, Floats, Matrix, Rows, stored_bytes
 from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
 from soban.ops.reference import ACTIVATIONS, REFINED_MARGIN, refined_panels
 
-ABI = 4
+ABI = 5
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 OPS = (
@@ -176,8 +176,8 @@ def encode(rows: npt.NDArray, source_format: str, format: str, out: npt.NDArray[
     threads = pool()
     with threads.lock:
         bad = threads.library.soban_encode(
-            threads.handle, rows.ctypes.data, FORMATS.index(source_format), n, columns, FORMATS.index(format),
-            out.ctypes.data,
+            threads.handle, rows.ctypes.data, FORMATS.index(source_format), n, columns,
+            (*FORMATS, *HALVES).index(format), out.ctypes.data,
         )  # fmt: skip
     return None if bad < 0 else int(bad)
 
