@@ -3,6 +3,8 @@
 import json
 import logging
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from soban import window
 from soban.dialogue import Reply
 from soban.generation import Generation
 from soban.ops.batch import PAGE
+from soban.text.chat import encode_chat
 from soban.window import Window
 
 from .tiny import make_model, write_ascii_weights
@@ -248,9 +251,47 @@ def test_options_change_between_turns(chat: soban.Model) -> None:
 
 def test_a_full_context_is_an_error_by_default(chat: soban.Model) -> None:
     dialogue = soban.Dialogue(chat, temperature=0, max_new_tokens=40)
-    with pytest.raises(soban.UserError, match="on-full slide"):
+    with pytest.raises(soban.UserError, match=r"begin a new one, .* on_full slide"):
         spoken(dialogue, *["words " * 12] * 12)
     assert dialogue.dropped == 0 and roles(dialogue).endswith("ua")
+
+
+def test_the_remedy_for_what_does_not_fit_is_one_that_helps(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, system="s", **GREEDY)
+    for _ in range(2):  # the first message, and a later one
+        with pytest.raises(soban.UserError) as caught:
+            dialogue.say("x" * 600)
+        tokens = len(
+            encode_chat(chat.tokenizer, chat.chat_template(), [{"role": "user", "content": "s\n\n" + "x" * 600}])
+        )
+        assert str(caught.value) == f"the message has {tokens} tokens, and the context holds 512; shorten it"
+        spoken(dialogue, "hi")
+    for text in ("x" * 512 * 300, "x" * 505):
+        with pytest.raises(soban.UserError, match=r"^the message has \d+ (characters|tokens), .*; shorten it$"):
+            soban.Dialogue(chat, **GREEDY).say(text)
+    dialogue.change(max_new_tokens=600)
+    for most in (512, 2**31 - 1):
+        dialogue.change(max_new_tokens=most)
+        with pytest.raises(soban.UserError, match=f"up to {most} are to follow.*; lower max_new_tokens, or"):
+            dialogue.say("hi")
+    dialogue.change(on_full="slide")
+    assert len(dialogue.say("hi").read()) > 0  # as was promised
+
+
+def test_advice_names_options_as_they_are_called_everywhere(chat: soban.Model) -> None:
+    """Who reads it may be in a chat, in Python, or at the command line."""
+    package = Path(soban.__file__).parent
+    for name in (
+        "generation",
+        "window",
+        "model",
+        "dialogue",
+        "transcript",
+        "engine/engine",
+        "text/chat",
+        "text/templates",
+    ):
+        assert not re.search(r"--[a-z]", (package / f"{name}.py").read_text(encoding="utf-8")), name
 
 
 @pytest.mark.parametrize("system", [None, "You are a table."])
@@ -451,7 +492,7 @@ def test_a_korean_conversation_is_summarised_in_korean(chat: soban.Model, monkey
 
 def test_a_chat_slides_too(chat: soban.Model) -> None:
     told = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n:02d} " + "words " * 8} for n in range(21)]
-    with pytest.raises(soban.UserError, match="on-full slide"):
+    with pytest.raises(soban.UserError, match="on_full slide"):
         chat.chat(told, **GREEDY)
     generation = chat.start_chat(told, on_full="slide", **GREEDY)
     text = chat.tokenizer.decode(generation.sequences[0].request.prompt)
@@ -570,3 +611,31 @@ def test_a_stop_string_ends_an_answer(story: soban.Model) -> None:
     word = free.split()[3]
     cut = story.start_chat(told, template="alpaca", temperature=0, max_new_tokens=60, stop=word)
     assert cut.read() == free[: free.index(word)] and cut.figures.finished == "stop"
+
+
+@pytest.mark.parametrize("model", [None, "gemma", 3])
+def test_what_is_no_model_is_told(model: Any) -> None:
+    with pytest.raises(
+        soban.UserError, match=rf"^the model is of type {type(model).__name__}; give what soban\.load\("
+    ):
+        soban.Dialogue(model)
+
+
+def test_what_is_of_the_wrong_type_is_told_and_leaves_all_as_it_was(chat: soban.Model) -> None:
+    dialogue = soban.Dialogue(chat, **GREEDY)
+    spoken(dialogue, "one")
+    wrong: dict[str, Callable[[Any], object]] = {
+        "path": dialogue.save, " path": dialogue.load, "message": dialogue.say, " message": dialogue.edit,
+        "template": lambda value: soban.Dialogue(chat, template=value),
+        " template": lambda value: chat.chat([{"role": "user", "content": "hi"}], template=value),
+    }  # fmt: skip
+    for name, call in wrong.items():
+        for value in (3, ["a"], b"a"):
+            with pytest.raises(soban.UserError, match=f"^the {name.strip()} is of type {type(value).__name__}; give "):
+                call(value)
+    for place in ("", "/", "."):
+        with pytest.raises(soban.UserError, match="a folder, where a file is expected"):
+            dialogue.save(place)
+    with pytest.raises(soban.UserError, match="content of a message is of type int; give text"):
+        chat.chat([{"role": "user", "content": 3}])
+    assert roles(dialogue) == "ua"

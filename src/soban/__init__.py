@@ -11,9 +11,7 @@
 `help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
 """
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
     from soban.dialogue import Dialogue
     from soban.engine.sampling import Sampling
@@ -36,6 +34,8 @@ def __getattr__(name: str) -> object:
     """Imports the public names when they are first used, so that `import soban` and `soban --help` cost nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module 'soban' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -3,18 +3,16 @@
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.generation import Figures, Generation
+from soban.model import Model
 from soban.ops.native import Cancelled
 from soban.text.templates import NAMED
 from soban.transcript import Transcript, read_transcript, write_transcript
 from soban.window import Window
-
-if TYPE_CHECKING:
-    from soban.model import Model
 
 
 class Reply:
@@ -76,7 +74,7 @@ class Dialogue:
 
     def __init__(
         self,
-        model: "Model",
+        model: Model,
         *,
         system: str | None = None,
         template: str | Path | None = None,
@@ -84,7 +82,11 @@ class Dialogue:
         on_full: str = "error",
         **options: Any,
     ) -> None:
-        """Raises UserError for options and templates that do not exist."""
+        """Raises UserError for options and templates that do not exist, and for what is no model."""
+        if not isinstance(model, Model):
+            raise UserError(
+                "the model is of type {kind}", kind=type(model).__name__, hint="give what soban.load() returns"
+            )
         self.model, self.template, self.strict = model, template, strict
         self.options: dict[str, Any] = {}
         self.messages: list[dict[str, Any]] = []
@@ -150,15 +152,16 @@ class Dialogue:
         return self._window(self.messages, Sampling()).size()
 
     def save(self, path: str | Path) -> None:
-        """Writes the conversation and its settings to a JSON file."""
+        """Writes the conversation and its settings to a JSON file; UserError where it cannot."""
+        place = _path(path)
         template = None if self.template is None else str(self.template)
         if template and template not in NAMED:
             template = os.path.abspath(template)  # whoever loads it may be in another folder
-        write_transcript(Path(path), Transcript(self._settled(), self.dropped, self.summary, template, self.options))
+        write_transcript(place, Transcript(self._settled(), self.dropped, self.summary, template, self.options))
 
     def load(self, path: str | Path) -> None:
         """Goes on with a saved conversation and its settings; UserError, and all as it was, where it is none."""
-        found = read_transcript(Path(path))
+        found = read_transcript(_path(path))
         self._sampling(found.options)
         self.model.chat_template(found.template)
         self._settled()
@@ -189,7 +192,9 @@ class Dialogue:
 
     def _reply(self, messages: list[dict[str, Any]], tries: int) -> Reply:
         text = messages[-1]["content"]
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str):
+            raise UserError("the message is of type {kind}", kind=type(text).__name__, hint="give text")
+        if not text.strip():
             raise UserError("the message is empty", hint="give some text")
         sampling = self._sampling(self.options, tries)
         self.model.check_messages(messages, sampling)
@@ -210,3 +215,9 @@ class Dialogue:
         self._known = list(reply.generation.sequences[0].tokens)
         if self._open is reply:
             self._open = None
+
+
+def _path(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise UserError("the path is of type {kind}", kind=type(path).__name__, hint="give a text or a Path")
+    return Path(path)

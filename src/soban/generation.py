@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from soban import messages
 from soban.engine.engine import Event, Request, Running
 from soban.engine.sampling import Sampling
-from soban.text.form import ChatForm
+from soban.text.form import ChatForm, token_of
 from soban.text.stop import StopStrings
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Generation:
         self.stops = [StopStrings((*sampling.stop, *form.stops)) for _ in texts]
         self.decoders = [model.tokenizer.stream(after=() if answer else prompt) for _ in texts]
         self.leads = [form.lead for _ in texts]  # blanks before an answer that are the template's
-        request = Request(prompt, sampling, model.ends | form.ends, None if refill else keep)
+        spelled = (token_of(stop, model.tokenizer) for stop in sampling.stop)  # a token is never found as text
+        named = {token for token in spelled if token is not None}
+        request = Request(prompt, sampling, model.ends | form.ends | named, None if refill else keep)
         self.sequences = model.engine.prepare(request)
         self.figures = Figures(prompt_tokens=len(prompt))
         self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
@@ -77,7 +79,8 @@ class Generation:
         if self.echo:
             yield from ((s.index, self.echo) for s in self.sequences)
         model = self.model
-        start, first = time.perf_counter(), None
+        start, first, watch = time.perf_counter(), None, self.model.watch
+        watch.begin()
         model.engine.queue(self.sequences)
         model.generations |= {s: self for s in self.sequences}
         try:
@@ -86,6 +89,7 @@ class Generation:
                     for event in model.engine.step():
                         model.generations[event.sequence].events.append(event)
                     now = time.perf_counter()
+                    watch.look(now)
                     if first is None and self.events:
                         first = now
                         self.figures.prefill_seconds = first - start
@@ -96,8 +100,11 @@ class Generation:
                     if piece := self._text(event):
                         self.figures.characters += len(piece)
                         yield event.sequence.index, piece
+                        if piece.endswith("\n"):
+                            watch.say()
         finally:
             self._close()
+            watch.say()
 
     def read(self) -> str | list[str]:
         """The whole text; a list of them if there are several."""
@@ -153,7 +160,7 @@ class Generation:
             )
         else:
             messages.warn(
-                "the context of {context} tokens is full, so the text ends here; --on-full slide goes on by "
+                "the context of {context} tokens is full, so the text ends here; on_full slide goes on by "
                 "forgetting its beginning", context=context,
             )  # fmt: skip
 

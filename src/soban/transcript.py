@@ -9,6 +9,7 @@ from typing import Any
 
 from soban.errors import UserError
 from soban.text.templates import NAMED
+from soban.weights.files import reason
 
 FORMAT = "soban conversation 1"
 MAX_BYTES = 64 << 20
@@ -31,6 +32,8 @@ def write_transcript(path: Path, transcript: Transcript) -> None:
     """Writes the file beside `path` and puts it in place at once. UserError where it cannot."""
     content = {"format": FORMAT, **asdict(transcript)}
     content["messages"] = content.pop("messages")  # the longest last
+    if not path.name:  # "", ".", "/"
+        raise UserError("{path}: a folder, where a file is expected", path=path, hint="name a file")
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -97,4 +100,4 @@ def _check_message(number: int, message: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(reason(error).split())[:200] or type(error).__name__

@@ -8,8 +8,10 @@ from soban import messages as notices
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.generation import Generation
-from soban.text.chat import ChatTemplate, encode_chat, folded, text_of
+from soban.text.chat import ChatTemplate, encode_chat
+from soban.text.contents import text_of
 from soban.text.splice import spliced
+from soban.text.systems import folded
 
 if TYPE_CHECKING:
     from soban.model import Model
@@ -60,14 +62,8 @@ class Window:
         """Fills `ids`, after making room for the answer where that is allowed. UserError where it does not fit."""
         self.ids = self._encoded(self.dropped, self.summary)
         sampling = self.sampling
-        wanted = sampling.max_new_tokens or 1
         if sampling.on_full == "error":
-            if len(self.ids) + wanted > self.context + 1:
-                raise UserError(
-                    "the conversation has {tokens} tokens and up to {wanted} are to follow, but the context holds "
-                    "{context}", tokens=len(self.ids), wanted=wanted, context=self.context,
-                    hint="begin a new one, lower max_new_tokens, or choose --on-full slide to forget the oldest turns",
-                )  # fmt: skip
+            self._check_length(sampling.max_new_tokens or 1)
             return self
         reserved = min(sampling.max_new_tokens or self.context, self.context // 4)
         if len(self.ids) > min(self.context + 1 - reserved, self.most):
@@ -78,6 +74,26 @@ class Window:
                 tokens=len(self.ids), context=self.context, hint="shorten it",
             )  # fmt: skip
         return self
+
+    def _check_length(self, wanted: int) -> None:
+        """Raises UserError where the prompt and an answer of so many tokens do not fit, with a remedy that helps."""
+        # the last token of an answer is never fed, so it needs no place
+        most = self.context + 1
+        if len(self.ids) + wanted <= most:
+            return
+        newest = len(self._encoded(len(self.turns) - 1, "")) if len(self.turns) > 1 else len(self.ids)
+        if newest + 1 > most:
+            raise UserError(
+                "the message has {tokens} tokens, and the context holds {context}", tokens=newest,
+                context=self.context, hint="shorten it",
+            )  # fmt: skip
+        raise UserError(
+            "the conversation has {tokens} tokens and up to {wanted} are to follow, but the context holds {context}",
+            tokens=len(self.ids), wanted=wanted, context=self.context,
+            hint="lower max_new_tokens, or choose on_full slide, which ends the answer where the context is full"
+            if newest + wanted > most
+            else "begin a new one, or choose on_full slide to forget the oldest turns",
+        )  # fmt: skip
 
     def refill(self, answer: list[int]) -> list[int] | None:
         """A shorter prompt, with the tokens of the answer so far at its end; None where nothing more can go."""

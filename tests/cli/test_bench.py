@@ -12,6 +12,7 @@ import pytest
 from soban.ops import native
 from tests.cli import tiny
 from tests.cli.conftest import Command, environment
+from tests.processes import ended
 
 FEW = ("--prompt-tokens", "40", "--new-tokens", "5", "--context", "50")
 
@@ -67,8 +68,10 @@ def test_bad_input_is_one_clear_line(soban: Command, words: list[str], problem: 
 def test_ctrl_c_ends_it_without_a_table(tmp_path: Path) -> None:
     endless = tiny.folder(tmp_path / "endless", context=8192)
     words = ["bench", endless, "--prompt-tokens", "8000", "--format", "json"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "soban", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    with ended(
+        subprocess.Popen(
+            [sys.executable, "-m", "soban", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
     ) as running:
         time.sleep(3)
         running.send_signal(signal.SIGINT)

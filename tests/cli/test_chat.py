@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.ops.batch import PAGE
 from tests.cli.conftest import Command, environment
+from tests.processes import ended
 
 SHORT = ("--max-new-tokens", "5", "--greedy")
 
@@ -150,6 +152,42 @@ def test_the_system_text_is_shown_set_and_taken_away(soban: Command, chat_model:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ('"짧게"', "짧게"), ("'a b'", "a b"), ("“짧게 답해 줘”", "짧게 답해 줘"), ("‘a’", "a"), ("「가」", "가"),
+        ('""', ""), ("“”", ""), ('"yes" or "no"', '"yes" or "no"'), ('say "no"', 'say "no"'), ('"', '"'),
+        ("it's", "it's"), ("“a”, “b”", "“a”, “b”"), ('"a\nb"', "a\nb"), ("don't'", "don't'"),
+    ],
+)  # fmt: skip
+def test_quotation_marks_around_a_text_are_those_of_whoever_gives_it(text: str, expected: str) -> None:
+    assert commands.unquoted(text) == expected
+
+
+def test_quotation_marks_belong_to_no_system_text_and_no_setting(soban: Command, chat_model: Path) -> None:
+    _, talked, code = talk(soban, chat_model, '/system "글"', "/system “”", '/set stop "a b"', '/set on_full "slide"')
+    assert code == 0 and talked == ["글", "(no system text)", "stop = a b", "on_full = slide"]
+
+
+@pytest.mark.parametrize("words", [[""], ["-i", " "], ["", "-q"]])
+def test_an_empty_first_message_is_refused(soban: Command, chat_model: Path, words: list[str]) -> None:
+    done = soban("chat", *([chat_model] if "-i" in words else []), *words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"soban: the message is empty; give some text\n")
+
+
+def test_each_answer_that_fills_the_context_is_marked_and_the_note_comes_once(soban: Command, chat_model: Path) -> None:
+    answers, talked, code = talk(soban, chat_model, "hi", "/retry", "/retry", more=("--greedy",))
+    assert (len(answers), code) == (3, 0)
+    assert talked.count("(cut off: the context is full)") == 3 and sum("on_full slide" in line for line in talked) == 1
+
+
+def test_what_settings_mean_is_said_without_the_words_of_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    for language in ("en", "ko"):
+        monkeypatch.setenv("SOBAN_LANG", language)
+        shown = commands.settings({n: 1 for n in commands.SETTINGS}, {n: 2 for n in commands.SETTINGS}, 80)
+        assert not re.search(r"\b(TEXT|N|X)\b", shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("/help", ("help", "")),
         ("/system be brief\nand kind ", ("system", "be brief\nand kind")),
         ("/SET a  b", ("set", "a  b")),
@@ -227,21 +265,23 @@ def test_where_a_narrower_terminal_moves_the_cursor(
 @pytest.fixture
 def running(chat_model: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A chat in an IDE's console: somebody types, and there is no terminal."""
-    with subprocess.Popen(
+    with ended(subprocess.Popen(
         [sys.executable, "-m", "soban", "chat", chat_model, *SHORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env=environment(PYCHARM_HOSTED="1"),
-    ) as process:  # fmt: skip
+    )) as process:  # fmt: skip
         yield process
         process.kill()
 
 
 def test_in_an_ide_s_console_each_answer_comes_before_the_next_line(running: subprocess.Popen[bytes]) -> None:
     assert running.stdin and running.stdout and running.stderr
+    assert running.stderr.readline().startswith(b"soban ") and b"/help" in running.stderr.readline()
     for _ in range(2):
         assert running.stderr.read(2) == b"> "
         running.stdin.write("안녕\n".encode())
         running.stdin.flush()
         assert re.fullmatch(rb"[a-z]{5}\n", running.stdout.readline())
+        assert running.stderr.readline() == b"(cut off after 5 tokens: max_new_tokens)\n"
     running.stdin.close()
     assert running.wait(10) == 0
     assert running.stderr.read() == b"> \n"
@@ -315,3 +355,53 @@ def test_ctrl_c_leaves_a_pipe_that_says_nothing(running: subprocess.Popen[bytes]
     time.sleep(0.2)
     running.send_signal(signal.SIGINT)
     assert running.wait(20) == 130
+
+
+@pytest.fixture
+def keyboard() -> Iterator[tuple[int, int]]:
+    """A terminal that somebody types into: our end, and the program's."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+
+
+def until(ours: int, wanted: bytes, count: int = 1) -> bytes:
+    """What has come out of a terminal when a text has come so many times."""
+    found, end = b"", time.monotonic() + 60
+    while found.count(wanted) < count:
+        assert select.select([ours], [], [], max(0, end - time.monotonic()))[0], found
+        found += os.read(ours, 1000)
+    return found
+
+
+def test_before_a_pipe_the_talk_is_on_the_terminal_and_the_answers_in_the_pipe(
+    keyboard: tuple[int, int], chat_model: Path
+) -> None:
+    """As in `soban chat | tee answers.txt`."""
+    ours, theirs = keyboard
+    with ended(subprocess.Popen(
+        [sys.executable, "-m", "soban", "chat", chat_model, *SHORT], stdin=theirs, stdout=subprocess.PIPE,
+        stderr=theirs, env=environment(),
+    )) as process:  # fmt: skip
+        os.close(theirs)
+        assert b"/help lists the commands" in until(ours, b"\n> ")
+        os.write(ours, "안녕\n".encode())
+        assert b"cut off after 5 tokens" in until(ours, b"\n> ")
+        os.write(ours, b"\x04")
+        assert process.stdout is not None
+        assert re.fullmatch(rb"[a-z]{5}\n", process.stdout.read()) and process.wait(10) == 0
+
+
+def test_a_dumb_terminal_gets_lines_and_no_escape_sequences(keyboard: tuple[int, int], chat_model: Path) -> None:
+    ours, theirs = keyboard
+    with ended(subprocess.Popen(
+        [sys.executable, "-m", "soban", "chat", chat_model, *SHORT], stdin=theirs, stdout=theirs, stderr=theirs,
+        env=environment(TERM="dumb"),
+    )) as process:  # fmt: skip
+        os.close(theirs)
+        seen = until(ours, b"\n> ")
+        os.write(ours, b"hi\n/set\n/exit\n")
+        seen += until(ours, b"\n> ", 2)
+        assert re.search(rb"\n[a-z]{5}\r\n", seen) and b"\x1b" not in seen
+        assert process.wait(10) == 0

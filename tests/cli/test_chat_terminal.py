@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import soban
+from soban.dialogue import Reply
 from tests.cli import tiny
 from tests.cli.tmux import Terminal
 
@@ -73,6 +74,12 @@ def exchange(message: str, answer: str, columns: int = 60) -> str:
     return laid(f"> {indented}\n{answer.lstrip()}\n\n", columns)
 
 
+def whole(reply: Reply) -> str:
+    """An answer as it is shown, with the remark below one that was cut off."""
+    answer = reply.read()
+    return f"{answer}\n(cut off after 24 tokens: max_new_tokens)" if reply.figures.finished == "length" else answer
+
+
 def joined(terminal: Terminal) -> str:
     return "\n".join(line.rstrip() for line in terminal.all().rstrip().split("\n"))
 
@@ -91,7 +98,7 @@ def test_a_session_is_messages_answers_and_a_meter(start: Start, dialogue: soban
         for message in ("Once upon a time", "옛날 옛적에, 토끼가"):
             terminal.type(message)
             terminal.press("Enter")
-            expected += exchange(message, dialogue.say(message).read())
+            expected += exchange(message, whole(dialogue.say(message)))
             assert terminal.wait(lambda screen: f"\n  {dialogue.used} of" in screen) == expected + prompt(dialogue)
         terminal.type("/exit")
         terminal.press("Enter")
@@ -122,7 +129,7 @@ def test_a_message_may_have_several_lines(start: Start, dialogue: soban.Dialogue
         terminal.type("넷")
         assert terminal.see("넷") == "> one\n  둘\n  three\n  넷\n  0 of 512 tokens"
         terminal.press("Enter")
-        answer = dialogue.say("one\n둘\nthree\n넷").read()
+        answer = whole(dialogue.say("one\n둘\nthree\n넷"))
         assert terminal.see(f"{dialogue.used} of") == exchange("one\n둘\nthree\n넷", answer) + prompt(dialogue)
 
 
@@ -133,7 +140,7 @@ def test_a_pasted_block_is_one_message_and_waits_for_enter(start: Start, dialogu
         terminal.paste(block)
         assert terminal.see("/exit") == "> 첫째 줄\n\n    indented\n  /exit\n  0 of 512 tokens"
         terminal.press("Enter")
-        answer = dialogue.say(block).read()
+        answer = whole(dialogue.say(block))
         assert terminal.see(f"{dialogue.used} of") == exchange(block, answer) + prompt(dialogue)
 
 
@@ -228,7 +235,8 @@ def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: t
         terminal.type("더")
         assert not joined(terminal).endswith("tokens")  # it is still writing
         terminal.see("> 더")
-        assert re.search(r"> abc\n[a-z]{3000}\n\n> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
+        answered = r"> abc\n[a-z]{3000}\n\(cut off .*\)\n\n"
+        assert re.search(answered + r"> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
 
 
 def test_commands_settings_and_files_are_completed(start: Start, tmp_path: Path) -> None:
@@ -273,7 +281,7 @@ def test_retry_and_edit_change_the_last_turn(start: Start, dialogue: soban.Dialo
         terminal.see(f"{dialogue.used} of")
         terminal.type("/retry")
         terminal.press("Enter")
-        again = dialogue.retry().read()
+        again = whole(dialogue.retry())
         terminal.wait(lambda screen: screen.endswith(exchange("/retry", again) + prompt(dialogue)))
         terminal.type("/edit")
         terminal.press("Enter")
@@ -281,7 +289,7 @@ def test_retry_and_edit_change_the_last_turn(start: Start, dialogue: soban.Dialo
         terminal.press("BSpace", "BSpace", "BSpace", "BSpace")
         terminal.type("밤에")
         terminal.press("Enter")
-        edited = dialogue.edit("Once upon a 밤에").read()
+        edited = whole(dialogue.edit("Once upon a 밤에"))
         terminal.wait(lambda screen: screen.endswith(exchange("Once upon a 밤에", edited) + prompt(dialogue)))
         terminal.type("/edit")
         terminal.press("Enter")
@@ -298,7 +306,7 @@ def test_a_conversation_is_kept_and_gone_on_with(start: Start, dialogue: soban.D
         terminal.type("Once upon a time")
         terminal.press("Enter")
         terminal.see(f"{expected} of")
-        for answer in ("", "n", "y"):
+        for answer, saved in (("", 1), ("n", 1), ("y", 2)):
             terminal.type(f"/save {path}")
             terminal.press("Enter")
             if answer:
@@ -306,8 +314,14 @@ def test_a_conversation_is_kept_and_gone_on_with(start: Start, dialogue: soban.D
                 path.write_text("", encoding="utf-8")
                 terminal.type(answer)
                 terminal.press("Enter")
-            terminal.see("\n>\n")
-            assert terminal.screen() and path.exists() and bool(path.read_text(encoding="utf-8")) == (answer != "n")
+            terminal.wait(
+                lambda screen, saved=saved, answer=answer: (
+                    screen.count("saved: ") == saved
+                    and (not answer or f"[y/N] {answer}" in screen.replace("\n", ""))
+                    and screen.endswith("tokens")
+                )
+            )
+            assert path.exists() and bool(path.read_text(encoding="utf-8")) == (answer != "n")
     with start(columns=100) as terminal:
         terminal.see("tokens")
         terminal.type(f"/load {path}")
@@ -316,7 +330,7 @@ def test_a_conversation_is_kept_and_gone_on_with(start: Start, dialogue: soban.D
         assert terminal.see(f"{expected} of").endswith(f"loaded: 2 messages\n\n{shown}{prompt(dialogue)}")
         terminal.type("Then")
         terminal.press("Enter")
-        answer = dialogue.say("Then").read()
+        answer = whole(dialogue.say("Then"))
         assert terminal.see(f"{dialogue.used} of").endswith(exchange("Then", answer, 100) + prompt(dialogue))
 
 
@@ -355,7 +369,8 @@ def test_markdown_has_looks_unless_they_are_unwanted(start: Start, tmp_path: Pat
         terminal.see("tokens")
         terminal.type(f"/load {path}")
         terminal.press("Enter")
-        assert f"\n> ?\n{text}\n\n>\n" in terminal.see("x = 1")
+        screen = terminal.wait(lambda screen: "x = 1" in screen and screen.endswith("tokens"))
+        assert f"\n> ?\n{text}\n\n" in screen  # what the model wrote, as it wrote it
         drawn = terminal.screen(looks=True)
     assert bool(re.search(r"\x1b\[[0-9;]*1m(\x1b\[[0-9;]*m)*굵게", drawn)) == (not no_color)
     assert bool(re.search(r"\x1b\[[0-9;]*3[1-6]m", drawn)) == (not no_color)
@@ -372,8 +387,19 @@ def test_an_error_is_one_line_and_the_conversation_goes_on(start: Start, dialogu
         terminal.see("context")
         terminal.type("Hello")
         terminal.press("Enter")
-        answer = dialogue.say("Hello").read()
+        answer = whole(dialogue.say("Hello"))
         assert terminal.see(f"{dialogue.used} of").endswith(exchange("Hello", answer, 100) + prompt(dialogue))
+
+
+def test_a_note_about_a_command_stands_by_itself(start: Start) -> None:
+    with start("--seed", "3", "--quiet", "--max-new-tokens", "5", columns=100) as terminal:
+        terminal.see("tokens")
+        for line in ("Once", "/system Be kind."):
+            terminal.type(line)
+            terminal.press("Enter")
+            terminal.see("\n>\n")
+        note = "soban: the model has no system role: the system text goes into the first user turn"
+        assert f"\nBe kind.\n\n{note}\n\n>\n" in terminal.see("system role")
 
 
 def test_a_note_comes_after_the_answer_and_not_into_its_last_line(start: Start, chat_model: Path) -> None:
@@ -382,4 +408,8 @@ def test_a_note_comes_after_the_answer_and_not_into_its_last_line(start: Start, 
         terminal.type("hi")
         terminal.press("Enter")
         screen = terminal.see("so the text ends here")
-        assert re.search(r"\n> hi\n[a-z]+\n\nsoban: the context of 64 tokens is full, [^\n]+\n\n>\n", f"\n{screen}")
+        remark = r"\(cut off: the context is full\)"
+        assert re.search(rf"\n> hi\n[a-z]+\n{remark}\n\nsoban: the context of 64 [^\n]+\n\n>\n", f"\n{screen}")
+        terminal.type("/retry")
+        terminal.press("Enter")  # the note is said once, the remark below each answer
+        assert re.search(rf"\n> /retry\n[a-z]+\n{remark}\n\n>\n", terminal.wait(lambda s: s.count("cut off") == 2))

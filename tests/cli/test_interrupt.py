@@ -1,5 +1,6 @@
 """Ctrl-C: the answer ends at once, what there is of it stands, and nothing looks like a crash."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from soban.cli.interrupt import cancelling
 from tests.cli import tiny
 from tests.cli.conftest import environment
+from tests.processes import ended
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 
@@ -24,13 +26,13 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("more", [[], ["--num-return-sequences", "2", "--do-sample", "--top-k", "1"]])
 def test_ctrl_c_ends_an_answer_with_its_text_its_figures_and_130(endless: Path, more: list[str]) -> None:
-    with subprocess.Popen(
+    with ended(subprocess.Popen(
         [sys.executable, "-m", "soban", "run", endless, "abc", *more], stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-    ) as running:  # fmt: skip
+    )) as running:  # fmt: skip
         assert running.stdout is not None
         if more:
-            time.sleep(2)  # several texts come at the end: there is nothing to see before
+            time.sleep(2 + 2 * os.getloadavg()[0])  # several texts come at the end: there is nothing to see before
             begun = b""
         else:
             begun = running.stdout.read(10)
@@ -90,3 +92,35 @@ def test_a_second_ctrl_c_ends_even_a_program_that_does_not_listen() -> None:
         assert running.poll() is None
         running.send_signal(signal.SIGINT)
         assert running.wait(5) == 130
+
+
+# Presses Ctrl-C when a module is looked for. Its name, then what is run.
+PRESS = """
+import os, signal, sys
+wanted = sys.argv.pop(1)
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+from soban.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["soban.cli", "logging", "soban.cli.chat", "numpy", "datetime", "soban.engine.sampling"],
+)
+def test_ctrl_c_while_modules_are_imported_ends_quietly(module: str) -> None:
+    words = [sys.executable, "-c", PRESS, module, "chat", "-q"]
+    done = subprocess.run(words, input=b"", capture_output=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_nothing_is_imported_before_ctrl_c_is_minded() -> None:
+    code = "import sys; before = set(sys.modules); import soban.__main__; print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), check=True)
+    assert done.stdout.split() == [b"soban", b"soban.__main__"]
+    project = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert '\nsoban = "soban.__main__:main"\n' in project

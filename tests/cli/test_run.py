@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import SOURCE, Command, environment
+from tests.processes import ended
 
 LINE = re.compile(
     r"load \d+\.\d\d s · prompt (\d+) tokens in \d+\.\d\d s \(\d+/s\) · "
@@ -116,8 +117,10 @@ def test_a_closed_stdin_is_no_trouble(model: Path) -> None:
 
 def test_the_reader_of_a_pipe_may_leave_early(model: Path) -> None:
     command = [sys.executable, "-m", "soban", "run", str(model), "abc\nabc", "--max-new-tokens", "40"]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    with ended(
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
     ) as running:
         assert running.stdout is not None and running.stderr is not None
         running.stdout.read(1)
@@ -135,7 +138,7 @@ def test_a_full_disk_under_stdout_is_one_line(model: Path) -> None:
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (
         2,
-        b"soban: the text cannot be written (No space left on device); make room, or write it to another place\n",
+        b"soban: the text cannot be written (no space left); make room, or write it to another place\n",
     )
 
 

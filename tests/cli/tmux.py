@@ -21,7 +21,8 @@ class Terminal:
 
     def __init__(self, *words: str | Path, columns: int = 60, rows: int = 24, **changes: str) -> None:
         self._server = ("tmux", "-u", "-L", f"soban-test-{os.getpid()}-{next(NUMBER)}")
-        variables = {k: v for k, v in environment(**{"SOBAN_OPS": "native", **changes}).items() if k in KEPT}
+        own = environment(**{"SOBAN_OPS": "native", **changes})
+        variables = {k: v for k, v in own.items() if k in KEPT or k.startswith("HF_")}
         variables["LANG"] = "C.UTF-8"
         command = shlex.join(map(str, (sys.executable, "-m", "soban", *words)))
         # The shell hears every Ctrl-C, too, and must outlive it; what was left behind stays to be looked at.

@@ -96,6 +96,7 @@ def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None
         {"top_p": 1.01}, {"top_p": float("nan")}, {"top_k": -1}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
         {"num_return_sequences": 0}, {"max_new_tokens": 2.5}, {"seed": "1"}, {"do_sample": "no"}, {"stop": 5},
         {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0}, {"on_full": "cut"},
+        {"max_new_tokens": 2**31},
     ],
     ids=str,
 )  # fmt: skip
@@ -103,7 +104,16 @@ def test_a_value_out_of_range_is_refused_by_name(options: dict) -> None:
     (name,) = options
     with pytest.raises(UserError) as caught:
         Sampling(**options)
-    assert name in str(caught.value) and "\n" not in str(caught.value)
+    assert name in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "seed", "temperature", "repetition_penalty", "top_p", "min_p"])
+def test_numbers_that_nobody_can_write_out_are_refused_like_others(name: str) -> None:
+    """Python itself raises ValueError where it is to write more than 4,300 digits, and OverflowError as a float."""
+    for value in (10**400, 10**5000, -(10**5000)):
+        with pytest.raises(UserError, match="out of range") as caught:
+            Sampling(**{name: value})
+        assert name in str(caught.value) and len(str(caught.value)) < 120
 
 
 def test_logits_that_are_not_numbers_are_an_error_not_a_token() -> None:

@@ -59,7 +59,7 @@ def test_columns_line_up_in_korean_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_LANG", "ko")
     lines = report.write([example()], "text").splitlines()
     places = {
-        report._width(line[: line.index(value)])
+        report.width(line[: line.index(value)])
         for line in lines
         for value in ("Z80", "CP/M", "1.50 s")
         if value in line

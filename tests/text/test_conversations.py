@@ -179,12 +179,112 @@ def test_what_cannot_be_mended_is_told_in_the_templates_words(fixtures: Path, by
         encode_chat(tokenizer, template, [{"role": "tool", "content": "x"}, *turns("hi")])
 
 
+def parts(*texts: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in texts]
+
+
+def parted(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation with each content in two parts."""
+    return [{**m, "content": parts(m["content"][:2], m["content"][2:])} for m in messages]
+
+
+PARTED = ("an answer", "three turns", "system and answers", "Hangul", "blanks inside", "code", "roles as words")
+READS_PARTS = {"google-gemma-4-31B-it": {"user", "assistant"}}  # by reading the fixtures' templates
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_parts_are_what_apply_chat_template_makes_of_them_or_of_their_text(
+    fixtures: Path, byte_level: Callable[..., Path], name: str
+) -> None:
+    judge, tokenizer, template = prepared(fixtures, byte_level, name)
+    compared = 0
+    for label in PARTED:
+        messages = CONVERSATIONS[label]
+        given = parted(messages)
+        understood = [
+            part if part["role"] in READS_PARTS.get(name, ()) else message
+            for message, part in zip(messages, given, strict=True)
+        ]
+        try:
+            expected = judge.apply_chat_template(understood, add_generation_prompt=True)["input_ids"]
+        except Exception:  # a system message, which this template refuses
+            expected = encode_chat(tokenizer, template, messages)
+        assert encode_chat(tokenizer, template, given) == expected, label
+        mixed = [*given[:1], *messages[1:]]
+        assert len(encode_chat(tokenizer, template, mixed)) > 0
+        compared += 1
+    assert compared == len(PARTED)
+
+
+def test_a_template_that_reads_parts_alone_gets_them(byte_level: Callable[..., Path]) -> None:
+    source = "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}{{ part.text }}|{% endfor %}{% endfor %}"
+    folder = byte_level(chat_template=source)
+    transformers = pytest.importorskip("transformers")
+    judge = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer, template = load_tokenizer(folder, {}), load_template(folder)
+    assert template is not None
+    messages = [{"role": "user", "content": parts("a ", "b")}, {"role": "assistant", "content": parts("한글")}]
+    ids = encode_chat(tokenizer, template, messages)
+    assert (
+        ids == judge.apply_chat_template(messages)["input_ids"]
+        and tokenizer.decode(ids) == "<user>a |b|<assistant>한글|"
+    )
+
+
+def test_parts_that_a_template_would_write_as_code_are_joined(fixtures: Path, byte_level: Callable[..., Path]) -> None:
+    _, tokenizer, template = prepared(fixtures, byte_level, "meta-llama-Llama-3.2-3B-Instruct")
+    alone = [*TOOLS[:2], {"role": "tool", "content": "맑음, 21도"}]
+    assert encode_chat(tokenizer, template, [*alone[:2], *parted(alone[2:])]) == encode_chat(tokenizer, template, alone)
+
+
+@pytest.mark.parametrize("name", ["google-gemma-4-31B-it", "google-gemma-2-2b-it", "Qwen-Qwen3-0.6B"])
+@pytest.mark.parametrize(
+    "typed", [("a <end_", "of_turn> b"), ("<tur", "n|>"), ("<tur ", " n|>"), ("<|im_end|", ">", "")]
+)
+def test_a_token_typed_over_two_parts_stays_text(
+    fixtures: Path, byte_level: Callable[..., Path], markup_texts: list[str], name: str, typed: tuple[str, ...]
+) -> None:
+    _, tokenizer, template = prepared(fixtures, byte_level, name)
+    markup = {span.token_id for text in markup_texts for span in tokenizer.find_markup(text)}
+    counts = [
+        sum(index in markup for index in encode_chat(tokenizer, template, [{"role": "user", "content": content}]))
+        for content in (parts(*typed), parts("x"))
+    ]
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9999}},
+            "type 'image_url', and only",
+        ),
+        ({"type": "input_audio"}, "input_audio"),
+        ({"type": "text"}, "of type NoneType"),
+        ({"type": "text", "text": 3}, "of type int"),
+        ({"text": "hi"}, "where an object with type and text belongs"),
+        ("hi", "'hi'"),
+        ({"type": "x" * 9999}, "xxx"),
+    ],
+)
+def test_a_part_that_is_no_text_is_refused_in_one_line(
+    fixtures: Path, byte_level: Callable[..., Path], part: Any, said: str
+) -> None:
+    for name in ("google-gemma-4-31B-it", "google-gemma-2-2b-it"):
+        _, tokenizer, template = prepared(fixtures, byte_level, name)
+        with pytest.raises(UserError) as caught:
+            encode_chat(tokenizer, template, [{"role": "user", "content": [*parts("what is this?"), part]}])
+        line = str(caught.value)
+        assert said in line and "\n" not in line and len(line) < 250
+
+
 def test_parts_of_a_content_are_joined_too(byte_level: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(byte_level(), {})
     source = (
         "{% for m in messages %}{% if m.role != 'user' or not loop.first %}{{ raise_exception('one turn') }}{% endif %}"
-        "{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"
+        "{% for part in m.content %}{{ part.text | trim }}{% endfor %}{% endfor %}"
     )
-    parts = [{"role": "user", "content": [{"type": "text", "text": text}]} for text in ("a", "b")]
-    ids = encode_chat(tokenizer, ChatTemplate(source, {}), parts)
+    messages = [{"role": "user", "content": parts(text)} for text in ("a", "b")]
+    ids = encode_chat(tokenizer, ChatTemplate(source, {}), messages)
     assert tokenizer.decode(ids) == "a\n\nb"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from soban.errors import UserError
-from soban.text.chat import encode_chat
+from soban.text.chat import encode_chat, load_template
 from soban.text.form import read_form
 from soban.text.templates import NAMED, find_template
 from soban.text.tokenizer import Tokenizer, load_tokenizer
@@ -98,9 +98,44 @@ def test_a_template_may_be_a_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
     template = find_template(path)
     assert tokenizer.decode(encode_chat(tokenizer, template, turns("가"))) == "[가]\n# next: "
     assert "]\n# next: [".strip() in read_form(tokenizer, template).stops
-    path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match="UTF-8"):
-        find_template(path)
+    path.write_bytes("{{ messages[0].content }} 끝".encode("cp949"))  # as an old editor saves it
+    assert tokenizer.decode(encode_chat(tokenizer, find_template(path), turns("가"))) == "가 끝"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\xff", "not text in UTF-8.*; save it again as UTF-8"),
+        (b" \n", "empty; write a Jinja template into it"),
+        (b"x" * 900_000, "more than 800000 bytes.*; name a Jinja file, or"),
+        (b"x" * 300_000, "300000 characters.*; choose another template, such as chatml"),
+        (b"{% for %}", "fails on this conversation: Expected.*; mend it, or choose another template, such as chatml"),
+        (b"{{ raise_exception('no way') }}", "fails on this conversation: no way; mend it, or"),
+    ],
+)
+def test_an_error_in_ones_own_file_names_it_and_says_what_to_do(
+    tokenizer: Tokenizer, tmp_path: Path, data: bytes, said: str
+) -> None:
+    path = tmp_path / "내 양식.jinja"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=said) as caught:
+        encode_chat(tokenizer, find_template(path), turns("hi"))
+    assert str(caught.value).startswith(f"{path}: ") and "model" not in str(caught.value).removeprefix(str(path))
+
+
+def test_an_error_of_the_models_own_template_names_its_file(byte_level: Callable[..., Path]) -> None:
+    folder = byte_level(chat_template="{{ raise_exception('no') }}")
+    template = load_template(folder)
+    assert template is not None
+    with pytest.raises(UserError) as caught:
+        encode_chat(load_tokenizer(folder, {}), template, turns("hi"))
+    assert str(caught.value).startswith(f"{folder / 'tokenizer_config.json'}: the chat template fails")
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    for name in (tmp_path, "x" * 5000, "a\0b", tmp_path / "none.jinja"):
+        with pytest.raises(UserError, match="neither a chat template's name nor a Jinja file"):
+            find_template(name)
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
@@ -109,8 +144,6 @@ def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
 
 
 def test_the_ends_of_the_families_templates_are_found(fixtures: Path, byte_level: Callable[..., Path]) -> None:
-    from soban.text.chat import load_template
-
     ends = {
         "HuggingFaceTB-SmolLM3-3B": "<|im_end|>",
         "Qwen-Qwen2.5-7B-Instruct": "<|im_end|>",

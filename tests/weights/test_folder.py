@@ -228,7 +228,7 @@ def test_a_folder_that_may_not_be_entered_is_refused(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Path, "iterdir", denied)
     (tmp_path / "model").mkdir()
-    assert "cannot be read: Permission denied" in refusal(tmp_path / "model")
+    assert "cannot be read: permission denied" in refusal(tmp_path / "model")
 
 
 def test_damage_at_random_to_an_index_never_raises_anything_but_a_user_error(tmp_path: Path) -> None:

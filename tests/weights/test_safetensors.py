@@ -234,7 +234,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "open", denied)
-    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+    with pytest.raises(UserError, match="cannot be read: permission denied"):
         ours.read_safetensors(path)
 
 

@@ -8,6 +8,7 @@ from soban.errors import UserError
 from soban.measure import report
 from soban.measure.bench import BenchOptions, bench
 from soban.ops.native import Cancelled
+from soban.weights.files import reason
 
 INTERRUPTED = 130
 OPTIONS = BenchOptions
@@ -40,6 +41,6 @@ def call(options: BenchOptions) -> int:
         Path(options.out).write_text(made, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(
-            "{path}: {reason}", path=options.out, reason=error.strerror or error, hint="write to another place"
+            "{path}: {reason}", path=options.out, reason=reason(error), hint="write to another place"
         ) from None
     return 0

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from soban.cli import commands, console, history
 from soban.cli.figures import turn_line
 from soban.cli.interrupt import cancelling
 from soban.cli.shared import CHAT_SAMPLING_FLAGS, ModelFlags, load_model, use_threads, what_to_run
+from soban.cli.wrapping import paragraphs
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.messages import translate
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FINE, USER_ERROR, INTERRUPTED = 0, 2, 130
 BUNDLED_TEMPLATE = "story"  # all that the bundled model can: it goes on with the beginning of a story
-PATIENCE = 0.5  # seconds without a word of the answer until a line says what is being done
 EXAMPLES = """\
   soban chat                                        the bundled model
   soban chat path/to/gemma-2-2b-it --system "짧게 답해 줘"
@@ -75,16 +74,19 @@ OPTIONS = ChatOptions
 class Screen(Protocol):
     """Where messages come from and answers go: a terminal or a pipe."""
 
-    interactive: bool  # somebody sees what is shown, and can be asked
+    interactive: bool  # there is a line editor, and somebody can be asked
+    attended: bool  # somebody types the messages
     pressed: bool  # Ctrl-C has just stopped something
 
+    @property
+    def columns(self) -> int | None: ...  # that what is shown may have; None: any number
     @property
     def keys(self) -> Mapping[str, dict[str, str]]: ...
     def restore(self) -> None: ...
     def read(self, meter: str, draft: str = "") -> str: ...
     def confirm(self, question: str) -> bool: ...
     def repeat(self, message: str) -> None: ...
-    def write(self, pieces: Iterable[str]) -> None: ...
+    def write(self, pieces: Iterable[str], remark: Callable[[], str] = str) -> None: ...
     def show(self, text: str) -> None: ...
     def tell(self, text: str) -> None: ...
 
@@ -94,15 +96,20 @@ def call(options: ChatOptions) -> int:
     from soban.dialogue import Dialogue
 
     name, prompt = what_to_run(options.words, options.prompt)
+    if prompt is not None and not prompt.strip():
+        raise UserError("the message is empty", hint="give some text")
     use_threads(options.threads)
     Sampling(**{key: value for key, value in options.sampling.items() if (key, value) != ("temperature", 0)})
     with console.Status(options.quiet) as status:
         model, _ = load_model(name, options, status)
     with _screen(options) as screen:
-        if screen.interactive and not options.quiet:
-            screen.show(greeting(name, model))
+        if screen.attended and not options.quiet:
+            screen.show(paragraphs(greeting(name, model), screen.columns))
         template = options.template or (BUNDLED_TEMPLATE if name is None else None)
-        dialogue = Dialogue(model, system=options.system, template=template, strict=options.strict, **options.sampling)
+        with _notes_afterwards(screen):
+            dialogue = Dialogue(
+                model, system=options.system, template=template, strict=options.strict, **options.sampling
+            )  # fmt: skip
         return Chat(dialogue, screen, options).run(prompt)
 
 
@@ -147,7 +154,8 @@ class Chat:
             try:
                 text = first or self.screen.read(self.meter(), draft)
                 first = None
-                self.take(text, draft)
+                with _notes_afterwards(self.screen):
+                    self.take(text, draft)
                 if self.screen.pressed and not self.screen.interactive:
                     return INTERRUPTED
             except (EOFError, commands.Leave):
@@ -171,31 +179,45 @@ class Chat:
 
     def answer(self, ask: Callable[[], "Reply"]) -> None:
         """Writes the reply that `ask` gives, as it comes. Ctrl-C ends it, and what there is of it stays."""
+        figures = None
         with (
-            _notes_afterwards(self.screen),
             console.Status(self.quiet) as status,
             cancelling(self.model.runner.cancel, self.screen.restore) as pressed,
-            _Patience(status) as patience,
+            console.Patience(status) as patience,
         ):
             if self.screen.pressed:  # between the message and this line
                 self.model.runner.cancel[0] = 1
             try:
                 reply = ask()
-                self.screen.write(patience.until(reply))
-                self.figures = reply.figures
+                self.screen.write(patience.until(reply), lambda: self._remark(reply.figures))
+                figures = reply.figures
             except Cancelled:
                 pass  # before the answer began
         self.screen.pressed = self.screen.pressed or pressed.yes
-        if self.stats and self.figures:
-            self.screen.show(turn_line(self.figures))
+        self.figures = figures or self.figures
+        if self.stats and figures:
+            self.show_figures(figures)
+
+    def show_figures(self, figures: "Figures") -> None:
+        """What an answer took."""
+        self.screen.show(paragraphs(turn_line(figures), self.screen.columns))
+
+    def _remark(self, figures: "Figures") -> str:
+        """What is said below an answer that was cut off; in a pipe only where nobody asked for that."""
+        if figures.finished == "context":
+            return translate("(cut off: the context is full)")
+        if figures.finished == "length" and self.screen.attended:
+            return translate("(cut off after {count} tokens: max_new_tokens)", count=figures.new_tokens)
+        return ""
 
     def meter(self) -> str:
         """How full the context is, and what no longer fits."""
         context = self.dialogue.context
-        try:
-            used = min(self.dialogue.used, context)  # the next turn makes room where it is more
-        except UserError:
-            return ""  # a template that fails; the next turn says so
+        with _notes_afterwards(self.screen):
+            try:
+                used = min(self.dialogue.used, context)  # the next turn makes room where it is more
+            except UserError:
+                return ""  # a template that fails; the next turn says so
         parts = [translate("{used:,} of {context:,} tokens", used=used, context=context)]
         if self.dialogue.dropped:
             count = self.dialogue.dropped
@@ -217,7 +239,7 @@ class Chat:
 
 @contextmanager
 def _notes_afterwards(screen: Screen) -> Iterator[None]:
-    """What soban notes while an answer is written comes after it, not into the middle of its last line."""
+    """What soban notes meanwhile comes afterwards, by itself, and not into the middle of an answer's last line."""
     notes: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -232,36 +254,3 @@ def _notes_afterwards(screen: Screen) -> Iterator[None]:
         logger.removeFilter(keep)
         for note in notes:
             screen.tell(f"soban: {note}")
-
-
-class _Patience:
-    """Says that the prompt is being read where that takes long enough to wonder."""
-
-    def __init__(self, status: console.Status) -> None:
-        self._status, self._lock, self._over = status, threading.Lock(), False
-        self._timer = threading.Timer(PATIENCE, self._tell)
-
-    def __enter__(self) -> "_Patience":
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def until(self, pieces: Iterable[str]) -> Iterator[str]:
-        """The pieces; with the first of them it is over."""
-        for piece in pieces:
-            self._end()
-            yield piece
-
-    def _tell(self) -> None:
-        with self._lock:
-            if not self._over:
-                self._status.show(translate("reading the prompt ..."))
-
-    def _end(self) -> None:
-        if not self._over:
-            with self._lock:
-                self._over = True
-                self._status.clear()
-            self._timer.cancel()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from soban.cli import console, flags
-from soban.cli.figures import turn_line
 from soban.cli.shared import CHAT_SAMPLING_FLAGS
+from soban.cli.wrapping import definitions
 from soban.engine.sampling import ON_FULL, Sampling
 from soban.errors import UserError
-from soban.messages import translate
+from soban.messages import padded, translate, width
 
 if TYPE_CHECKING:
     from soban.cli.chat import Chat
@@ -36,6 +36,7 @@ SETTINGS = tuple(field.name for field in fields(Sampling) if field.name != "num_
 SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 CHOICES = {"do_sample": ("on", "off"), "on_full": ON_FULL}
 UNDO = "default"
+QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"))
 COMMAND = re.compile(r"/([^\W\d_]+)(?:\s+(.*))?\s*", re.DOTALL)
 
 
@@ -87,20 +88,20 @@ def _help(chat: "Chat", _: str) -> None:
         f"/{name} {about.get('takes', '')}".rstrip(): translate(about["help"]) for name, about in COMMANDS.items()
     }
     starts |= {key: translate(about["help"]) for key, about in chat.screen.keys.items()}
-    width = max(map(len, starts)) + 2
-    chat.screen.show("\n".join(f"  {start:<{width}}{about}" for start, about in starts.items()))
+    chat.screen.show(definitions([(f"  {start}", about) for start, about in starts.items()], chat.screen.columns))
 
 
 def _system(chat: "Chat", text: str) -> None:
     if text:
-        chat.dialogue.system = None if text == '""' else text
+        chat.dialogue.system = unquoted(text) or None
     chat.screen.show(chat.dialogue.system or translate("(no system text)"))
 
 
 def _set(chat: "Chat", argument: str) -> None:
     name, _, value = argument.replace("=", " ", 1).partition(" ")
     if not name:
-        chat.screen.show(settings(chosen(chat, {}), chosen(chat, chat.dialogue.options)))
+        own, now = chosen(chat, {}), chosen(chat, chat.dialogue.options)
+        chat.screen.show(settings(own, now, chat.screen.columns))
         return
     name = name.replace("-", "_")
     if name not in SETTINGS:
@@ -123,6 +124,7 @@ def chosen(chat: "Chat", options: Mapping[str, Any]) -> dict[str, Any]:
 
 def setting(name: str, text: str) -> Any:
     """The value that the text stands for, None for the default. Raises UserError where it is of the wrong kind."""
+    text = unquoted(text)
     if text == UNDO:
         return None
     if name == "do_sample":
@@ -138,15 +140,18 @@ def _no_switch(name: str, value: str) -> UserError:
     return UserError("{name} cannot be {value}", name=name, value=console.shortened(value), hint="write on or off")
 
 
-def settings(own: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A line for each setting: name, value, meaning; those that are not the model's own have a mark."""
+def settings(own: Mapping[str, Any], now: Mapping[str, Any], columns: int | None) -> str:
+    """Name, value and meaning of each setting in so many columns; those that are not the model's own have a mark."""
     values = {name: written(value) for name, value in now.items()}
-    width, wide = max(map(len, SETTINGS)), max(map(len, values.values()))
-    return "\n".join(
-        f"{'*' if now[name] != own[name] else ' '} {name:<{width}}  {value:<{wide}}  "
-        + translate(CHAT_SAMPLING_FLAGS[name]["help"])
-        for name, value in values.items()
-    )
+    wide, longest = max(map(len, SETTINGS)), max(map(width, values.values()))
+    rows = []
+    for name, value in values.items():
+        mark, choices = " " if now[name] == own[name] else "*", "|".join(CHOICES.get(name, ()))
+        meaning = translate(CHAT_SAMPLING_FLAGS[name]["help"])
+        rows.append(
+            (f"{mark} {name:<{wide}}  {padded(value, longest)}", f"{meaning} ({choices})" if choices else meaning)
+        )
+    return definitions(rows, columns)
 
 
 def written(value: Any) -> str:
@@ -182,7 +187,7 @@ def _stats(chat: "Chat", argument: str) -> None:
     elif chat.figures is None:
         raise UserError("there is no answer yet", hint="write a message first")
     else:
-        chat.screen.show(turn_line(chat.figures))
+        chat.show_figures(chat.figures)
 
 
 def _save(chat: "Chat", argument: str) -> None:
@@ -207,14 +212,25 @@ def _load(chat: "Chat", argument: str) -> None:
 
 def _path(name: str, argument: str) -> Path:
     """The path that was given; quotation marks around it, as consoles put them around blanks, do not belong to it."""
-    if len(argument) > 1 and argument[0] == argument[-1] and argument[0] in "'\"":
-        argument = argument[1:-1]
+    argument = unquoted(argument)
     if not argument:
         raise UserError("{name} needs a file", name=name, hint="as in {name} talk.json")
     try:
         return Path(argument).expanduser()
     except RuntimeError:
         return Path(argument)  # ~somebody whom this system does not know
+
+
+def unquoted(text: str) -> str:
+    """The text without the one pair of quotation marks around it, English or Korean, that a shell would take away.
+
+    Marks that also stand further in are part of the text: `"yes" or "no"`.
+    """
+    for first, last in QUOTES:
+        inner = text.strip()[1:-1]
+        if text.strip() == first + inner + last and first not in inner and last not in inner:
+            return inner
+    return text
 
 
 def _clear(chat: "Chat", _: str) -> None:

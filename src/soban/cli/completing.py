@@ -12,6 +12,7 @@ from soban.cli import history
 from soban.cli.commands import CHOICES, COMMANDS, SETTINGS, UNDO
 from soban.cli.shared import CHAT_SAMPLING_FLAGS
 from soban.messages import translate
+from soban.weights.files import reason
 
 PATHS = ("/save ", "/load ")  # what is followed by a file's name
 
@@ -75,5 +76,5 @@ class Remembered(History):
                 self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        messages.warn("{path}: {reason}; what is typed is not kept", path=self._path, reason=error.strerror or error)
+        messages.warn("{path}: {reason}; what is typed is not kept", path=self._path, reason=reason(error))
         self._path = None

@@ -4,7 +4,13 @@ import errno
 import logging
 import os
 import sys
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from soban.messages import translate
+
+PATIENCE = 0.5  # seconds without a word of an answer until a line says what is being done
 
 
 class ClosedPipe(Exception):
@@ -45,10 +51,11 @@ def write(text: str) -> None:
         if isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL):
             raise ClosedPipe from None
         from soban.errors import UserError
+        from soban.weights.files import reason
 
         raise UserError(
             "the text cannot be written ({reason})",
-            reason=error.strerror or error,
+            reason=reason(error),
             hint="make room, or write it to another place",
         ) from error
 
@@ -105,6 +112,39 @@ class Status:
             sys.stderr.write("\r" + " " * self._columns + "\r")
             sys.stderr.flush()
             self._columns = 0
+
+
+class Patience:
+    """Says that the prompt is being read where that takes long enough to wonder."""
+
+    def __init__(self, status: Status) -> None:
+        self._status, self._lock, self._over = status, threading.Lock(), False
+        self._timer = threading.Timer(PATIENCE, self._tell)
+
+    def __enter__(self) -> "Patience":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def until(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The pieces; with the first of them it is over."""
+        for piece in pieces:
+            self._end()
+            yield piece
+
+    def _tell(self) -> None:
+        with self._lock:
+            if not self._over:
+                self._status.show(translate("reading the prompt ..."))
+
+    def _end(self) -> None:
+        if not self._over:
+            with self._lock:
+                self._over = True
+                self._status.clear()
+            self._timer.cancel()
 
 
 def shortened(text: Any, most: int = 60) -> str:

@@ -126,12 +126,13 @@ def check(options: EvalOptions) -> str | None:
 def read(path: Path) -> str:
     """The text of a file of any encoding that people here use."""
     from soban.text.encodings import decode
+    from soban.weights.files import reason
 
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(
-            "{path}: cannot be read ({reason})", path=path, reason=error.strerror or error, hint="check the spelling"
+            "{path}: cannot be read ({reason})", path=path, reason=reason(error), hint="check the spelling"
         ) from error
     if not data.strip():
         raise UserError("{path}: the file is empty", path=path, hint="take a longer text")

@@ -14,20 +14,28 @@ import argparse
 import dataclasses
 import difflib
 import inspect
+import re
+import shutil
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from soban.cli import console
+from soban.cli.wrapping import wrapped
 from soban.errors import UserError
 from soban.messages import translate
 
 Options = TypeVar("Options")
+WIDEST = 110  # columns of a help text
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34, width=110)
+        columns = shutil.get_terminal_size((WIDEST, 0)).columns
+        super().__init__(prog, max_help_position=34, width=min(columns, WIDEST))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width)
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
         super().add_usage(usage, actions, groups, prefix or translate("usage: "))
@@ -35,6 +43,20 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        """Says in our words, and in the user's language, what argparse says in its own."""
+        if found := re.fullmatch(r"argument (.+): expected one argument", message):
+            raise UserError(
+                "{flag} needs a value", flag=found[1], command=self.prog, hint="{command} --help says which"
+            )
+        if found := re.fullmatch(r"argument (.+): ignored explicit argument '(.*)'", message, re.DOTALL):
+            raise UserError(
+                "{flag} takes no value, not {value}", flag=found[1], value=console.shortened(found[2]),
+                hint="leave the value out",
+            )  # fmt: skip
+        if found := re.fullmatch(r"the following arguments are required: (.+)", message):
+            raise UserError(
+                "{flags} must be given", flags=found[1], command=self.prog, hint="{command} --help says what it means"
+            )
         raise UserError("{problem}", problem=message, command=self.prog, hint="{command} --help lists the flags")
 
 
@@ -114,6 +136,8 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
         return
     if isinstance(default, int | float | str):
         text = f"{text} [{default}]"
+    if many:
+        text = f"{text}; {translate('may be given several times')}"
     group.add_argument(
         *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
         action=_noting(spellings, many), type=reader(flag, kind), metavar=_metavar(kind, metadata),

@@ -5,7 +5,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from soban.cli import console
@@ -100,8 +100,15 @@ class Plain:
     def __init__(self) -> None:
         self.keys: dict[str, dict[str, str]] = {}
         typed = sys.stdin is not None and sys.stdin.isatty()
-        self._prompt = "> " if typed or any(name in os.environ for name in IDE_CONSOLES) else ""
+        self.attended = typed or any(name in os.environ for name in IDE_CONSOLES)
         self._messages = messages(Lines())
+
+    @property
+    def columns(self) -> int | None:
+        """Of the terminal that stderr is; None where it is none."""
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            return os.get_terminal_size(sys.stderr.fileno()).columns or None  # some say 0
+        return None
 
     def __enter__(self) -> "Plain":
         return self
@@ -114,11 +121,11 @@ class Plain:
 
     def read(self, meter: str, draft: str = "") -> str:
         """The next message. EOFError where there is none."""
-        if self._prompt:
-            _talk(self._prompt)
+        if self.attended:
+            _talk("> ")
         text = next(self._messages, None)
         if text is None:
-            if self._prompt:
+            if self.attended:
                 _talk("\n")
             raise EOFError
         return text
@@ -130,13 +137,15 @@ class Plain:
     def repeat(self, message: str) -> None:
         """Whoever gave the message knows it."""
 
-    def write(self, pieces: Iterable[str]) -> None:
-        """An answer, as its pieces come, and the end of its last line."""
+    def write(self, pieces: Iterable[str], remark: Callable[[], str] = str) -> None:
+        """An answer, as its pieces come, and the end of its last line; what is to be remarked on it goes to stderr."""
         try:
             for piece in pieces:
                 console.write(piece)
         finally:
             console.write("\n")
+            if text := remark():
+                console.tell(text)
 
     def show(self, text: str) -> None:
         """Something that is no answer."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -59,7 +59,7 @@ class _Terminal(Vt100_Output):
 class Terminal:
     """Reads messages and shows answers. Use as a context manager, which leaves the terminal as it was."""
 
-    interactive = True
+    interactive = attended = True
 
     def __init__(self, history: Path | None) -> None:
         """`history` is the file of what was typed; None for none."""
@@ -80,6 +80,11 @@ class Terminal:
         mind_resizing(self._session)
         self._session.default_buffer.on_completions_changed += self._make_room
         self._session.default_buffer.on_text_changed += lambda _: self._calm()
+
+    @property
+    def columns(self) -> int | None:
+        """Of the terminal, as wide as it is now."""
+        return self._session.output.get_size().columns
 
     def __enter__(self) -> "Terminal":
         self._silence.enter_context(system.silent_keys())
@@ -114,8 +119,8 @@ class Terminal:
         mark = f"\x1b[1;33m{MARK}\x1b[0m" if self.coloured else MARK
         console.write(mark + shown(message).replace("\n", "\n" + INDENT) + "\n")
 
-    def write(self, pieces: Iterable[str]) -> None:
-        """An answer, as its pieces come."""
+    def write(self, pieces: Iterable[str], remark: Callable[[], str] = str) -> None:
+        """An answer, as its pieces come, and below it what is to be remarked on it then."""
         markdown, begun = Markdown(), False
         try:
             for piece in pieces:
@@ -123,12 +128,18 @@ class Terminal:
                 begun = begun or bool(text)
                 console.write(markdown.feed(text) if self.coloured else shown(text))
         finally:
-            console.write((markdown.finish() if self.coloured else "") + "\n\n")
+            console.write((markdown.finish() if self.coloured else "") + "\n")
+            if text := remark():
+                console.write(self._dim(text) + "\n")
+            console.write("\n")
 
     def show(self, text: str) -> None:
         """Something that is no answer."""
+        console.write(self._dim(text) + "\n\n")
+
+    def _dim(self, text: str) -> str:
         text = shown(text)
-        console.write((f"\x1b[{DIM}m{text}\x1b[0m" if self.coloured else text) + "\n\n")
+        return f"\x1b[{DIM}m{text}\x1b[0m" if self.coloured else text
 
     def tell(self, text: str) -> None:
         """What went wrong."""

@@ -124,7 +124,7 @@ class Engine:
             raise UserError(
                 "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
                 prompt=len(request.prompt), wanted=wanted, context=self.context,
-                hint="shorten it, lower max_new_tokens, or choose --on-full slide to forget the oldest tokens",
+                hint="shorten it, lower max_new_tokens, or choose on_full slide to forget the oldest tokens",
             )  # fmt: skip
         if -(-self.context // PAGE) > self.cache.pages:
             raise UserError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -15,6 +16,7 @@ from soban.ops.formats import Floats
 Weights = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "seed", "prompt_lookup_num_tokens")
+GREATEST = sys.float_info.max  # whole numbers may be greater than any float
 ON_FULL = ("error", "slide", "summarise")
 FEW = (1024, 16384)  # candidates that are sorted first; almost always they hold all of top_p's mass
 
@@ -43,25 +45,25 @@ class Sampling:
         for field in dataclasses.fields(self):
             self._check_type(field.name, getattr(self, field.name))
         ranges = {
-            "max_new_tokens": self.max_new_tokens is None or self.max_new_tokens >= 1,
-            "temperature": self.temperature > 0 and math.isfinite(self.temperature),
+            "max_new_tokens": self.max_new_tokens is None or 1 <= self.max_new_tokens < 2**31,
+            "temperature": 0 < self.temperature <= GREATEST,
             "top_k": self.top_k >= 0,
             "top_p": 0 < self.top_p <= 1,
             "min_p": 0 <= self.min_p <= 1,
-            "repetition_penalty": self.repetition_penalty > 0 and math.isfinite(self.repetition_penalty),
+            "repetition_penalty": 0 < self.repetition_penalty <= GREATEST,
             "num_return_sequences": 1 <= self.num_return_sequences <= 256,
             "seed": self.seed is None or 0 <= self.seed < 2**64,
             "on_full": self.on_full in ON_FULL,
             "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
         }
         allowed = {
-            "max_new_tokens": ">= 1", "temperature": ">= 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
+            "max_new_tokens": ">= 1, < 2^31", "temperature": ">= 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
             "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
             "seed": ">= 0, < 2^64", "on_full": " | ".join(ON_FULL), "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(
-                "{name}={value} is out of range", name=name, value=getattr(self, name), allowed=allowed[name],
+                "{name}={value} is out of range", name=name, value=_told(getattr(self, name)), allowed=allowed[name],
                 hint="it must be {allowed}",
             )  # fmt: skip
 
@@ -78,6 +80,13 @@ class Sampling:
     def replace(self, **changes: object) -> "Sampling":
         """A copy with some values changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _told(value: object) -> object:
+    """A value as it may stand in a line: Python refuses to write out whole numbers of more than 4,300 digits."""
+    from decimal import Decimal
+
+    return f"{Decimal(value):.2e}" if isinstance(value, int) and abs(value) >= 2**64 else value
 
 
 class Sampler:

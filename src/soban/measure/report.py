@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
-from soban.messages import translate
+from soban.messages import padded, translate, width
+from soban.weights.files import reason
 
 Report = dict[str, Any]
 LARGEST = 10 << 20  # bytes of a file of results
@@ -31,7 +31,7 @@ def read(path: str) -> list[Report]:
         raise UserError(
             "{path}: {reason}",
             path=path,
-            reason=error.strerror or error,
+            reason=reason(error),
             hint="check that the file is there and that you may read it",
         ) from None
     except (ValueError, RecursionError):
@@ -124,16 +124,8 @@ def columns(reports: Sequence[Report]) -> list[list[str]]:
 
 def text(reports: Sequence[Report]) -> str:
     table = columns(reports)
-    widths = [max(_width(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in table
-    ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _width(text: str) -> int:
-    """Columns in a terminal: a Hangul syllable takes two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    widths = [max(width(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join("  ".join(map(padded, row, widths)).rstrip() for row in table) + "\n"
 
 
 def markdown(reports: Sequence[Report]) -> str:

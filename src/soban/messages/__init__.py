@@ -33,6 +33,20 @@ def translate(template: str, **fields: object) -> str:
     return catalogue(language()).gettext(template).format(**fields)
 
 
+def width(text: str) -> int:
+    """Columns that a text takes in a terminal: a Hangul syllable two, a mark on the letter before it none."""
+    import unicodedata
+
+    wide = (2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))
+    return sum(wide)
+
+
+def padded(text: str, columns: int, right: bool = False) -> str:
+    """The text with blanks behind it up to so many columns; `right`: before it."""
+    blanks = " " * (columns - width(text))
+    return blanks + text if right else text + blanks
+
+
 @functools.cache
 def _once(text: str) -> None:
     logger.warning(text)

@@ -7,34 +7,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from soban import messages as notices
 from soban.errors import UserError
+from soban.text.contents import checked_message, one_part, plain, text_of, with_parts
 from soban.text.markup import checked, restored, single_bos
 from soban.text.settings import read_bytes, read_json, read_settings
+from soban.text.systems import check_late_systems, with_system
 from soban.text.tokenizer import Tokenizer
 from soban.text.turns import alternating, tell, with_contents
 
 Message = Mapping[str, Any]
-Render = Callable[[list[Any]], str]
 
 MAX_SOURCE = 200_000  # characters; the longest known template has 30,000
 MAX_TRIALS = 64  # renderings spent on finding out what a template itself reads in an answer
 FIRST_PLACEHOLDER = 0xF0000  # a private plane, so no text means anything by it
-ROLE = re.compile(r"[\w-]+")
-MARKER = "\U0010f000system\U0010f000"
 
 
 class ChatTemplate:
-    """A model's Jinja template. `tokens`: the tokens that it may name, such as bos_token.
+    """A Jinja template. `tokens`: the tokens that it may name, such as bos_token.
 
-    `stops`: texts that end an answer. `bos`: the tokenizer's own policy says whether a BOS stands first, where the
-    template, which is no model's own, cannot know.
+    `origin`: its file or its name, for errors. `stops`: texts that end an answer. `bos`: the tokenizer's own policy
+    says whether a BOS stands first, where the template, which is no model's own, cannot know.
     """
 
     def __init__(
-        self, source: str, tokens: Mapping[str, str], *, stops: tuple[str, ...] = (), bos: bool = False
+        self,
+        source: str,
+        tokens: Mapping[str, str],
+        *,
+        origin: str | Path = "template",
+        stops: tuple[str, ...] = (),
+        bos: bool = False,
     ) -> None:
-        self.source = source
+        self.source, self.origin = source, origin
         self.tokens = dict(tokens)
         self.stops, self.bos = stops, bos
         self._compiled: Any = None
@@ -63,10 +67,11 @@ class ChatTemplate:
 
         if len(self.source) > MAX_SOURCE:
             raise UserError(
-                "the chat template has {count} characters; at most {most} are read",
+                "{origin}: the chat template has {count} characters; at most {most} are read",
+                origin=self.origin,
                 count=len(self.source),
                 most=MAX_SOURCE,
-                hint="take another, as in --template chatml",
+                hint="choose another template, such as chatml",
             )
         try:
             if self._compiled is None:
@@ -84,9 +89,12 @@ class ChatTemplate:
         except Exception as error:  # a template is a stranger's program: whatever it raises is its fault
             reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            "the model's chat template fails on this conversation: {reason}",
+            "{origin}: the chat template fails on this conversation: {reason}",
+            origin=self.origin,
             reason=reason,
-            hint="take another, as in --template chatml",
+            hint="mend it, or choose another template, such as chatml"
+            if isinstance(self.origin, Path)
+            else "choose another template, such as chatml",
         )
 
 
@@ -95,16 +103,16 @@ def load_template(folder: Path) -> ChatTemplate | None:
     tokens = read_settings(folder, {}).names
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return ChatTemplate(read_source(path), tokens)
+        return ChatTemplate(read_source(path), tokens, origin=path)
     for name in ("chat_template.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file() and (found := read_json(path).get("chat_template")) is not None:
-            return ChatTemplate(_default(path, found), tokens)
+            return ChatTemplate(_default(path, found), tokens, origin=path)
     return None
 
 
 def read_source(path: Path) -> str:
-    """The text of a Jinja file."""
+    """The text of a model's Jinja file."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -126,7 +134,7 @@ def _default(path: Path, found: object) -> str:
     raise UserError(
         "{path}: chat_template holds neither a template nor one named default",
         path=path,
-        hint="name a template, as in --template chatml",
+        hint="choose a template by name, such as chatml",
     )
 
 
@@ -140,19 +148,21 @@ def encode_chat(
 ) -> list[int]:
     """The ids of a conversation, as transformers' apply_chat_template gives them, with one BOS at the most.
 
-    Tokens that are written out in a message's content stay text. What the template refuses is mended and told: a system
+    Tokens that are written out in a message's content stay text. A content may be a list of parts that are text; a
+    template that reads no such lists gets them joined. What the template refuses is mended and told: a system
     message goes into the first user turn, also where the template drops it, and messages that do not alternate are
     joined. With `strict` these are UserErrors.
     """
     render = Rendering(tokenizer, template, len(messages), add_generation_prompt)
 
     def encoded(conversation: list[Any]) -> list[int]:
-        placed = _with_system(render, conversation, strict)
-        _check_late_systems(render, placed)
+        parted = [_without_seams(tokenizer, message) for message in with_parts(render, conversation)]
+        placed = with_system(render, parted, strict)
+        check_late_systems(render, placed)
         text, hidden = _protected(tokenizer, render, placed)
         return tokenizer.encode_rendered(text, hidden)
 
-    ids = _mended(encoded, [_checked_role(plain(message)) for message in messages], strict)
+    ids = _mended(encoded, [checked_message(plain(message)) for message in messages], strict)
     if template.bos and tokenizer.encode("")[:1] == [tokenizer.bos_id]:
         ids = [*tokenizer.encode("")[:1], *ids]
     return single_bos(ids, tokenizer.bos_id)
@@ -204,115 +214,6 @@ def _mended(encoded: Callable[[list[Any]], list[int]], messages: list[Any], stri
     return ids
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """The value rebuilt of JSON types, so that a template meets no methods of ours; UserError for anything else."""
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    if depth > 50:
-        raise UserError("a message is nested too deeply", hint="give it as role and content")
-    if isinstance(value, Mapping):
-        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, depth + 1) for item in value]
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    raise UserError(
-        "a message holds a {kind}, which is no text, number, list or object",
-        kind=type(value).__name__,
-        hint="give plain values, as in JSON",
-    )
-
-
-def _checked_role(message: Any) -> Any:
-    """The message; its role is written between the template's own tokens, so it must be a word."""
-    if not isinstance(message, dict):
-        raise UserError(
-            "a message is {value!r} where an object with role and content belongs",
-            value=message,
-            hint="give it as role and content",
-        )
-    role = message.get("role")
-    if not isinstance(role, str) or not ROLE.fullmatch(role):
-        raise UserError("a message has the role {role!r}", role=role, hint="use system, user or assistant")
-    return message
-
-
-def _with_system(render: Render, messages: list[Any], strict: bool) -> list[Any]:
-    """The conversation, its system messages folded into the first user turn where there is no place for them."""
-    count = _leading_systems(messages)
-    if count == 0:
-        return messages
-    try:
-        text = render(messages)
-        refusal = None
-    except UserError as error:
-        text, refusal = "", error
-    contents = [text_of(message) for message in messages[:count]]
-    if refusal is None and all(content.strip() in text for content in contents):
-        return messages
-    if refusal is None and not _drops(render, messages, range(count)):
-        return messages
-    if count > 1 and not strict:
-        joined = "\n\n".join(content for content in contents if content.strip())
-        return _with_system(render, [{"role": "system", "content": joined}, *messages[count:]], strict)
-    folded_in = folded(contents, messages[count:])
-    # the template may have refused something else: then its own words are the ones to hear
-    render(folded_in)
-    if strict:
-        raise refusal or UserError(
-            "the model's chat template has no place for a system message",
-            hint="leave out the system message, or strict",
-        )
-    if any(content.strip() for content in contents):
-        notices.warn("the model has no system role: the system text goes into the first user turn")
-    return folded_in
-
-
-def _leading_systems(messages: list[Any]) -> int:
-    return next((n for n, message in enumerate(messages) if message.get("role") != "system"), len(messages))
-
-
-def _check_late_systems(render: Render, messages: list[Any]) -> None:
-    """UserError where a system message after the first turn is missing from what the template writes."""
-    first = _leading_systems(messages)
-    late = [n for n, m in enumerate(messages) if n > first and m["role"] == "system" and text_of(m).strip()]
-    if late and _drops(render, messages, late):
-        raise UserError(
-            "the model's chat template has no place for a system message",
-            hint="leave out the system message, or strict",
-        )
-
-
-def _drops(render: Render, messages: list[Any], chosen: Sequence[int]) -> bool:
-    """Whether the template leaves out one of the chosen messages: a text is put into them that stands nowhere else."""
-    marked = [{**message, "content": MARKER} if n in chosen else message for n, message in enumerate(messages)]
-    return render(marked).count(MARKER) < len(chosen)
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """What a message says, be it one text or several parts."""
-    content = message.get("content") or ""
-    if isinstance(content, list):
-        return "".join(part.get("text", "") if isinstance(part, dict) else str(part) for part in content)
-    return str(content)
-
-
-def folded(contents: list[str], rest: list[Any]) -> list[Any]:
-    """The messages `rest`, the contents put before the first user's words."""
-    text = "\n\n".join(content for content in contents if content.strip())
-    if not text:
-        return rest
-    if not rest or rest[0].get("role") != "user":
-        return [{"role": "user", "content": text}, *rest]
-    first = dict(rest[0])
-    if isinstance(first.get("content"), list):
-        first["content"] = [{"type": "text", "text": text + "\n\n"}, *first["content"]]
-    else:
-        first["content"] = f"{text}\n\n{first.get('content') or ''}"
-    return [first, *rest[1:]]
-
-
 def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> tuple[str, dict[str, str]]:
     """The rendered conversation with placeholders for the tokens that its messages spell, and what these stand for.
 
@@ -344,6 +245,22 @@ def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> 
         ]
         protected = hide(kept)
     return protected, hidden
+
+
+def _without_seams(tokenizer: Tokenizer, message: Any) -> Any:
+    """The message, its parts made one where their ends would spell a token together, which nobody else would notice."""
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    texts = [checked(part["text"]) for part in parts]
+
+    def spelled(texts: list[str]) -> int:
+        return sum(len(tokenizer.find_markup(text)) for text in texts)
+
+    trimmed = [text.strip() for text in texts]  # as some templates write them
+    if spelled(texts) == spelled(["".join(texts)]) and spelled(trimmed) == spelled(["".join(trimmed)]):
+        return message
+    return {**message, "content": [one_part(text_of(message))]}
 
 
 def _strings(value: Any) -> Iterator[str]:

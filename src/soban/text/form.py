@@ -1,16 +1,28 @@
 """What a chat template shows of itself: how a turn ends, what leads an answer, whether it takes a system text."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from soban.errors import UserError
 from soban.text.chat import ChatTemplate, Message
-from soban.text.tokenizer import Tokenizer
+from soban.text.markup import Span
 
 # In a private plane, so that no template means anything by them.
 ANSWER, QUESTION, SYSTEM = "\U0010f001", "\U0010f002", "\U0010f003"
 LONGEST_STOP = 60  # characters
+
+
+class Vocabulary(Protocol):
+    """What of a tokenizer a template's form depends on."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The tokens with a role: bos_token -> "<bos>"."""
+
+    def find_markup(self, text: str) -> list[Span]:
+        """Where tokens that steer the model are written in the text."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class ChatForm:
     takes_system: bool = False
 
 
-def read_form(tokenizer: Tokenizer, template: ChatTemplate) -> ChatForm:
+def read_form(tokenizer: Vocabulary, template: ChatTemplate) -> ChatForm:
     """The form of a template, by rendering small conversations; what it refuses to render stays unknown."""
     from soban.text.limits import MAX_SECONDS
 
@@ -50,7 +62,13 @@ def read_form(tokenizer: Tokenizer, template: ChatTemplate) -> ChatForm:
     return ChatForm(ends, stops, lead if lead.isspace() else "", SYSTEM in rendered("su"))
 
 
-def _markup_at_start(tokenizer: Tokenizer, text: str) -> frozenset[int]:
+def _markup_at_start(tokenizer: Vocabulary, text: str) -> frozenset[int]:
     """The token that a text begins with, if that steers the model."""
     text = text.lstrip()
     return frozenset(span.token_id for span in tokenizer.find_markup(text)[:1] if not text[: span.start].strip())
+
+
+def token_of(text: str, tokenizer: Vocabulary) -> int | None:
+    """The token that a text spells from end to end, if that steers the model: such a token is never shown as text."""
+    spans = tokenizer.find_markup(text)
+    return spans[0].token_id if spans and (spans[0].start, spans[0].end) == (0, len(text)) else None

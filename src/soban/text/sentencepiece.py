@@ -25,7 +25,7 @@ class SentencePieceTokenizer:
 
     def __init__(self, model: SentencePieceFile, settings: Settings) -> None:
         self._model = model
-        added = _added_tokens(model, settings)
+        added = added_tokens(model, settings)
         by_content = {token.content: index for index, token in added.items()}
         markup = {index: token for index, token in added.items() if is_markup(token)}
         self._markup = Matcher(markup)
@@ -48,7 +48,7 @@ class SentencePieceTokenizer:
         self._words = _word_encoder(model, markup)
         self._bytes: dict[int, bytes] = {}
         self.vocab_size = max(self._pieces) + 1
-        self.special_tokens: Mapping[str, str] = _roles(model) | dict(settings.names)
+        self.special_tokens: Mapping[str, str] = roles(model) | dict(settings.names)
         self.bos_id = by_content.get(self.special_tokens.get("bos_token", ""))
         eos_id = by_content.get(self.special_tokens.get("eos_token", ""))
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
@@ -146,7 +146,7 @@ class SentencePieceTokenizer:
         return ByteStream(token_bytes, lead=lead, each=model.remove_extra_whitespaces)
 
 
-def _added_tokens(model: SentencePieceFile, settings: Settings) -> dict[int, AddedToken]:
+def added_tokens(model: SentencePieceFile, settings: Settings) -> dict[int, AddedToken]:
     """The tokens that text is searched for: the model's control and user-defined pieces, and those of the settings."""
     special = {*settings.names.values(), *settings.extra}
     tokens = {
@@ -160,7 +160,7 @@ def _added_tokens(model: SentencePieceFile, settings: Settings) -> dict[int, Add
     return tokens
 
 
-def _roles(model: SentencePieceFile) -> dict[str, str]:
+def roles(model: SentencePieceFile) -> dict[str, str]:
     ids = {"bos_token": model.bos_id, "eos_token": model.eos_id, "unk_token": model.unk_id}
     return {name: model.pieces[index].text for name, index in ids.items() if 0 <= index < len(model.pieces)}
 

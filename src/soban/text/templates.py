@@ -1,11 +1,16 @@
 """Chat templates by name, for models that bring none, or another than the one they were taught with."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from soban.errors import UserError
-from soban.text.chat import ChatTemplate, read_source
+from soban.text.chat import MAX_SOURCE, ChatTemplate
+from soban.text.encodings import decode
+from soban.weights.files import open_regular, unreadable
+
+MAX_BYTES = 4 * MAX_SOURCE  # the most that so many characters have in UTF-8 or UTF-16
 
 # Users and assistants take turns in all of them; what does not is refused here and mended by `encode_chat`.
 TURNS = """\
@@ -114,11 +119,27 @@ NAMED: Mapping[str, Named] = {
 def find_template(name: str | Path) -> ChatTemplate:
     """The template of that name, or in that Jinja file. UserError where there is neither."""
     if found := NAMED.get(str(name)):
-        return ChatTemplate(found.source, {}, stops=found.stops, bos=True)
-    path = Path(name)
-    if path.is_file():
-        return ChatTemplate(read_source(path), {})
+        return ChatTemplate(found.source, {}, origin=name, stops=found.stops, bos=True)
+    if os.path.isfile(name):
+        return ChatTemplate(_own_source(Path(name)), {}, origin=Path(name))
     raise UserError(
         "{name}: neither a chat template's name nor a Jinja file", name=name, known=", ".join(NAMED),
         hint="the names are {known}",
     )  # fmt: skip
+
+
+def _own_source(path: Path) -> str:
+    """The text of a Jinja file that somebody has written, in any encoding of Korean text files."""
+    with open_regular(path) as file:
+        try:
+            data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise unreadable(path, error) from None
+    if not data.strip():
+        raise UserError("{path}: the file is empty", path=path, hint="write a Jinja template into it")
+    if len(data) > MAX_BYTES:
+        raise UserError(
+            "{path}: more than {most} bytes, which no chat template has", path=path, most=MAX_BYTES,
+            hint="name a Jinja file, or a template such as chatml",
+        )  # fmt: skip
+    return decode(data, path)

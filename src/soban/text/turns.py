@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from soban import messages as notices
+from soban.text.contents import one_part, text_of
+
+Message = Mapping[str, Any]
 
 TURN = {"role", "content"}  # a message of these keys alone can be joined to another
 
@@ -35,21 +38,17 @@ def alternating(messages: Sequence[Any]) -> tuple[list[Any], set[str]]:
             made.append({"role": "user", "content": ""})
             done.add("opened")
         if made and made[-1]["role"] == role and message.keys() | made[-1].keys() <= TURN:
-            made[-1] = {"role": role, "content": _joined(made[-1]["content"], message["content"])}
+            made[-1] = {"role": role, "content": _joined(made[-1], message)}
             done.add("joined")
         else:
             made.append(message)
     return made, done
 
 
-def _joined(first: Any, second: Any) -> Any:
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n\n{second}" if first and second else first or second
-    return [*_parts(first), {"type": "text", "text": "\n\n"}, *_parts(second)]
-
-
-def _parts(content: Any) -> list[Any]:
-    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+def _joined(first: Message, second: Message) -> Any:
+    """The contents of both as one: a text, or a part, where one of them has parts."""
+    text = "\n\n".join(text for text in (text_of(first), text_of(second)) if text)
+    return [one_part(text)] if isinstance(first["content"], list) or isinstance(second["content"], list) else text
 
 
 def tell(done: set[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from soban.errors import UserError
+from soban.messages import translate
 
 JSON_LIMIT = 100_000_000  # bytes; what the safetensors library allows a header, and far above any config.json
 
@@ -25,8 +26,24 @@ def quoted(value: object) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What the system says about a failed call, without Python's number and path around it."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    """Why a call failed, without Python's number and path around it: common reasons in the user's language."""
+    if not isinstance(error, OSError):
+        return str(error)
+    told = {
+        errno.ENOENT: translate("no such file or folder"),
+        errno.EACCES: translate("permission denied"),
+        errno.EPERM: translate("operation not permitted"),
+        errno.EEXIST: translate("it is there already"),
+        errno.EISDIR: translate("it is a folder"),
+        errno.ENOTDIR: translate("part of the path is no folder"),
+        errno.ENAMETOOLONG: translate("the name is too long"),
+        errno.ENOSPC: translate("no space left"),
+        errno.EDQUOT: translate("the disk quota is used up"),
+        errno.EROFS: translate("the disk can only be read"),
+        errno.EIO: translate("the disk fails"),
+        errno.EMFILE: translate("too many open files"),
+    }
+    return told.get(error.errno or 0) or error.strerror or str(error)
 
 
 def unreadable(path: Path | str, error: OSError) -> UserError:

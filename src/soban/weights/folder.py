@@ -1,6 +1,7 @@
 """A Hugging Face folder as a checkpoint: config.json and safetensors, in one file or in shards with an index."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,7 @@ def _opened(path: Path, folder: Path, shards: list[Path], weight_map: dict[str, 
         raise UserError("{path}: no config.json", path=folder, hint="fetch the model's config.json into this folder")
     config = read_json(folder / CONFIG)
     generation = folder / "generation_config.json"
-    tensors: dict[str, Tensor] = {}
-    metadata: dict[str, str] = {}
-    for shard in shards:
-        found, notes = read_safetensors(shard)
-        if weight_map is not None:
-            _check_shard(shard, set(found), {name for name, file in weight_map.items() if file == shard.name})
-        tensors |= found
-        metadata |= notes
-    # Of tensors that share their memory, safetensors' save_model keeps one and notes the others: left out -> kept.
-    for name, kept in metadata.items():
-        if kept in tensors and name not in tensors:
-            tensors[name] = replace(tensors[kept], name=name)
+    tensors, metadata = joined({shard: read_safetensors(shard) for shard in shards}, weight_map)
     if not tensors:
         raise UserError("{path}: no tensors in it", path=path, hint="fetch it again")
     return Checkpoint(
@@ -72,9 +62,31 @@ def _opened(path: Path, folder: Path, shards: list[Path], weight_map: dict[str, 
     )
 
 
+def joined(
+    shards: Mapping[Path, tuple[dict[str, Tensor], dict[str, str]]], weight_map: dict[str, str] | None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of all shards; UserError for what is not where the weight map says."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for shard, (found, notes) in shards.items():
+        if weight_map is not None:
+            _check_shard(shard, set(found), {name for name, file in weight_map.items() if file == shard.name})
+        tensors |= found
+        metadata |= notes
+    # Of tensors that share their memory, safetensors' save_model keeps one and notes the others: left out -> kept.
+    for name, kept in metadata.items():
+        if kept in tensors and name not in tensors:
+            tensors[name] = replace(tensors[kept], name=name)
+    return tensors, metadata
+
+
 def _weight_map(index: Path) -> dict[str, str]:
-    """Which shard holds which tensor; every shard a plain file name."""
-    weight_map: Any = read_json(index).get("weight_map")
+    return checked_weight_map(index, read_json(index))
+
+
+def checked_weight_map(index: Path, held: Mapping[str, Any]) -> dict[str, str]:
+    """Which shard holds which tensor, by what the index file holds; every shard a plain file name."""
+    weight_map: Any = held.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(
             "{path}: weight_map is {value}; it has to map tensor names to files",

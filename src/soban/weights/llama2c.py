@@ -99,8 +99,7 @@ class Header:
 def open_bin(path: Path) -> Checkpoint:
     """The checkpoint in a llama2.c .bin; UserError where its header makes no sense or promises another size."""
     mapped = map_file(path)
-    header = _read_header(path, mapped)
-    _check_header(path, header)
+    header = read_header(path, mapped)
     promised = header.length + sum(header.copies(kind) * header.size(kind) for kind in header.kinds())
     if promised != len(mapped):
         raise UserError(
@@ -125,7 +124,24 @@ def open_bin(path: Path) -> Checkpoint:
     )
 
 
-def _read_header(path: Path, data: mmap.mmap) -> Header:
+def read_header(path: Path, data: mmap.mmap | bytes) -> Header:
+    """The header of a .bin; UserError for numbers that no model can have. Its size is not yet held against the file."""
+    header = _read_header(path, data)
+    _check_header(path, header)
+    return header
+
+
+def read_bin_header(path: Path, data: bytes) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]:
+    """From the first PADDED_HEADER bytes of a .bin: the config, and name -> format and shape of each tensor."""
+    header = read_header(path, data)
+    tensors = {
+        kind.format(i=i): ("f32" if header.group_of(kind) is None else "i8g", header.shapes()[kind])
+        for kind in header.kinds() if kind != ROTATIONS for i in range(header.copies(kind))
+    }  # fmt: skip
+    return _config(header), tensors
+
+
+def _read_header(path: Path, data: mmap.mmap | bytes) -> Header:
     """The header as it stands in the file, not yet believed."""
     modern = len(data) >= 4 and int.from_bytes(data[:4], "little") == MAGIC
     least = PADDED_HEADER if modern else NUMBERS.size

@@ -36,32 +36,43 @@ Entry = tuple[str, str, tuple[int, ...]]  # name, dtype, shape
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of one file, mapped, and its metadata; UserError for whatever departs from the format."""
     mapped = map_file(path)
-    if len(mapped) < 8:
+    places, metadata = read_header(path, lambda start, stop: mapped[start:stop], len(mapped))
+    tensors = {}
+    for name, (dtype, shape, begin) in places.items():
+        data = np.ndarray(shape, DTYPES[dtype], buffer=mapped, offset=begin)
+        tensors[name] = Tensor(name, dtype.lower(), shape, data, source=path)
+    return tensors, metadata
+
+
+def read_header(
+    path: Path, read: Callable[[int, int], bytes], size: int
+) -> tuple[dict[str, tuple[str, tuple[int, ...], int]], dict[str, str]]:
+    """Name -> dtype, shape and first byte of each tensor of a file of `size` bytes, and its metadata.
+
+    `read(start, stop)` gives bytes of the file, wherever that is: of the weights none are asked for.
+    """
+    if size < 8:
         raise UserError(
             "{path}: {size} bytes; a safetensors file begins with 8 that give the length of its header",
             path=path,
-            size=len(mapped),
+            size=size,
             hint="fetch it again",
         )
-    (length,) = struct.unpack("<Q", mapped[:8])
-    if length > min(JSON_LIMIT, len(mapped) - 8):
+    (length,) = struct.unpack("<Q", read(0, 8))
+    if length > min(JSON_LIMIT, size - 8):
         raise UserError(
             "{path}: the header claims {length} bytes; the file holds {held} more, and {limit} is the limit",
             path=path,
             length=length,
-            held=len(mapped) - 8,
+            held=size - 8,
             limit=JSON_LIMIT,
             hint="it is truncated or not a safetensors file: fetch it again",
         )
-    header = _header(path, mapped[8 : 8 + length])
+    header = _header(path, read(8, 8 + length))
     metadata = _metadata(path, header.pop("__metadata__", {}))
     places = {name: _place(path, name, entry) for name, entry in header.items()}
-    _check_coverage(path, {name: offsets for name, (_, _, offsets) in places.items()}, len(mapped) - 8 - length)
-    tensors = {}
-    for name, (dtype, shape, (begin, _)) in places.items():
-        data = np.ndarray(shape, DTYPES[dtype], buffer=mapped, offset=8 + length + begin)
-        tensors[name] = Tensor(name, dtype.lower(), shape, data, source=path)
-    return tensors, metadata
+    _check_coverage(path, {name: offsets for name, (_, _, offsets) in places.items()}, size - 8 - length)
+    return {name: (dtype, shape, 8 + length + offsets[0]) for name, (dtype, shape, offsets) in places.items()}, metadata
 
 
 def _header(path: Path, data: bytes) -> dict[str, Any]:
