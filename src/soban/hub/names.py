@@ -1,0 +1,184 @@
+"""What a model is called: a name of the catalogue, owner/name on the hub, or the address of its page.
+
+A path is not a name: whoever takes both looks for a file or folder of that name first.
+"""
+
+import difflib
+import functools
+import os
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from soban.errors import UserError
+from soban.hub import catalogue
+from soban.hub.catalogue import Entry
+
+MAIN = "main"
+LONGEST = 96  # characters of each part, as on the hub
+PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")  # of owner/name, or of a branch's name
+DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows makes no such file or folder
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+ELSEWHERE = ("datasets", "spaces", "collections", "docs", "papers", "blog")  # first words of other pages of the hub
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model's place on the hub, and what the catalogue says of it."""
+
+    id: str  # owner/name
+    revision: str = MAIN
+    entry: Entry | None = None
+
+    def __str__(self) -> str:
+        return self.id
+
+
+def find(name: str) -> Repository | None:
+    """The repository that a name stands for; None where the word names no model, as a prompt does.
+
+    Raises UserError for paths, for what no repository can be called, and for a tag that a family has not.
+    """
+    word = name.strip()
+    if not word or any(character.isspace() for character in word):
+        return None
+    if not word.isprintable():
+        _refuse(name)
+    if (entry := _named().get(word.lower())) is not None:
+        return _of(entry, word)
+    if "://" in word or word.lower().startswith(HOSTS):
+        return _from_address(word)
+    if word in (".", "..") or word.startswith(("/", "./", "../", "~/")) or "\\" in word or DRIVE.match(word):
+        raise UserError(
+            "{name}: there is no such file or folder, and it is no name of a model", name=_shown(name),
+            hint="check the spelling",
+        )  # fmt: skip
+    family, colon, _ = word.partition(":")
+    if colon and "/" not in word and (family.lower() in catalogue.defaults() or near(word)):
+        _unknown(word)
+    if "/" not in word or not word.isascii():
+        return None
+    identity, at, revision = word.partition("@")
+    return _checked(identity, revision if at else MAIN, word)
+
+
+def require(name: str) -> Repository:
+    """As `find`, where only a model can be meant: UserError, with the nearest name, for any other word."""
+    found = find(name)
+    if found is None:
+        _unknown(name)
+    return found
+
+
+def near(name: str) -> str | None:
+    """The catalogue's name that may be meant by one that it does not have; of equally near ones the default."""
+    word = name.strip().lower()
+    defaults = catalogue.defaults()
+    family = word.partition(":")[0]
+    if family not in _named():
+        family = next(iter(difflib.get_close_matches(family, defaults, 1, cutoff=0.75)), "")
+    if ":" in word and family in defaults:
+        of_it = [known for known in _named() if known.startswith(f"{family}:")]
+        return max(of_it, key=lambda known: (_likeness(word, known), known == defaults[family]))
+    return next(iter(difflib.get_close_matches(word, _named(), 1, cutoff=0.75)), None)
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def known(identity: str) -> tuple[Entry, ...]:
+    """The catalogue's models that are made of a repository: mostly one, or none."""
+    return _by_repository().get(identity.lower(), ())
+
+
+@functools.cache
+def _named() -> dict[str, Entry]:
+    """Every name of the catalogue in lower case: families, family:tag, and other names."""
+    by_name = {entry.name: entry for entry in catalogue.entries()}
+    named = {family: by_name[name] for family, name in catalogue.defaults().items()}
+    for entry in catalogue.entries():
+        named |= {word.lower(): entry for word in (entry.name, *entry.aliases)}
+    return named
+
+
+@functools.cache
+def _by_repository() -> dict[str, tuple[Entry, ...]]:
+    found: dict[str, tuple[Entry, ...]] = {}
+    for entry in catalogue.entries():
+        if entry.repository:
+            found[entry.repository.lower()] = (*found.get(entry.repository.lower(), ()), entry)
+    return found
+
+
+def _of(entry: Entry, word: str) -> Repository:
+    if entry.repository is None:
+        raise UserError(
+            "{name}: the catalogue knows no place that has it", name=word,
+            hint="name a repository, as in soban pull owner/name",
+        )  # fmt: skip
+    return Repository(entry.repository, MAIN, entry)
+
+
+def _from_address(word: str) -> Repository:
+    """The repository whose page an address opens: https://huggingface.co/owner/name, also with /tree/branch."""
+    try:
+        address = urlsplit(word if "://" in word else f"https://{word}")
+        host = (address.hostname or "").lower()
+    except ValueError:
+        _refuse(word)
+    own = urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname
+    if host not in (*HOSTS, own) or address.scheme not in ("https", "http"):
+        raise UserError(
+            "{name}: not an address of the hub", name=_shown(word),
+            hint="give one that begins with https://huggingface.co/, or owner/name",
+        )  # fmt: skip
+    parts = [part for part in address.path.split("/") if part]
+    if parts[:1] and parts[0] in ELSEWHERE:
+        raise UserError(
+            "{name}: this page is not a model's", name=_shown(word), hint="open the model's page, and copy its address"
+        )
+    identity = "/".join(parts[:2])
+    revision = "/".join(parts[3:]) if parts[2:3] == ["tree"] and parts[3:] else MAIN
+    if parts[2:3] in (["blob"], ["resolve"]) and parts[3:]:
+        revision = parts[3]  # a file's address: the model that it belongs to
+    return _checked(identity, revision, word)
+
+
+def _checked(identity: str, revision: str, word: str) -> Repository:
+    """The repository, with the catalogue's entry where just one is made of it."""
+    parts = identity.split("/")
+    if len(parts) != 2 or "--" in identity or identity.lower().endswith(".git"):
+        _refuse(word)
+    if not all(_fit(part) for part in (*parts, *revision.split("/"))):
+        _refuse(word)
+    entries = known(identity)
+    own = entries[0].repository if entries else None  # as its owner writes it
+    return Repository(own or identity, revision, entries[0] if len(entries) == 1 else None)
+
+
+def _fit(part: str) -> bool:
+    return len(part) <= LONGEST and bool(PART.fullmatch(part)) and ".." not in part and not DEVICE.fullmatch(part)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UserError(
+        "{name}: no repository can be called that", name=_shown(name), most=LONGEST,
+        hint="a name is owner/name, each at most {most} letters, digits, dots, dashes and underscores",
+    )  # fmt: skip
+
+
+def _unknown(name: str) -> NoReturn:
+    if other := near(name):
+        raise UserError("no model {name}", name=_shown(name), near=other, hint="did you mean {near}?")
+    raise UserError(
+        "no model {name}", name=_shown(name), hint="soban list --catalogue shows those that have a short name"
+    )
+
+
+def _shown(name: str) -> str:
+    """A stranger's text in a message: its beginning, nothing that a terminal would obey."""
+    text = "".join(character if character.isprintable() else "?" for character in name)
+    return text if len(text) <= 60 else text[:59] + "…"

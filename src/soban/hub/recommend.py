@@ -1,0 +1,144 @@
+"""Which models of the catalogue suit a PC and a purpose, and why the others do not."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from soban.hub.catalogue import Benchmark, Entry
+
+MOST = 3
+TASKS = {"chat": ("chat",), "summary": ("chat", "rewrite"), "story": ("chat", "story"), "write": ("base",)}
+# Bytes for a weight of Gemma 2 2B. Its large vocabulary makes the 4 bits dearer than most models have them.
+FORMS = {"q8": 1.04, "q4": 0.70}
+SYSTEM = 2_000_000_000  # bytes that the system and a browser take
+WORKSPACE = 200_000_000  # for Python and what is computed
+FLUENT = 8_000_000_000  # bytes of weights, all read for each token: at 25 GB/s three tokens a second, as people read
+READABLE = (None, "safetensors", "llama2.c")  # forms that soban reads; of None it is not known
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a model. `memory` is the PC's, in bytes; `language` a two-letter code."""
+
+    memory: int
+    task: str = "chat"
+    language: str | None = None
+    commercial: bool = False
+    context: int = 4096
+
+    @property
+    def room(self) -> int:
+        """Bytes that are left for a model."""
+        return max(0, self.memory - SYSTEM)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model that does, and in which form."""
+
+    entry: Entry
+    form: str
+    weights: int  # bytes
+    cache: int | None  # bytes of the wished context, or of the model's own where that is shorter; None: not known
+    context: int
+
+    @property
+    def bytes(self) -> int:
+        return self.weights + (self.cache or 0) + WORKSPACE
+
+    @property
+    def fluent(self) -> bool:
+        return self.weights <= FLUENT
+
+
+@dataclass(frozen=True)
+class Advice:
+    """At most three models, the best first; for how many models each reason speaks against them; and more."""
+
+    fits: tuple[Fit, ...]
+    against: dict[str, int]  # keys: task, language, commercial, unknown licence, memory, unknown size, form
+    waiting: tuple[Entry, ...]  # that would do, had soban an engine for them
+    language_known: bool  # False: nothing is known of any model's command of the language, so it was not looked at
+
+
+def recommend(
+    entries: Sequence[Entry], wish: Wish, engines: Collection[str], benchmarks: dict[str, Benchmark]
+) -> Advice:
+    """The advice for a wish. `engines` are the model types that soban runs.
+
+    One model of each series; those come first of which the language is known and scored best, then the largest.
+    """
+    against: Counter[str] = Counter()
+    rest = _left(entries, lambda entry: entry.kind in TASKS[wish.task], "task", against)
+    if wish.commercial:
+        rest = _left(rest, lambda entry: entry.commercial != "no", "commercial", against)
+        rest = _left(rest, lambda entry: entry.commercial is not None, "unknown licence", against)
+    known = [entry for entry in rest if wish.language is None or speaks(entry, wish.language, benchmarks)]
+    runnable = [entry for entry in known if entry.model_type in engines and fit(entry, wish)]
+    language_known = bool(runnable)
+    if language_known:
+        against["language"] = len(rest) - len(known)
+        rest = known
+    rest = _left(rest, lambda entry: entry.parameters is not None, "unknown size", against)
+    rest = _left(rest, lambda entry: fit(entry, wish) is not None, "memory", against)
+    rest = _left(rest, lambda entry: entry.repository is not None and entry.form in READABLE, "form", against)
+    waiting = [entry for entry in rest if entry.model_type not in engines]
+    if not language_known:
+        waiting = _left(waiting, known.__contains__, "language", against)
+    fits = [made for entry in rest if entry.model_type in engines if (made := fit(entry, wish))]
+
+    def order(made: Fit) -> tuple[float, bool, int, int]:
+        entry = made.entry
+        return score(entry, wish.language, benchmarks), made.fluent, entry.parameters or 0, entry.context or 0
+
+    best: dict[str, Fit] = {}
+    for made in sorted(fits, key=order, reverse=True):
+        best.setdefault(series(made.entry), made)
+    chosen = tuple(best.values())[:MOST]
+    against["behind"] = len(fits) - len(chosen)
+    return Advice(chosen, {reason: count for reason, count in against.items() if count}, tuple(waiting), language_known)
+
+
+def _left(entries: Sequence[Entry], does: Callable[[Entry], bool], reason: str, against: Counter[str]) -> list[Entry]:
+    """The entries that pass; those that do not are counted."""
+    kept = [entry for entry in entries if does(entry)]
+    against[reason] += len(entries) - len(kept)
+    return kept
+
+
+def fit(entry: Entry, wish: Wish) -> Fit | None:
+    """How a model fits into the PC: in 8 bits where that is fluent, else in 4; None where it does not."""
+    if entry.parameters is None:
+        return None
+    context = min(wish.context, entry.context or wish.context)
+    cache = None
+    if entry.cache is not None:
+        layers, heads, size = entry.cache
+        cache = 2 * 2 * layers * heads * size * context  # keys and values, two bytes each
+    made = [Fit(entry, form, round(bytes * entry.parameters), cache, context) for form, bytes in FORMS.items()]
+    fitting = [one for one in made if one.bytes <= wish.room]
+    return next((one for one in fitting if one.fluent), fitting[-1] if fitting else None)
+
+
+def speaks(entry: Entry, language: str, benchmarks: dict[str, Benchmark]) -> bool:
+    """Whether its makers name the language, or somebody has published how well it does in it."""
+    return language in entry.languages or any(benchmarks[name].language == language for name, _ in entry.scores)
+
+
+def score(entry: Entry, language: str | None, benchmarks: dict[str, Benchmark]) -> float:
+    """The best published score in a language, as a share of the most that can be had; half of it where the makers name
+    the language and nobody has published a score, 0 where there is nothing.
+
+    English is what all of these models are best at, and their makers measure it each in their own way: no score.
+    """
+    if language in (None, "en"):
+        return 0.0
+    shares = [value / benchmarks[name].most for name, value in entry.scores if benchmarks[name].language == language]
+    return max(shares, default=0.5 if language in entry.languages else 0.0)
+
+
+def series(entry: Entry) -> str:
+    """What the versions of a family have in common: "llama" of llama3.1:8b."""
+    found = re.match(r"[a-z-]+", entry.name)
+    return found[0] if found else entry.name

@@ -1,0 +1,51 @@
+"""Looking for models on the hub by words of their names."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from soban.errors import UserError
+from soban.hub import access, place, session
+from soban.hub.names import PART
+
+TOLD = ("downloads", "gated", "config")  # what the listing is asked for, besides the names
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model of the hub, as its listing tells."""
+
+    id: str
+    downloads: int | None  # of the last thirty days
+    gated: bool
+    model_type: str | None
+
+
+def search(words: str, limit: int) -> list[Found]:
+    """The models of the hub whose names have the words, the most fetched first. Raises UserError as remote.files."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    asked = [("search", words), ("sort", "downloads"), ("limit", limit), *(("expand", name) for name in TOLD)]
+    url = f"{place.endpoint()}/api/models?{urlencode(asked)}"
+    try:
+        with session.opened() as client:
+            listing = session.json_answer(client, url, session.headers(access.token()))
+    except HfHubHTTPError as error:
+        raise UserError(
+            "the hub does not answer the search (status {status})", status=error.response.status_code,
+            hint="try again later, or look in the catalogue: soban search WORD --catalogue",
+        ) from error  # fmt: skip
+    models = listing if isinstance(listing, list) else []
+    return [found for model in models[:limit] if (found := _found(model)) is not None]
+
+
+def _found(model: Any) -> Found | None:
+    """What the listing says, checked, for it comes from elsewhere; None for what no model can be called."""
+    told = model if isinstance(model, dict) else {}
+    identity, config = told.get("id"), told.get("config")
+    if not isinstance(identity, str) or not all(PART.fullmatch(part) for part in identity.split("/")):
+        return None
+    family = config.get("model_type") if isinstance(config, dict) else None
+    known = family if isinstance(family, str) and PART.fullmatch(family) else None
+    downloads = told.get("downloads")
+    return Found(identity, downloads if type(downloads) is int else None, bool(told.get("gated")), known)
