@@ -1,0 +1,182 @@
+"""The models on this disk, in the hub's cache: found at once and without the network, listed, removed."""
+
+import contextlib
+import fnmatch
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from soban.errors import UserError
+from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
+from soban.hub.names import Repository
+from soban.hub.place import COMMIT, REVISION, cache_folder, model_folder
+
+PARTIAL = ".part"  # the end of a blob's name while it is fetched
+PREFIX = "models--"
+OWN_TOKENIZER = "tokenizer.bin"  # in a snapshot: one that does not come from the model's repository
+
+
+@dataclass(frozen=True)
+class Held:
+    """A model of the cache, or the beginning of one."""
+
+    id: str  # owner/name
+    revision: str  # the branch or tag that it was fetched by, or its commit
+    folder: Path  # its snapshot; where that is still missing, the repository's folder
+    bytes: int  # on disk, with what is only begun
+    complete: bool
+    used: float  # seconds since 1970: when its files were last read or written
+    cache: Path
+
+
+def held(repository: Repository, cache: Path | None = None) -> Path | None:
+    """The folder of the complete model, or None; the network is never asked."""
+    folder = model_folder(cache_folder(cache), repository.id)
+    snapshot = _snapshot(folder, repository.revision)
+    entry = repository.entry
+    if snapshot is None or not is_complete(snapshot, entry.files if entry else ()):
+        return None
+    lacks = entry is not None and entry.tokenizer is not None and not (snapshot / OWN_TOKENIZER).is_file()
+    return None if lacks else snapshot
+
+
+def _snapshot(folder: Path, revision: str) -> Path | None:
+    """The folder of a branch, a tag or a commit."""
+    if not REVISION.fullmatch(revision):
+        return None
+    commit = revision
+    if not COMMIT.fullmatch(commit):
+        try:
+            commit = (folder / "refs" / revision).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    return folder / "snapshots" / commit if COMMIT.fullmatch(commit) else None
+
+
+def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
+    """Whether all is there that the patterns name or, without any, a configuration, a tokenizer and all weights.
+
+    Partial files lie elsewhere, and the links to what is whole are made last: what is there is whole.
+    """
+    if patterns:
+        names = [path.relative_to(snapshot).as_posix() for path in _files(snapshot)]
+        return all(any(fnmatch.fnmatchcase(name, pattern) for name in names) for pattern in patterns)
+    if not (snapshot / "config.json").is_file():
+        return (snapshot / "adapter_config.json").is_file() and (snapshot / "adapter_model.safetensors").is_file()
+    if not any((snapshot / name).is_file() for name in TOKENIZERS):
+        return False
+    if (snapshot / SINGLE).is_file():
+        return True
+    if (snapshot / INDEX).is_file():
+        try:
+            shards = set(json.loads((snapshot / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+            return all((snapshot / shard).is_file() for shard in shards)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+    return any(path.suffix == ".safetensors" and path.is_file() for path in snapshot.iterdir())
+
+
+def models(cache: Path | None = None) -> list[Held]:
+    """Every model of the cache, also those that are only begun; repositories in the order of their names."""
+    folder = cache_folder(cache)
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name.startswith(PREFIX) and entry.is_dir())
+    except OSError:
+        return []
+    return [found for name in names for found in _of_repository(folder, name)]
+
+
+def _of_repository(cache: Path, name: str) -> Iterator[Held]:
+    folder, identity = cache / name, name.removeprefix(PREFIX).replace("--", "/", 1)
+    named = {commit: revision for revision, commit in _references(folder)}
+    snapshots = [path for path in _listed(folder / "snapshots") if path.is_dir()]
+    begun = [path for path in _listed(folder / "blobs") if PARTIAL in path.name or path.suffix == ".incomplete"]
+    for number, snapshot in enumerate(snapshots):
+        files = [path for path in _files(snapshot) if path.is_file()]
+        real = files + (begun if number == 0 else [])
+        yield Held(
+            identity, named.get(snapshot.name, snapshot.name), snapshot, _bytes(real),
+            is_complete(snapshot) or (_is_single(files) and not begun), max(map(_used, real), default=0.0), cache,
+        )  # fmt: skip
+    if begun and not snapshots:
+        revision = next(iter(named.values()), "main")
+        yield Held(identity, revision, folder, _bytes(begun), False, max(map(_used, begun)), cache)
+
+
+def _is_single(files: list[Path]) -> bool:
+    """Whether a model of llama2.c lies here, which is one file and has no configuration beside it."""
+    names = {path.name for path in files}
+    return "config.json" not in names and any(name.endswith(".bin") for name in names)
+
+
+def remove(held: Held) -> int:
+    """Deletes a model from the cache, other revisions of it stay; the bytes that this freed.
+
+    Raises UserError where the system does not let us, as when another program reads a file on Windows.
+    """
+    folder = model_folder(held.cache, held.id)
+    before = _bytes(_files(folder))
+    try:
+        others = [path for path in _listed(folder / "snapshots") if path != held.folder]
+        if not others:
+            shutil.rmtree(folder)
+            shutil.rmtree(held.cache / ".locks" / folder.name, ignore_errors=True)
+            return before
+        kept = {path.resolve() for other in others for path in _files(other)}
+        for revision, commit in _references(folder):
+            if commit == held.folder.name:
+                (folder / "refs" / revision).unlink()
+        shutil.rmtree(held.folder)
+        for blob in _listed(folder / "blobs"):
+            if blob.resolve() not in kept:
+                blob.unlink()
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=error.strerror or error,
+            hint="close the programs that use it, and try again",
+        ) from error  # fmt: skip
+    return before - _bytes(_files(folder))
+
+
+def _references(folder: Path) -> list[tuple[str, str]]:
+    """(branch or tag, commit) of a repository; `main` last, so that it wins where several name one commit."""
+    found = []
+    for path in _files(folder / "refs"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found.append((path.relative_to(folder / "refs").as_posix(), path.read_text(encoding="utf-8").strip()))
+    return sorted(found, key=lambda pair: pair[0] == "main")
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files and links below a folder."""
+    return [Path(at, name) for at, _, names in os.walk(folder) for name in sorted(names)]
+
+
+def _bytes(paths: list[Path]) -> int:
+    """The bytes on disk of these files, each once by however many names and links; of one with holes what is there."""
+    taken = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            blocks = getattr(status, "st_blocks", None)  # of 512 bytes; Windows has none
+            size = status.st_size if blocks is None else min(status.st_size, blocks * 512)
+            taken[status.st_dev, status.st_ino] = size
+    return sum(taken.values())
+
+
+def _used(path: Path) -> float:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0.0
+    return max(status.st_atime, status.st_mtime)
