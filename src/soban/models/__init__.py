@@ -11,6 +11,7 @@ from soban.errors import UserError
 from soban.models.config import read_config
 from soban.ops.recorder import LayerSlot, Program
 
+MOST_LAYERS = 10_000  # far above any model; a config that says more would keep us counting
 FAMILIES = {"llama": "llama", "mistral": "llama", "gemma2": "gemma2"}  # model_type -> file
 
 
@@ -51,6 +52,12 @@ def architecture(
             method=quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised,
             hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
         )
+    layers = raw.get("num_hidden_layers")
+    if type(layers) is int and layers > MOST_LAYERS:
+        raise UserError(
+            "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=layers, most=MOST_LAYERS,
+            hint="fetch config.json again",
+        )  # fmt: skip
     family = importlib.import_module(f"soban.models.{FAMILIES[model_type]}")
     given = {key: value for key, value in raw.items() if key not in ("quantization_config", "rope_interleaved")}
     if model_type == "gemma2":

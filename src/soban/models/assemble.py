@@ -19,6 +19,7 @@ from soban.models.balance import Balance, balance
 from soban.ops import formats
 from soban.ops.formats import Matrix, Rows
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
+from soban.weights.packed import origin
 from soban.weights.safetensors import write_safetensors
 
 KINDS = ("f32", "bf16", "q8", "q4")
@@ -182,7 +183,7 @@ def pack(
         yield np.zeros(-written % 64, np.uint8)
 
     done, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
-    write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)})
+    write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)} | origin(checkpoint.path, checkpoint.files))
 
 
 def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArray]:

@@ -28,7 +28,7 @@ class NotCovered(Exception):
     """The tokenizer may mean something that the packed form does not know."""
 
 
-def pack(source: bytes, fast: FastTokenizer, path: Path) -> None:
+def pack(source: bytes, fast: FastTokenizer, path: Path, metadata: dict[str, str]) -> None:
     """Writes the packed form of the tokenizer.json `source`, which the library has read as `fast`.
 
     Raises NotCovered, or UserError where the file cannot be written.
@@ -54,7 +54,7 @@ def pack(source: bytes, fast: FastTokenizer, path: Path) -> None:
     entries = [(name, "U8" if array.dtype == np.uint8 else "U32", array.shape) for name, array in arrays.items()]
     write_safetensors(
         path, entries, lambda name: [np.ascontiguousarray(arrays[name], DTYPES["U8" if name == "pieces" else "U32"])],
-        {FACTS: facts},
+        {FACTS: facts} | metadata,
     )  # fmt: skip
 
 

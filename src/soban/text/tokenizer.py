@@ -11,7 +11,7 @@ from soban.text.decode import StreamDecoder
 from soban.text.markup import Span
 from soban.text.packed import open_packed
 from soban.text.settings import Settings, files_beside, read_bytes, read_settings
-from soban.weights.packed import cached_path, locked
+from soban.weights.packed import cached_path, locked, origin
 
 if TYPE_CHECKING:
     from soban.text.fast import FastTokenizer
@@ -101,7 +101,7 @@ def _packed(path: Path, settings: Settings, fast: "FastTokenizer", place: Path) 
             found = open_packed(place, settings)  # another process may have made it
             if found is None:
                 place.unlink(missing_ok=True)
-                packing.pack(read_bytes(path), fast, place)
+                packing.pack(read_bytes(path), fast, place, origin(path.parent, [path, *files_beside(path.parent)]))
                 found = open_packed(place, settings)
     except (packing.NotCovered, UserError, OSError):
         return None

@@ -19,6 +19,7 @@ from soban.system import CacheUnavailableError, cache_folder
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.files import reason, unreadable
 
+ORIGIN = "soban.origin"  # metadata key of a packed file: JSON, [path of the model, names of its files]
 VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
 STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
 LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and endings fit the 255 of most file systems
@@ -43,6 +44,11 @@ def cached_path(source: Path, files: Iterable[Path], kind: str, folder: Path | N
     content = json.dumps([VERSION, kind, os.path.normcase(source), states])
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return (folder or cache_folder()) / "packed" / f"{_readable(source)}-{kind}-{digest}.safetensors"
+
+
+def origin(source: Path, files: Iterable[Path]) -> dict[str, str]:
+    """Metadata for a packed file that says of what it was made, so that it can be told when that has gone."""
+    return {ORIGIN: json.dumps([str(source.resolve()), [file.name for file in files]])}
 
 
 def _readable(source: Path) -> str:

@@ -1,0 +1,138 @@
+"""`soban list`: the models on this PC, or those of the catalogue."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from soban.cli import console
+from soban.cli.held import name_of, packed_of
+from soban.cli.table import table, weights
+from soban.hub import catalogue, store
+from soban.hub.amounts import of_bytes
+from soban.hub.catalogue import Entry
+from soban.messages import translate
+from soban.models import FAMILIES
+from soban.weights import kept
+
+EXAMPLES = """\
+  soban list                      what is on this PC
+  soban list --catalogue          what has a short name, and may be fetched
+  soban list --catalogue --json
+"""
+NOT_READ = ("pickle", "delta")
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """List the models on this PC: size, what soban has packed of them, when they were last used."""
+
+    catalogue: bool = field(default=False, metadata={"help": "list the models that have a short name instead"})
+    json: bool = field(default=False, metadata={"help": "write JSON"})
+
+
+OPTIONS = ListOptions
+
+
+def call(options: ListOptions) -> int:
+    """Writes the list to stdout."""
+    if options.catalogue:
+        entries = catalogue.entries()
+        console.write(catalogue_json(entries) if options.json else catalogue_table(entries))
+        return 0
+    models, packed = store.models(), kept.kept()
+    if options.json:
+        console.write(json.dumps([_told(held, packed) for held in models], ensure_ascii=False, indent=1) + "\n")
+    elif models:
+        console.write(models_table(models, packed))
+    else:
+        console.tell(
+            translate("no models here yet: soban recommend tells what suits this PC, soban pull MODEL fetches it")
+        )
+    return 0
+
+
+def models_table(models: Sequence[store.Held], packed: Sequence[kept.Kept]) -> str:
+    """A line for each model."""
+    head = (translate("model"), translate("fetched"), translate("packed"), translate("last used"), translate("state"))
+    rows = [head]
+    for held in models:
+        forms = [one for one in packed_of(held, packed) if one.kind != "tokenizer"]
+        rows.append(
+            (
+                name_of(held), of_bytes(held.bytes), ", ".join(f"{one.kind} {of_bytes(one.bytes)}" for one in forms),
+                time.strftime("%Y-%m-%d", time.localtime(held.used)) if held.used else "",
+                "" if held.complete else translate("not complete"),
+            )
+        )  # fmt: skip
+    return table(rows, right=(1,), giving=0)
+
+
+def _told(held: store.Held, packed: Sequence[kept.Kept]) -> dict[str, Any]:
+    return {
+        "name": name_of(held), "repository": held.id, "revision": held.revision, "folder": str(held.folder),
+        "bytes": held.bytes, "complete": held.complete, "used": held.used,
+        "packed": [{"kind": one.kind, "bytes": one.bytes, "path": str(one.path)} for one in packed_of(held, packed)],
+    }  # fmt: skip
+
+
+def catalogue_table(entries: Sequence[Entry]) -> str:
+    """A line for each model of the catalogue; what is not known stays empty."""
+    rows = [
+        (
+            translate("model"), translate("weights"), translate("context"), translate("languages"),
+            translate("commercial use"), translate("engine"),
+        )
+    ]  # fmt: skip
+    for entry in entries:
+        rows.append(
+            (
+                entry.name, weights(entry.parameters), _tokens(entry.context), _languages(entry.languages),
+                commercial(entry), runs(entry),
+            )
+        )  # fmt: skip
+    return table(rows, right=(1, 2), giving=5)
+
+
+def runs(entry: Entry) -> str:
+    """Whether soban runs a model's family and reads its files, or why not."""
+    if entry.form in NOT_READ:
+        return translate("no: pickle") if entry.form == "pickle" else translate("no: delta")
+    if entry.model_type is None:
+        return translate("not known")
+    return translate("yes") if entry.model_type in FAMILIES else translate("not yet")
+
+
+def commercial(entry: Entry) -> str:
+    """What the licence says of commercial use; empty where nobody has read it."""
+    if entry.commercial is None:
+        return ""
+    words = {"yes": translate("yes"), "no": translate("no"), "conditions": translate("conditions")}
+    return words[entry.commercial]
+
+
+def _languages(codes: Sequence[str]) -> str:
+    """Korean first: it is what many of our users look for."""
+    ordered = sorted(codes, key=lambda code: (code != "ko", code != "en"))
+    return " ".join(ordered[:3]) + (f" +{len(ordered) - 3}" if len(ordered) > 3 else "")
+
+
+def _tokens(count: int | None) -> str:
+    return "" if count is None else f"{count // 1024}K" if count >= 1024 else str(count)
+
+
+def catalogue_json(entries: Sequence[Entry]) -> str:
+    """Everything of the catalogue, each fact with its source."""
+    told = []
+    for entry in entries:
+        facts = {name: getattr(entry, name) for name in catalogue.FACTS if name != "scores"}
+        sources = {name: {"url": source.url, "read": source.read.isoformat()} for name, source in entry.sources}
+        told.append(
+            {
+                "name": entry.name, "title": entry.title, "kind": entry.kind, "aliases": entry.aliases,
+                "files": entry.files, **facts, "scores": dict(entry.scores), "engine": entry.model_type in FAMILIES,
+                "sources": sources,
+            }
+        )  # fmt: skip
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"

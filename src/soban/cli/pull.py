@@ -1,0 +1,100 @@
+"""`soban pull`: a model from the hub to this PC."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from soban.cli import console
+from soban.cli.transfer import Transfer
+from soban.errors import UserError
+from soban.hub import access, download, names, place, session, store
+from soban.hub.amounts import of_seconds
+from soban.hub.names import Repository
+from soban.messages import translate, warn
+
+INTERRUPTED = 130
+EXAMPLES = """\
+  soban pull gemma2:2b
+  soban pull google/gemma-2-2b-it                     any model of the hub
+  soban pull owner/name@v1.0                          a branch, a tag or a commit
+  soban pull gemma2:2b --cache-dir D:\\models
+"""
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """Fetch models to this PC, or bring them up to date. What is here already is not fetched again.
+
+    It can be stopped at any time: the same command goes on from there. The files lie where all tools of the hub
+    look for them. Their folder is written to stdout.
+    """
+
+    models: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "MODEL ..."})
+    cache_dir: str | None = field(
+        default=None, metadata={"metavar": "FOLDER", "help": "where to keep them (default: HF_HUB_CACHE)"}
+    )
+    wait: bool | None = field(
+        default=None,
+        metadata={
+            "help": "wait where the hub wants a token or consent first (default: on a terminal)", "off": "--no-wait",
+            "off_help": "do not wait, but say what is missing",
+        },
+    )  # fmt: skip
+    quiet: bool = field(default=False, metadata={"short": "-q", "help": "show no progress"})
+
+
+OPTIONS = PullOptions
+
+
+def call(options: PullOptions) -> int:
+    """Fetches them one after the other. 130 if Ctrl-C ended it."""
+    if not options.models:
+        raise UserError("no model is named", hint="name one, as in soban pull gemma2:2b; soban list shows some")
+    cache = Path(options.cache_dir) if options.cache_dir else None
+    wait = sys.stderr is not None and sys.stderr.isatty() if options.wait is None else options.wait
+    repositories = [names.require(name) for name in options.models]
+    for repository in repositories:
+        try:
+            folder = fetch(repository, cache, wait=wait, quiet=options.quiet)
+        except KeyboardInterrupt:
+            console.tell(translate("stopped; what has come is kept, and the same command goes on from there"))
+            return INTERRUPTED
+        console.write(f"{folder}\n")
+    return 0
+
+
+def fetch(repository: Repository, cache: Path | None = None, *, wait: bool, quiet: bool = False) -> Path:
+    """The folder of the model, its progress shown; waits for the user's token and consent where that is wanted.
+
+    Without a connection the copy in the cache is good enough. Raises UserError, KeyboardInterrupt.
+    """
+    held = store.held(repository, cache)
+    if held is not None and place.is_offline():
+        return held
+    start = time.monotonic()
+    with Transfer(repository.entry.name if repository.entry else repository.id, quiet) as line:
+        waited_for = ""
+        while True:
+            try:
+                folder = download.pull(repository, line.show, cache)
+                break
+            except access.AccessError as missing:
+                if not wait or str(missing) == waited_for:  # the same again, though the hub says that it is granted
+                    raise
+                waited_for = str(missing)
+                access.wait_until_granted(repository, line.tell)
+            except session.NoConnectionError as error:
+                if held is None:
+                    raise
+                line.clear()
+                warn("{problem}; the copy on this PC is used", problem=error)
+                return held
+    if not quiet:
+        passed = of_seconds(time.monotonic() - start)
+        console.tell(
+            translate("{model}: here already, and up to date", model=repository)
+            if held == folder
+            else translate("{model}: fetched and checked in {time}", model=repository, time=passed)
+        )
+    return folder

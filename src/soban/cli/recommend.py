@@ -1,0 +1,228 @@
+"""`soban recommend`: at most three models that suit this PC and a purpose, with reasons, and why not the others."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from soban.cli import console
+from soban.cli.table import COLUMNS, table, weights
+from soban.cli.wrapping import hanging, wrapped
+from soban.errors import UserError
+from soban.hub import catalogue
+from soban.hub.amounts import of_bytes
+from soban.hub.catalogue import Entry
+from soban.hub.recommend import Advice, Fit, Wish, recommend
+from soban.messages import translate
+from soban.models import FAMILIES
+
+EXAMPLES = """\
+  soban recommend
+  soban recommend --ram 8 --task chat --lang ko --commercial
+  soban recommend --task summary --context 8192 --json
+"""
+INDENT = 4
+WAITING = 6  # names of models without an engine
+
+
+@dataclass(frozen=True)
+class RecommendOptions:
+    """Name at most three models that suit a PC and a purpose, with the reasons, and what speaks against the others.
+
+    It goes by what the catalogue knows: published figures and licences, each with its source (soban show MODEL tells
+    them). Sizes are estimates; soban plan MODEL has the exact ones.
+    """
+
+    ram: float | None = field(default=None, metadata={"metavar": "GB", "help": "memory of the PC (default: this one)"})
+    task: Literal["chat", "summary", "story", "write"] = field(
+        default="chat", metadata={"help": "what it is for; write: go on with a text"}
+    )
+    lang: str | None = field(
+        default=None, metadata={"metavar": "CODE", "help": "a language that it must know, in two letters, as ko"}
+    )
+    commercial: bool = field(default=False, metadata={"help": "only what may be used commercially"})
+    context: int = field(default=4096, metadata={"help": "tokens that question and answer may have together"})
+    json: bool = field(default=False, metadata={"help": "write JSON"})
+
+
+OPTIONS = RecommendOptions
+
+
+def call(options: RecommendOptions) -> int:
+    """Writes the advice to stdout."""
+    wish = wish_of(options)
+    advice = recommend(catalogue.entries(), wish, FAMILIES, catalogue.benchmarks())
+    console.write(as_json(advice, wish) if options.json else as_text(advice, wish))
+    return 0
+
+
+def wish_of(options: RecommendOptions) -> Wish:
+    """The wish, checked. Raises UserError for what cannot be meant."""
+    if options.ram is not None and not 0 < options.ram <= 1e5:
+        raise UserError("--ram {value} is no amount of memory", value=options.ram, hint="give gigabytes, as in --ram 8")
+    if options.context < 1:
+        raise UserError("--context {value} is too small", value=options.context, hint="give a number of tokens")
+    language = options.lang.lower() if options.lang is not None else None
+    if language is not None and not (len(language) == 2 and language.isascii() and language.isalpha()):
+        raise UserError(
+            "--lang {value} is no language's code", value=console.shortened(options.lang),
+            hint="give two letters, as in --lang ko",
+        )  # fmt: skip
+    memory = round(options.ram * 1e9) if options.ram is not None else _memory()
+    return Wish(memory, options.task, language, options.commercial, options.context)
+
+
+def _memory() -> int:
+    from soban.machine import memory_bytes
+
+    if not (memory := memory_bytes()):
+        raise UserError("this system does not tell its memory", hint="give it, as in --ram 8")
+    return memory
+
+
+def as_text(advice: Advice, wish: Wish) -> str:
+    """The models with their reasons, then what became of the others."""
+    parts = [head(wish)]
+    if not advice.fits:
+        parts.append(translate("No model of the catalogue that soban runs does all that."))
+    elif not advice.language_known:
+        text = translate(
+            "Nothing is published about how well those that would do know the language {language}: try them first.",
+            language=wish.language,
+        )
+        parts.append("\n".join(wrapped(text, COLUMNS)))
+    parts += [f"{number}. {_fit(made, wish)}" for number, made in enumerate(advice.fits, 1)]
+    if advice.fits:
+        parts.append(translate("soban plan MODEL tells exactly what it takes and how fast it is here."))
+    if others := _others(advice):
+        parts.append(others)
+    return "\n\n".join(parts) + "\n"
+
+
+def head(wish: Wish) -> str:
+    """What was asked."""
+    words = {
+        "chat": translate("to talk with"), "summary": translate("to sum up texts"),
+        "story": translate("to tell stories"), "write": translate("to go on with a text"),
+    }  # fmt: skip
+    asked = [words[wish.task], translate("memory {size:g} GB", size=round(wish.memory / 1e9, 1))]
+    if wish.language:
+        asked.append(translate("language {code}", code=wish.language))
+    if wish.commercial:
+        asked.append(translate("for commercial use"))
+    return "\n".join(wrapped(" · ".join(asked), COLUMNS))
+
+
+def _fit(made: Fit, wish: Wish) -> str:
+    entry = made.entry
+    lines = [f"{entry.name}  {entry.title}"]
+    reasons = [_memory_reason(made, wish), *_language_reasons(entry, wish), _licence_reason(entry)]
+    if entry.tokenizer:
+        host = entry.tokenizer.split("/")[2]
+        reasons.append(translate("its tokenizer is not on the hub: it is fetched from {host} along with it", host=host))
+    if entry.gated:
+        reasons.append(translate("the hub asks you to agree to the terms first: soban login"))
+    lines += [line for reason in reasons for line in hanging(" " * INDENT + "- ", reason, COLUMNS)]
+    lines.append(" " * INDENT + f"soban run {entry.name}")
+    return "\n".join(lines)
+
+
+def _memory_reason(made: Fit, wish: Wish) -> str:
+    """How it fits, and what of that is not known."""
+    amounts = {
+        "size": weights(made.entry.parameters), "form": made.form, "needed": of_bytes(made.bytes),
+        "context": made.context, "room": of_bytes(wish.room),
+    }  # fmt: skip
+    if made.cache is None:
+        told = translate(
+            "{size} weights as {form} take about {needed} of {room}, and the context on top: it is not known how much",
+            **amounts,
+        )
+    else:
+        told = translate(
+            "{size} weights as {form} take about {needed} of {room}, with {context} tokens of context", **amounts
+        )
+    if not made.fluent:
+        told += "; " + translate("slow: each token reads all of it")
+    return told
+
+
+def _language_reasons(entry: Entry, wish: Wish) -> list[str]:
+    if wish.language is None:
+        return []
+    benchmarks = catalogue.benchmarks()
+    scores = [
+        f"{name} {value:g}/{benchmarks[name].most:g}" for name, value in entry.scores
+        if benchmarks[name].language == wish.language
+    ]  # fmt: skip
+    if wish.language in entry.languages:
+        named = translate("its makers name {code} among its languages", code=wish.language)
+    elif entry.languages:
+        others = " ".join(entry.languages)
+        named = translate("its makers do not name {code}, but {others}", code=wish.language, others=others)
+    else:
+        named = translate("it is not known which languages it was taught")
+    return [named + (f"; {translate('published scores')}: {', '.join(scores)}" if scores else "")]
+
+
+def _licence_reason(entry: Entry) -> str:
+    words = {
+        "yes": translate("commercial use is allowed"), "no": translate("no commercial use"),
+        "conditions": translate("commercial use under conditions: read them first"),
+        None: translate("nobody has looked yet whether commercial use is allowed"),
+    }  # fmt: skip
+    licence = entry.weights_licence or translate("licence not known")
+    return f"{licence}: {words[entry.commercial]}"
+
+
+def _others(advice: Advice) -> str:
+    """How many models each reason speaks against, and those that only lack an engine."""
+    reasons = {
+        "task": translate("are made for something else"),
+        "commercial": translate("must not be used commercially"),
+        "unknown licence": translate("have a licence that nobody has looked into for that"),
+        "language": translate("are not known to know the language"),
+        "unknown size": translate("have a size that is not known"),
+        "memory": translate("are too large"),
+        "form": translate("come in a form that soban does not read"),
+        "behind": translate("would do too, but stand behind these"),
+    }
+    rows = [(f"{count}", reasons[reason]) for reason, count in advice.against.items()]
+    if advice.waiting:
+        rows.append((f"{len(advice.waiting)}", translate("would do, but soban has no engine for them yet:")))
+    if not rows:
+        return ""
+    text = translate("The others:") + "\n" + _indented(table(rows, right=(0,)))
+    if advice.waiting:
+        text += "\n".join(hanging(" " * (INDENT + 2), _names(advice.waiting), COLUMNS))
+    return text.rstrip()
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    largest = sorted(entries, key=lambda entry: entry.parameters or 0, reverse=True)
+    shown = ", ".join(entry.name for entry in largest[:WAITING])
+    return shown + (", …" if len(entries) > WAITING else "")
+
+
+def _indented(text: str) -> str:
+    return "".join("  " + line + "\n" for line in text.splitlines())
+
+
+def as_json(advice: Advice, wish: Wish) -> str:
+    """All of it, for programs."""
+    fits = [
+        {
+            "name": made.entry.name, "repository": made.entry.repository, "form": made.form, "bytes": made.bytes,
+            "weight_bytes": made.weights, "cache_bytes": made.cache, "context": made.context, "fluent": made.fluent,
+            "parameters": made.entry.parameters, "languages": made.entry.languages,
+            "licence": made.entry.weights_licence, "commercial": made.entry.commercial, "gated": made.entry.gated,
+            "scores": dict(made.entry.scores),
+        }
+        for made in advice.fits
+    ]  # fmt: skip
+    told = {
+        "wish": dataclasses.asdict(wish) | {"room": wish.room}, "models": fits, "language_known": advice.language_known,
+        "against": advice.against, "no_engine_yet": [entry.name for entry in advice.waiting],
+    }  # fmt: skip
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"

@@ -1,0 +1,94 @@
+"""`soban rm`: deletes models from the hub's cache, and what soban has packed of them."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from soban.cli import console
+from soban.cli.held import agreed, name_of, packed_of
+from soban.errors import UserError
+from soban.hub import names, store
+from soban.hub.amounts import of_bytes
+from soban.hub.store import Held
+from soban.messages import translate
+from soban.weights import kept
+from soban.weights.kept import Kept
+
+EXAMPLES = """\
+  soban rm gemma2:2b              the model, and what soban has packed of it
+  soban rm gemma2:2b --packed     only what is packed: it is made again when it is needed
+  soban rm --spare                packed files whose model has gone or changed
+"""
+
+
+@dataclass(frozen=True)
+class RmOptions:
+    """Delete models from this PC: from the cache of the hub, which other programs use too, and soban's packed files.
+
+    It asks first. A folder or file of your own is never deleted.
+    """
+
+    words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL ...]"})
+    packed: bool = field(default=False, metadata={"help": "delete only what soban has packed of the models"})
+    spare: bool = field(default=False, metadata={"help": "delete packed files that nothing needs any more"})
+    yes: bool = field(default=False, metadata={"short": "-y", "help": "do not ask"})
+
+
+OPTIONS = RmOptions
+
+
+def call(options: RmOptions) -> int:
+    """Deletes, after a question, and tells how much room there is now. Nothing is deleted where a name is unknown."""
+    if not options.words and not options.spare:
+        raise UserError("nothing is named", hint="give a model, as in soban rm gemma2:2b; soban list shows them")
+    models, packed = store.models(), kept.kept()
+    chosen = _distinct([held for word in options.words for held in found(word, models)])
+    files = _distinct([one for held in chosen for one in packed_of(held, packed)])
+    if options.spare:
+        files = _distinct([*files, *(one for one in packed if one.spare)])
+    if options.packed:
+        chosen = []
+    if not chosen and not files:
+        console.tell(translate("there is nothing to delete"))
+        return 0
+    if not options.yes and not agreed(question(chosen, files)):
+        console.tell(translate("nothing is deleted"))
+        return 0
+    freed = 0
+    for one in files:  # first: they are mapped by whoever runs the model, and on Windows that is told here
+        freed += kept.remove(one)
+    for held in chosen:
+        freed += store.remove(held)
+        console.tell(translate("deleted: {name}", name=name_of(held)))
+    console.tell(translate("{size} are free again", size=of_bytes(freed)))
+    return 0
+
+
+def _distinct(items: "list") -> "list":
+    return list(dict.fromkeys(items))
+
+
+def found(word: str, models: Sequence[Held]) -> list[Held]:
+    """The models on this PC that a name means: all revisions, unless it names one. UserError where there is none."""
+    repository = names.find(word)
+    if repository is not None:
+        mine = [held for held in models if held.id.lower() == repository.id.lower()]
+        if (wanted := repository.revision) != names.MAIN:
+            mine = [held for held in mine if held.revision == wanted or held.folder.name.startswith(wanted)]
+        if mine:
+            return mine
+    shown = [name_of(held) for held in models]
+    near = difflib.get_close_matches(word, [*shown, *(held.id for held in models)], 1, cutoff=0.5)
+    raise UserError(
+        "{name} is not on this PC", name=console.shortened(word), near=near[0] if near else "",
+        hint="did you mean {near}?" if near else "soban list shows what is",
+    )  # fmt: skip
+
+
+def question(models: Sequence[Held], files: Sequence[Kept]) -> str:
+    """What is about to go, in one line."""
+    parts = [f"{name_of(held)} ({of_bytes(held.bytes)})" for held in models]
+    if files:
+        size = of_bytes(sum(one.bytes for one in files))
+        parts.append(translate("{count} packed files ({size})", count=len(files), size=size))
+    return translate("delete {things}?", things=", ".join(parts))

@@ -1,0 +1,365 @@
+"""soban list, du, rm, search and recommend, as a user has them, on a cache that the hub's own client filled."""
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from wcwidth import wcswidth
+
+from tests.cli import tiny
+from tests.cli.conftest import Command, environment
+from tests.hub.stub import Hub, Model
+
+KOREAN = "owner/korean-tiny"
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of the hub with three models, one not complete; filled by huggingface_hub."""
+    home = tmp_path_factory.mktemp("홈")
+    folder = tiny.folder(tmp_path_factory.mktemp("model") / "tiny")
+    files: dict[str, bytes | Path] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with Hub() as hub:
+        hub.models = {"google/gemma-2-2b-it": Model(files), KOREAN: Model(files), "owner/begun": Model(files)}
+        code = (
+            "import huggingface_hub as h;"
+            f"h.snapshot_download('google/gemma-2-2b-it'); h.snapshot_download({KOREAN!r});"
+            "h.hf_hub_download('owner/begun', 'config.json')"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **hub.environment(home)})
+    return home
+
+
+@pytest.fixture
+def home(filled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(filled, tmp_path / "hf", symlinks=True))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "soban"
+
+
+@pytest.fixture
+def run(soban: Command, home: Path, cache: Path) -> Command:
+    def call(*words: str, **changes: str) -> "subprocess.CompletedProcess[bytes]":
+        return soban(*words, HF_HOME=str(home), SOBAN_CACHE=str(cache), HF_HUB_OFFLINE="1", **changes)
+
+    return call
+
+
+def snapshot(home: Path, identity: str) -> Path:
+    return next((home / "hub" / f"models--{identity.replace('/', '--')}" / "snapshots").iterdir())
+
+
+def pack(run: Command, home: Path, identity: str) -> None:
+    done = run("run", str(snapshot(home, identity)), "a", "--dtype", "q8", "--max-new-tokens", "1")
+    assert done.returncode == 0, done.stderr
+
+
+def text(done: "subprocess.CompletedProcess[bytes]", code: int = 0) -> str:
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done.stdout.decode()
+
+
+def scanned(home: Path) -> dict[str, int]:
+    """What huggingface_hub itself finds in the cache."""
+    from huggingface_hub import scan_cache_dir
+
+    return {one.repo_id: one.size_on_disk for one in scan_cache_dir(home / "hub").repos}
+
+
+def test_the_list_is_what_the_hubs_own_library_finds(run: Command, home: Path) -> None:
+    told = json.loads(text(run("list", "--json")))
+    assert {one["repository"]: one["bytes"] for one in told} == scanned(home)
+    assert [one["name"] for one in told] == ["gemma2:2b", "owner/begun", KOREAN]
+    assert {one["name"]: one["complete"] for one in told} == {"gemma2:2b": True, "owner/begun": False, KOREAN: True}
+
+
+def test_the_list_names_what_is_packed_and_stays_within_eighty_columns(run: Command, home: Path) -> None:
+    pack(run, home, KOREAN)
+    for language in ("en", "ko"):
+        lines = text(run("list", SOBAN_LANG=language)).splitlines()
+        assert len(lines) == 4 and all(wcswidth(line) <= 80 for line in lines)
+        (line,) = (line for line in lines if line.startswith(KOREAN))
+        assert " q8 " in line and " kB " in line
+
+
+def test_an_empty_list_says_what_to_do(soban: Command, tmp_path: Path) -> None:
+    done = soban("list", HF_HOME=str(tmp_path / "none"), SOBAN_CACHE=str(tmp_path / "c"))
+    assert text(done) == "" and b"soban recommend" in done.stderr
+    assert json.loads(text(soban("list", "--json", HF_HOME=str(tmp_path / "none")))) == []
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--catalogue"),
+        ("search", "gemma"),
+        ("recommend", "--lang", "ko"),
+        ("du",),
+        ("recommend", "--ram", "64"),
+    ],
+)
+def test_no_line_is_wider_than_eighty_columns(run: Command, words: tuple[str, ...], language: str, home: Path) -> None:
+    lines = text(run(*words, SOBAN_LANG=language)).splitlines()
+    assert len(lines) > 3
+    assert all(wcswidth(line) <= 80 or str(home) in line or "/soban/packed" in line for line in lines)
+
+
+def test_the_catalogue_is_listed_with_its_sources(run: Command) -> None:
+    told = json.loads(text(run("list", "--catalogue", "--json")))
+    (gemma,) = (one for one in told if one["name"] == "gemma2:2b")
+    assert gemma["repository"] == "google/gemma-2-2b-it" and gemma["engine"] is True
+    assert (
+        gemma["sources"]["parameters"]["url"].startswith("https://")
+        and gemma["sources"]["parameters"]["read"] == "2026-11-22"
+    )
+
+
+def test_du_adds_up_and_says_what_can_go(run: Command, home: Path, cache: Path) -> None:
+    pack(run, home, KOREAN)
+    pack(run, home, "google/gemma-2-2b-it")
+    shutil.rmtree(home / "hub" / "models--google--gemma-2-2b-it")
+    told = json.loads(text(run("du", "--json")))
+    sizes = {path.name: path.stat().st_size for path in (cache / "packed").glob("*.safetensors")}
+    assert {Path(one["path"]).name: one["bytes"] for one in told["packed"]} == sizes
+    assert told["bytes"] == sum(sizes.values()) + sum(scanned(home).values())
+    assert {one["name"]: one["state"] for one in told["packed"]} == {KOREAN: "current", "google/gemma-2-2b-it": "gone"}
+    shown = text(run("du"))
+    assert "can go: its model is gone" in shown and "soban rm --spare" in shown
+    text(run("rm", "--spare", "--yes"))
+    told = json.loads(text(run("du", "--json")))
+    assert {one["state"] for one in told["packed"]} == {"current"} and told["spare_bytes"] == 0
+
+
+def test_rm_deletes_the_model_and_what_is_packed_of_it_and_nothing_else(run: Command, home: Path, cache: Path) -> None:
+    pack(run, home, KOREAN)
+    pack(run, home, "google/gemma-2-2b-it")
+    before = scanned(home)
+    done = run("rm", "gemma2:2b", "--yes")
+    assert text(done) == "" and "gemma2:2b" in done.stderr.decode() and "free again" in done.stderr.decode()
+    before.pop("google/gemma-2-2b-it")
+    assert scanned(home) == before
+    assert {path.name.rsplit("-", 2)[0] for path in (cache / "packed").glob("*.safetensors")} == {
+        "models--owner--korean-tiny"
+    }
+    assert text(run("run", str(snapshot(home, KOREAN)), "a", "--max-new-tokens", "1"))
+
+
+def test_rm_packed_keeps_the_model(run: Command, home: Path, cache: Path) -> None:
+    pack(run, home, KOREAN)
+    before = scanned(home)
+    text(run("rm", KOREAN, "--packed", "-y"))
+    assert scanned(home) == before and not list((cache / "packed").glob("*.safetensors"))
+
+
+def test_rm_asks_and_without_anybody_to_ask_deletes_nothing(run: Command, home: Path) -> None:
+    before = scanned(home)
+    done = run("rm", KOREAN)
+    text(done, code=2)
+    assert "delete owner/korean-tiny" in done.stderr.decode() and "--yes" in done.stderr.decode()
+    assert scanned(home) == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "deleted"),
+    [
+        ("y\n", 0, True),
+        ("n\n", 0, False),
+        ("\n", 0, False),
+        ("예\n", 0, True),
+        ("\x03", 130, False),
+        ("\x04", 0, False),
+    ],
+)
+def test_rm_on_a_terminal(home: Path, cache: Path, typed: str, code: int, deleted: bool) -> None:
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "soban", "rm", KOREAN]
+    changes = {"HF_HOME": str(home), "SOBAN_CACHE": str(cache)}
+    process = subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, env=environment(**changes), start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(follower)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(leader, 1000)
+    os.write(leader, typed.encode())
+    assert process.wait(timeout=20) == code
+    os.close(leader)
+    assert (KOREAN in scanned(home)) is not deleted
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rm",), "nothing is named"),
+        (("rm", "owner/korean-tinny", "-y"), "did you mean owner/korean-tiny?"),
+        (("rm", KOREAN, "nobody/has-this", "-y"), "nobody/has-this is not on this PC"),
+        (("rm", "../../x", "-y"), "no such file or folder"),
+        (("rm", "/", "-y"), "no such file or folder"),
+        (("rm", "owner/..", "-y"), "no repository can be called that"),
+        (("rm", f"{KOREAN}@other", "-y"), "is not on this PC"),
+        (("search",), "nothing to look for"),
+        (("search", "\x1b[31m"), "nothing to look for"),
+        (("search", "x", "--limit", "0"), "out of range"),
+        (("recommend", "--ram", "0"), "no amount of memory"),
+        (("recommend", "--ram", "nan"), "no amount of memory"),
+        (("recommend", "--ram", "-8"), "no amount of memory"),
+        (("recommend", "--lang", "korean"), "no language's code"),
+        (("recommend", "--context", "0"), "too small"),
+        (("recommend", "--task", "cook"), "is not known"),
+        (("list", "gemma2"), "takes only flags"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(run: Command, home: Path, words: tuple[str, ...], said: str) -> None:
+    before = scanned(home)
+    done = run(*words)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and len(lines) == 1 and said in lines[0]
+    assert scanned(home) == before
+
+
+def test_advice_for_korean_names_what_runs_and_what_will(run: Command) -> None:
+    shown = text(run("recommend", "--ram", "8", "--task", "chat", "--lang", "ko", "--commercial"))
+    assert "1. gemma2:2b" in shown and "KoMT-Bench 4.83/10" in shown and "soban run gemma2:2b" in shown
+    assert "no engine for them yet" in shown and "qwen2.5" in shown
+    told = json.loads(text(run("recommend", "--ram", "8", "--lang", "ko", "--commercial", "--json")))
+    assert told["models"][0]["name"] == "gemma2:2b" and told["wish"]["room"] == 6_000_000_000
+
+
+def test_advice_without_any_fitting_model_says_so(run: Command) -> None:
+    assert "No model of the catalogue" in text(run("recommend", "--ram", "2"))
+
+
+def test_this_pcs_memory_is_what_counts_where_none_is_given(run: Command) -> None:
+    from soban.machine import memory_bytes
+
+    assert json.loads(text(run("recommend", "--json")))["wish"]["memory"] == memory_bytes()
+
+
+def test_the_search_without_a_network_is_in_the_catalogue_at_once(run: Command) -> None:
+    start = time.perf_counter()
+    done = run("search", "gemma2")
+    assert "gemma2:2b" in text(done) and b"HF_HUB_OFFLINE" in done.stderr
+    assert time.perf_counter() - start < 5
+    assert [one["name"] for one in json.loads(text(run("search", "ko", "exaone", "--json")))["catalogue"]] == [
+        "exaone3.5:2.4b", "exaone3.5:7.8b", "exaone4:1.2b",
+    ]  # fmt: skip
+
+
+LISTING = [
+    {"id": "owner/llama-ko", "downloads": 123456, "gated": "manual", "config": {"model_type": "llama"}},
+    {"id": "owner/other", "downloads": 7, "gated": False, "config": {"model_type": "unheard_of"}},
+    {"id": "gpt2", "downloads": None, "gated": False},
+    {"id": "../../evil", "downloads": 1}, {"id": "owner/\x1b[31mred"}, {"id": 5}, "nonsense",
+]  # fmt: skip
+
+
+class Listing(BaseHTTPRequestHandler):
+    """A hub that only lists models."""
+
+    asked: ClassVar[list[dict[str, list[str]]]] = []
+
+    def do_GET(self) -> None:
+        Listing.asked.append(parse_qs(urlsplit(self.path).query))
+        body = json.dumps(LISTING).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def listing_hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def test_the_search_asks_the_hub_as_its_own_library_does(soban: Command, listing_hub: str, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi
+
+    Listing.asked.clear()
+    wanted = HfApi(endpoint=listing_hub, token=False).list_models(
+        search="llama ko", sort="downloads", limit=3, expand=["downloads", "gated", "config"]
+    )
+    first = next(iter(wanted))
+    done = soban(
+        "search",
+        "llama",
+        "ko",
+        "--limit",
+        "3",
+        "--json",
+        HF_ENDPOINT=listing_hub,
+        HF_HOME=str(tmp_path),
+        NO_PROXY="127.0.0.1",
+    )
+    hub = json.loads(text(done))["hub"]
+    theirs, ours = Listing.asked
+    assert {key: sorted(value) for key, value in theirs.items()} == {key: sorted(value) for key, value in ours.items()}
+    assert (
+        hub[0]["repository"] == first.id
+        and hub[0]["downloads"] == first.downloads
+        and hub[0]["gated"]
+        and hub[0]["engine"]
+    )
+
+
+def test_what_the_hub_lists_is_checked_before_it_is_shown(soban: Command, listing_hub: str, tmp_path: Path) -> None:
+    done = soban("search", "x", "--limit", "50", HF_ENDPOINT=listing_hub, HF_HOME=str(tmp_path), NO_PROXY="127.0.0.1")
+    shown = text(done)
+    assert "owner/llama-ko" in shown and "123K" in shown and "gpt2" in shown and "not yet" in shown
+    assert "evil" not in shown and "\x1b" not in shown and "red" not in shown
+
+
+def test_a_hub_that_is_not_there_is_a_note_and_the_catalogue_stands(soban: Command, tmp_path: Path) -> None:
+    done = soban("search", "gemma2", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), NO_PROXY="127.0.0.1")
+    assert "gemma2:2b" in text(done) and len(done.stderr.decode().splitlines()) == 1
+
+
+def test_two_revisions_share_their_files_and_go_one_by_one(run: Command, home: Path) -> None:
+    folder = home / "hub" / "models--owner--korean-tiny"
+    first = snapshot(home, KOREAN)
+    second = folder / "snapshots" / ("f" * 40)
+    shutil.copytree(first, second, symlinks=True)
+    (folder / "refs" / "v2").write_text("f" * 40)
+    told = json.loads(text(run("du", "--json")))
+    assert told["bytes"] == sum(scanned(home).values())
+    assert [one["name"] for one in told["models"]][-2:] == [KOREAN, f"{KOREAN}@v2"]
+    text(run("rm", f"{KOREAN}@v2", "-y"))
+    assert first.is_dir() and not second.exists()
+    text(run("run", str(first), "a", "--max-new-tokens", "1"))
+
+
+def test_a_repository_of_several_models_is_named_by_those_that_are_there(run: Command, home: Path) -> None:
+    there = home / "hub" / "models--karpathy--tinyllamas"
+    (there / "refs").mkdir(parents=True)
+    (there / "refs" / "main").write_text("a" * 40)
+    snapshot = there / "snapshots" / ("a" * 40)
+    (snapshot / "stories260K").mkdir(parents=True)
+    for name in ("stories15M.bin", "stories260K/stories260K.bin", "stories260K/tok512.bin"):
+        (snapshot / name).write_bytes(b"x")
+    names = [one["name"] for one in json.loads(text(run("list", "--json")))]
+    assert "stories:260k, stories:15m" in names
+    done = run("rm", "stories42M")
+    assert done.returncode == 2 and b"stories:260k, stories:15m" in done.stderr  # what else would go is said

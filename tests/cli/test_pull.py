@@ -1,0 +1,225 @@
+"""`soban pull`, `login`, `logout` and `move` as a user has them, against a hub on loopback."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from soban import messages
+from soban.cli import transfer
+from soban.hub.fetching import Progress
+from tests.cli.conftest import Command, environment
+from tests.cli.tmux import Terminal
+from tests.hub.stub import Fault, Hub, Model, Token
+
+NAME = "owner/model"
+TOKEN = "hf_ThisIsTheSecretOfTheTest"
+FILES: dict[str, bytes | Path] = {
+    "config.json": b"{}",
+    "tokenizer.json": b"[1]",
+    "model.safetensors": os.urandom(2_000_000),
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with Hub() as hub:
+        for name, value in hub.environment(tmp_path / "home").items():
+            monkeypatch.setenv(name, value)
+        hub.models[NAME] = Model(dict(FILES))
+        yield hub
+
+
+def started(*words: str | Path, **changes: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "soban", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(**changes),
+    )  # fmt: skip
+
+
+def test_the_folder_goes_to_stdout_and_a_second_time_nothing_is_fetched(
+    hub: Hub, soban: Command, tmp_path: Path
+) -> None:
+    done = soban("pull", NAME)
+    assert done.returncode == 0
+    folder = Path(done.stdout.decode().rstrip("\n"))
+    assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert done.stderr.decode().startswith("owner/model: fetched and checked in ")
+    sent = hub.sent()
+    again = soban("pull", NAME)
+    assert again.stdout == done.stdout and b"up to date" in again.stderr and hub.sent() == sent
+    offline = soban("pull", NAME, HF_HUB_OFFLINE="1")
+    assert (offline.returncode, offline.stdout) == (0, done.stdout)
+    unreachable = soban("pull", NAME, HF_ENDPOINT="http://127.0.0.1:9")
+    assert (unreachable.returncode, unreachable.stdout) == (0, done.stdout)
+    assert b"cannot be reached" in unreachable.stderr and b"the copy on this PC is used" in unreachable.stderr
+
+
+def test_another_cache_folder_is_used(hub: Hub, soban: Command, tmp_path: Path) -> None:
+    done = soban("pull", NAME, "--cache-dir", tmp_path / "다른 곳", "-q")
+    assert done.returncode == 0 and done.stderr == b""
+    assert Path(done.stdout.decode().rstrip("\n")).is_relative_to(tmp_path / "다른 곳")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no model is named"),
+        (("owner/none",), "the hub has no such model"),
+        (("../../etc/passwd",), "passwd"),
+        (("x" * 300 + "/y",), "xxx"),
+        ((NAME, "--cache-dir", "/proc/none"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_fetched_is_refused_in_one_line(
+    hub: Hub, soban: Command, words: tuple[str, ...], said: str
+) -> None:
+    done = soban("pull", *words)
+    text = done.stderr.decode()
+    assert done.returncode == 2 and said in text and text.startswith("soban: ")
+    assert text.count("\n") == 1 and "\x1b" not in text
+
+
+def test_without_a_terminal_it_does_not_wait_for_consent(hub: Hub, soban: Command) -> None:
+    hub.models[NAME].gated = "manual"
+    done = soban("pull", NAME)
+    assert done.returncode == 2 and b"no access token is set" in done.stderr
+    done = soban("pull", NAME, SOBAN_LANG="ko")
+    assert done.returncode == 2 and f"{hub.url}/owner/model".encode() in done.stderr
+
+
+def test_it_waits_for_token_and_consent_and_then_fetches(hub: Hub, soban: Command) -> None:
+    hub.models[NAME].gated = "manual"
+    hub.tokens[TOKEN] = Token()
+    code = (
+        "import sys; from soban.hub import access; access.POLLS = (0.1,); from soban.cli import main; sys.exit(main())"
+    )
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", code, "pull", NAME, "--wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(),
+    )  # fmt: skip
+    assert waiting.stderr is not None
+    assert b"no access token is set" in waiting.stderr.readline()
+    assert b"/settings/tokens and run soban login" in waiting.stderr.readline()
+    assert b"Waiting until that is done" in waiting.stderr.readline()
+    assert soban("login", "--token-stdin", stdin=TOKEN.encode() + b"\n").returncode == 0
+    assert b"terms have not been accepted" in waiting.stderr.readline()
+    hub.tokens[TOKEN].consented.add(NAME)
+    out, rest = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0 and b"fetched and checked" in rest and Path(out.decode().strip()).is_dir()
+    assert TOKEN.encode() not in rest
+
+
+def test_ctrl_c_keeps_what_has_come_and_says_so(hub: Hub, soban: Command, tmp_path: Path) -> None:
+    hub.models[NAME].faults["model.safetensors"] = Fault(rate=1e6, times=1)
+    stopped = started("pull", NAME)
+    end = time.monotonic() + 20
+    while not list(tmp_path.rglob("*.part")) or hub.sent("model.safetensors") < 300_000:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=20)
+    assert stopped.returncode == 130
+    assert said.decode() == "stopped; what has come is kept, and the same command goes on from there\n"
+    before = hub.sent("model.safetensors")
+    assert soban("pull", NAME).returncode == 0
+    total = len(FILES["model.safetensors"])  # type: ignore[arg-type]
+    assert before > 100_000 and total <= hub.sent("model.safetensors") < total + 1_000_000  # what was on the line
+
+
+def test_the_bar_fits_a_terminal_of_80_columns_and_goes_at_the_end(hub: Hub) -> None:
+    hub.models[NAME].faults["model.safetensors"] = Fault(rate=700_000)
+    with Terminal("pull", NAME, columns=80, rows=10) as terminal:
+        seen = [""]
+        end = time.monotonic() + 30
+        while "left with" not in seen[-1]:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+            seen.append(terminal.screen())
+    bars = [screen for screen in seen if "[" in screen]
+    assert bars and all("%" in screen and len(screen.splitlines()) == 1 for screen in bars)
+    assert any(" left" in screen and "kB/s" in screen for screen in bars)
+    assert "%" not in seen[-1] and "fetched and checked" in seen[-1]
+
+
+@pytest.mark.parametrize("width", range(8, 130))
+def test_the_line_is_never_wider_than_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for language in ("en", "ko"):
+        monkeypatch.setenv("SOBAN_LANG", language)
+        for progress in (
+            Progress(0, 0), Progress(0, 5_000_000_000), Progress(4_999_999_999, 5_000_000_000, 1234567.0),
+            Progress(1, 2, phase="checking"), Progress(1, 2, phase="waiting"),
+            Progress(1, 2, phase="retrying", note="연결이 끊어졌어요 " * 9),
+        ):  # fmt: skip
+            for name in ("gemma2:2b", "owner/" + "n" * 90):
+                line = transfer.fitted(name, progress, width)
+                assert messages.width(line) <= width
+                assert progress.phase != "fetching" or not progress.total or width < 60 or "%" in line
+                assert "100 %" not in line
+
+
+def test_login_keeps_the_token_for_its_owner_only_and_shows_it_nowhere(
+    hub: Hub, soban: Command, tmp_path: Path
+) -> None:
+    hub.tokens[TOKEN] = Token("fineGrained", reads_gated=False)
+    done = soban("login", "--token-stdin", stdin=b"\xef\xbb\xbf " + TOKEN.encode() + b"\r\n")
+    path = tmp_path / "home" / "token"
+    assert done.returncode == 0 and path.read_text() == TOKEN
+    assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
+    said = done.stderr.decode()
+    assert "logged in as tester with a fine-grained token" in said and "it may not read gated models" in said
+    assert f"{hub.url}/settings/tokens" in said
+    wrong = soban("login", "--token-stdin", stdin=b"hf_wrong")
+    assert wrong.returncode == 2 and b"does not accept" in wrong.stderr and path.read_text() == TOKEN
+    nobody = soban("login")
+    assert nobody.returncode == 2 and b"--token-stdin" in nobody.stderr
+    out = soban("logout")
+    assert out.returncode == 0 and not path.exists()
+    for one in (done, wrong, nobody, out):
+        assert TOKEN.encode() not in one.stdout + one.stderr
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or TOKEN.encode() not in file.read_bytes()
+
+
+def test_a_crash_report_holds_no_token(hub: Hub, tmp_path: Path) -> None:
+    hub.tokens[TOKEN] = Token()
+    code = (
+        "import sys; from soban.hub import download, access\n"
+        "def broken(*a): raise RuntimeError('unexpected')\n"
+        "download._link = broken\n"
+        "from soban.cli import main; sys.exit(main(['pull', 'owner/model']))"
+    )
+    changes = {"HF_TOKEN": TOKEN, "SOBAN_CACHE": str(tmp_path / "soban")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(**changes))
+    assert done.returncode == 1 and b"a report is in" in done.stderr and TOKEN.encode() not in done.stderr
+    reports = [path.read_text() for path in (tmp_path / "soban" / "reports").iterdir()]
+    assert reports and all(TOKEN not in report and "unexpected" in report for report in reports)
+    assert any(one.authorization == f"Bearer {TOKEN}" for one in hub.requests)
+
+
+def test_login_asks_without_an_echo_and_explains_both_steps(hub: Hub, tmp_path: Path) -> None:
+    hub.tokens[TOKEN] = Token()
+    with Terminal("login", columns=120, rows=20) as terminal:
+        asked = terminal.see("Token (it is not shown):")
+        assert "/google/gemma-2-2b-it" in asked and "/settings/tokens" in asked
+        terminal.type(TOKEN)
+        terminal.press("Enter")
+        assert TOKEN not in terminal.see("logged in as tester")
+    assert (tmp_path / "home" / "token").read_text() == TOKEN
+
+
+def test_the_cache_moves_with_one_command(hub: Hub, soban: Command, tmp_path: Path) -> None:
+    folder = soban("pull", NAME).stdout.decode().strip()
+    done = soban("move", tmp_path / "다른 디스크")
+    assert (done.returncode, done.stdout.decode()) == (0, f"{tmp_path / '다른 디스크'}\n")
+    assert soban("pull", NAME, HF_HUB_OFFLINE="1").stdout.decode().strip() == folder
+    assert soban("move").returncode == 2
