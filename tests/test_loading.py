@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import soban
-from soban import loading, system
+from soban import loading, needs, system
 from soban.measure.work import work_of
-from soban.models import assemble
+from soban.models import architecture, assemble
+from soban.weights.checkpoint import open_checkpoint
 
 from .tiny import CONFIG, make_model, write_weights
 
@@ -220,7 +221,7 @@ def test_a_generation_config_that_cannot_be_is_named(tmp_path: Path, changes: di
 
 def test_a_context_without_memory_for_its_cache_is_refused(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model", max_position_embeddings=2**31 - 1)
-    assert "--context" in refusal(folder, context=2**31 - 1)
+    assert "choose a shorter context" in refusal(folder, context=2**31 - 1)
 
 
 def test_a_damaged_packed_file_is_made_again(tmp_path: Path, cache: Path) -> None:
@@ -243,16 +244,59 @@ def test_two_processes_that_pack_at_once_make_one_file(tmp_path: Path, cache: Pa
     assert len(packed_weights(cache)) == 1 and not list(cache.glob(".*.tmp"))
 
 
+WIDE = {"hidden_size": 1024, "intermediate_size": 4096, "head_dim": 64}  # 31 million weights: they are what counts
+
+
+def takes(folder: Path, kind: str, **options: Any) -> needs.Needs:
+    """What a kind of the model in a folder needs, by the arithmetic that the tests of `needs` judge."""
+    checkpoint = open_checkpoint(folder)
+    made = architecture(checkpoint.config)
+    return needs.needed(made, checkpoint, kind, options.pop("context", made.config.max_position_embeddings), **options)
+
+
+def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(system, "available_memory", lambda: free)
+
+
 def test_too_little_memory_is_said_before_loading_with_what_would_fit(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_model(tmp_path / "model", hidden_size=1024, intermediate_size=4096, head_dim=64)
-    monkeypatch.setattr(system, "available_memory", lambda: loading.WORKSPACE + (30 << 20))
+    folder = make_model(tmp_path / "model", **WIDE)
+    leave(monkeypatch, takes(folder, "q8").total)
     said = refusal(folder, dtype="f32")
-    assert "MB" in said and "--dtype q8" in said and not cache.exists()
+    assert "MB" in said and "--dtype q8, --dtype q4" in said and "bf16" not in said and not cache.exists()
     soban.load(folder, dtype="f32", force=True)
-    monkeypatch.setattr(system, "available_memory", lambda: loading.WORKSPACE)
+    leave(monkeypatch, takes(folder, "q4").own - (1 << 20))
     assert "--force" in refusal(folder, dtype="q4")
+
+
+def test_auto_takes_the_most_exact_kind_that_fits(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_model(tmp_path / "model", **WIDE)
+    for kind in ("q8", "q4"):
+        leave(monkeypatch, takes(folder, kind).total)
+        assert soban.load(folder).loaded.kind == kind
+
+
+def test_weights_of_which_no_form_fits_are_used_from_the_disk_with_a_warning(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_model(tmp_path / "model", **WIDE)
+    expected = soban.load(folder, dtype="q4").logits("a")
+    leave(monkeypatch, takes(folder, "q4").own + (1 << 20))
+    np.testing.assert_array_equal(soban.load(folder, dtype="q4").logits("a"), expected)
+    assert "come from the disk for every token" in caplog.text
+
+
+def test_a_context_that_memory_has_no_room_for_is_shortened_unless_it_was_asked_for(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_model(tmp_path / "model", max_position_embeddings=32768, head_dim=256)
+    leave(monkeypatch, takes(folder, "q8", context=2048).total)
+    assert soban.load(folder, dtype="q8").engine.context == 2048
+    assert "room for a context of 2048 tokens" in caplog.text
+    said = refusal(folder, dtype="q8", context=8192)
+    assert "--context 2048" in said and "--cache-dtype int8" in said
+    assert soban.load(folder, dtype="q8", context=8192, force=True).engine.context == 8192
 
 
 def test_numpy_alone_refuses_a_large_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import soban
-from soban import loading, speeds, system
+from soban import loading, needs, speeds, system
 from soban.models import architecture
 from soban.ops import native
 from soban.speeds import Speed
@@ -69,7 +69,9 @@ def test_a_large_model_is_rounded_unless_that_is_slower(folder: Path, monkeypatc
 
 def test_what_does_not_fit_in_memory_is_not_asked_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(q8=(9.0, 9.0), f32=(1.0, 1.0))
-    monkeypatch.setattr(system, "available_memory", lambda: loading.WORKSPACE + 250_000)  # float32 takes 370,000
+    exact = open_checkpoint(folder)
+    takes = needs.needed(architecture(exact.config), exact, "f32", 128)
+    monkeypatch.setattr(system, "available_memory", lambda: takes.total - 1)
     assert kind(folder, clock, monkeypatch) == "q8" and not clock.asked
 
 

@@ -76,6 +76,17 @@ def test_memory_is_what_the_control_group_leaves_where_that_is_less(machine: dic
     assert system.available_memory() == 8_000_000 * 1024
 
 
+def test_control_groups_of_the_first_version_count_without_their_page_cache(machine: dict[str, str]) -> None:
+    machine["/proc/self/cgroup"] = "5:memory:/user/box\n1:cpu:/\n0::/"
+    group = "/sys/fs/cgroup/memory/user"
+    machine |= {
+        f"{group}/box/memory.limit_in_bytes": str(2**63 - 4096),  # none
+        f"{group}/memory.limit_in_bytes": "2000000000", f"{group}/memory.usage_in_bytes": "1500000000",
+        f"{group}/memory.stat": "cache 1\nrss 2\ntotal_cache 700000000\ntotal_rss 800000000",
+    }  # fmt: skip
+    assert system.available_memory() == 2_000_000_000 - 1_500_000_000 + 700_000_000
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_use_grows_by_what_is_held() -> None:
     before = system.memory_use()

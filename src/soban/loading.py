@@ -1,24 +1,23 @@
 """From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from soban import messages, system
+from soban import messages, needs, overflow, system
 from soban.errors import UserError
+from soban.locating import locate
 from soban.models import Architecture, architecture
 from soban.models.assemble import (
     KINDS,
     assemble,
     check_tensors,
-    expected_shapes,
     needs_packing,
     pack,
     packed_layout,
-    weight_bytes,
 )
+from soban.needs import Form, cache_format
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
 from soban.speeds import speeds
@@ -32,7 +31,6 @@ BUNDLED = Path(__file__).parent / "assets" / "bundled"
 DTYPES = ("auto", *KINDS)
 CACHE_DTYPES = ("auto", *CACHE_FORMATS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
-WORKSPACE = 200 << 20  # bytes for Python, the arena and a short context
 TINY = 10_000_000  # weights up to which `auto` keeps them as they are stored: fast and exact is possible
 SMALL = 100_000_000  # weights up to which rounding them has to be worth it
 WORTH = 1.2  # times the speed
@@ -53,6 +51,7 @@ class Loaded:
     generation_config: dict[str, Any]
     llama2c: bool  # its sampling defaults and end tokens are run.c's
     cache_format: str  # of the keys and values
+    room: int | None = None  # tokens of context that memory holds; None: as many as anybody wants
 
     @property
     def ends(self) -> frozenset[int]:
@@ -66,7 +65,14 @@ class Loaded:
         """The context length to use; UserError if more is wanted than the model was made for."""
         limit = self.architecture.config.max_position_embeddings
         if wanted is None:
-            return min(limit, USUAL_CONTEXT)
+            usual = min(limit, USUAL_CONTEXT)
+            if self.room is not None and self.room < usual:
+                messages.warn(
+                    "memory has room for a context of {context} tokens; --context {usual} insists on more",
+                    context=self.room, usual=usual,
+                )  # fmt: skip
+                return self.room
+            return usual
         if not 2 <= wanted <= limit:
             raise UserError(
                 "context={wanted}: this model reads 2 to {limit} tokens", wanted=wanted, limit=limit,
@@ -82,6 +88,7 @@ def load_files(
     tokenizer: str | Path | None,
     force: bool,
     cache_dtype: str = "auto",
+    context: int | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Loaded:
     """Finds, checks, and if need be packs a model's files, and maps its weights; `progress` hears of the packing."""
@@ -92,14 +99,18 @@ def load_files(
             "cache_dtype={dtype} is not known", dtype=cache_dtype, known=", ".join(CACHE_DTYPES), hint="choose {known}"
         )
     if name is not None and not str(name).strip():
-        raise UserError("the model's name is empty", hint="give a folder or file, or nothing for the bundled model")
-    path = BUNDLED if name is None else system.extended(Path(name))
+        raise UserError("the model's name is empty", hint="give a name or a path, or nothing for the bundled model")
+    path = BUNDLED if name is None else locate(name)
     checkpoint = open_checkpoint(path)
     llama2c = path.is_file() and path.suffix.lower() == ".bin"
     config = checkpoint.config
     made = architecture(config, rope_interleaved=llama2c and config["rope_interleaved"])
     check_tensors(made, checkpoint)
-    kind = _choose_kind(made, checkpoint, dtype, force)
+    free = system.available_memory()
+    most = made.config.max_position_embeddings  # more than that is refused later, by `Loaded.context`
+    length = min(most, USUAL_CONTEXT if context is None else max(2, context))
+    asked = Asked(cache_dtype, length, context is not None, free, force)
+    kind = choose_kind(made, checkpoint, dtype, asked)
     if kind != "f32" and config.get("dtype", config.get("torch_dtype")) == "bfloat16":
         made = architecture(config, compute_dtype="bfloat16")
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
@@ -114,12 +125,13 @@ def load_files(
     template = load_template(path) if path.is_dir() else None
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
-    cache = ("f32" if kind == "f32" else "f16") if cache_dtype == "auto" else cache_dtype
-    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c, cache)
+    cache = cache_format(kind, cache_dtype)
+    room = _room(made, checkpoint, packed, kind, asked)
+    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c, cache, room)
 
 
 def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, llama2c: bool) -> Tokenizer:
-    """The tokenizer in the model's folder; for a .bin the file given, or tokenizer.bin beside it."""
+    """The tokenizer in the model's folder; for a .bin the file given, or tokenizer.bin or tok512.bin beside it."""
     if given is None and not llama2c:
         return load_tokenizer(path if path.is_dir() else path.parent, checkpoint.config)
     from soban.text.llama2c import load_llama2c_tokenizer
@@ -127,18 +139,40 @@ def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, lla
     size = checkpoint.config["vocab_size"]
     if given is not None:
         return load_llama2c_tokenizer(Path(given), size)
+    beside = tokenizer_beside(path)
+    return load_llama2c_tokenizer(beside, size)
+
+
+def tokenizer_beside(path: Path) -> Path:
+    """The tokenizer.bin or tok512.bin beside a .bin. Raises UserError where there is none."""
     beside = path.with_name("tokenizer.bin")
+    if not beside.is_file() and len(own := list(path.parent.glob("tok[0-9]*.bin"))) == 1:
+        beside = own[0]  # tok512.bin, as llama2.c calls one that was made for its model
     if not beside.is_file():
         raise UserError(
             "{path}: no tokenizer.bin beside it", path=path, hint="name the model's tokenizer file with -z"
         )  # fmt: skip
-    return load_llama2c_tokenizer(beside, size)
+    return beside
 
 
-def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: bool) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """How a model is to be loaded, and the memory that is there for it."""
+
+    cache_dtype: str
+    context: int  # what the user wants, else what is usual
+    insists: bool  # on that context
+    free: int | None
+    force: bool
+
+    def form(self, kind: str) -> Form:
+        return Form(kind, cache_format(kind, self.cache_dtype), self.context)
+
+
+def choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, asked: Asked) -> str:
     """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
-    size = sum(math.prod(shape) for shape in expected_shapes(made).values())
-    if not use_native() and size > REFERENCE_LIMIT and not force:
+    size = needs.parameters(made)
+    if not use_native() and size > REFERENCE_LIMIT and not asked.force:
         raise UserError(
             "{millions} million weights are too many for NumPy alone", millions=size // 10**6,
             hint="build the native library (pip install .), or insist with --force",
@@ -148,15 +182,14 @@ def _choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, force: 
             messages.warn(
                 "{path} holds packed weights, so --dtype {dtype} has no effect", path=checkpoint.path, dtype=dtype
             )
-        return "q8"
-    free = system.available_memory()
+        return _check_memory(made, checkpoint, ("q8",), asked)
     if dtype != "auto":
-        _check_memory(made, checkpoint, (dtype,), free, force)
+        _check_memory(made, checkpoint, (dtype,), asked)
         return dtype
     if size <= TINY:
         return "f32"
-    compact = _check_memory(made, checkpoint, ("q8", "q4"), free, force)
-    if free is not None and weight_bytes(made, checkpoint, "f32") + WORKSPACE > free:
+    compact = _check_memory(made, checkpoint, ("q8", "q4"), asked)
+    if asked.free is not None and not needs.fits(made, checkpoint, asked.form("f32"), asked.free):
         return compact
     return compact if _is_faster(made, checkpoint, compact, WORTH if size <= SMALL else 1 / NOISE) else "f32"
 
@@ -169,22 +202,56 @@ def _is_faster(made: Architecture, checkpoint: Checkpoint, kind: str, gain: floa
     return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
 
 
-def _check_memory(
-    made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], free: int | None, force: bool
-) -> str:
-    """The first of the kinds that fits into memory; UserError saying what would fit if none does."""
-    needed = {kind: weight_bytes(made, checkpoint, kind) + WORKSPACE for kind in KINDS}
-    if free is None or force:
+def _check_memory(made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], asked: Asked) -> str:
+    """The first of the kinds that fits into memory; UserError saying what would fit where none does.
+
+    A context that nobody asked for may become shorter. Weights may be larger than memory where no form of them fits.
+    """
+    free = asked.free
+    if free is None:
         return kinds[0]
-    if fitting := [kind for kind in kinds if needed[kind] <= free]:
-        return fitting[0]
-    others = [kind for kind in KINDS if needed[kind] <= free]
+    contexts = [asked.context] if asked.insists else [asked.context, min(asked.context, needs.SHORT)]
+    for context in contexts:
+        for kind in kinds:
+            if needs.fits(made, checkpoint, replace(asked.form(kind), context=context), free):
+                return kind
+    if asked.force:
+        return kinds[0]
+    wanted = replace(asked.form(kinds[-1]), context=contexts[-1])
+    others = needs.fitting_forms(made, checkpoint, wanted, free)
+    takes = needs.needed(made, checkpoint, wanted.kind, wanted.context, cache=wanted.cache)
+    if not others and takes.own <= free:
+        return wanted.kind
     raise UserError(
         "{path} needs {needed} of memory as {kind}, and {free} are free",
-        path=checkpoint.path, needed=_size(needed[kinds[-1]]), kind=kinds[-1], free=_size(free),
-        other=others[0] if others else "",
-        hint="--dtype {other} would fit" if others else "close other programs, or insist with --force",
+        path=checkpoint.path, needed=_size(takes.total), kind=wanted.kind, free=_size(free),
+        others=", ".join(form.flags(wanted) for form in others),
+        hint="what would fit: {others}" if others else "close other programs, or insist with --force",
     )  # fmt: skip
+
+
+def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, asked: Asked) -> int | None:
+    """The context that memory holds beside the weights; None if all that is wanted. Says where they do not fit."""
+    if asked.free is None:
+        return None
+    form = asked.form(kind)
+    bare = needs.needed(made, checkpoint, kind, 0)
+    room = needs.fitting_context(made, form.cache, asked.free - bare.total, asked.context)
+    if room >= min(asked.context, needs.SHORT):
+        return None if room == asked.context else room
+    rate = overflow.decode_rate(bare.weights, asked.free - bare.own, overflow.disk_rate(packed.files[-1]))
+    said = {"name": checkpoint.path.name, "needed": _size(bare.total), "free": _size(asked.free)}
+    if rate is None:
+        messages.warn(
+            "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
+            "which is slow; a smaller model or form is quicker", **said,
+        )  # fmt: skip
+    else:
+        messages.warn(
+            "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
+            "about {seconds:.1f} s each; a smaller model or form is quicker", **said, seconds=1 / rate,
+        )  # fmt: skip
+    return min(asked.context, needs.SHORT)
 
 
 def _size(count: int) -> str:

@@ -13,18 +13,19 @@ from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.generation import Generation
 from soban.loading import Loaded, load_files
+from soban.needs import CHUNK, OUTPUTS, SPARE
 from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
+from soban.swapping import Watch
 from soban.text.chat import ChatTemplate, Message, encode_chat
+from soban.text.contents import text_of
 from soban.text.form import ChatForm, read_form
+from soban.text.lint import check_stop
 from soban.text.templates import find_template
 from soban.window import Window
 
-CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
-SPARE = 2048  # tokens of earlier conversations that the cache has room for beside a whole context
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
-OUTPUTS = 16  # tokens whose logits one step can give
 
 
 class Model:
@@ -44,6 +45,7 @@ class Model:
         self.generations: dict[Running, Generation] = {}  # whose the running sequences are
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
         self.forms: dict[ChatTemplate, ChatForm] = {}
+        self.watch = Watch()
 
     def _cache(self, tokens: int) -> Cache:
         c = self.config
@@ -54,7 +56,7 @@ class Model:
         except MemoryError:
             raise UserError(
                 "there is not enough memory for a cache of {tokens} tokens", tokens=tokens,
-                hint="choose a shorter context (--context)",
+                hint="choose a shorter context",
             ) from None  # fmt: skip
 
     def sampling(self, **options: Any) -> Sampling:
@@ -71,15 +73,23 @@ class Model:
         given = {name: value for name, value in options.items() if value is not None}
         if isinstance(stop := given.get("stop"), str | list):
             given["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+        self._check_stops(given.get("stop", ()))
         if given.get("temperature") == 0:
             given |= {"temperature": 1.0, "do_sample": False}
         shaping = [n for n in ("temperature", "top_k", "top_p", "min_p") if n in given]
         if shaping and options.get("temperature") != 0 and not given.setdefault("do_sample", True):
             messages.warn("do_sample is false, so {names} has no effect", names=", ".join(shaping))
-        sampling = _sampling_defaults(self.loaded.generation_config).replace(**given)
+        sampling = sampling_defaults(self.loaded.generation_config).replace(**given)
         if sampling.num_return_sequences > 1 and not sampling.do_sample:
             messages.warn("without do_sample all {count} texts are the same", count=sampling.num_return_sequences)
         return sampling
+
+    def _check_stops(self, stops: Sequence[object]) -> None:
+        """A note for each text that looks like a token that ends an answer and is none."""
+        path = self.loaded.path
+        for stop in stops if path.is_dir() else ():
+            if isinstance(stop, str) and (found := check_stop(stop, self.tokenizer, path, {})):
+                messages.warn("{problem}; {remedy}", problem=found.problem, remedy=found.remedy)
 
     def start(
         self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
@@ -99,12 +109,15 @@ class Model:
         """Raises UserError for what is no text, or too long whatever its words, before time is spent on reading it."""
         if not isinstance(prompt, str):
             raise UserError("the prompt is of type {kind}", kind=type(prompt).__name__, hint="give text")
-        if sampling.on_full == "error" and len(prompt) > LONGEST_TOKEN * self.engine.context:
+        if sampling.on_full == "error" and self._too_long(prompt):
             raise UserError(
                 "the prompt has {characters} characters, far more than a context of {context} tokens holds",
                 characters=len(prompt), context=self.engine.context,
-                hint="shorten it, or choose --on-full slide to forget its beginning",
+                hint="shorten it, or choose on_full slide to forget its beginning",
             )  # fmt: skip
+
+    def _too_long(self, text: str) -> bool:
+        return len(text) > LONGEST_TOKEN * self.engine.context
 
     def prompt_ids(self, prompt: str, *, system: str | None = None, raw: bool = False) -> list[int]:
         """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is."""
@@ -140,10 +153,11 @@ class Model:
     ) -> str | list[str]:
         """The answer to a conversation; a list of them if num_return_sequences is above 1.
 
-        `messages`: {"role": "system" | "user" | "assistant", "content": text} each. `template`: how they are written
-        for the model: its own way (None), alpaca, chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file. What
-        the template refuses is mended with a note; with `strict` it is a UserError. `options` are those of `generate`;
-        where the context is full, on_full "slide" forgets the oldest turns, and "summarise" lets the model sum them up.
+        `messages`: {"role": "system" | "user" | "assistant", "content": text} each; a content may also be a list of
+        {"type": "text", "text": text}. `template`: how they are written for the model: its own way (None), alpaca,
+        chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file. What the template refuses is mended with a
+        note; with `strict` it is a UserError. `options` are those of `generate`; where the context is full, on_full
+        "slide" forgets the oldest turns, and "summarise" lets the model sum them up.
         """
         return self.start_chat(messages, template=template, strict=strict, **options).read()
 
@@ -171,12 +185,17 @@ class Model:
 
     def chat_template(self, name: str | Path | None = None) -> ChatTemplate:
         """The template of that name or in that file, or the model's own. UserError where there is none."""
+        if name is not None and not isinstance(name, str | Path):
+            raise UserError(
+                "the template is of type {kind}", kind=type(name).__name__,
+                hint="give a name, such as chatml, or a Jinja file",
+            )  # fmt: skip
         if name is None and self.template is not None:
             return self.template
         if name is None:
             messages.warn(
-                "the model has no chat template, so it is given the conversation in a plain form; --template chooses "
-                "another"
+                "the model has no chat template, so it is given the conversation in a plain form; another template can "
+                "be chosen by its name, such as chatml"
             )
         key = str(name or "plain")
         if key not in self.templates:
@@ -196,8 +215,11 @@ class Model:
                 "a conversation is a list of messages", hint='give [{{"role": "user", "content": "Hello"}}], say'
             )
         for message in messages if sampling.on_full == "error" else messages[-1:]:
-            if isinstance(content := message.get("content"), str):
-                self.check_size(content, sampling.replace(on_full="error"))
+            if isinstance(message.get("content"), str | list) and self._too_long(text := text_of(message)):
+                raise UserError(
+                    "the message has {characters} characters, far more than a context of {context} tokens holds",
+                    characters=len(text), context=self.engine.context, hint="shorten it",
+                )  # fmt: skip
 
     def tokenize(self, text: str, *, bos: bool | None = None) -> list[int]:
         """Token ids; `bos` None: with a beginning-of-text token if the model's tokenizer adds one."""
@@ -240,7 +262,7 @@ def _check_single(options: Mapping[str, Any]) -> None:
         )
 
 
-def _sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:
+def sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:
     """What generation_config.json says about sampling; a value that cannot be is an error naming the key."""
     names = (
         "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "prompt_lookup_num_tokens",
@@ -279,6 +301,7 @@ def load(
     Raises UserError with one line that says what is wrong and what to do.
     """
     loaded = load_files(
-        name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, progress=progress
-    )
+        name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, context=context,
+        progress=progress,
+    )  # fmt: skip
     return Model(loaded, loaded.context(context))

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from soban.errors import UserError
 
 MOST_THREADS = 1024
+UNLIMITED = 1 << 62  # what the first version of control groups says where there is no limit is little above
 SHORT_PATH = 150  # characters that leave room for what a model's folder holds, or a cache's
 
 
@@ -20,8 +21,8 @@ def threads() -> int:
     """SOBAN_THREADS, or the number of fast cores that this process may use: affinity and cgroup quota respected."""
     if given := os.environ.get("SOBAN_THREADS"):
         return checked_threads(given)
-    cores = _fast_cores()
-    quota = _cgroup_cores()
+    cores = fast_cores()
+    quota = cgroup_cores()
     return max(1, len(cores) if quota is None else min(len(cores), round(quota)))
 
 
@@ -45,7 +46,12 @@ def extended(path: Path) -> Path:
     return Path("\\\\?\\UNC" + full[1:] if full.startswith("\\\\") else "\\\\?\\" + full)
 
 
-def _fast_cores() -> set[int]:
+def allowed_cores() -> int:
+    """How many logical CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def fast_cores() -> set[int]:
     """One logical CPU for each physical core of the fastest kind among those that this process may use."""
     if sys.platform != "linux":
         return set(range(os.cpu_count() or 1))
@@ -65,7 +71,7 @@ def _cgroup_folders() -> list[Path]:
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to("/sys/fs/cgroup"))]
 
 
-def _cgroup_cores() -> float | None:
+def cgroup_cores() -> float | None:
     """The least CPU quota that holds for this process, in cores, or None."""
     quotas = []
     for folder in _cgroup_folders():
@@ -77,6 +83,28 @@ def _cgroup_cores() -> float | None:
     return min(quotas, default=None)
 
 
+def memory_limit() -> int | None:
+    """The least memory that the control groups allow to this process, or None."""
+    limits = [_read_text(f"{folder}/memory.max") for folder in _cgroup_folders()]
+    limits += [_read_text(f"{folder}/memory.limit_in_bytes") for folder in _old_memory_folders()]
+    return min((int(limit) for limit in limits if limit.isdecimal() and int(limit) < UNLIMITED), default=None)
+
+
+def swap() -> tuple[int, int] | None:
+    """Bytes of swap, and how many of them are free; None where the system does not tell."""
+    if sys.platform == "win32":
+        status = _windows_memory()
+        if status is None:
+            return None
+        # Windows counts its page file together with the memory.
+        total, free = (max(0, status.rest[i] - part) for i, part in ((0, status.total), (1, status.available)))
+        return total, min(total, free)
+    lines = dict(line.split(":", 1) for line in _read_text("/proc/meminfo").splitlines() if ":" in line)
+    if "SwapTotal" not in lines or "SwapFree" not in lines:
+        return None
+    return int(lines["SwapTotal"].split()[0]) * 1024, int(lines["SwapFree"].split()[0]) * 1024
+
+
 def _cgroup_memory() -> int | None:
     """The least memory that the control groups still leave to this process, or None. Page cache gives way."""
     left = []
@@ -86,7 +114,23 @@ def _cgroup_memory() -> int | None:
             held = _read_text(f"{folder}/memory.stat").splitlines()
             cache = next((int(line.split()[1]) for line in held if line.startswith("file ")), 0)
             left.append(int(limit) - _read_number(f"{folder}/memory.current") + cache)
+    for folder in _old_memory_folders():
+        limit = _read_text(f"{folder}/memory.limit_in_bytes")
+        if limit.isdecimal() and int(limit) < UNLIMITED:
+            lines = (line.split() for line in _read_text(f"{folder}/memory.stat").splitlines())
+            cache = next((int(line[1]) for line in lines if line[0] == "total_cache"), 0)
+            left.append(int(limit) - _read_number(f"{folder}/memory.usage_in_bytes") + cache)
     return min(left, default=None)
+
+
+def _old_memory_folders() -> list[Path]:
+    """The control group of memory of this process and those around it (Linux, version 1)."""
+    lines = (line.split(":", 2) for line in _read_text("/proc/self/cgroup").splitlines())
+    own = next((line[2] for line in lines if len(line) == 3 and "memory" in line[1].split(",")), None)
+    if own is None:
+        return []
+    folder = Path("/sys/fs/cgroup/memory", own.lstrip("/"))
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to("/sys/fs/cgroup/memory"))]
 
 
 def _read_text(path: str) -> str:
@@ -108,11 +152,27 @@ def available_memory() -> int | None:
         free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
         return min((amount for amount in (free, _cgroup_memory()) if amount is not None), default=None)
     if sys.platform == "win32":
-        return _windows_available_memory()
+        status = _windows_memory()
+        return None if status is None else int(status.available)
+    if sys.platform == "darwin":
+        return _mac_available_memory()
     return None
 
 
-def _windows_available_memory() -> int | None:
+def _mac_available_memory() -> int | None:
+    """The share of memory that macOS calls free, of what is built in."""
+    import ctypes
+
+    found = []
+    for name in (b"kern.memorystatus_level", b"hw.memsize"):
+        value, size = ctypes.c_uint64(), ctypes.c_size_t(8)
+        if ctypes.CDLL(None).sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0):
+            return None
+        found.append(value.value)
+    return found[1] * found[0] // 100
+
+
+def _windows_memory() -> Any:
     import ctypes
 
     class MemoryStatus(ctypes.Structure):
@@ -123,7 +183,7 @@ def _windows_available_memory() -> int | None:
 
     status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
     kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  (absent on other systems)
-    return int(status.available) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+    return status if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else None
 
 
 @dataclass(frozen=True)
@@ -141,6 +201,52 @@ def memory_use() -> MemoryUse | None:
         return None
     anonymous, mapped = (int(lines[key].split()[0]) * 1024 for key in ("RssAnon", "RssFile"))
     return MemoryUse(anonymous, mapped)
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Since some start: bytes that came from the disk for want of memory or at first use, and seconds of waiting.
+
+    `stalled` counts only waiting for what had been thrown out, as far as the system tells; else it is None.
+    """
+
+    read: int
+    stalled: float | None
+
+
+def paging() -> Paging | None:
+    """The counts now, of this process where they are kept by process; None where the system tells nothing."""
+    if sys.platform == "linux":
+        lines = dict(line.split(": ") for line in _read_text("/proc/self/io").splitlines())
+        waited = _read_text("/proc/pressure/memory").partition("total=")[2].split()
+        stalled = int(waited[0]) / 1e6 if waited and waited[0].isdecimal() else None
+        return Paging(int(lines["read_bytes"]), stalled) if "read_bytes" in lines else None
+    if sys.platform == "win32":
+        return _windows_paging()
+    import mmap
+    import resource
+
+    return Paging(resource.getrusage(resource.RUSAGE_SELF).ru_majflt * mmap.PAGESIZE, None)
+
+
+def _windows_paging() -> Paging | None:
+    """Pages that all processes together have read from the disk: Windows has no such count for each."""
+    import ctypes
+
+    information, page_reads, page = ctypes.create_string_buffer(1024), 80, 4096
+    query = getattr(ctypes, "windll").ntdll.NtQuerySystemInformation  # noqa: B009  (absent on other systems)
+    system_performance = 2
+    if query(system_performance, information, len(information), None):
+        return None
+    return Paging(int.from_bytes(information.raw[page_reads : page_reads + 4], "little") * page, None)
+
+
+def forget_pages(file: BinaryIO, start: int, size: int) -> bool:
+    """Drops a part of a file from memory, so that it comes from the disk; False where that cannot be asked for."""
+    if sys.platform != "linux":
+        return False
+    os.posix_fadvise(file.fileno(), start, size, os.POSIX_FADV_DONTNEED)
+    return True
 
 
 @contextlib.contextmanager

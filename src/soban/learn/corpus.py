@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from soban.errors import UserError
 from soban.learn.stories import stories
 from soban.text.encodings import decode
+from soban.weights.files import reason
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,7 +64,7 @@ def read_file(path: Path) -> list[str]:
         raise UserError(
             "{path}: cannot be read ({reason})",
             path=path,
-            reason=error.strerror or error,
+            reason=reason(error),
             hint="check that the file is there and that you may read it",
         ) from error
     text = decode(data, path)

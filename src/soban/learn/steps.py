@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from soban import system
+from soban import needs, system
 from soban.errors import UserError
 from soban.learn import corpus, gemma2, optimise
 from soban.learn.saving import Progress
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 WARM_UP = 0.02  # share of the budget over which the learning rate rises
 DECAY = 0.6  # share of the budget, at its end, over which it falls to zero
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.01, 400
-FOUNDATION = 1_200_000_000  # bytes: torch, and the programs that it keeps for every shape of matrices (measured)
 TOKENIZER_DOCUMENTS = 40_000  # more teach the tokenizer nothing new
 
 
@@ -203,13 +202,7 @@ def step_seconds(training: Training) -> float:
 
 def memory(training: Training) -> int:
     """Bytes that training takes, roughly: weights, gradients, the optimisers' memory and what a step keeps."""
-    config = training.config
     learnt = 4 * sum(weight.numel() for weight in training.weights.values())
     remembered = 4 * sum(tensor.numel() for tensor in training.state.values())
-    longest = int(np.diff(training.test.starts).max())
-    query = config.num_attention_heads * config.head_dim
-    scores = config.num_attention_heads * longest
-    # Floats a token: a dozen of the width in a layer, four of the inner and query widths, three scores; three logits
-    layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * scores
-    kept = config.num_hidden_layers * layer + 3 * config.vocab_size
-    return FOUNDATION + 2 * learnt + remembered + 4 * training.options.batch_size * kept + training.data.tokens.nbytes
+    kept = needs.activation_floats(training.config, int(np.diff(training.test.starts).max()))
+    return needs.TORCH + 2 * learnt + remembered + 4 * training.options.batch_size * kept + training.data.tokens.nbytes

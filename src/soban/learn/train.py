@@ -20,6 +20,7 @@ from soban.learn import corpus, saving
 from soban.learn.saving import Progress
 from soban.learn.tokenizer import SMALLEST_VOCABULARY
 from soban.messages import translate
+from soban.weights.files import reason
 
 if TYPE_CHECKING:
     from soban.learn.steps import Training
@@ -239,7 +240,7 @@ def claim(folder: Path, options: TrainOptions) -> None:
         raise UserError(
             "{path}: cannot be made ({reason})",
             path=folder,
-            reason=error.strerror or error,
+            reason=reason(error),
             hint="choose another folder with --out",
         ) from error
     saving.save_json(folder / OPTIONS_FILE, lasting(options))

@@ -108,6 +108,12 @@ def make_cache(layers: int, pages: int, heads: int, size: int, format: str) -> C
     return Cache(keys, values, format, size)
 
 
+def position_bytes(layers: int, heads: int, size: int, format: str) -> int:
+    """What a position takes in the cache, keys and values of all layers."""
+    one = _int8_bytes(size) // PAGE if format == "int8" else _padded(size) * (2 if format == "f16" else 4)
+    return 2 * layers * heads * one
+
+
 def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray:
     """Zeros from the beginning of a large page on: else the first tokens of each layer would lie in two of them."""
     size = math.prod(shape) * np.dtype(dtype).itemsize

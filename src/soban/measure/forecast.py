@@ -1,0 +1,162 @@
+"""How fast a model will be on this machine, before its weights are here: a slice of it is timed, filled with anything.
+
+A slice is some of the model's layers and as large a share of its vocabulary. Time goes with bytes and products, so
+the whole takes as many times longer as it has more layers. The result is remembered.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soban import __version__, needs, system
+from soban.engine.engine import Engine, Request
+from soban.engine.sampling import Sampling
+from soban.machine import cpu_name
+from soban.models import Architecture
+from soban.models.assemble import expected_shapes
+from soban.ops import formats, make_cache, native, runner
+from soban.ops.batch import PAGE
+from soban.ops.formats import Matrix, Rows
+from soban.speeds import FILLING
+from soban.weights.checkpoint import Checkpoint
+
+MEMORY = "forecasts.json"  # in the cache folder
+SLICE = 400 << 20  # bytes of weights: no cache of a PC holds much of them
+PROMPT = 256  # tokens, a whole step's
+STEPS, LEAST_STEPS = 256, 5  # tokens that are written after it
+SECONDS = 0.8  # for what is repeated
+PROMPTS = 3
+BUSY = 0.8  # of the time of all threads; they wait for each other for less than a tenth of it
+SHORT = 0.002  # seconds of a step, below which threads wait for Python, too
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Tokens per second of a prompt of PROMPT tokens that is read, and of what is written after it, by all users."""
+
+    prefill: float
+    decode: float
+    busy: bool = False  # the cores had other work meanwhile, so this may be too low
+
+
+def rates(made: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates | None:
+    """What is to be expected with weights of a kind: a second of measuring, or what was measured before.
+
+    None where the memory that is free does not hold a single layer twice.
+    """
+    layers, part = slice_of(made, checkpoint, kind)
+    takes, free = needs.needed(part, checkpoint, kind, PROMPT, users, cache), system.available_memory()
+    if free is not None and 2 * takes.total > free:
+        return None
+    scale = made.config.num_hidden_layers / layers
+    key = _key(part, checkpoint, kind, users, cache)
+    known = system.recalled(MEMORY)
+    found = _checked(known.get(key))
+    if found is None:
+        found = measured(part, checkpoint, kind, users, cache)
+        if not found.busy:
+            system.remember(MEMORY, {**system.recalled(MEMORY), key: dataclasses.asdict(found)})
+    return Rates(found.prefill / scale, found.decode / scale, found.busy)
+
+
+def slice_of(made: Architecture, checkpoint: Checkpoint, kind: str) -> tuple[int, Architecture]:
+    """How many layers are timed, and the model that has just these and their share of the vocabulary."""
+    c = made.config
+    total = needs.stored_weights(made, checkpoint, kind)
+    layers = min(c.num_hidden_layers, max(1, math.ceil(SLICE * c.num_hidden_layers / max(1, total))))
+    vocabulary = max(formats.PANEL, round(c.vocab_size * layers / c.num_hidden_layers))
+    return layers, needs.shortened(made, layers, vocabulary)
+
+
+def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates:
+    """Times the engine with a model of these shapes, whose numbers mean nothing."""
+    c = part.config
+    program = runner(part.record(filled(needs.hollow(part, checkpoint, kind))), needs.CHUNK, needs.OUTPUTS)
+    length = min(PROMPT, c.max_position_embeddings // 2)
+    context = min(c.max_position_embeddings, length + STEPS)
+    pages = users * (-(-context // PAGE) + 1)
+    engine = Engine(program, make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, cache), context)
+
+    def seconds(prompt: list[int], new: int, sequences: int) -> tuple[float, list[float]]:
+        """Of the prompt, and of each step that follows."""
+        sampling = Sampling(
+            do_sample=sequences > 1, num_return_sequences=sequences, max_new_tokens=new, prompt_lookup_num_tokens=0
+        )
+        engine.add(Request(prompt, sampling))
+        taken, end = [], math.inf
+        while engine.busy:
+            start = time.perf_counter()
+            engine.step()
+            taken.append(time.perf_counter() - start)
+            end = min(end, start + SECONDS)
+            if time.perf_counter() > end and len(taken) > LEAST_STEPS:
+                for sequence in list(engine.running):
+                    engine.cancel(sequence)
+        return taken[0], taken[1:]
+
+    seconds([1] * min(16, length), 2, 1)  # touches the weights, starts the threads
+    begun, used = time.perf_counter(), time.process_time()
+    prefill, steps = seconds([0] * length, min(STEPS, context - length), users)
+    for token in range(2, 2 + PROMPTS):  # another one each, for the engine knows again what it has read
+        if prefill < SECONDS / PROMPTS:
+            prefill = min(prefill, seconds([token] * length, 2, 1)[0])
+    # What else the machine does makes some steps slower and none quicker.
+    share = (time.process_time() - used) / (time.perf_counter() - begun) / system.threads()
+    step = sorted(steps)[len(steps) // 4]
+    return Rates(length / prefill, users / step, share < BUSY and step > SHORT)
+
+
+def filled(weights: Any) -> Any:
+    """The same weights with memory of their own, written once, in place of the hollow arrays."""
+
+    def part(rows: Rows) -> Rows:
+        data = aligned(rows.data.nbytes)
+        if rows.format in formats.PLAIN:
+            data = data.view(formats.PLAIN[rows.format]).reshape(rows.rows, rows.columns)
+        return Rows(rows.format, rows.rows, rows.columns, data)
+
+    def value(old: Any) -> Any:
+        if isinstance(old, Matrix):
+            return Matrix(tuple(map(part, old.parts)), old.bias, part(old.residual) if old.residual else None)
+        return np.ones_like(old)
+
+    tied = weights.head is weights.embed
+    weights.embed = value(weights.embed)
+    weights.head = weights.embed if tied else value(weights.head)
+    weights.norm = value(weights.norm)
+    for layer in weights.layers:
+        for name, old in vars(layer).items():
+            setattr(layer, name, value(old))
+    return weights
+
+
+def aligned(size: int) -> npt.NDArray[np.uint8]:
+    """Written memory on 64 bytes."""
+    memory = np.full(size + 64, FILLING, np.uint8)
+    skip = -memory.ctypes.data % 64
+    return memory[skip : skip + size]
+
+
+def _key(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> str:
+    """All that a rate depends on, as the name under which it is remembered."""
+    built = native.library_path().stat().st_mtime_ns if native.library() else 0
+    machine = [cpu_name(), native.chosen_isa() if built else "numpy", system.threads(), __version__, built]
+    stored = sorted({checkpoint.tensors[name].format for name in expected_shapes(part)})
+    shape = [part.family.__name__, dataclasses.asdict(part.config), stored]
+    return json.dumps([*machine, kind, users, cache, shape], ensure_ascii=False)
+
+
+def _checked(entry: Any) -> Rates | None:
+    """What is remembered, if it can be true."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        found = Rates(float(entry["prefill"]), float(entry["decode"]))
+        if 0 < found.prefill < math.inf and 0 < found.decode < math.inf:
+            return found
+    return None

@@ -1,0 +1,140 @@
+"""A model without its weights: config.json and the names, shapes and formats of its tensors, wherever it lies."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soban import system
+from soban.errors import UserError
+from soban.hub import choosing, names
+from soban.hub.choosing import RemoteFile
+from soban.hub.names import Repository
+from soban.loading import BUNDLED
+from soban.models.assemble import EMBED, HEAD
+from soban.ops.formats import PLAIN
+from soban.weights import folder, llama2c
+from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
+from soban.weights.files import parse_object
+from soban.weights.safetensors import DTYPES, read_header
+
+AT_ONCE = 4  # headers that are fetched side by side
+Read = Callable[[str, int, int], bytes]  # file, first byte, end
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A model as its files' headers tell it. The checkpoint's tensors have names, shapes and formats, but no numbers
+    if the model is not on this disk."""
+
+    name: str
+    checkpoint: Checkpoint
+    repository: Repository | None
+    download: int  # bytes that are not here yet
+    llama2c: bool
+
+
+def outline(name: str | None) -> Outline:
+    """The outline of a folder, a file, a name of the catalogue or a repository; None: the bundled model.
+
+    Raises UserError for what is missing, damaged, not to be reached, or no model's name.
+    """
+    path = BUNDLED if name is None else system.extended(Path(name))
+    if name is None or path.exists():
+        return _held(path.name if name is None else name, path, None)
+    repository = names.require(name)
+    from soban.hub import remote, store
+
+    if (found := store.held(repository)) is not None:
+        return _held(name, found, repository)
+    files = remote.files(repository)
+    return remote_outline(repository, files, lambda file, start, stop: remote.read_range(repository, file, start, stop))
+
+
+def _held(name: str, path: Path, repository: Repository | None) -> Outline:
+    checkpoint = open_checkpoint(path)
+    return Outline(name, checkpoint, repository, 0, path.is_file() and path.suffix.lower() == ".bin")
+
+
+def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Read) -> Outline:
+    """The outline of a repository with these files. Of the weights no byte is read."""
+    place, sizes = Path(repository.id), {file.name: file.size for file in files}
+
+    def read_all(name: str, start: int, stop: int) -> bytes:
+        data = read(name, start, stop)
+        if len(data) != stop - start:
+            raise UserError(
+                "{path}: {count} bytes came where {wanted} were asked for", path=(place / name).as_posix(),
+                count=len(data), wanted=stop - start, hint="try again later",
+            )  # fmt: skip
+        return data
+
+    small = choosing.beside(files, repository)
+    if binary := next((file for file in small if file.name.endswith(".bin") and file.name != "tokenizer.bin"), None):
+        return _of_bin(repository, binary, sum(file.size for file in small), read_all)
+    config = _json(place, _config(small, repository), read_all)
+    weight_map = None
+    if index := next((file for file in small if file.name == folder.INDEX and folder.SINGLE not in sizes), None):
+        weight_map = folder.checked_weight_map(place / index.name, _json(place, index, read_all))
+    shards = choosing.weights(files, repository, set(weight_map.values()) if weight_map else None)
+
+    def header(shard: RemoteFile) -> tuple[dict[str, Tensor], dict[str, str]]:
+        path = place / shard.name
+        places, metadata = read_header(path, lambda start, stop: read_all(shard.name, start, stop), shard.size)
+        return {name: hollow(name, path, *about[:2]) for name, about in places.items()}, metadata
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        headers = dict(zip([place / shard.name for shard in shards], pool.map(header, shards), strict=True))
+    tensors, metadata = folder.joined(headers, weight_map)
+    _leave_out_copy(config, tensors)
+    download = sum(file.size for file in {file.name: file for file in (*small, *shards)}.values())
+    return Outline(str(repository), Checkpoint(place, config, {}, tensors, (), metadata), repository, download, False)
+
+
+def _config(small: Sequence[RemoteFile], repository: Repository) -> RemoteFile:
+    """The repository's config.json. Raises UserError where it has none."""
+    for file in small:
+        if file.name == folder.CONFIG:
+            return file
+    raise UserError(
+        "{name}: the repository has no {file}", name=repository.id, file=folder.CONFIG,
+        hint="choose a repository in Hugging Face's layout",
+    )  # fmt: skip
+
+
+def _of_bin(repository: Repository, file: RemoteFile, download: int, read: Read) -> Outline:
+    path = Path(repository.id) / file.name
+    head = read(file.name, 0, min(llama2c.PADDED_HEADER, file.size))
+    config, found = llama2c.read_bin_header(path, head)
+    tensors = {name: _of_format(name, path, format, shape) for name, (format, shape) in found.items()}
+    return Outline(str(repository), Checkpoint(path, config, {}, tensors, (), {}), repository, download, True)
+
+
+def _json(place: Path, file: RemoteFile, read: Read) -> dict[str, Any]:
+    """A JSON file of the repository."""
+    try:
+        return parse_object(read(file.name, 0, file.size).removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        raise UserError(
+            "{path}: not a valid JSON object: {reason}", path=(place / file.name).as_posix(), reason=error,
+            hint="choose another repository of this model",
+        ) from error  # fmt: skip
+
+
+def hollow(name: str, path: Path, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of that shape, every number of which is the same one in memory."""
+    return Tensor(name, dtype.lower(), shape, np.broadcast_to(np.zeros((), DTYPES[dtype]), shape), source=path)
+
+
+def _of_format(name: str, path: Path, format: str, shape: tuple[int, ...]) -> Tensor:
+    return Tensor(name, format, shape, np.broadcast_to(np.zeros((), PLAIN.get(format, np.int8)), shape), source=path)
+
+
+def _leave_out_copy(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+    """A tied head's second copy takes no place; that it is a copy can only be seen when it is here."""
+    tied = config.get("tie_word_embeddings", config.get("model_type") == "gemma2")
+    if tied and EMBED in tensors:
+        tensors.pop(HEAD, None)

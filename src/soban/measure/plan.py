@@ -1,0 +1,337 @@
+"""`soban plan`: what a model takes on this PC, from the headers of its files, before it is fetched or loaded."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from soban import __version__, needs, overflow, system
+from soban.errors import UserError
+from soban.hub import catalogue, names
+from soban.hub.catalogue import Entry
+from soban.hub.fetching import NETWORK
+from soban.loading import CACHE_DTYPES, USUAL_CONTEXT
+from soban.machine import memory_bytes, this_machine
+from soban.measure import forecast
+from soban.measure.headers import Outline, outline
+from soban.messages import translate
+from soban.models import Architecture, architecture
+from soban.models.assemble import KINDS, check_tensors, needs_packing, packed_layout, target_format, weight_bytes
+from soban.needs import Form, cache_format
+from soban.ops import formats
+from soban.ops.cache import position_bytes
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.files import free_bytes
+
+PURPOSES = ("run", "serve", "train", "tune")
+SERVED = 4  # users of `serve`, where nobody says
+LEARNT = 512  # tokens of a text that is learnt, where nobody says
+USUAL_SPEED = 100.0  # Mbit/s, where neither the user nor an earlier download tells
+MOST_USERS = 64
+# Bytes a weight, roughly: q4 with its vocabulary in 8 bits and its scales is 0.70 for Gemma 2 2B.
+ROUGH_BYTES = {"f32": 4.0, "bf16": 2.0, "q8": 1.04, "q4": 0.7}
+RANK = 16  # of LoRA's matrices
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a model takes on this PC: disk, memory, time. Only the headers of its files are fetched.
+
+    MODEL is a name (gemma2:2b), owner/name on the hub, a folder or a file; without one, the bundled story model.
+    """
+
+    words: tuple[str, ...] = field(
+        default=(), metadata={"positional": True, "metavar": "[MODEL] [run|serve|train|tune]"}
+    )
+    context: int | None = field(default=None, metadata={"help": "tokens that prompt and text may have together"})
+    users: int | None = field(default=None, metadata={"help": "conversations at the same time [1; serve: 4]"})
+    cache_dtype: str = field(
+        default="auto", metadata={"metavar": "|".join(CACHE_DTYPES), "help": "how past tokens are kept"}
+    )
+    speed: float | None = field(default=None, metadata={"help": "of the network in Mbit/s, for the time of a download"})
+    json: bool = field(default=False, metadata={"help": "all figures as JSON, in bytes and seconds"})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options come to for a model."""
+
+    purpose: str
+    context: int
+    users: int
+    cache: str
+
+
+def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The figures, as plain data. Raises UserError; `tell` hears what is being done."""
+    name, purpose = model_and_purpose(options)
+    tell(translate("reading the headers ..."))
+    try:
+        found = outline(name)
+    except UserError as error:
+        entry = known_entry(name)
+        if entry is None:
+            raise
+        return from_catalogue(entry, options, purpose, str(error))
+    checkpoint, made, obstacle = found.checkpoint, None, None
+    try:
+        made = architecture(
+            checkpoint.config, rope_interleaved=found.llama2c and bool(checkpoint.config.get("rope_interleaved"))
+        )
+        check_tensors(made, checkpoint)
+    except UserError as error:
+        made, obstacle = None, str(error)
+    asked = checked(options, purpose, made, checkpoint)
+    free = system.available_memory()
+    room = free if free is not None else memory_bytes() or None
+    result = {
+        "soban": __version__, "pc": asdict(this_machine()), "threads": system.threads(),
+        "memory_free": free, "model": found.name, "repository": found.repository.id if found.repository else None,
+        "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(found),
+        "context": asked.context, "users": asked.users,
+    }  # fmt: skip
+    result["disk"] = disk(found.download, packed_bytes(made, checkpoint), options.speed)
+    if made is None:
+        return {**result, "forms": [rough_form(checkpoint, kind, room) for kind in KINDS]}
+    kinds = ("q8",) if packed_layout(checkpoint) else KINDS
+    if purpose in ("train", "tune"):
+        return {**result, "forms": [], "training": training(made, checkpoint, asked, room)}
+    result["context_most"] = made.config.max_position_embeddings
+    result["cache_token_bytes"] = {name: needs.token_bytes(made, name) for name in CACHE_DTYPES[1:]}
+    result["forms"] = [form(made, checkpoint, kind, asked, room, tell) for kind in kinds]
+    result["busy"] = any(one["busy"] for one in result["forms"])
+    result["advice"] = advice(made, found, result["forms"], asked, room)
+    return result
+
+
+def known_entry(name: str | None) -> Entry | None:
+    """What the catalogue says of a model whose files cannot be asked, if it knows how many weights it has."""
+    repository = names.find(name) if name else None
+    entry = repository.entry if repository else None
+    return entry if entry and entry.parameters else None
+
+
+def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, obstacle: str) -> dict[str, Any]:
+    """Rough figures by the catalogue alone: offline, say, or before the hub has given access."""
+    count = entry.parameters or 0
+    free = system.available_memory()
+    context = options.context or min(entry.context or USUAL_CONTEXT, USUAL_CONTEXT)
+    users = options.users or (SERVED if purpose == "serve" else 1)
+    layers, heads, size = entry.cache or (0, 0, 0)
+    forms = []
+    for kind, each in ROUGH_BYTES.items():
+        held = round(each * count)
+        cache = position_bytes(layers, heads, size, cache_format(kind, options.cache_dtype)) * context * users
+        total = held + cache + needs.PROGRAM
+        forms.append(
+            {
+                "kind": kind, "weights": held, "cache": cache, "total": total,
+                "verdict": "unknown" if free is None else "fits" if total <= free else "no",
+            }
+        )  # fmt: skip
+    return {
+        "soban": __version__, "pc": asdict(this_machine()), "threads": system.threads(), "memory_free": free,
+        "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
+        "unreachable": obstacle, "obstacle": None, "parameters": count, "stored": {},
+        "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": context, "users": users,
+        "disk": disk(2 * count, {}, options.speed), "forms": forms,
+    }  # fmt: skip
+
+
+def model_and_purpose(options: PlanOptions) -> tuple[str | None, str]:
+    """The model (None: the bundled one) and what it is for. Raises UserError for more words than that."""
+    words = list(options.words)
+    purpose = words.pop() if words and words[-1] in PURPOSES else "run"
+    if len(words) > 1:
+        raise UserError(
+            "{word} is no purpose", word=words[1], purposes=", ".join(PURPOSES),
+            hint="give a model and one of {purposes}",
+        )  # fmt: skip
+    return (words[0] if words else None), purpose
+
+
+def checked(options: PlanOptions, purpose: str, made: Architecture | None, checkpoint: Checkpoint) -> Asked:
+    """The options with what is usual filled in. Raises UserError for what is out of range."""
+    most = made.config.max_position_embeddings if made else checkpoint.config.get("max_position_embeddings")
+    most = most if type(most) is int and most > 0 else USUAL_CONTEXT
+    if options.context is not None and not 2 <= options.context <= most:
+        raise UserError(
+            "context={wanted}: this model reads 2 to {limit} tokens", wanted=options.context, limit=most,
+            hint="give a number in that range",
+        )  # fmt: skip
+    if options.users is not None and not 1 <= options.users <= MOST_USERS:
+        raise UserError(
+            "--users {value}: out of range", value=options.users, most=MOST_USERS,
+            hint="give a number from 1 to {most}",
+        )  # fmt: skip
+    if options.cache_dtype not in CACHE_DTYPES:
+        raise UserError(
+            "cache_dtype={dtype} is not known", dtype=options.cache_dtype, known=", ".join(CACHE_DTYPES),
+            hint="choose {known}",
+        )  # fmt: skip
+    if options.speed is not None and not 0 < options.speed < 1e6:
+        raise UserError("--speed {value}: no speed in Mbit/s", value=options.speed, hint="give a number above 0")
+    usual = LEARNT if purpose in ("train", "tune") else USUAL_CONTEXT
+    users = options.users or (SERVED if purpose == "serve" else 1)
+    return Asked(purpose, options.context or min(most, usual), users, options.cache_dtype)
+
+
+def weights(found: Outline) -> dict[str, Any]:
+    """How many there are, as what they are stored, and what the rule of thumb would say."""
+    stored: dict[str, int] = {}
+    count = 0
+    for tensor in counted(found.checkpoint):
+        stored[tensor.format] = stored.get(tensor.format, 0) + math.prod(tensor.shape)
+        count += math.prod(tensor.shape)
+    if layout := packed_layout(found.checkpoint):
+        packed = {name for name in layout if not name.endswith(".residual")}
+        rest = [tensor for tensor in counted(found.checkpoint) if tensor.name not in layout]
+        count = sum(layout[name][1] * layout[name][2] for name in packed) + sum(math.prod(t.shape) for t in rest)
+        stored = {"q8": count}
+    # "8 GB in float32, 4 in float16 for 2B": bytes of a number times the numbers, without what else there is
+    return {"parameters": count, "stored": stored, "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}}
+
+
+def counted(checkpoint: Checkpoint) -> list[Any]:
+    """Every tensor once, though several names may stand for it."""
+    return [tensor for name, tensor in checkpoint.tensors.items() if name not in checkpoint.metadata]
+
+
+def disk(download: int, packed: dict[str, int], speed: float | None) -> dict[str, Any]:
+    """What is to be fetched and how long that takes, what packing adds, and what is free."""
+    known = system.recalled(NETWORK).get("bytes_per_second")
+    measured = isinstance(known, float | int) and 0 < known < 1e12
+    rate = speed * 125_000 if speed else float(known) if measured and known else USUAL_SPEED * 125_000
+    free = None
+    with contextlib.suppress(OSError, UserError):
+        free = free_bytes(system.cache_folder())
+    return {
+        "download": download, "bytes_per_second": rate,
+        "speed_is": "stated" if speed else "measured" if measured else "assumed", "download_seconds": download / rate,
+        "free": free, "packed": packed,
+    }  # fmt: skip
+
+
+def packed_bytes(made: Architecture | None, checkpoint: Checkpoint) -> dict[str, int]:
+    """What the packed file of each kind takes of the disk; 0 where none is made."""
+    if made is None or packed_layout(checkpoint):
+        return {}
+    return {
+        kind: weight_bytes(made, checkpoint, kind) if needs_packing(made, checkpoint, kind) else 0 for kind in KINDS
+    }
+
+
+def form(
+    made: Architecture, checkpoint: Checkpoint, kind: str, asked: Asked, free: int | None, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Memory and speed with weights of a kind, and whether that fits."""
+    cache = cache_format(kind, asked.cache)
+    takes = needs.needed(made, checkpoint, kind, asked.context, asked.users, cache)
+    tell(translate("measuring {kind} ...", kind=kind))
+    rates = forecast.rates(made, checkpoint, kind, min(asked.users, needs.OUTPUTS), cache)
+    one = needs.cache_bytes(made, asked.context, 1, cache)
+    found: dict[str, Any] = {
+        "kind": kind, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
+        "program": takes.program, "total": takes.total, "prefill_per_second": rates.prefill if rates else None,
+        "decode_per_second": rates.decode if rates else None, "busy": rates.busy if rates else False,
+    }  # fmt: skip
+    if free is None:
+        return {**found, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
+    spare = free - takes.total + takes.cache
+    found["users_that_fit"] = max(0, spare // one)
+    found["context_that_fits"] = needs.fitting_context(
+        made, cache, spare, made.config.max_position_embeddings, asked.users
+    )
+    found["verdict"] = "fits" if takes.total <= free else "slow" if takes.own <= free else "no"
+    if found["verdict"] == "slow":
+        rate = overflow.decode_rate(takes.weights, free - takes.own, known_disk(), rates.decode if rates else None)
+        found["decode_per_second"], found["prefill_per_second"] = rate, None
+    return found
+
+
+def known_disk() -> float | None:
+    """How fast the cache folder's disk reads, by one of the files that it holds, or soban's own."""
+    packed = system.cache_folder() / "packed"
+    large = [path for path in packed.glob("*.safetensors") if path.stat().st_size >= overflow.PIECE]
+    return overflow.disk_rate(large[0]) if large else None
+
+
+def rough_form(checkpoint: Checkpoint, kind: str, free: int | None) -> dict[str, Any]:
+    """What the weights of a model that soban cannot run would take: every matrix in the format of the kind."""
+    size = 0
+    for tensor in counted(checkpoint):
+        if len(tensor.shape) == 2:
+            size += formats.stored_bytes(target_format(tensor.name, tensor, kind), *tensor.shape)
+        else:
+            size += 4 * math.prod(tensor.shape)
+    fits = None if free is None else size + needs.PROGRAM <= free
+    return {"kind": kind, "weights": size, "verdict": "unknown" if fits is None else "fits" if fits else "no"}
+
+
+def advice(
+    made: Architecture, found: Outline, forms: list[dict[str, Any]], asked: Asked, free: int | None
+) -> dict[str, Any]:
+    """What to take: the fastest form that fits; where one does not, what would; where none does, a smaller model."""
+    fitting = [one for one in forms if one["verdict"] in ("fits", "unknown")]
+    best = max(fitting, key=lambda one: one["decode_per_second"] or 0.0) if fitting else None
+    wanted = Form(forms[0]["kind"], forms[0]["cache_dtype"], asked.context)
+    others = []
+    if best is None and free is not None and not packed_layout(found.checkpoint):
+        others = needs.fitting_forms(made, found.checkpoint, wanted, free, asked.users)
+    return {
+        "take": best["kind"] if best else None,
+        "instead": [{**asdict(one), "flags": one.flags(wanted)} for one in others],
+        "smaller_models": smaller(found, free) if best is None and free is not None else [],
+    }  # fmt: skip
+
+
+def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
+    """Models of the same family in the catalogue whose weights would fit in 4 bits, the largest first."""
+    entry = found.repository.entry if found.repository else None
+    if entry is None:
+        return []
+    family = entry.name.partition(":")[0]
+    fitting = [
+        (other.parameters, other.name)
+        for other in catalogue.entries()
+        if other.name.partition(":")[0] == family and other.kind == entry.kind and other.parameters
+        and other.parameters < (entry.parameters or math.inf)
+        and ROUGH_BYTES["q4"] * other.parameters + needs.PROGRAM < free
+    ]  # fmt: skip
+    return [{"name": name, "parameters": count} for count, name in sorted(fitting, reverse=True)[:3]]
+
+
+def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int | None) -> dict[str, Any]:
+    """What learning would take: the whole model in float32, or LoRA's matrices beside frozen weights of each kind.
+
+    What soban itself cannot do yet is marked: it trains small models from nothing, in float32.
+    """
+    c = made.config
+    shapes = needs.layer_matrices(made)
+    whole = needs.parameters(made)
+    tokens = asked.context * asked.users
+    activations = 4 * tokens * needs.activation_floats(c, asked.context)
+    # LoRA (Hu et al. 2021, arXiv 2106.09685): A (rank, in) and B (out, rank) beside every matrix of the layers.
+    adapter = sum(RANK * (rows + columns) for rows, columns in shapes)
+    # AdamW in float32 keeps weight, gradient and two averages: 4 * 4 bytes (Kingma & Ba 2015, arXiv 1412.6980).
+    if asked.purpose == "train":
+        parts = {"f32": (4 * whole, 4 * whole, 8 * whole)}
+    else:  # QLoRA (Dettmers et al. 2023, arXiv 2305.14314) is LoRA beside frozen weights in 4 bits
+        kinds = ("q8",) if packed_layout(checkpoint) else KINDS
+        frozen = {kind: needs.stored_weights(made, checkpoint, kind) for kind in kinds}
+        parts = {kind: (size + 4 * adapter, 4 * adapter, 8 * adapter) for kind, size in frozen.items()}
+    ways = []
+    for kind, (held, gradients, optimiser) in parts.items():
+        total = held + gradients + optimiser + activations + needs.TORCH
+        ways.append(
+            {
+                "kind": kind, "weights": held, "gradients": gradients, "optimiser": optimiser,
+                "activations": activations, "program": needs.TORCH, "total": total,
+                "fits": None if free is None else total <= free,
+            }
+        )  # fmt: skip
+    return {
+        "tokens_in_a_step": tokens, "rank": RANK, "adapter_parameters": adapter, "ways": ways,
+        "possible": False,  # `soban train` makes new models of its own shape; going on with another is not there yet
+    }  # fmt: skip
