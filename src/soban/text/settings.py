@@ -118,7 +118,8 @@ def _extra(path: Path, named: Mapping[str, Any]) -> list[str]:
     found = []
     for key in LISTED:
         values = named.get(key) or []
-        for value in values.values() if isinstance(values, dict) else values:
+        listed = values.values() if isinstance(values, dict) else values if isinstance(values, list) else [values]
+        for value in listed:
             if (content := _content(path, key, value)) is not None:
                 found.append(content)
     return found

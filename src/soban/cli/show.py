@@ -1,0 +1,320 @@
+"""`soban show`: what a model's files say, what `run` would do with it, and what is amiss in them."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soban.cli import console, findings, sections
+from soban.cli.sections import shown, size
+from soban.cli.wrapping import FIRM
+from soban.errors import UserError
+from soban.messages import translate
+
+if TYPE_CHECKING:
+    from soban.hub.catalogue import Entry
+    from soban.hub.names import Repository
+
+LINES = 12  # of what a chat template writes
+EXAMPLES = """\
+  soban show gemma2:2b                    fetched or not
+  soban show path/to/gemma-2-2b-it
+  soban show path/to/model --tensors
+  soban show stories15M.bin --tensors
+  soban show path/to/model --strict && soban run path/to/model
+"""
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """Look at a model without loading it: size, tokenizer, chat template, what run would do, what is amiss.
+
+    MODEL is a name (gemma2:2b, owner/name), a Hugging Face folder, a .safetensors file, a llama2.c .bin, or nothing for
+    the bundled model. Only headers and small files are read. Of a model that is not fetched the catalogue tells.
+    """
+
+    words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL]"})
+    tensors: bool = field(default=False, metadata={"help": "also every tensor: shape, format, place and size"})
+    tokenizer: str | None = field(
+        default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
+    )
+    strict: bool = field(default=False, metadata={"help": "exit code 1 where something is amiss"})
+    json: bool = field(default=False, metadata={"help": "write JSON, with everything in it"})
+
+
+OPTIONS = ShowOptions
+
+
+def call(options: ShowOptions) -> int:
+    """Writes it to stdout. 1 where there are warnings and --strict is given."""
+    if len(options.words) > 1:
+        raise UserError(
+            "{count} words, where one model is meant; this is too much: {word}", count=len(options.words),
+            word=console.shortened(options.words[1]), hint="put a path with blanks in quotation marks",
+        )  # fmt: skip
+    from soban.measure.look import look
+
+    name, path, entry = found(options.words[0] if options.words else None)
+    from soban.cli import catalogued
+
+    if path is None:
+        return catalogued.show(name, options.json)
+    report = look(path, name, Path(options.tokenizer) if options.tokenizer else None)
+    report["catalogue"] = entry and catalogued.told(entry, fetched=True)
+    console.write(as_json(report) if options.json else "\n".join(as_text(report, options.tensors)) + "\n")
+    return findings.code(report["findings"], options.strict)
+
+
+def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
+    """A model's name, where its files are (None: they are not fetched), and what the catalogue says of it.
+
+    Raises UserError where it is neither a file or folder nor the name of a model.
+    """
+    from soban.cli.shared import MODEL_FILES
+    from soban.hub import names
+    from soban.loading import BUNDLED
+    from soban.locating import locate
+
+    if word is None:
+        return translate("the bundled model"), BUNDLED, None
+    try:
+        path = locate(word, _not_fetched)
+    except NotFetched as missing:
+        return word, None, missing.repository.entry
+    if not path.exists():
+        if not word.lower().endswith(MODEL_FILES):
+            names.require(word)  # which says what may be meant
+        raise UserError("{path}: no such file or folder", path=console.shortened(word), hint="check the spelling")
+    repository = None if os.path.lexists(word) else names.find(word)
+    if repository is not None:
+        return str(repository), path, repository.entry
+    known = names.known(name := _name(path.resolve()))
+    return name, path, known[0] if len(known) == 1 else None
+
+
+def _name(path: Path) -> str:
+    """A path's own name; a snapshot of the hub's cache has its repository's."""
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return path.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    return path.name
+
+
+class NotFetched(Exception):
+    """A model that is not on this PC."""
+
+    def __init__(self, repository: "Repository") -> None:
+        super().__init__(str(repository))
+        self.repository = repository
+
+
+def _not_fetched(repository: "Repository") -> Path:
+    raise NotFetched(repository)
+
+
+def as_json(report: dict[str, Any]) -> str:
+    plain: dict[str, Any] = {
+        "catalogue": None,
+        **report,
+        "findings": [finding.as_json() for finding in report["findings"]],
+    }
+    return json.dumps(plain, ensure_ascii=False, indent=1) + "\n"
+
+
+def as_text(report: dict[str, Any], tensors: bool) -> list[str]:
+    """The sections one below the other, their values in one column."""
+    total = sections.columns()
+    told = [(report["name"], head(report))]
+    if report["model"]["configured"]:
+        told += [
+            (translate("tokenizer"), tokenizer(report["tokenizer"])),
+            (translate("chat template"), template(report["template"])),
+            (translate("what run would do"), run(report["run"])),
+        ]
+    lines = [*sections.page(told, total), *findings.lines(report["findings"], total)]
+    return [*lines, "", *tensor_table(report["tensors"])] if tensors else lines
+
+
+def head(report: dict[str, Any]) -> list[tuple[str, str]]:
+    model, licence, files = report["model"], report["licence"], report["files"]
+    family = [str(model["model_type"] or "?"), *(f"({shown(name, 40)})" for name in model["architectures"][:1])]
+    stored = ", ".join(f"{format} {size(bytes)}" for format, bytes in model["formats"].items())
+    window = translate(", {window} in the windowed layers", window=model["window"]) if model["window"] else ""
+    return [
+        (translate("family"), "" if model["model_type"] is None else shown(" ".join(family), 70)),
+        (translate("parameters"), f"{model['parameters']:,}"),
+        (translate("layers"), _layers(model)),
+        (translate("attention"), _attention(model)),
+        (translate("context"), f"{model['context']:,}" + window if model["context"] else ""),
+        (
+            translate("vocabulary"),
+            translate("{rows:,}, the output shares the embedding", rows=model["vocabulary"])
+            if model["vocabulary"] and model["tied"]
+            else translate("{rows:,}, the output has weights of its own", rows=model["vocabulary"])
+            if model["vocabulary"]
+            else "",
+        ),
+        (translate("packed from"), shown(model["origin"] or "", 200).replace(" ", FIRM)),
+        (translate("stored as"), translate("{formats} in {count} tensors", formats=stored, count=model["tensors"])),
+        (translate("on disk"), _on_disk(files["bytes"], len(files["files"]))),
+        ("config.json", "" if model["configured"] else translate("none beside the file: it is no model by itself")),
+        (
+            translate("licence"),
+            translate("{name}, by {file}", name=shown(licence["name"]), file=shown(licence["file"]))
+            if licence
+            else translate("the files do not say")
+            if model["configured"]
+            else "",
+        ),
+        (translate("commercial use"), _commercial(report.get("catalogue"))),
+        (translate("made from"), shown(licence["base_model"]) if licence and licence.get("base_model") else ""),
+    ]  # fmt: skip
+
+
+def _commercial(told: dict[str, Any] | None) -> str:
+    """What the catalogue says of it, and where that was read."""
+    from soban.cli import catalogued
+
+    if not told or told["commercial"] is None:
+        return ""
+    return f"{catalogued.commercial(told['commercial'])}\n{told['sources']['commercial']['url']}"
+
+
+def _on_disk(bytes: int, count: int) -> str:
+    return size(bytes) if count == 1 else translate("{size} in {count} files", size=size(bytes), count=count)
+
+
+def _layers(model: dict[str, Any]) -> str:
+    if not model["layers"]:
+        return ""
+    inner = translate(", {inner:,} inside", inner=model["inner"]) if model["inner"] else ""
+    return translate("{layers} of width {hidden:,}", layers=model["layers"], hidden=model["hidden"] or 0) + inner
+
+
+def _attention(model: dict[str, Any]) -> str:
+    if not (model["heads"] and model["head_size"]):
+        return ""
+    return translate(
+        "{heads} heads of {size}, {kv} for keys and values", heads=model["heads"], size=model["head_size"],
+        kv=model["kv_heads"],
+    )  # fmt: skip
+
+
+def tokenizer(told: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if told is None:
+        return [(translate("kind"), translate("none that can be read"))]
+    policy = translate(
+        "{before} before a text, {after} after it", before=_names(told["before"]) or translate("nothing"),
+        after=_names(told["after"]) or translate("nothing"),
+    )  # fmt: skip
+    special = [token for token in told["added"] if token["special"] and "unused" not in token["content"]]
+    several = " ".join(shown(token["content"], 30) for token in special[:12])
+    rest = translate(" and {count} more", count=len(told["added"]) - 12) if len(told["added"]) > 12 else ""
+    return [
+        (translate("kind"), f"{told['kind']} ({told['file']})"),
+        (translate("entries"), f"{told['size']:,}"),
+        ("BOS", _names(told["bos"]) or translate("none")),
+        ("EOS", _names(told["eos"]) or translate("none")),
+        (translate("adds"), policy),
+        (translate("added tokens"), f"{len(told['added'])}: {several}{rest}" if several else str(len(told["added"]))),
+    ]
+
+
+def _names(tokens: list[dict[str, Any]]) -> str:
+    return " ".join(f"{shown(token['text'], 30)} ({token['id']})" for token in tokens)
+
+
+def template(told: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if told is None:
+        return [(translate("kind"), translate("none: the model goes on with a text"))]
+    system = {
+        "taken": translate("taken"),
+        "refused": translate("refused; soban puts it into the first user turn"),
+        "dropped": translate("left out; soban puts it into the first user turn"),
+    }[told["system"]]
+    return [
+        (translate("kind"), f"{told['kind'] or translate('one of its own')} ({told['file']})"),
+        (translate("roles"), ", ".join(told["roles"]) + (translate("; knows tools") if told["tools"] else "")),
+        (translate("system text"), system),
+        (translate("writes"), "\n".join(shown(line, 70) for line in told["example"].strip().split("\n")[:LINES])),
+    ]
+
+
+def run(told: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if told is None:
+        return [(translate("nothing"), translate("see below"))]
+    memory = told["memory"]
+    free = translate(", {size} are free", size=size(memory["free"])) if memory["free"] is not None else ""
+    return [
+        (translate("weights"), f"{told['dtype']}: {WHY[told['why']]()}"),
+        (translate("packing"), _packing(told["packed"], memory["weights"])),
+        (
+            translate("memory needed"),
+            translate(
+                "{needed}: weights {weights}, {context:,} tokens {cache}, the rest {rest}{free}",
+                needed=size(memory["needed"]), weights=size(memory["weights"]), context=told["context"],
+                cache=size(memory["cache"]), rest=size(memory["rest"]), free=free,
+            ),
+        ),
+        (translate("chooses"), _chooses(told["sampling"])),
+        (translate("ends at"), _names(told["ends"]) or translate("nothing")),
+    ]  # fmt: skip
+
+
+def _chooses(sampling: dict[str, Any]) -> str:
+    """How tokens are drawn; what has no effect is left out."""
+    neutral = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+    said = {name: f"{name} {sampling[name]:g}" for name, value in neutral.items() if sampling[name] != value}
+    if sampling["do_sample"]:
+        return ", ".join(said.values())
+    penalty = [said["repetition_penalty"]] if "repetition_penalty" in said else []
+    return ", ".join([translate("always the likeliest token"), *penalty])
+
+
+WHY = {
+    "packed": lambda: translate("the files hold packed weights"),
+    "tiny": lambda: translate("as stored; so small a model is fast anyway"),
+    "exact": lambda: translate("as stored; rounding would gain no speed on this PC"),
+    "faster": lambda: translate("nearly as good as stored, and faster on this PC"),
+    "overflow": lambda: translate("larger than the free memory, so much of it comes from the disk: slow"),
+    "memory": lambda: translate("the most exact form that fits into the free memory"),
+}
+
+
+def _packing(packed: dict[str, Any] | None, bytes: int) -> str:
+    if packed is None:
+        return translate("not needed: the files are used as they are")
+    if packed["there"]:
+        return translate("done already, {size} in soban's cache", size=size(bytes))
+    return translate("once, at the first run: {size} in soban's cache", size=size(bytes))
+
+
+def tensor_table(tensors: list[dict[str, Any]]) -> list[str]:
+    """Every tensor, file by file; the layer's name stands above its tensors."""
+    titles = (translate("tensor"), translate("shape"), translate("form"), translate("offset"), translate("bytes"))
+    rows: list[tuple[str, ...]] = []
+    groups: list[str] = []
+    for one in tensors:
+        group, name = _split(one["name"])
+        numbers = (" x ".join(map(str, one["shape"])), one["format"], str(one["offset"]), str(one["bytes"]))
+        rows.append((("  " if group else "") + shown(name), *numbers))
+        groups.append(group)
+    made = sections.grid([titles, *rows], (False, False, False, True, True), indent="")
+    lines, file, group = [made[0]], "", ""
+    for one, line, its in zip(tensors, made[1:], groups, strict=True):
+        if one["file"] != file and len({other["file"] for other in tensors}) > 1:
+            lines += ["", shown(one["file"])]
+        if its and (its, one["file"]) != (group, file):
+            lines.append(shown(its))
+        file, group = one["file"], its
+        lines.append(line)
+        if one["shared"]:
+            lines.append(f"    = {shown(one['shared'])}")
+    return lines
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A layer's name and the tensor's inside of it: model.layers.0 and mlp.up_proj.weight."""
+    parts = name.split(".")
+    numbers = [n for n, part in enumerate(parts[:-1]) if part.isdecimal()]
+    return (".".join(parts[: numbers[0] + 1]), ".".join(parts[numbers[0] + 1 :])) if numbers else ("", name)
