@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from messages import PACKAGE, PO, literals, name_of, read_po
+from messages import ERRORS, PACKAGE, PO, literals, name_of, read_po
 
 PAGE = PACKAGE.parents[1] / "docs" / "errors.md"
 HEAD = """\
@@ -46,7 +46,7 @@ def page() -> str:
 def errors(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """(what is wrong, what to do) of every UserError that is written out."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and name_of(node.func).endswith(("UserError", "UnavailableError")):
+        if isinstance(node, ast.Call) and name_of(node.func) in ERRORS:
             hints = [text for word in node.keywords if word.arg == "hint" for text in literals(word.value)]
             for text in [text for value in node.args[:1] for text in literals(value)]:
                 yield from ((text, hint) for hint in hints or [""])

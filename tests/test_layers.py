@@ -17,6 +17,7 @@ LAYERS = (
     ("weights", "text", "hub"),
     ("models",),
     ("engine",),
+    ("locating", "needs", "overflow", "swapping"),
     ("loading", "generation", "window", "model", "dialogue", "transcript", "speeds"),
     ("serve", "learn", "measure"),
     ("publish",),

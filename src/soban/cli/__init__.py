@@ -2,8 +2,11 @@
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,19 @@ COMMANDS = {
     "chat": {"help": "talk with a model"},
     "eval": {"help": "measure how well a model predicts a text"},
     "train": {"help": "teach a small model from text"},
+    "plan": {"help": "what a model takes of memory, disk and time, before it is fetched"},
     "bench": {"help": "measure how fast this PC is"},
+    "show": {"help": "look at a model without loading it"},
+    "doctor": {"help": "check this PC and this installation"},
+    "recommend": {"help": "name models that suit this PC"},
+    "search": {"help": "look for models"},
+    "pull": {"help": "fetch a model to this PC"},
+    "list": {"help": "list the models on this PC"},
+    "du": {"help": "show what models take on the disk"},
+    "rm": {"help": "delete models from the disk"},
+    "login": {"help": "keep an access token, for models that ask for consent"},
+    "logout": {"help": "delete the access token from this PC"},
+    "move": {"help": "move all models to another disk"},
 }
 EXAMPLES = """\
   soban run "Once upon a time"
@@ -95,9 +110,24 @@ def _dispatch(arguments: list[str]) -> int:
 
     if name in ("run", "chat"):
         _spare_threads()
-    command: Any = importlib.import_module(f"soban.cli.{name}")
+    with _ended_by_ctrl_c():
+        command: Any = importlib.import_module(f"soban.cli.{name}")
     options = flags.parse(name, command.OPTIONS, arguments[1:], command.EXAMPLES)
     return FINE if options is None else int(command.call(options))
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process at once: NumPy, while it is imported, would take an exception for a fault of its own."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _spare_threads() -> None:

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 MODEL_FILES = (".bin", ".safetensors", ".gguf")
 # Names, types and defaults are those of `Sampling`; these are its words for the command line.
 SAMPLING_FLAGS = {
-    "max_new_tokens": {"help": "end after N new tokens (default: where the model ends)"},
+    "max_new_tokens": {"help": "end after this many new tokens (default: where the model ends)"},
     "do_sample": {
         "help": "draw each token at random from the likely ones", "off": "--greedy",
         "off_help": "always take the likeliest token",
     },
     "temperature": {"short": "-t", "help": "below 1: safer words; above: bolder; 0: always the likeliest"},
-    "top_k": {"help": "draw among the N likeliest tokens; 0: among all"},
-    "top_p": {"short": "-p", "help": "draw among the likeliest tokens that together have probability X"},
-    "min_p": {"help": "leave out tokens less likely than X times the likeliest"},
+    "top_k": {"help": "draw among this many of the likeliest tokens; 0: among all"},
+    "top_p": {"short": "-p", "help": "draw among the likeliest tokens that have this probability together"},
+    "min_p": {"help": "leave out tokens less likely than this share of the likeliest one"},
     "repetition_penalty": {"help": "above 1: what was said before becomes less likely"},
     "num_return_sequences": {"help": "write N texts, parted by lines of ---"},
     "seed": {"short": "-s", "help": "the same seed gives the same text"},
-    "stop": {"help": "end where the text has TEXT, which is left out; may be given several times"},
+    "stop": {"help": "end where this would be written, and leave it out"},
     "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
     "prompt_lookup_num_tokens": {
-        "help": "where the text repeats, try N tokens at once, for speed alone (default: as many as pay; 0: none)"
+        "help": "for speed: where the text repeats, try this many tokens at once (default: as many as pay; 0: none)"
     },
 }  # fmt: skip
 CHAT_SAMPLING_FLAGS = {name: about for name, about in SAMPLING_FLAGS.items() if name != "num_return_sequences"} | {
@@ -76,13 +76,19 @@ def use_threads(count: int | None) -> None:
 
 
 def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "tuple[Model, float]":
-    """The model (None: the bundled one), and the seconds that it took; the status says what is being done."""
+    """The model (None: the bundled one), and the seconds that it took; the status says what is being done.
+
+    A name whose files are not on this PC is fetched first; those seconds do not count.
+    """
+    from soban.cli.bringing import bring
+    from soban.locating import locate
     from soban.model import load
 
+    path = None if name is None else locate(name, bring)
     status.show(translate("loading the model ..."))
     start = time.perf_counter()
     model = load(
-        name, dtype=flags.dtype, context=flags.context, tokenizer=flags.tokenizer, force=flags.force,
+        path, dtype=flags.dtype, context=flags.context, tokenizer=flags.tokenizer, force=flags.force,
         cache_dtype=flags.cache_dtype,
         progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
     )  # fmt: skip
@@ -91,6 +97,8 @@ def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "
 
 def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, str | None]:
     """The model (None: the bundled one) and the prompt (None: not given). One word alone is either of them."""
+    from soban.hub.names import find
+
     if len(words) > (2 if prompt is None else 1):
         raise UserError(
             "{count} words, where a model and a prompt are meant; this is too much: {word}",
@@ -102,6 +110,8 @@ def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, s
         case [model, prompt]:
             return model, prompt
         case [word] if os.path.exists(word):
+            return word, None
+        case [word] if find(word) is not None:
             return word, None
         case [word] if looks_like_path(word):
             raise UserError(

@@ -1,0 +1,74 @@
+"""A model that was named and is not on this PC: what it would take is told, the user is asked, and it is fetched."""
+
+import sys
+from pathlib import Path
+
+from soban.cli import console
+from soban.errors import UserError
+from soban.hub import access, download, place
+from soban.hub.amounts import of_bytes
+from soban.hub.names import Repository
+from soban.messages import translate
+
+NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오")  # ㅜ is what the key N types while Hangul is on
+
+
+def bring(repository: Repository) -> Path:
+    """The folder of a model, fetched now. On a terminal the user is asked first. Raises UserError where he says no."""
+    from soban.cli import pull
+
+    terminal = _can_ask()
+    if terminal and not place.is_offline():
+        _ask(repository)
+    elif not place.is_offline():
+        console.tell(translate("soban: {model} is not on this PC and is fetched now", model=_called(repository)))
+    return pull.fetch(repository, wait=terminal)
+
+
+def _can_ask() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def _ask(repository: Repository) -> None:
+    console.tell(translate("{model} is not on this PC yet.", model=_called(repository)))
+    for line in _facts(repository):
+        console.tell(f"  {line}")
+    sys.stderr.write(translate("Fetch it? [Y/n] "))
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer or answer.strip().lower() in NO:
+        raise UserError(
+            "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
+        )
+
+
+def _called(repository: Repository) -> str:
+    """Its short name, if it has one, and its place on the hub."""
+    return f"{repository.entry.name} ({repository.id})" if repository.entry else repository.id
+
+
+def _facts(repository: Repository) -> list[str]:
+    """What somebody wants to know before; what nobody knows is left out."""
+    lines = []
+    try:
+        wanted = download.wanted(repository)
+        lines.append(
+            translate(
+                "to fetch: {size}, into {folder}", size=of_bytes(wanted), folder=place.cache_folder()
+            )
+        )  # fmt: skip
+    except access.AccessError:
+        lines.append(translate("Its makers want a login and their terms accepted first: that is asked for next."))
+    entry = repository.entry
+    if entry and entry.weights_licence:
+        lines.append(translate("licence: {licence}", licence=entry.weights_licence) + _commercial(entry.commercial))
+    return lines
+
+
+def _commercial(use: str | None) -> str:
+    said = {
+        "yes": translate("commercial use: yes"),
+        "no": translate("commercial use: no"),
+        "conditions": translate("commercial use: on conditions"),
+    }
+    return f"; {said[use]}" if use in said else ""
