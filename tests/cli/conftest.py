@@ -11,6 +11,8 @@ import pytest
 from tests.cli import tiny
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
+# Before an import: an installation that can be edited finds soban by itself, whatever PYTHONPATH says.
+BY_PATH = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Redirecting' not in type(f).__name__]; "
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 

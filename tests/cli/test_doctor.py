@@ -20,7 +20,7 @@ from soban.measure import checkup, surroundings
 from soban.ops import native
 
 from ..hub import stub
-from .conftest import SOURCE, Command, environment
+from .conftest import BY_PATH, SOURCE, Command, environment
 
 SECRET = "hf_" + "S3cretS3cretS3cretS3cret12345678"
 
@@ -248,8 +248,13 @@ def test_it_works_where_the_library_is_missing_or_broken(tmp_path: Path, content
 
 
 def run(**changes: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "soban", "doctor", "--json"]
-    return subprocess.run(command, capture_output=True, timeout=60, env=environment(SOBAN_OPS="native", **changes))
+    code = "from soban.cli import main; sys.exit(main(['doctor', '--json']))"
+    return subprocess.run(
+        [sys.executable, "-c", BY_PATH + code],
+        capture_output=True,
+        timeout=60,
+        env=environment(SOBAN_OPS="native", **changes),
+    )
 
 
 def test_it_imports_nothing_heavy_and_answers_at_once(soban: Command) -> None:

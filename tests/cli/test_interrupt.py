@@ -13,7 +13,7 @@ import pytest
 
 from soban.cli.interrupt import cancelling
 from tests.cli import tiny
-from tests.cli.conftest import environment
+from tests.cli.conftest import BY_PATH, environment
 from tests.processes import ended
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
@@ -119,8 +119,8 @@ def test_ctrl_c_while_modules_are_imported_ends_quietly(module: str) -> None:
 
 
 def test_nothing_is_imported_before_ctrl_c_is_minded() -> None:
-    code = "import sys; before = set(sys.modules); import soban.__main__; print(*sorted({*sys.modules} - before))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), check=True)
+    code = "before = set(sys.modules); import soban.__main__; print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", BY_PATH + code], capture_output=True, env=environment(), check=True)
     assert done.stdout.split() == [b"soban", b"soban.__main__"]
     project = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert '\nsoban = "soban.__main__:main"\n' in project
