@@ -3,13 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soban import messages, system
-from soban.hub import names, store
-from soban.hub.names import Repository
+
+if TYPE_CHECKING:
+    from soban.hub.names import Repository
 
 
-def fetch_quietly(repository: Repository) -> Path:
+def fetch_quietly(repository: "Repository") -> Path:
     """The folder of a model that is fetched now, with one note about it. Raises UserError."""
     from soban.hub import download
 
@@ -17,7 +19,7 @@ def fetch_quietly(repository: Repository) -> Path:
     return download.pull(repository, lambda progress: None)
 
 
-def locate(name: str | Path, fetch: Callable[[Repository], Path] = fetch_quietly) -> Path:
+def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quietly) -> Path:
     """The folder or file of a model; a path goes before a name. `fetch` brings what is not in the hub's cache.
 
     A word that is neither is taken for a path, which whoever opens it will miss. Raises UserError.
@@ -25,6 +27,8 @@ def locate(name: str | Path, fetch: Callable[[Repository], Path] = fetch_quietly
     path = system.extended(Path(name))
     if isinstance(name, Path) or os.path.lexists(path):
         return path
+    from soban.hub import names, store  # which bring the catalogue: most starts have a path, or the bundled model
+
     repository = names.find(name)
     if repository is None:
         return path
@@ -32,7 +36,7 @@ def locate(name: str | Path, fetch: Callable[[Repository], Path] = fetch_quietly
     return _single_file(folder, repository) or folder
 
 
-def _single_file(folder: Path, repository: Repository) -> Path | None:
+def _single_file(folder: Path, repository: "Repository") -> Path | None:
     """The .bin of a llama2.c model, of which a repository may hold several."""
     if repository.entry is None or repository.entry.form != "llama2.c":
         return None

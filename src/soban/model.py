@@ -21,7 +21,6 @@ from soban.swapping import Watch
 from soban.text.chat import ChatTemplate, Message, encode_chat
 from soban.text.contents import text_of
 from soban.text.form import ChatForm, read_form
-from soban.text.lint import check_stop
 from soban.text.templates import find_template
 from soban.window import Window
 
@@ -87,7 +86,11 @@ class Model:
     def _check_stops(self, stops: Sequence[object]) -> None:
         """A note for each text that looks like a token that ends an answer and is none."""
         path = self.loaded.path
-        for stop in stops if path.is_dir() else ():
+        if not stops or not path.is_dir():
+            return
+        from soban.text.lint import check_stop
+
+        for stop in stops:
             if isinstance(stop, str) and (found := check_stop(stop, self.tokenizer, path, {})):
                 messages.warn("{problem}; {remedy}", problem=found.problem, remedy=found.remedy)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from soban.cli import console
 from soban.errors import UserError
-from soban.hub import access, download, place
+from soban.hub import place
 from soban.hub.amounts import of_bytes
 from soban.hub.names import Repository
 from soban.messages import translate
@@ -49,6 +49,8 @@ def _called(repository: Repository) -> str:
 
 def _facts(repository: Repository) -> list[str]:
     """What somebody wants to know before; what nobody knows is left out."""
+    from soban.hub import access, download
+
     lines = []
     try:
         wanted = download.wanted(repository)

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from soban import system
@@ -80,11 +81,9 @@ def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "
 
     A name whose files are not on this PC is fetched first; those seconds do not count.
     """
-    from soban.cli.bringing import bring
-    from soban.locating import locate
     from soban.model import load
 
-    path = None if name is None else locate(name, bring)
+    path = None if name is None else _found(name)
     status.show(translate("loading the model ..."))
     start = time.perf_counter()
     model = load(
@@ -95,10 +94,16 @@ def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "
     return model, time.perf_counter() - start
 
 
+def _found(name: str) -> Path:
+    """Where a model's files lie, fetched now if they are not on this PC."""
+    from soban.cli.bringing import bring
+    from soban.locating import locate
+
+    return locate(name, bring)
+
+
 def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, str | None]:
     """The model (None: the bundled one) and the prompt (None: not given). One word alone is either of them."""
-    from soban.hub.names import find
-
     if len(words) > (2 if prompt is None else 1):
         raise UserError(
             "{count} words, where a model and a prompt are meant; this is too much: {word}",
@@ -111,7 +116,7 @@ def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, s
             return model, prompt
         case [word] if os.path.exists(word):
             return word, None
-        case [word] if find(word) is not None:
+        case [word] if _names_a_model(word):
             return word, None
         case [word] if looks_like_path(word):
             raise UserError(
@@ -121,6 +126,12 @@ def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, s
         case [word]:
             return None, word
     return None, None
+
+
+def _names_a_model(word: str) -> bool:
+    from soban.hub.names import find
+
+    return len(word.split()) == 1 and find(word) is not None
 
 
 def looks_like_path(word: str) -> bool:
