@@ -24,7 +24,7 @@ from soban.speeds import speeds
 from soban.text.chat import ChatTemplate, load_template
 from soban.text.tokenizer import Tokenizer, load_tokenizer
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
-from soban.weights.packed import locked, packed_path
+from soban.weights.packed import called, locked, packed_path
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).parent / "assets" / "bundled"
@@ -240,7 +240,7 @@ def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: 
     if room >= min(asked.context, needs.SHORT):
         return None if room == asked.context else room
     rate = overflow.decode_rate(bare.weights, asked.free - bare.own, overflow.disk_rate(packed.files[-1]))
-    said = {"name": checkpoint.path.name, "needed": _size(bare.total), "free": _size(asked.free)}
+    said = {"name": called(checkpoint.path), "needed": _size(bare.total), "free": _size(asked.free)}
     if rate is None:
         messages.warn(
             "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
@@ -268,7 +268,7 @@ def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Cal
             if found is None:
                 path.unlink(missing_ok=True)
                 messages.warn(
-                    "packing {name} as {kind}, once: {path}", name=checkpoint.path.name, kind=kind, path=path
+                    "packing {name} as {kind}, once: {path}", name=called(checkpoint.path), kind=kind, path=path
                 )  # fmt: skip
                 pack(made, checkpoint, kind, path, progress)
                 found = _mapped(path, made, checkpoint)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import soban
+from soban.cli.held import packed_of
 from soban.errors import UserError
-from soban.hub import catalogue, names
+from soban.hub import catalogue, moving, names, store
+from soban.weights import kept
 from tests.cli.tiny import llama2c
 from tests.hub.stub import Hub, Model, Token
 from tests.processes import ended
@@ -50,6 +52,7 @@ def test_a_name_of_the_catalogue_is_fetched_packed_and_answers(hub: Hub, gemma: 
     assert first.returncode == 0, first.stderr
     assert first.stdout == wanted.stdout != ""
     assert "gemma2:2b (google/gemma-2-2b-it) is not on this PC" in first.stderr
+    assert "packing google/gemma-2-2b-it as q8" in first.stderr
     assert "Traceback" not in first.stderr
 
 
@@ -82,7 +85,16 @@ def test_a_gated_model_in_a_pipe_says_which_step_is_missing(hub: Hub, gemma: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-@pytest.mark.parametrize("answer, fetched", [(b"\n", True), (b"n\n", False), ("아니\n".encode(), False)])
+@pytest.mark.parametrize(
+    "answer, fetched",
+    [
+        (b"\n", True),
+        (b"n\n", False),
+        ("아뇨\n".encode(), False),
+        (b"nope\nno.\n", False),
+        ("blah\nㅛ\n".encode(), True),
+    ],
+)
 def test_on_a_terminal_the_user_is_asked(hub: Hub, gemma: Path, tmp_path: Path, answer: bytes, fetched: bool) -> None:
     put(hub, gemma)
     ours, theirs = pty.openpty()
@@ -136,3 +148,19 @@ def test_a_llama2c_model_brings_its_tokenizer_from_where_it_lies(
     assert not hub.content_requests("stories42M.bin")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert soban.load("stories15M").generate("abc", max_new_tokens=5, do_sample=False) == wanted
+
+
+def test_what_is_packed_is_still_there_after_the_cache_was_moved_twice(
+    hub: Hub, gemma: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOBAN_CACHE", str(tmp_path / "cache"))
+    put(hub, gemma)
+    soban.load("gemma2:2b", dtype="q8")
+    before = sorted((tmp_path / "cache" / "packed").iterdir())
+    for number in (1, 2):
+        moving.move(tmp_path / f"disk{number}", lambda progress: None)
+    soban.load("gemma2:2b", dtype="q8")
+    assert sorted((tmp_path / "cache" / "packed").iterdir()) == before
+    assert {one.state for one in kept.kept()} == {"current"}
+    (held,) = store.models()
+    assert len(packed_of(held, kept.kept())) == len(kept.kept()) > 0

@@ -10,7 +10,8 @@ from soban.hub.amounts import of_bytes
 from soban.hub.names import Repository
 from soban.messages import translate
 
-NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오")  # ㅜ is what the key N types while Hangul is on
+YES = ("", "y", "yes", "ㅛ", "예", "네", "응")  # ㅛ and ㅜ are what the keys Y and N type while Hangul is on
+NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오", "아뇨")
 
 
 def bring(repository: Repository) -> Path:
@@ -33,13 +34,17 @@ def _ask(repository: Repository) -> None:
     console.tell(translate("{model} is not on this PC yet.", model=_called(repository)))
     for line in _facts(repository):
         console.tell(f"  {line}")
-    sys.stderr.write(translate("Fetch it? [Y/n] "))
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    if not answer or answer.strip().lower() in NO:
-        raise UserError(
-            "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
-        )
+    while True:
+        sys.stderr.write(translate("Fetch it? [Y/n] "))
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        answer = line.strip().rstrip(".!").lower()
+        if not line or answer in NO:
+            raise UserError(
+                "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
+            )
+        if answer in YES:
+            return
 
 
 def _called(repository: Repository) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from soban.errors import UserError
+from soban.hub import place
 from soban.system import cache_folder
-from soban.weights.packed import ORIGIN, cached_path
+from soban.weights.packed import ORIGIN, cached_path, in_hub
 from soban.weights.safetensors import read_safetensors
 
 NAME = re.compile(r"(?P<name>.+)-(?P<kind>[a-z0-9_]+)-[0-9a-f]{16}\.safetensors")
@@ -77,9 +78,17 @@ def _origin(path: Path) -> tuple[Path | None, list[str]]:
     try:
         _, metadata = read_safetensors(path)
         source, names = json.loads(metadata[ORIGIN])
-        return Path(str(source)), [str(name) for name in names]
+        return _now(Path(str(source))), [str(name) for name in names]
     except (UserError, OSError, ValueError, TypeError, KeyError):
         return None, []
+
+
+def _now(source: Path) -> Path:
+    """Where a model is now that the hub's cache may have been moved."""
+    if not source.exists() and (known := in_hub(source)) is not None:
+        moved = place.cache_folder() / known
+        source = moved if moved.exists() else source
+    return source.resolve()
 
 
 def _state(
@@ -91,10 +100,10 @@ def _state(
         return "gone"
     folder = source if source.is_dir() else source.parent
     try:
-        place = cached_path(source, [folder / name for name in names], kind, path.parent.parent)
+        wanted = cached_path(source, [folder / name for name in names], kind, path.parent.parent)
     except UserError:
         return "changed"  # a file that it was made of is missing
-    return "current" if place.name == path.name else "changed"
+    return "current" if wanted.name == path.name else "changed"
 
 
 def remove(one: Kept) -> int:

@@ -34,14 +34,17 @@ def packed_path(checkpoint: Checkpoint, kind: str, folder: Path | None = None) -
 
 
 def cached_path(source: Path, files: Iterable[Path], kind: str, folder: Path | None = None) -> Path:
-    """Where what is made of these files of a model belongs; otherwise as `packed_path`."""
+    """Where what is made of these files of a model belongs; otherwise as `packed_path`.
+
+    It stays where it is when the hub's cache is moved to another disk.
+    """
     assert re.fullmatch(r"[a-z0-9_.-]{1,40}", kind), kind
     source = source.resolve()
     try:
         states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
     except OSError as error:
         raise unreadable(error.filename, error) from error
-    content = json.dumps([VERSION, kind, os.path.normcase(source), states])
+    content = json.dumps([VERSION, kind, os.path.normcase(in_hub(source) or source), states])
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return (folder or cache_folder()) / "packed" / f"{_readable(source)}-{kind}-{digest}.safetensors"
 
@@ -51,11 +54,24 @@ def origin(source: Path, files: Iterable[Path]) -> dict[str, str]:
     return {ORIGIN: json.dumps([str(source.resolve()), [file.name for file in files]])}
 
 
+def in_hub(source: Path) -> Path | None:
+    """The part of a path by which the hub's cache knows a model, wherever that cache lies; None outside of one."""
+    parts = source.parts
+    first = next((at for at, part in enumerate(parts) if part.startswith("models--")), None)
+    return None if first is None else Path(*parts[first:])
+
+
+def called(source: Path) -> str:
+    """What people call the model at a path: owner/name in the hub's cache, where folders are called by numbers."""
+    known = in_hub(source.absolute())
+    return source.name if known is None else known.parts[0].removeprefix("models--").replace("--", "/", 1)
+
+
 def _readable(source: Path) -> str:
     """A name by which people know the checkpoint again in the cache folder."""
     name = source.stem if source.is_file() else source.name
-    if source.parent.name == "snapshots":  # Hugging Face's cache: models--owner--name/snapshots/commit
-        name = source.parent.parent.name
+    if (known := in_hub(source)) is not None:  # models--owner--name/snapshots/commit
+        name = known.parts[0]
     return re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME]
 
 
