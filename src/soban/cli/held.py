@@ -8,7 +8,6 @@ from soban.cli import console
 from soban.errors import UserError
 from soban.hub import names, store
 from soban.hub.store import Held
-from soban.messages import translate
 from soban.weights.kept import Kept
 
 
