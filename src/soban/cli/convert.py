@@ -60,8 +60,12 @@ def call(options: ConvertOptions) -> int:
     from soban.convert.source import open_source
 
     model, out = _places(options)
-    source = open_source(model)
     is_bin = out.suffix.lower() == LLAMA2C
+    words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
+    for place in (out, words_out) if is_bin else (out,):
+        if not place.parent.is_dir():
+            raise UserError("{path}: there is no such folder", path=place.parent, hint="make it first")
+    source = open_source(model)
     _check_flags(options, source, is_bin)
     given = _tokenizer(options, source)
     with console.Status(False) as status:
@@ -70,9 +74,9 @@ def call(options: ConvertOptions) -> int:
             status.show(translate("writing {path} ... {percent:.0f} %", path=out, percent=100 * share))
 
         if is_bin:
-            target = None if options.weights_only else Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
             to_llama2c(
-                source, out, options.format or "v0", tokenizer=given, tokenizer_out=target, progress=progress
+                source, out, options.format or "v0", tokenizer=given, progress=progress,
+                tokenizer_out=None if options.weights_only else words_out,
             )  # fmt: skip
         else:
             to_folder(source, out, options.dtype or "f32", tokenizer=given, progress=progress)
