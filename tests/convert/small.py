@@ -129,14 +129,21 @@ def read_bin(data: bytes) -> tuple[dict[str, int], dict[str, np.ndarray]]:
     return h, arrays
 
 
+def checkout() -> Path:
+    """llama2.c's sources, where SOBAN_BENCH_LLAMA2C names them; the test is skipped without them."""
+    if not (path := os.environ.get("SOBAN_BENCH_LLAMA2C")):
+        pytest.skip("needs SOBAN_BENCH_LLAMA2C: a checkout of llama2.c")
+    return Path(path)
+
+
 def program(name: str, where: Path) -> Path:
-    """run or runq, built from the checkout that SOBAN_BENCH_LLAMA2C names; the test is skipped without it."""
-    checkout, compiler = os.environ.get("SOBAN_BENCH_LLAMA2C"), shutil.which("cc") or shutil.which("gcc")
-    if not checkout or not compiler:
-        pytest.skip("needs a C compiler and SOBAN_BENCH_LLAMA2C: a checkout of llama2.c")
+    """run or runq, built from that checkout."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("needs a C compiler")
     built = where / name
     if not built.exists():
-        subprocess.run([compiler, "-O2", "-o", built, Path(checkout) / f"{name}.c", "-lm"], check=True)
+        subprocess.run([compiler, "-O2", "-o", built, checkout() / f"{name}.c", "-lm"], check=True)
     return built
 
 

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,23 @@ def test_llama2c_s_own_programs_write_what_soban_writes(
         else:  # runq.c rounds activations, too, so the likeliest token may be another one after a while
             near = "".join(piece for _, piece in model.start(case["prompt"], max_new_tokens=8, do_sample=False))
             assert told.startswith(near)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+def test_llama2c_s_exporter_writes_the_same_bytes(tmp_path: Path, format: str) -> None:
+    pytest.importorskip("transformers")
+    checkout = small.checkout()
+    # its reader of Hugging Face folders knows no grouped heads
+    folder = small.folder(tmp_path / "m", hidden_size=64, intermediate_size=192, num_key_value_heads=4)
+    words = [sys.executable, "export.py", tmp_path / "theirs.bin", "--hf", folder, "--version", format[1]]
+    subprocess.run(words, cwd=checkout, check=True, capture_output=True)
+    got, wanted = written(folder, tmp_path / "ours.bin", format).read_bytes(), (tmp_path / "theirs.bin").read_bytes()
+    head = 4 * 300 * 64 if format == "v0" else 0
+    tables = 4 * 64 * 16 if format == "v0" else 0  # before the head, see above
+    before = len(wanted) - head - tables
+    assert len(got) == len(wanted) and got[:before] == wanted[:before]
+    assert got[before + tables :] == wanted[before + tables :]
 
 
 def test_another_epsilon_is_carried_by_the_weights(tmp_path: Path) -> None:
