@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import soban
-from soban.convert.llama2c import to_llama2c
+from soban.convert.llama2c import described, to_llama2c
 from soban.convert.source import open_source
 from soban.errors import UserError
 from soban.weights.safetensors import read_safetensors
@@ -227,6 +227,10 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypa
     folder = small.folder(tmp_path / "m")
     monkeypatch.setattr("soban.weights.files.free_bytes", lambda folder: 1000)
     with pytest.raises(UserError, match=r"no room: .* bytes needed, 1,000 free"):
+        written(folder, tmp_path / "m.bin", "v0")
+    header, _ = described(open_source(folder), 0)
+    monkeypatch.setattr("soban.weights.files.free_bytes", lambda folder: header.file_size)  # not for the tokenizer, too
+    with pytest.raises(UserError, match=rf"no room: .*, {header.file_size:,} free"):
         written(folder, tmp_path / "m.bin", "v0")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 

@@ -158,6 +158,13 @@ def test_what_run_c_would_read_otherwise_is_refused(tmp_path: Path, complaint: s
     assert "--weights-only" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_another_end_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path / "m", lambda content: None)
+    (folder / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "he"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"token 259 ends a text, and in llama2.c tokens 1 and 2 do"):
+        llama2c_pieces(folder, IDS | {"vocab_size": 300})
+
+
 def test_a_byte_level_or_unigram_tokenizer_is_refused(
     fixtures: Path, tmp_path: Path, byte_level: Callable[..., Path]
 ) -> None:
@@ -183,7 +190,7 @@ def test_what_may_be_read_otherwise_is_told(tmp_path: Path, notes: Callable[[], 
     pieces, _ = llama2c_pieces(written(tmp_path / "m", change), IDS | {"vocab_size": 300})
     assert pieces[299] == b"<|user|>"
     told = " | ".join(notes())
-    assert "NFC is not applied" in told and "1 added tokens, such as <|user|>" in told
+    assert "does not put text into the form NFC" in told and "1 added tokens, such as <|user|>" in told
     assert "the bytes are not tokens 3 to 258" in told
 
 

@@ -93,7 +93,7 @@ def _check_pipeline(path: Path, data: Mapping[str, Any]) -> None:
     steps = normalizer["normalizers"] if normalizer.get("type") == "Sequence" else [normalizer]
     for step in steps:
         if step.get("type") in UNICODE_FORMS:
-            messages.warn("{path}: {form} is not applied by llama2.c", path=path, form=step["type"])
+            messages.warn("{path}: llama2.c does not put text into the form {form} first", path=path, form=step["type"])
         elif step not in ({}, PREPEND, REPLACE):
             raise _no_place(path, "normalizer", step.get("type"))
     metaspace = splitter.get("type") == "Metaspace"
