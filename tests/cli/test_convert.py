@@ -65,6 +65,7 @@ def test_the_bundled_model_alone_becomes_a_folder(soban: Command, tmp_path: Path
     [
         ([], "no model and no place for it"),
         (["{llama}"], "no word of where it goes"),
+        (["gemma2:2b"], "gemma2:2b: no word of where it goes"),
         (["{llama}", "{out}", "third"], "this is too much: third"),
         (["{llama}", "{out}"], "a Hugging Face folder already; say what is to change: --dtype bf16"),
         (["{llama}", "{out}", "--format", "v1"], "give OUT a name that ends in .bin"),

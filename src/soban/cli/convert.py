@@ -55,17 +55,20 @@ OPTIONS = ConvertOptions
 
 def call(options: ConvertOptions) -> int:
     """Writes OUT; the outcome is told on stderr."""
+    from soban.cli.bringing import bring
     from soban.convert.folder import to_folder
     from soban.convert.llama2c import to_llama2c
     from soban.convert.source import open_source
+    from soban.loading import BUNDLED
+    from soban.locating import locate
 
-    model, out = _places(options)
+    name, out = _places(options)
     is_bin = out.suffix.lower() == LLAMA2C
     words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
     for place in (out, words_out) if is_bin else (out,):
         if not place.parent.is_dir():
             raise UserError("{path}: there is no such folder", path=place.parent, hint="make it first")
-    source = open_source(model)
+    source = open_source(BUNDLED if name is None else locate(name, bring))
     _check_flags(options, source, is_bin)
     given = _tokenizer(options, source)
     with console.Status(False) as status:
@@ -84,15 +87,15 @@ def call(options: ConvertOptions) -> int:
     return 0
 
 
-def _places(options: ConvertOptions) -> tuple[Path, Path]:
-    """Where the model lies, and where it goes."""
-    from soban.loading import BUNDLED
+def _places(options: ConvertOptions) -> tuple[str | None, Path]:
+    """The model's name or path (None: the bundled one), and where it goes."""
+    from soban.hub.names import find
 
     match options.words:
         case [model, out]:
-            return system.extended(Path(model)), system.extended(Path(out))
-        case [out] if not os.path.exists(out):
-            return BUNDLED, system.extended(Path(out))
+            return model, system.extended(Path(out))
+        case [out] if not os.path.exists(out) and (os.path.basename(out) != out or find(out) is None):
+            return None, system.extended(Path(out))
         case [model]:
             raise UserError(
                 "{model}: no word of where it goes", model=console.shortened(model),
@@ -129,16 +132,13 @@ def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool) -> Non
 
 def _tokenizer(options: ConvertOptions, source: "Source") -> Path | None:
     """The tokenizer.bin of a model that is a .bin; None where there is none to read."""
+    from soban.loading import tokenizer_beside
+
     if options.weights_only or not source.is_llama2c:
         return None
     if options.tokenizer is not None:
         return Path(options.tokenizer)
-    beside = source.path.with_name("tokenizer.bin")
-    if not beside.is_file():
-        raise UserError(
-            "{path}: no tokenizer.bin beside it", path=source.path, hint="name the model's tokenizer file with -z"
-        )
-    return beside
+    return tokenizer_beside(source.path)
 
 
 def _tell(out: Path) -> None:
