@@ -19,7 +19,6 @@ from soban.weights.llama2c_writing import THETA, group_size, write_bin
 
 EPSILON = 1e-5  # of the norms: run.c has it in its code
 VERSIONS = {"v0": 0, "v1": 1, "v2": 2}
-HINT = "keep it as a Hugging Face folder: soban and transformers run it as it is"
 
 
 def to_llama2c(
@@ -96,7 +95,8 @@ def _check(path: Path, facts: dict[str, tuple[Any, Any]]) -> None:
 def _refused(path: Path, key: str, value: object, fixed: object) -> UserError:
     return UserError(
         "{path}: {key}={value} has no place in a llama2.c .bin, whose models have {fixed}",
-        path=path, key=key, value=value, fixed=fixed, hint=HINT,
+        path=path, key=key, value=value, fixed=fixed,
+        hint="keep it as a Hugging Face folder: soban and transformers run it as it is",
     )  # fmt: skip
 
 
