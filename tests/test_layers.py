@@ -18,7 +18,7 @@ LAYERS = (
     ("models",),
     ("engine",),
     ("locating", "needs", "overflow", "swapping"),
-    ("loading", "generation", "window", "model", "dialogue", "transcript", "speeds"),
+    ("loading", "generation", "window", "model", "dialogue", "transcript", "speeds", "convert"),
     ("serve", "learn", "measure"),
     ("publish",),
     ("cli",),

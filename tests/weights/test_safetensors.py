@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from soban.errors import UserError
+from soban.weights import files
 from soban.weights import safetensors as ours
 from soban.weights.checkpoint import finite_check
 
@@ -319,7 +320,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_file_larger_than_the_free_space_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "free_bytes", lambda folder: 1234)
+    monkeypatch.setattr(files, "free_bytes", lambda folder: 1234)
     message = failed(tmp_path / "x.safetensors", lambda _: pytest.fail("begun"), UserError)
     assert "1,234 free" in message and "needed" in message
 

@@ -46,6 +46,10 @@ class Llama2cTokenizer:
         """The ids of a text without BOS."""
         return self.encode(text, bos=False)
 
+    def mergeable(self) -> list[str]:
+        """The pieces that merging may lead to, and single characters, as text."""
+        return [text for piece in self._scores if (text := piece.decode(errors="ignore")).encode() == piece]
+
     def _encode_word(self, word: bytes) -> list[int]:
         ids: list[int] = []
         for character in word.decode():
@@ -82,6 +86,11 @@ class Llama2cTokenizer:
 
 def load_llama2c_tokenizer(path: Path, vocab_size: int) -> Llama2cTokenizer:
     """The tokenizer.bin at `path`; UserError unless it holds exactly the `vocab_size` pieces of the model."""
+    return Llama2cTokenizer(*read_pieces(path, vocab_size))
+
+
+def read_pieces(path: Path, vocab_size: int) -> tuple[list[bytes], list[float]]:
+    """The pieces and scores of a tokenizer.bin, in the order of their ids; errors as above."""
     if not path.is_file():
         raise UserError("{path}: there is no such tokenizer", path=path, hint="name the model's tokenizer.bin with -z")
     data = read_bytes(path)
@@ -126,4 +135,4 @@ def load_llama2c_tokenizer(path: Path, vocab_size: int) -> Llama2cTokenizer:
             size=vocab_size,
             hint="name the tokenizer.bin that was made for this model",
         )
-    return Llama2cTokenizer(pieces, scores)
+    return pieces, scores

@@ -1,12 +1,16 @@
 """Files, read strictly: bytes, mappings and JSON objects, with one UserError for each way it can fail."""
 
+import contextlib
 import errno
 import json
 import math
 import mmap
+import os
 import reprlib
+import secrets
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -148,6 +152,67 @@ def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"the number {quoted(text)} is too large")
     return value
+
+
+@contextlib.contextmanager
+def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
+    """A file to be filled with `needed` bytes, which appears whole or not at all, and never replaces another.
+
+    One that appears meanwhile is kept, since Windows cannot replace a mapped file. Raises UserError where the path is
+    taken, or the file does not fit or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        check_absent(path)
+        check_room(path, needed)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            if not path.exists():
+                temporary.rename(path)
+    except OSError as error:
+        raise write_error(path, needed, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, needed: int) -> Iterator[Path]:
+    """A folder to be filled with about `needed` bytes, which takes its name when all is in it; an empty one gives way.
+
+    Raises UserError where the path is taken, or there is no room.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if not path.is_dir() or any(path.iterdir()):
+            check_absent(path)
+        check_room(path, needed)
+        temporary.mkdir()
+        yield temporary
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+        temporary.rename(path)
+    except OSError as error:
+        raise write_error(path, needed, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_absent(path: Path) -> None:
+    """Raise UserError where something has this name already."""
+    if path.exists():
+        raise UserError(
+            "{path}: exists already; nothing is written over it", path=path, hint="delete it or choose another name"
+        )
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raise UserError where `needed` bytes do not fit beside `path`."""
+    if (free := free_bytes(path.parent)) < needed:
+        raise no_space(path, needed, free)
 
 
 def free_bytes(folder: Path) -> int:

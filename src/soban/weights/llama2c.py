@@ -65,6 +65,11 @@ class Header:
         """How many bytes the header itself takes."""
         return NUMBERS.size if self.version == 0 else PADDED_HEADER
 
+    @property
+    def file_size(self) -> int:
+        """How many bytes the whole file has."""
+        return self.length + sum(self.copies(kind) * self.size(kind) for kind in self.kinds())
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each kind of tensor; matrices are (out, in)."""
         kv = self.hidden // self.heads * self.kv_heads
@@ -100,8 +105,7 @@ def open_bin(path: Path) -> Checkpoint:
     """The checkpoint in a llama2.c .bin; UserError where its header makes no sense or promises another size."""
     mapped = map_file(path)
     header = read_header(path, mapped)
-    promised = header.length + sum(header.copies(kind) * header.size(kind) for kind in header.kinds())
-    if promised != len(mapped):
+    if header.file_size != len(mapped):
         raise UserError(
             "{path}: the header (llama2.c v{version}: width {hidden}, {layers} layers, vocabulary {vocabulary})"
             " promises {promised} bytes; the file holds {held}",
@@ -110,7 +114,7 @@ def open_bin(path: Path) -> Checkpoint:
             hidden=header.hidden,
             layers=header.layers,
             vocabulary=header.vocabulary,
-            promised=promised,
+            promised=header.file_size,
             held=len(mapped),
             hint="it is damaged or no llama2.c .bin: fetch it again",
         )

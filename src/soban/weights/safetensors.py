@@ -4,11 +4,8 @@ The `safetensors` library copies each tensor, gives bfloat16 only by way of torc
 all in memory; it stays the judge in the tests. The format: https://github.com/huggingface/safetensors#format
 """
 
-import contextlib
 import json
 import math
-import os
-import secrets
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,7 +15,7 @@ import numpy as np
 
 from soban.errors import UserError
 from soban.weights.checkpoint import Tensor
-from soban.weights.files import JSON_LIMIT, free_bytes, map_file, no_space, parse_object, quoted, write_error
+from soban.weights.files import JSON_LIMIT, map_file, new_file, parse_object, quoted
 
 # Every dtype with whole bytes, as the array that shows its bits.
 DTYPES = {
@@ -209,31 +206,13 @@ def write_safetensors(
     entries = sorted(tensors, key=_placement)
     header = _written_header(entries, metadata or {})
     needed = len(header) + sum(_size(entry) for entry in entries)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        if path.exists():
-            raise UserError(
-                "{path}: exists already; nothing is written over it", path=path, hint="delete it or choose another name"
-            )
-        if (free := free_bytes(path.parent)) < needed:
-            raise no_space(path, needed, free)
-        with temporary.open("xb") as file:
-            file.write(header)
-            for entry in entries:
-                written = 0
-                for piece in fill(entry[0]):
-                    written += file.write(piece if isinstance(piece, bytes) else piece.data)
-                assert written == _size(entry), f"{entry}: {written} bytes filled"
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            if not path.exists():
-                temporary.rename(path)
-    except OSError as error:
-        raise write_error(path, needed, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with new_file(path, needed) as file:
+        file.write(header)
+        for entry in entries:
+            written = 0
+            for piece in fill(entry[0]):
+                written += file.write(piece if isinstance(piece, bytes) else piece.data)
+            assert written == _size(entry), f"{entry}: {written} bytes filled"
 
 
 def _size(entry: Entry) -> int:

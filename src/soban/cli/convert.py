@@ -1,0 +1,147 @@
+"""`soban convert`: a model from one form on disk to another."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from soban import system
+from soban.cli import console
+from soban.errors import UserError
+from soban.messages import translate
+
+if TYPE_CHECKING:
+    from soban.convert.source import Source
+
+LLAMA2C = ".bin"
+EXAMPLES = """\
+  soban convert path/to/model model.bin                     llama2.c's run.c: ./run model.bin -z tokenizer.bin
+  soban convert path/to/model model-q8.bin --format v2      its runq.c
+  soban convert stories15M.bin stories15M                   a folder that transformers loads
+  soban convert path/to/model model-bf16 --dtype bf16
+  soban convert stories                                     the bundled model, as a folder for transformers
+"""
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Write a model in another form.
+
+    OUT says which: a name that ends in .bin is llama2.c's (with tokenizer.bin beside it), any other a Hugging Face
+    folder with safetensors. What the new form cannot hold is refused, and nothing is written over. Without MODEL it is
+    the bundled one.
+    """
+
+    words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] OUT"})
+    format: Literal["v0", "v1", "v2"] | None = field(
+        default=None,
+        metadata={"help": "of a .bin: v0 for run.c, v1 the same with a header, v2 in 8 bits for runq.c (default: v0)"},
+    )
+    dtype: Literal["f32", "bf16"] | None = field(
+        default=None, metadata={"help": "of a folder's weights (default: f32, where they have another form now)"}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
+    )
+    tokenizer_out: str | None = field(
+        default=None,
+        metadata={"metavar": "FILE", "help": "where to write a .bin's tokenizer (default: tokenizer.bin beside it)"},
+    )
+    weights_only: bool = field(default=False, metadata={"help": "write no tokenizer"})
+
+
+OPTIONS = ConvertOptions
+
+
+def call(options: ConvertOptions) -> int:
+    """Writes OUT; the outcome is told on stderr."""
+    from soban.cli.bringing import bring
+    from soban.convert.folder import to_folder
+    from soban.convert.llama2c import to_llama2c
+    from soban.convert.source import open_source
+    from soban.loading import BUNDLED
+    from soban.locating import locate
+
+    name, out = _places(options)
+    is_bin = out.suffix.lower() == LLAMA2C
+    words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
+    for place in (out, words_out) if is_bin else (out,):
+        if not place.parent.is_dir():
+            raise UserError("{path}: there is no such folder", path=place.parent, hint="make it first")
+    source = open_source(BUNDLED if name is None else locate(name, bring))
+    _check_flags(options, source, is_bin)
+    given = _tokenizer(options, source)
+    with console.Status(False) as status:
+
+        def progress(share: float) -> None:
+            status.show(translate("writing {path} ... {percent:.0f} %", path=out, percent=100 * share))
+
+        if is_bin:
+            to_llama2c(
+                source, out, options.format or "v0", tokenizer=given, progress=progress,
+                tokenizer_out=None if options.weights_only else words_out,
+            )  # fmt: skip
+        else:
+            to_folder(source, out, options.dtype or "f32", tokenizer=given, progress=progress)
+    _tell(out)
+    return 0
+
+
+def _places(options: ConvertOptions) -> tuple[str | None, Path]:
+    """The model's name or path (None: the bundled one), and where it goes."""
+    from soban.hub.names import find
+
+    match options.words:
+        case [model, out]:
+            return model, system.extended(Path(out))
+        case [out] if not os.path.exists(out) and (os.path.basename(out) != out or find(out) is None):
+            return None, system.extended(Path(out))
+        case [model]:
+            raise UserError(
+                "{model}: no word of where it goes", model=console.shortened(model),
+                hint="name a new .bin or folder, as in soban convert {model} model.bin",
+            )  # fmt: skip
+        case []:
+            raise UserError("no model and no place for it", hint="soban convert path/to/model model.bin")
+    raise UserError(
+        "{count} words, where a model and a place for it are meant; this is too much: {word}",
+        count=len(options.words), word=console.shortened(options.words[2]), hint="soban convert --help tells more",
+    )  # fmt: skip
+
+
+def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool) -> None:
+    """Raise UserError for flags that have no meaning for this model or this form."""
+    if is_bin and options.dtype is not None:
+        raise UserError(
+            "--dtype {dtype} is for folders; a .bin has formats", dtype=options.dtype, hint="give --format v0, v1 or v2"
+        )
+    if not is_bin and (options.format is not None or options.tokenizer_out is not None):
+        raise UserError(
+            "--format and --tokenizer-out are for llama2.c's files", hint="give OUT a name that ends in .bin"
+        )
+    if options.tokenizer is not None and not source.is_llama2c:
+        raise UserError(
+            "-z {path} is for .bin models; this one has its own tokenizer", path=options.tokenizer, hint="leave it out"
+        )
+    if not is_bin and options.dtype is None and not source.is_llama2c and not source.layout:
+        raise UserError(
+            "{path}: a Hugging Face folder already", path=source.path,
+            hint="say what is to change: --dtype bf16, or an OUT that ends in .bin",
+        )  # fmt: skip
+
+
+def _tokenizer(options: ConvertOptions, source: "Source") -> Path | None:
+    """The tokenizer.bin of a model that is a .bin; None where there is none to read."""
+    from soban.loading import tokenizer_beside
+
+    if options.weights_only or not source.is_llama2c:
+        return None
+    if options.tokenizer is not None:
+        return Path(options.tokenizer)
+    return tokenizer_beside(source.path)
+
+
+def _tell(out: Path) -> None:
+    files = [out] if out.is_file() else [path for path in out.iterdir() if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    console.tell(translate("wrote {path} ({size:.1f} MB)", path=out, size=size))

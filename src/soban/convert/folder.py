@@ -1,0 +1,153 @@
+"""A model as a Hugging Face folder: config, safetensors in shards, tokenizer, generation settings."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.convert.source import Floats, Source, halves
+from soban.ops.formats import bf16_bits
+from soban.text.fast import load_fast
+from soban.text.llama2c import BOS, EOS, Llama2cTokenizer, read_pieces
+from soban.text.llama2c_json import tokenizer_files
+from soban.text.llama2c_writing import compare
+from soban.text.settings import read_settings
+from soban.weights.files import new_folder
+from soban.weights.folder import CONFIG, INDEX, SINGLE
+from soban.weights.llama2c import KEY, QUERY
+from soban.weights.safetensors import DTYPES, Entry, write_safetensors
+
+SHARD_BYTES = 5_000_000_000  # as transformers cuts them
+DTYPE_NAMES = {"f32": ("F32", "float32"), "bf16": ("BF16", "bfloat16")}  # ours -> safetensors', config.json's
+FLOATS = ("f64", "f32", "f16", "bf16", "i8g")
+BESIDE = (".json", ".jinja", ".model", ".txt", ".md")  # files that go with a model
+LEGAL = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
+OTHERS = 64 << 20  # bytes for all but the weights
+
+Progress = Callable[[float], None]
+
+
+def to_folder(
+    source: Source, path: Path, dtype: str, *, tokenizer: Path | None, progress: Progress = lambda share: None
+) -> None:
+    """Writes the model as a new folder that transformers loads, its weights in a dtype (f32, bf16).
+
+    tokenizer: the tokenizer.bin of a model that is a .bin; None leaves it out. Raises UserError for what cannot be
+    read or written; the folder appears whole or not at all.
+    """
+    source.architecture() if source.is_llama2c or source.layout else None
+    entries = [(name, _stored_dtype(source, name, dtype), shape) for name, shape in source.shapes().items()]
+    with new_folder(path, sum(map(_size, entries)) + OTHERS) as made:
+        if source.is_llama2c:
+            _write_json(made / CONFIG, _llama_config(source.config, dtype))
+            _write_json(made / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [BOS, EOS]})
+            if tokenizer is not None:
+                _write_tokenizer(made, tokenizer, source.config)
+        else:
+            _copy_others(source.folder, made)
+            _write_json(made / CONFIG, _same_config(source.config, dtype))
+        write_shards(made, entries, lambda name: _bytes(source, name, dtype), progress)
+
+
+def _size(entry: Entry) -> int:
+    return np.dtype(DTYPES[entry[1]]).itemsize * math.prod(entry[2])
+
+
+def _stored_dtype(source: Source, name: str, dtype: str) -> str:
+    """Weights take the dtype; whole numbers and flags stay what they are."""
+    tensor = source.checkpoint.tensors[name]
+    return DTYPE_NAMES[dtype][0] if name in source.layout or tensor.format in FLOATS else tensor.format.upper()
+
+
+def _bytes(source: Source, name: str, dtype: str) -> Iterator[npt.NDArray]:
+    """A tensor's numbers in a dtype, in pieces."""
+    tensor = source.checkpoint.tensors[name]
+    if name not in source.layout and tensor.format not in FLOATS:
+        yield np.ascontiguousarray(tensor.data)
+        return
+    for rows in _halved(source, name):
+        yield np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
+
+
+def _halved(source: Source, name: str) -> Iterator[Floats]:
+    """A tensor's rows; those that llama2.c keeps in pairs as Hugging Face has them."""
+    c = source.config
+    heads = {QUERY: "num_attention_heads", KEY: "num_key_value_heads"}
+    kind = ".".join("{i}" if part.isdecimal() else part for part in name.split("."))
+    if source.is_llama2c and kind in heads:
+        yield halves(source.whole(name), c[heads[kind]])
+    else:
+        yield from source.rows(name)
+
+
+def write_shards(
+    folder: Path,
+    entries: list[Entry],
+    fill: Callable[[str], Iterator[npt.NDArray]],
+    progress: Progress,
+    most: int = SHARD_BYTES,
+) -> None:
+    """model.safetensors, or several files of at most `most` bytes with an index; a larger tensor has its own."""
+    shards: list[list[Entry]] = [[]]
+    for entry in entries:
+        if shards[-1] and sum(map(_size, shards[-1])) + _size(entry) > most:
+            shards.append([])
+        shards[-1].append(entry)
+    total, done = sum(map(_size, entries)), [0]
+
+    def counted(name: str) -> Iterator[npt.NDArray]:
+        for piece in fill(name):
+            yield piece
+            done[0] += piece.nbytes
+            progress(done[0] / total)
+
+    count = len(shards)
+    names = [SINGLE] if count == 1 else [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
+    for name, shard in zip(names, shards, strict=True):
+        write_safetensors(folder / name, shard, counted, {"format": "pt"})
+    if count > 1:
+        places = {entry[0]: name for name, shard in zip(names, shards, strict=True) for entry in shard}
+        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _llama_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """config.json of a .bin: its header's keys, and what transformers wants to hear besides."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        **{key: value for key, value in config.items() if key != "rope_interleaved"},
+        "head_dim": config["hidden_size"] // config["num_attention_heads"],
+        "attention_bias": False,
+        "mlp_bias": False,
+        "dtype": DTYPE_NAMES[dtype][1],
+    }
+
+
+def _same_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """The model's own config.json, but for the dtype; transformers knew that by another name before."""
+    kept = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
+    return {**kept, "dtype" if "torch_dtype" not in config else "torch_dtype": DTYPE_NAMES[dtype][1]}
+
+
+def _write_tokenizer(folder: Path, path: Path, config: Mapping[str, Any]) -> None:
+    pieces, scores = read_pieces(path, config["vocab_size"])
+    for name, content in tokenizer_files(path, pieces, scores, config["max_position_embeddings"]).items():
+        _write_json(folder / name, content)
+    made = load_fast(folder / "tokenizer.json", read_settings(folder, config))
+    compare(path, made, Llama2cTokenizer(pieces, scores))
+
+
+def _copy_others(folder: Path, target: Path) -> None:
+    """Tokenizer, chat template, licence: all that belongs to a model and is no weight."""
+    for path in sorted(folder.iterdir()):
+        ours = path.suffix in BESIDE or path.name.upper().startswith(LEGAL)
+        if ours and path.is_file() and path.name not in (CONFIG, INDEX) and not path.name.startswith("."):
+            shutil.copyfile(path, target / path.name)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,107 @@
+"""A model to be converted: its configuration, and its tensors as float32, whatever form they are stored in."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.errors import UserError
+from soban.models import Architecture, architecture
+from soban.models.assemble import RESIDUAL, check_tensors, packed_layout
+from soban.ops import formats
+from soban.weights.checkpoint import Checkpoint, finite_check, open_checkpoint
+
+CHUNK = 16 << 20  # bytes of float32 in one piece
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An opened model."""
+
+    path: Path
+    checkpoint: Checkpoint
+    layout: dict[str, tuple[str, int, int]]  # of soban's packed matrices: name -> format, rows, columns
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json, or the header of a .bin under its keys."""
+        return self.checkpoint.config
+
+    @property
+    def is_llama2c(self) -> bool:
+        """Whether it is a .bin, in which neighbouring pairs of a head are rotated together."""
+        return self.path.is_file() and self.path.suffix.lower() == ".bin"
+
+    @property
+    def folder(self) -> Path:
+        """Where the tokenizer and the settings lie."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def architecture(self) -> Architecture:
+        """Its family and checked config. Raises UserError for what soban does not know, or tensors that do not fit."""
+        made = architecture(self.config, rope_interleaved=self.is_llama2c)
+        check_tensors(made, self.checkpoint)
+        return made
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape, by its usual name; a packed matrix in two halves is one tensor."""
+        return {
+            name: tuple(self.layout[name][1:]) if name in self.layout else tensor.shape
+            for name, tensor in self.checkpoint.tensors.items()
+            if not (name.endswith(RESIDUAL) and name in self.layout)
+        }
+
+    def rows(self, name: str) -> Iterator[Floats]:
+        """A tensor's rows in pieces. Raises UserError for NaN, infinities, and formats that are no weights."""
+        shape = self.shapes()[name]
+        step = max(1, CHUNK // (4 * shape[-1]) // formats.PANEL) * formats.PANEL if len(shape) > 1 else CHUNK
+        if name in self.layout:
+            parts = [part for part in (name, name + RESIDUAL) if part in self.layout]
+            for start in range(0, shape[0], step):
+                yield sum(self._unpacked(part, start, start + step) for part in parts)  # type: ignore[misc]
+            return
+        tensor = self.checkpoint.tensors[name]
+        finite_check(tensor)
+        for start in range(0, shape[0] if shape else 1, step):
+            yield tensor.float32(start, start + step)
+
+    def whole(self, name: str) -> Floats:
+        """A tensor in one piece."""
+        return np.concatenate(list(self.rows(name)))
+
+    def _unpacked(self, name: str, start: int, stop: int) -> Floats:
+        """Rows of a packed matrix; `start` begins a panel."""
+        format, rows, columns = self.layout[name]
+        count = min(stop, rows) - start
+        first = formats.stored_bytes(format, start, columns)
+        data = self.checkpoint.tensors[name].data[first : first + formats.stored_bytes(format, count, columns)]
+        if format in formats.PLAIN:
+            data = data.view(formats.PLAIN[format]).reshape(count, columns)
+        return formats.decode(formats.Rows(format, count, columns, data))
+
+
+def open_source(path: Path) -> Source:
+    """The model at a path. Raises UserError for what cannot be read, or is quantised in another program's way."""
+    checkpoint = open_checkpoint(path)
+    if (quantised := checkpoint.config.get("quantization_config")) is not None:
+        raise UserError(
+            "config.json: weights quantised by {method} are not read",
+            method=quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised,
+            hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
+        )
+    return Source(path, checkpoint, packed_layout(checkpoint))
+
+
+def halves(rows: Floats, heads: int) -> Floats:
+    """Rows of a q or k projection in Hugging Face's order: in each head the first of every pair, then the second."""
+    return rows.reshape(heads, -1, 2, rows.shape[-1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def pairs(rows: Floats, heads: int) -> Floats:
+    """The inverse: in llama2.c's order, the two of a pair side by side."""
+    return rows.reshape(heads, 2, -1, rows.shape[-1]).swapaxes(1, 2).reshape(rows.shape)
