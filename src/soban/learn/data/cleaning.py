@@ -1,7 +1,6 @@
 """Documents that are good enough to learn from, each once, in a working file; what was left out is counted."""
 
 import hashlib
-import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -127,14 +126,12 @@ def clean(
     tally = Tally()
     texts = Texts(work / "texts.bin")
     keys = array("Q")
-    try:
-        with (work / "signatures.bin").open("w+b") as file:
-            for made in _signed(_worthy(documents, how, tally, texts, keys, tell), how.similarity <= 1):
+    with (work / "signatures.bin").open("wb", buffering=0) as file:
+        for made in _signed(_worthy(documents, how, tally, texts, keys, tell), how.similarity <= 1):
+            try:
                 file.write(made.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise write_error(work, 0, error) from error
+            except OSError as error:
+                raise write_error(work, made.nbytes, error) from error
     texts.flush()
     all_keys = np.array(keys, np.uint64)
     groups, dropped = np.arange(len(texts)), np.zeros(len(texts), bool)

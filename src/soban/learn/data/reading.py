@@ -1,5 +1,7 @@
 """Sources to documents: the encoding and the fields of each file found, what cannot be read told and counted."""
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -9,8 +11,9 @@ from soban.errors import UserError
 from soban.learn.data import fields as choosing
 from soban.learn.data.decoding import detect
 from soban.learn.data.records import Broken, Parting, records
-from soban.learn.data.sources import Source
+from soban.learn.data.sources import Source, broken
 from soban.messages import warn
+from soban.weights.files import unreadable
 
 SAMPLE = 300  # characters of a document that are kept to be shown
 
@@ -49,7 +52,7 @@ def documents(sources: Sequence[Source], how: Reading, told: list[Read]) -> Iter
         found = Read(source.name, source.size)
         told.append(found)
         try:
-            yield from _file(source, how, found)
+            yield from _whole(source, how, found)
         except Unreadable as error:
             if source.named:
                 raise error.why from None
@@ -63,6 +66,16 @@ class Unreadable(Exception):
     def __init__(self, why: UserError) -> None:
         self.why = why
         super().__init__(str(why))
+
+
+def _whole(source: Source, how: Reading, found: Read) -> Iterator[str]:
+    """The documents of one file. Raises Unreadable also where it fails in its middle."""
+    try:
+        yield from _file(source, how, found)
+    except (UnicodeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise Unreadable(broken(source.name, error)) from error
+    except OSError as error:
+        raise Unreadable(unreadable(source.name, error)) from error
 
 
 def _file(source: Source, how: Reading, found: Read) -> Iterator[str]:
