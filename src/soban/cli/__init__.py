@@ -22,6 +22,7 @@ COMMANDS = {
     "run": {"help": "let a model write, or answer"},
     "chat": {"help": "talk with a model"},
     "eval": {"help": "measure how well a model predicts a text"},
+    "data": {"help": "make training data of text"},
     "train": {"help": "teach a small model from text"},
     "plan": {"help": "what a model takes of memory, disk and time, before it is fetched"},
     "bench": {"help": "measure how fast this PC is"},

@@ -43,12 +43,12 @@ def model(tokenizer: "Tokenizer") -> bytes:
         made += _bytes(PIECES, held)
     trainer = _number(MODEL_TYPE, BPE) + _number(VOCAB_SIZE, len(ordered)) + _number(BYTE_FALLBACK, 1)
     roles = {"unk": vocabulary["<unk>"], **{key.removesuffix("_token_id"): index for key, index in ids.items()}}
-    for number, piece, role in (
+    for number, spelled, role in (
         (UNK_ID, UNK_PIECE, "unk"), (BOS_ID, BOS_PIECE, "bos"), (EOS_ID, EOS_PIECE, "eos"), (PAD_ID, PAD_PIECE, "pad"),
     ):  # fmt: skip
         trainer += _number(number, roles.get(role, -1))
         if role in roles:
-            trainer += _text(piece, ordered[roles[role]])
+            trainer += _text(spelled, ordered[roles[role]])
     normalizer = _text(NAME, "identity") + _number(DUMMY_PREFIX, int(llama)) + _number(REMOVE_EXTRA, 0)
     return made + _bytes(TRAINER, trainer) + _bytes(NORMALIZER, normalizer + _number(ESCAPE, 1))
 

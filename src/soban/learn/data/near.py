@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.learn.data.quality import BMP, HAN, HANGUL, KANA, NUMBER, OTHER_LETTER, classes
+from soban.learn.data.quality import BMP, HAN, HANGUL, NUMBER, OTHER_LETTER, classes
 
 Codes = NDArray[np.uint32]
 Hashes = NDArray[np.uint32]
@@ -44,7 +44,7 @@ def shingles(codes: Codes) -> Hashes:
     letters = codes[kinds >= NUMBER]
     upper = (letters >= 0x41) & (letters <= 0x5A)
     letters = np.where(upper, letters + np.uint32(32), letters)
-    syllables = np.isin(kinds, (HANGUL, KANA, HAN)).sum() * 2 > (kinds >= OTHER_LETTER).sum()
+    syllables = 2 * np.count_nonzero((kinds >= HANGUL) & (kinds <= HAN)) > np.count_nonzero(kinds >= OTHER_LETTER)
     length = min(SYLLABLES if syllables else LETTERS, max(1, len(letters)))
     count = len(letters) - length + 1
     if count <= 0:
@@ -139,10 +139,10 @@ def _compare(
                 found = True
             elif pair not in seen:
                 seen.add(pair)
-                if np.mean(made[other] == made[number]) >= least - SLACK:
-                    if similarity(sets(other), sets(number)) >= least:
-                        pairs.add(pair)
-                        found = True
+                may_be = np.mean(made[other] == made[number]) >= least - SLACK
+                if may_be and similarity(sets(other), sets(number)) >= least:
+                    pairs.add(pair)
+                    found = True
         if not found and len(kept) < REPRESENTATIVES:
             kept.append(number)
 

@@ -8,9 +8,13 @@ from datetime import date
 # What a detector takes for whole numbers must not be the middle of longer ones.
 NOT_IN_NUMBER = r"(?<![\d.-])"
 END = r"(?![\d-])"
-EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}")
-RESIDENT = re.compile(rf"{NOT_IN_NUMBER}(\d{{6}})\s?-?\s?([1-8]\d{{6}}){END}")
-CARD = re.compile(rf"{NOT_IN_NUMBER}\d(?:[ -]?\d){{12,18}}{END}")
+EMAIL = re.compile(
+    r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
+)
+RESIDENT = re.compile(rf"{NOT_IN_NUMBER}(\d{{6}})(\s?-\s?)?([1-8]\d{{6}}){END}")
+CARD = re.compile(
+    rf"{NOT_IN_NUMBER}(?:\d{{4}}([ -])\d{{4}}\1\d{{4}}\1\d{{4}}|\d{{4}}([ -])\d{{6}}\2\d{{5}}|\d{{15,16}}){END}"
+)
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 PHONE = re.compile(
     rf"(?<![\d.+-])(?:"
@@ -22,27 +26,32 @@ PHONE = re.compile(
     rf"){END}"
 )
 # A bank's number has a form of its own in each bank, so it counts only near a word that says what it is.
-BANK = re.compile(r"계좌|입금|송금|은행|뱅크|농협|수협|새마을금고|예금주|\baccounts?\b|\bbank\b|\bacct\b", re.IGNORECASE)
+BANK = re.compile(
+    r"계좌|입금|송금|은행|뱅크|농협|수협|새마을금고|예금주|\baccounts?\b|\bbank\b|\bacct\b", re.IGNORECASE
+)
 ACCOUNT = re.compile(rf"{NOT_IN_NUMBER}\d{{2,6}}-\d{{2,6}}-\d{{2,7}}(?:-\d{{1,3}})?{END}")
 NEAR = 30  # characters before a number in which such a word counts
 ACCOUNT_DIGITS = range(10, 17)
 MAY_HOLD = re.compile(r"@|\d[\d .()-]{6}")
 CHECK_WEIGHTS = (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)
 NO_CHECK_FROM = date(2020, 10, 5)  # from when on Korea's new numbers have no check digit
+# By the seventh digit, which tells century and sex, and from 5 on foreigners
 CENTURY = {"1": 1900, "2": 1900, "3": 2000, "4": 2000, "5": 1900, "6": 1900, "7": 2000, "8": 2000}
 
 
-def resident_number(digits: str) -> bool:
-    """Whether 13 digits are a Korean resident's number: a date, and the check digit of those who have one."""
-    century, foreign = CENTURY.get(digits[6]), digits[6] in "5678"
-    if century is None:
-        return False
+def resident_number(digits: str, written_apart: bool = True) -> bool:
+    """Whether 13 digits are a Korean resident's number: a date, and the check digit of those who have one.
+
+    Without the hyphen between date and number, one without a check digit is any number.
+    """
+    century, foreign = CENTURY[digits[6]], digits[6] in "5678"
     try:
         born = date(century + int(digits[:2]), int(digits[2:4]), int(digits[4:6]))
     except ValueError:
         return False
     total = sum(weight * int(digit) for weight, digit in zip(CHECK_WEIGHTS, digits, strict=False))
-    return int(digits[12]) == ((13 if foreign else 11) - total % 11) % 10 or born >= NO_CHECK_FROM
+    right = int(digits[12]) == ((13 if foreign else 11) - total % 11) % 10
+    return right or (written_apart and NO_CHECK_FROM <= born <= date.today())
 
 
 def luhn(digits: str) -> bool:
@@ -76,7 +85,7 @@ def _phone(match: re.Match[str]) -> bool:
 # In this order, for a resident's number would else be taken for an account, a card for a phone.
 DETECTORS: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], bool]]] = {
     "email": (EMAIL, lambda match: True),
-    "resident": (RESIDENT, lambda match: resident_number(match[1] + match[2])),
+    "resident": (RESIDENT, lambda match: resident_number(match[1] + match[3], bool(match[2]))),
     "card": (CARD, _card),
     "account": (IBAN, _iban),
     "bank account": (ACCOUNT, _account),

@@ -69,14 +69,14 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
     check(wanted)
     found = _found(wanted)
     if wanted.out is None:
-        with tempfile.TemporaryDirectory(prefix="soban-data-") as work:
-            report = _look(wanted, found, Path(work), tell)
+        with tempfile.TemporaryDirectory(prefix="soban-data-") as folder:
+            report = _look(wanted, found, Path(folder), tell)
             return Outcome(report | {"seconds": time.monotonic() - start}, True)
     _room(wanted.out, found.sources)
     mark = fingerprint(wanted, found.sources)
     with _alone(wanted.out, wanted.beside):
-        if not wanted.force and (report := _held(wanted.out, mark)) is not None:
-            return Outcome(report, False)
+        if not wanted.force and (held := _held(wanted.out, mark)) is not None:
+            return Outcome(held, False)
         work = wanted.out / WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -114,7 +114,9 @@ def _found(wanted: Preparation) -> sources.Found:
         out = wanted.out.resolve()
         for path in map(Path, wanted.paths):
             if path.is_dir() and path.resolve() == out:
-                raise UserError("{path}: holds the text itself", path=wanted.out, hint="choose another folder with --out")
+                raise UserError(
+                    "{path}: holds the text itself", path=wanted.out, hint="choose another folder with --out"
+                )
             if not path.resolve().is_relative_to(out):
                 found.sources = [one for one in found.sources if not one.path.resolve().is_relative_to(out)]
     return found
@@ -170,7 +172,10 @@ def _alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
         raise UserError("{path}: another soban data is at work there", path=out, hint="wait for it") from error
     except OSError as error:
         raise UserError(
-            "{path}: cannot be written: {reason}", path=out, reason=reason(error), hint="choose another folder with --out"
+            "{path}: cannot be written: {reason}",
+            path=out,
+            reason=reason(error),
+            hint="choose another folder with --out",
         ) from error
     try:
         yield
@@ -186,9 +191,7 @@ def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
     return _report(wanted, found, read, cleaned)
 
 
-def _make(
-    wanted: Preparation, found: sources.Found, work: Path, tell: Tell
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything but the manifest, in the working folder; the report and the manifest."""
     read: list[Read] = []
     cleaned = clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell)
@@ -228,7 +231,7 @@ def _encoder(
     if wanted.tokenizer is not None:
         return encoding.given(wanted.tokenizer), []
     sample = [cleaned.texts[number] for number in _spread(cleaned, train, SAMPLE)]
-    size, trials = wanted.vocab_size, []
+    size, trials = wanted.vocab_size, list[vocabulary.Trial]()
     if size is None:
         tell("sizes", len(sample), 0.0)
         size, trials = vocabulary.choose_size(sample, wanted.layout, lambda share: tell("sizes", len(sample), share))

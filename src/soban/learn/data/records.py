@@ -198,8 +198,8 @@ def _is_table(held: Any) -> bool:
 def _parquet(source: Source) -> Iterator[Any]:
     """The rows of a parquet file, by pyarrow."""
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError as error:
         raise UserError(
             "{path}: reading parquet needs pyarrow, which is not installed", path=source.name,

@@ -54,7 +54,7 @@ class Source:
                 raise broken(self.name, error) from error
         if self.gzipped:
             limit = max(HARMLESS, MOST_EXPANSION * self.path.stat().st_size)
-            return io.BufferedReader(_Limited(gzip.GzipFile(fileobj=file), limit, self.name))
+            return io.BufferedReader(_Limited(gzip.GzipFile(fileobj=file), limit, self.name))  # type: ignore[type-var]
         return file
 
 
@@ -164,7 +164,9 @@ def _members(found: Found, path: Path, name: str) -> Iterator[Source]:
                 warn("{path}: a zip in a zip, which is not read: unpack the outer one", path=f"{name}/{shown}")
             continue
         if member.flag_bits & ENCRYPTED:
-            raise UserError("{path}: locked by a password", path=f"{name}/{shown}", hint="unpack it, and name the folder")
+            raise UserError(
+                "{path}: locked by a password", path=f"{name}/{shown}", hint="unpack it, and name the folder"
+            )
         assert kind is not None
         yield Source(f"{name}/{shown}", kind, suffix, path, member.file_size, member.filename)
 

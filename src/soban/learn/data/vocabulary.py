@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32000)  # llama2.c's 512, 4096 and 32000 among them
 ORDER = 3
-# An entry costs a row of the embedding, which in a small model is most of it: the smallest size within this of the best.
+# An entry costs a row of the embedding, most of a small model: the smallest size within this of the best is taken.
 GOOD_ENOUGH = 0.02
 LEARNT, MEASURED = 8_000_000, 500_000  # characters
 
@@ -57,13 +57,17 @@ def _some(texts: Sequence[str], characters: int) -> list[str]:
 
 def trial(tokenizer: "Tokenizer", learnt: Sequence[str], measured: Sequence[str]) -> Trial:
     """Bits per byte of some texts, as a model sees them that has counted the tokens of others."""
-    seen, new = (np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (learnt, measured))
+    seen, new = (
+        np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (learnt, measured)
+    )
     count = sum(len(text.encode()) for text in measured)
     bits = -np.log2(probabilities(seen.astype(np.int64), new.astype(np.int64), tokenizer.get_vocab_size())).sum()
     return Trial(tokenizer.get_vocab_size(), float(bits / count), count / len(new))
 
 
-def probabilities(seen: NDArray[np.int64], new: NDArray[np.int64], size: int, order: int = ORDER) -> NDArray[np.float64]:
+def probabilities(
+    seen: NDArray[np.int64], new: NDArray[np.int64], size: int, order: int = ORDER
+) -> NDArray[np.float64]:
     """The probability of each token of `new` but the first ones, by n-grams of `seen`: Witten-Bell, interpolated.
 
     p(w|h) = (c(hw) + t(h) p(w|shorter h)) / (c(h) + t(h)), where t(h) is how many different tokens followed h. Witten
