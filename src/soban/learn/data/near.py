@@ -20,7 +20,7 @@ LETTERS, SYLLABLES = 5, 3
 BANDS, ROWS = 16, 4  # a pair of similarity s meets with 1 - (1 - s^4)^16: 0.99 at 0.7, 0.07 at 0.26
 HASHES = BANDS * ROWS
 SLACK = 0.2  # three standard errors of an estimate by 64 hashes: 3 * sqrt(0.8 * 0.2 / 64) = 0.15
-REPRESENTATIVES = 8  # of a band's bucket, with which its other documents are compared
+REPRESENTATIVES = 16  # of a band's bucket, with which its other documents are compared
 MULTIPLIER = np.uint32(0x01000193)
 EMPTY = np.uint32(0xFFFFFFFF)
 
@@ -109,14 +109,14 @@ def alike(
     """
     groups = Groups(len(made))
     pairs: set[tuple[int, int]] = set()
-    seen: set[tuple[int, int]] = set()
+    unlike: set[tuple[int, int]] = set()
     for band in range(BANDS):
         keys = np.ascontiguousarray(made[:, band * ROWS : (band + 1) * ROWS]).view(np.uint64)
         mixed = keys[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ keys[:, 1]
         order = np.argsort(mixed, kind="stable")
         edges = np.concatenate([[0], np.flatnonzero(np.diff(mixed[order])) + 1, [len(order)]])
         for index in np.flatnonzero(np.diff(edges) > 1):
-            _compare(order[edges[index] : edges[index + 1]].tolist(), made, sets, least, seen, pairs)
+            _compare(order[edges[index] : edges[index + 1]].tolist(), made, sets, least, unlike, pairs)
         tell((band + 1) / BANDS)
     for left, right in pairs:
         groups.join(left, right)
@@ -125,25 +125,24 @@ def alike(
 
 def _compare(
     bucket: list[int], made: NDArray[np.uint32], sets: Callable[[int], Hashes], least: float,
-    seen: set[tuple[int, int]], pairs: set[tuple[int, int]],
+    unlike: set[tuple[int, int]], pairs: set[tuple[int, int]],
 ) -> None:  # fmt: skip
     """Notes which documents of a bucket are like one of its representatives."""
-    kept = [bucket[0]]
-    for number in bucket[1:]:
+    kept: list[int] = []
+    for number in bucket:
         if made[number, 0] == EMPTY and made[number, -1] == EMPTY:
             continue  # without letters there is nothing to compare
-        found = False
-        for other in kept:
+        estimates = (made[kept] == made[number]).mean(axis=1) if kept else ()
+        for other, estimate in zip(kept, estimates, strict=True):
             pair = (other, number)
             if pair in pairs:
-                found = True
-            elif pair not in seen:
-                seen.add(pair)
-                may_be = np.mean(made[other] == made[number]) >= least - SLACK
-                if may_be and similarity(sets(other), sets(number)) >= least:
+                break  # one is enough: the others are in its group
+            if estimate >= least - SLACK and pair not in unlike:
+                if similarity(sets(other), sets(number)) >= least:
                     pairs.add(pair)
-                    found = True
-        if not found and len(kept) < REPRESENTATIVES:
+                    break
+                unlike.add(pair)
+        if len(kept) < REPRESENTATIVES:
             kept.append(number)
 
 
