@@ -1,6 +1,7 @@
 """A tokenizer learnt from text, as SentencePiece would have it: byte pairs over characters, bytes for the unseen."""
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -42,9 +43,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = "gem
     in_front = [normalizers.Prepend(SPACE)] if layout == "llama" else []
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *in_front, normalizers.Replace(" ", SPACE)])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    alphabet = _alphabet(first, vocab_size - len(specials) - len(BYTES))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[*specials, *BYTES], min_frequency=2, show_progress=False,
-        limit_alphabet=_alphabet(first, vocab_size - len(specials) - len(BYTES)),
+        initial_alphabet=alphabet, limit_alphabet=len(alphabet),
     )  # fmt: skip
     tokenizer.train_from_iterator(chain(first, rest), trainer)
     learnt = json.loads(tokenizer.to_str())
@@ -69,15 +71,18 @@ def _beginning(texts: Iterator[str], characters: int) -> list[str]:
     return taken
 
 
-def _alphabet(texts: list[str], room: int) -> int:
-    """How many characters get entries of their own: the commonest ones, and no more than leave room for merges."""
-    counts = Counter(chain.from_iterable(text.replace(" ", SPACE) for text in texts))
-    total, seen, needed = sum(counts.values()), 0, 0
-    for _, count in counts.most_common():
-        if seen >= COVERED * total:
+def _alphabet(texts: list[str], room: int) -> list[str]:
+    """The characters that get entries of their own: the commonest ones, and no more than leave room for merges."""
+    counts = Counter(chain.from_iterable(unicodedata.normalize("NFC", text).replace(" ", SPACE) for text in texts))
+    total, seen = sum(counts.values()), 0
+    taken: list[str] = []
+    # of equally common ones the first, so that the same text always gives the same tokenizer
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if seen >= COVERED * total or len(taken) >= int(MOST_SINGLE * room):
             break
-        seen, needed = seen + count, needed + 1
-    return max(0, min(needed, int(MOST_SINGLE * room)))
+        seen += count
+        taken.append(character)
+    return taken
 
 
 def every_merge(vocabulary: dict[str, int], first: int) -> list[list[str]]:

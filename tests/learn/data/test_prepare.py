@@ -165,12 +165,13 @@ def test_two_runs_do_not_meet_in_one_folder(texts: Path, tmp_path: Path) -> None
         prepare(Preparation((str(texts),), tmp_path / "data"))
 
 
-def test_the_size_of_the_vocabulary_is_that_of_the_fewest_bits(texts: Path, tmp_path: Path) -> None:
-    report = prepare(Preparation((str(texts),), tmp_path / "data")).report
-    tried = report["tokenizer"]["tried"]
-    best = min(one["bits_per_byte"] for one in tried)
-    chosen = next(one for one in tried if one["entries"] == report["tokenizer"]["entries"])
-    assert chosen["bits_per_byte"] <= best * (1 + vocabulary.GOOD_ENOUGH)
+def test_the_size_of_the_vocabulary_is_the_smallest_of_about_the_fewest_bits(fixtures: Path) -> None:
+    stories = (fixtures / "text" / "tinystories_sample.txt").read_text(encoding="utf-8")[:300_000]
+    size, tried = vocabulary.choose_size(stories.split("<|endoftext|>"), "llama")
+    bits = {one.entries: one.bits_per_byte for one in tried}
+    assert 512 in bits and len(bits) > 1 and size in bits
+    enough = min(bits.values()) * (1 + vocabulary.GOOD_ENOUGH)
+    assert bits[size] <= enough and all(bits[other] > enough for other in bits if other < size)
 
 
 def test_the_n_gram_estimate_is_witten_bells() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout, train_tokenizer
+from soban.learn.tokenizer import Layout, train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,7 +31,10 @@ class Trial:
 def choose_size(
     texts: Sequence[str], layout: Layout, tell: Callable[[float], None] = lambda share: None
 ) -> tuple[int, list[Trial]]:
-    """The number of entries, and what each size that was tried would give. One text in eight is measured with."""
+    """One of SIZES, and what each that was tried would give; the text may support fewer entries.
+
+    One text in eight is measured with, and not learnt from.
+    """
     learnt = _some([text for number, text in enumerate(texts) if number % 8], LEARNT)
     measured = _some(list(texts[::8]), MEASURED)
     trials: list[Trial] = []
@@ -44,8 +47,8 @@ def choose_size(
         if len(trials) > 1 and trials[-1].bits_per_byte > trials[-2].bits_per_byte:
             break  # it has become worse, for want of text
     best = min(one.bits_per_byte for one in trials)
-    chosen = next(one for one in trials if one.bits_per_byte <= best * (1 + GOOD_ENOUGH))
-    return max(chosen.entries, SMALLEST_VOCABULARY), trials
+    enough = (one.bits_per_byte <= best * (1 + GOOD_ENOUGH) for one in trials)
+    return next(size for size, is_enough in zip(SIZES, enough, strict=False) if is_enough), trials
 
 
 def _some(texts: Sequence[str], characters: int) -> list[str]:
