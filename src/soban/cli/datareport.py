@@ -9,6 +9,7 @@ from soban.messages import translate
 WIDTH = 78
 LABEL, COUNT = 24, 12  # columns
 MOST_FILES = 8
+MOST_TRIED = 4  # sizes of vocabulary, the last ones
 
 REASONS = {
     "short": lambda: translate("too short"),
@@ -39,18 +40,18 @@ SPLITS = {
 def table(report: dict[str, Any], out: Path | None, samples: int) -> str:
     """The whole report."""
     lines = [*_files(report["files"], report["files_ignored"], samples), ""]
-    lines.append(_row(translate("read"), report["documents"], report["bytes"]))
+    lines.append(_row(translate("documents read"), report["documents"], report["bytes"]))
     for why, count in sorted(report["left_out"].items(), key=lambda item: -item[1]):
         lines.append(_row("  - " + REASONS[why](), count))
         lines += _examples(report, why)
-    lines.append(_row(translate("kept"), report["kept"], report["kept_bytes"]))
+    lines.append(_row(translate("documents kept"), report["kept"], report["kept_bytes"]))
     if report["near_duplicates_kept"]:
         lines.append(_row("  " + translate("near-duplicates"), report["near_duplicates_kept"]))
     lines += _personal(report["personal"]) + _examples(report, "personal")
     if "splits" in report:
         lines += ["", *_splits(report)]
     if out is not None:
-        lines += ["", _label(translate("in"), LABEL) + str(out)]
+        lines += ["", _label(translate("written to"), LABEL) + str(out)]
     return "\n".join(lines) + "\n"
 
 
@@ -100,7 +101,7 @@ def _splits(report: dict[str, Any]) -> list[str]:
     rate = translate("{rate:.2f} bytes a token", rate=total["bytes"] / total["tokens"])
     lines.append(_label(translate("tokenizer"), LABEL) + f"{entries}, {rate}")
     if tried := report["tokenizer"]["tried"]:
-        shown = ", ".join(f"{one['entries']:,}: {one['bits_per_byte']:.2f}" for one in tried)
+        shown = ", ".join(f"{one['entries']:,}: {one['bits_per_byte']:.2f}" for one in tried[-MOST_TRIED:])
         lines.append(cut(_label("  " + translate("bits per byte"), LABEL) + shown))
     return lines
 

@@ -46,8 +46,9 @@ def test_an_encoding_is_judged_by_the_whole_file_and_a_character_may_lie_across_
     ascii_ = "word " * (2 * decoding.PIECE // 5)
     (tmp_path / "a.txt").write_bytes((ascii_ + "끝").encode("cp949"))
     (tmp_path / "b.txt").write_bytes(("x" * (decoding.PIECE - 1) + "끝").encode())
-    texts, told = read(tmp_path)
-    assert [one.encoding for one in told] == ["cp949", "utf-8"]
+    texts, _ = read(tmp_path)
+    found = [decoding.detect(source) for source in find([tmp_path]).sources]
+    assert found == [decoding.Encoding("cp949"), decoding.Encoding("utf-8")]
     assert [text[-1] for text in texts] == ["끝", "끝"]
 
 

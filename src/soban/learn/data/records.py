@@ -173,9 +173,6 @@ class _Values:
             except RecursionError:
                 yield Broken("nested too deeply")
                 return
-            if stop == len(self._text) and not self._ended:
-                self._more()  # a number may go on
-                continue
             self._at = stop
             yield value
 
