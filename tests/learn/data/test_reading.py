@@ -186,14 +186,14 @@ def test_gzipped_files_and_zips_are_read_with_korean_names(tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("폴더/글.txt", "라마바".encode("cp949"))
         archive.writestr("image.png", b"\x89PNG")
-    # a zip as old Korean archivers write it: the name in cp949, no flag
-    raw = (tmp_path / "b.zip").read_bytes()
-    name = "폴더/글.txt"
-    old = raw.replace(name.encode(), name.encode("cp949").ljust(len(name.encode()), b"x"))
-    (tmp_path / "c.zip").write_bytes(old.replace(b"\x00\x08\x00\x00", b"\x00\x00\x00\x00"))
-    texts, told = read(tmp_path / "a.txt.gz", tmp_path / "b.zip")
-    assert texts == ["가나다", "라마바"]
-    assert [one.name for one in told] == ["a.txt.gz", "b.zip/폴더/글.txt"]
+    # a zip as old Korean archivers write it: the name in cp949, and no flag that says so
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("xxxx/yy.txt", "사아자")
+    old = (tmp_path / "c.zip").read_bytes().replace(b"xxxx/yy.txt", "폴더/글.txt".encode("cp949"))
+    (tmp_path / "c.zip").write_bytes(old)
+    texts, told = read(tmp_path)
+    assert texts == ["가나다", "라마바", "사아자"]
+    assert [one.name.partition("/")[2] for one in told] == ["a.txt.gz", "b.zip/폴더/글.txt", "c.zip/폴더/글.txt"]
     assert find([tmp_path / "b.zip"]).ignored == {".png": 1}
 
 

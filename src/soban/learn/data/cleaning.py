@@ -192,7 +192,7 @@ def _signed(documents: Iterable[near.Codes], wanted: bool) -> Iterator[NDArray[n
     waiting: list[near.Hashes] = []
     for codes in documents:
         if wanted:
-            waiting.append(near.shingles(codes))
+            waiting.append(near.runs(codes))
             if len(waiting) == AT_ONCE:
                 yield near.signatures(waiting)
                 waiting = []

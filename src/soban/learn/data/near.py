@@ -39,7 +39,12 @@ def _constants() -> tuple[Hashes, Hashes]:
 
 
 def shingles(codes: Codes) -> Hashes:
-    """Hashes of all runs of a few letters and digits, each once; case, blanks and signs do not count."""
+    """Hashes of all runs of a few letters and digits, each once, in order; case, blanks and signs do not count."""
+    return np.unique(runs(codes))
+
+
+def runs(codes: Codes) -> Hashes:
+    """The same, in the order of the text: for a signature it does not matter how often one comes."""
     kinds = classes()[np.minimum(codes, BMP)]
     letters = codes[kinds >= NUMBER]
     upper = (letters >= 0x41) & (letters <= 0x5A)
@@ -56,7 +61,7 @@ def shingles(codes: Codes) -> Hashes:
     for factor, shift in ((0x85EBCA6B, 13), (0xC2B2AE35, 16)):
         mixed = mixed * np.uint32(factor)
         mixed ^= mixed >> np.uint32(shift)
-    return np.unique(mixed)
+    return mixed
 
 
 def signatures(sets: Sequence[Hashes]) -> NDArray[np.uint32]:
