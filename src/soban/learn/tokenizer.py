@@ -53,7 +53,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = "gem
     # The byte entries were listed as special only to get their places; a special token would be dropped from the text.
     learnt["added_tokens"] = [token for token in learnt["added_tokens"] if token["content"] in specials]
     learnt["pre_tokenizer"] = None
-    learnt["model"]["merges"] = every_merge(learnt["model"]["vocab"], len(specials) + len(BYTES))
     tokenizer = Tokenizer.from_str(json.dumps(learnt))
     _frame(tokenizer, layout)
     return tokenizer
@@ -83,19 +82,6 @@ def _alphabet(texts: list[str], room: int) -> list[str]:
         seen += count
         taken.append(character)
     return taken
-
-
-def every_merge(vocabulary: dict[str, int], first: int) -> list[list[str]]:
-    """Every pair of entries that makes an entry, those of the earliest entry first: how SentencePiece and run.c merge.
-
-    Training notes one pair for each entry; they take any that spells it. Entries from the id `first` on are text.
-    """
-    merges = []
-    for piece, _ in sorted(vocabulary.items(), key=lambda item: item[1])[first:]:
-        parts = [(piece[:at], piece[at:]) for at in range(1, len(piece))]
-        known = [(left, right) for left, right in parts if left in vocabulary and right in vocabulary]
-        merges += [list(pair) for pair in sorted(known, key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))]
-    return merges
 
 
 def _frame(tokenizer: "Tokenizer", layout: Layout) -> None:

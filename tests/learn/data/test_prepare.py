@@ -121,6 +121,27 @@ def test_a_run_that_is_killed_leaves_nothing_and_the_next_is_whole(texts: Path, 
     assert shards.Shards(out).entries == 380 and not (out / ".work").exists()
 
 
+def test_a_run_that_ends_while_files_are_moved_leaves_no_manifest_of_the_old_ones(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "data"
+    prepare(Preparation((str(texts),), out, vocab_size=400))
+    write = shards.write_json
+
+    def stop(path: Path, content: dict[str, object]) -> None:
+        if path.name == shards.MANIFEST:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(shards, "write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Preparation((str(texts),), out, vocab_size=380))
+    with pytest.raises(UserError, match="no prepared data"):
+        shards.Shards(out)
+    monkeypatch.undo()
+    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "src")}
 

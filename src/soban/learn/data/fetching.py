@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import quote
 
 from soban.errors import UserError
+from soban.hub import place
 from soban.weights.files import free_bytes, no_space, reason, write_error
 
 Tell = Callable[[int, int | None], None]  # bytes that are there, bytes of the whole file
-ENDPOINT = "https://huggingface.co"
 SECONDS = 30.0  # without a byte
 PIECE = 1 << 18
 TRIES = 4  # that follow one another without a byte between them
@@ -29,10 +29,9 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def fetch(repository: str, name: str, path: Path, tell: Tell, revision: str = "main") -> None:
     """Puts the file at `path`; what an earlier run has fetched of it is kept. Raises UserError."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if place.is_offline():
         raise UserError("{name} is not here, and HF_HUB_OFFLINE=1 forbids the network", name=name, hint="unset it")
-    base = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
-    url = f"{base}/datasets/{repository}/resolve/{quote(revision, safe='')}/{quote(name)}"
+    url = f"{place.endpoint()}/datasets/{repository}/resolve/{quote(revision, safe='')}/{quote(name)}"
     part = path.with_name(path.name + ".part")
     failures = 0
     while True:
@@ -112,8 +111,6 @@ def _rest(url: str, part: Path, tell: Tell) -> str | None:
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise _BrokenOffError(str(getattr(error, "reason", error))) from error
-    except ValueError as error:
-        raise UserError("{url}: not an address", url=url, hint="check HF_ENDPOINT") from error
     return _digest(version)
 
 
