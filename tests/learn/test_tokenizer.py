@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from soban.learn.data.encoding import own
+from soban.learn.sentencepiece_model import save_sentencepiece
 from soban.learn.stories import stories
-from soban.learn.tokenizer import PIECES, SPECIALS, save_tokenizer, train_tokenizer
+from soban.learn.tokenizer import PIECES, SPECIALS, Layout, save_tokenizer, train_tokenizer
+from soban.text.llama2c import Llama2cTokenizer
+from soban.text.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +72,47 @@ def test_transformers_reads_the_saved_tokenizer_alike(tokenizer, tmp_path: Path)
         assert loaded(text)["input_ids"] == tokenizer.encode(text).ids
     assert loaded.eos_token_id == 1
     assert json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["byte_fallback"]
+
+
+CASES = [
+    "Once upon a time, there was a fox.", "옛날 옛적에 토끼가 살았어요.", "뷁 꿻 각낡닭",
+    "👩‍👩‍👧 🇰🇷 ☃️", "a\nb\tc  d ", " in front",
+    "\x01\x02\x7f", "<s>old</s> <unk> <0x41>", "日本語 Привет ¿qué?", "aaaa" * 20, "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["llama", "gemma"])
+def test_sentencepiece_finds_the_same_tokens_and_text(tmp_path: Path, layout: Layout) -> None:
+    spm = pytest.importorskip("sentencepiece")
+    texts = [story for language in ("en", "ko") for story in islice(stories(1, language), 200)]
+    made = train_tokenizer(texts, 900, layout)
+    save_sentencepiece(made, tmp_path / "tokenizer.model")
+    judge = spm.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    plain = next(own(made).encode(["x"]))
+    assert (judge.bos_id(), judge.eos_id(), judge.vocab_size()) == (plain[0], plain[-1], 900)
+    unseen = [story for language in ("en", "ko") for story in islice(stories(2, language), 100)]
+    for text, ids in zip(CASES + unseen, own(made).encode(CASES + unseen), strict=True):
+        assert ids[1:-1].tolist() == judge.encode(text), text
+        assert judge.decode(ids.tolist()) == text == made.decode(ids.tolist())
+
+
+def test_llamas_layout_is_read_alike_by_soban_and_by_run_c(tmp_path: Path) -> None:
+    texts = [story for language in ("en", "ko") for story in islice(stories(1, language), 200)]
+    made = train_tokenizer(texts, 900, "llama")
+    save_tokenizer(made, tmp_path)
+    loaded = load_tokenizer(tmp_path, {})
+    ordered = sorted(made.get_vocab(), key=made.get_vocab().__getitem__)
+    assert ordered[:4] == ["<unk>", "<s>", "</s>", "<0x00>"]
+    pieces = [b"" if index < 3 else piece.replace("▁", " ").encode() for index, piece in enumerate(ordered)]
+    run_c = Llama2cTokenizer(pieces, [-float(index) for index in range(len(pieces))])
+    for text in (*CASES[:-1], *islice(stories(3, "ko"), 50)):
+        ids = next(own(made).encode([text]))[:-1].tolist()
+        assert loaded.decode(ids) == text
+        assert loaded.encode(text) == ids == run_c.encode(text), text
+
+
+def test_rare_characters_leave_room_for_words() -> None:
+    texts = ["the fox and the river " * 20 + "".join(map(chr, range(0xAC00, 0xAC00 + 2000)))] * 2
+    made = train_tokenizer(texts, 400)
+    assert made.get_vocab_size() == 400
+    assert "▁river" in made.get_vocab() and made.decode(made.encode("힣뷁").ids) == "힣뷁"

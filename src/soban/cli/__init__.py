@@ -23,6 +23,7 @@ COMMANDS = {
     "chat": {"help": "talk with a model"},
     "eval": {"help": "measure how well a model predicts a text"},
     "convert": {"help": "write a model in another form"},
+    "data": {"help": "make training data of text"},
     "train": {"help": "teach a small model from text"},
     "plan": {"help": "what a model takes of memory, disk and time, before it is fetched"},
     "bench": {"help": "measure how fast this PC is"},

@@ -1,0 +1,87 @@
+"""Documents to token ids, by a tokenizer that takes everything in them for text."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soban.errors import UserError
+from soban.learn.tokenizer import special_ids
+from soban.weights.files import read_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+AT_ONCE = 1024  # documents; the library's own objects take a hundred times the memory of the ids
+CHARACTERS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A tokenizer for documents."""
+
+    tokenizer: "Tokenizer"  # as it is saved
+    entries: int
+    bos_id: int | None
+    eos_id: int
+
+    def encode(self, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
+        """Each text's ids between BOS and EOS. What is spelled like a special token, as <s> in HTML, is text."""
+        plain = _without_specials(self.tokenizer)
+        before = [] if self.bos_id is None else [self.bos_id]
+        for some in _batches(texts):
+            for encoding in plain.encode_batch_fast(some, add_special_tokens=False):
+                yield np.array([*before, *encoding.ids, self.eos_id], np.int64)
+
+
+def own(tokenizer: "Tokenizer") -> Encoder:
+    """The encoder of a tokenizer that was learnt here."""
+    ids = special_ids(tokenizer)
+    return Encoder(tokenizer, tokenizer.get_vocab_size(), ids["bos_token_id"], ids["eos_token_id"])
+
+
+def given(path: Path) -> Encoder:
+    """The encoder of a model's tokenizer.json. Raises UserError for a missing or broken one, or one without an EOS."""
+    from tokenizers import Tokenizer
+
+    from soban.text.tokenizer import load_tokenizer
+
+    folder = path if path.is_dir() else path.parent
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            "{path}: no tokenizer.json in it", path=path, hint="name a model's folder, or one made by soban data"
+        )
+    config = folder / "config.json"
+    loaded = load_tokenizer(folder, read_json(config) if config.is_file() else {})
+    if not loaded.eos_ids:
+        raise UserError(
+            "{path}: its tokenizer has no token that ends a text", path=path, hint="choose another tokenizer"
+        )
+    return Encoder(
+        Tokenizer.from_file(str(folder / "tokenizer.json")), loaded.vocab_size, loaded.bos_id, loaded.eos_ids[0]
+    )
+
+
+def _without_specials(tokenizer: "Tokenizer") -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    told: dict[str, Any] = json.loads(tokenizer.to_str())
+    told["added_tokens"] = [token for token in told["added_tokens"] if not token["special"]]
+    told["post_processor"] = None
+    return Tokenizer.from_str(json.dumps(told))
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Some texts at a time, not too many characters of them."""
+    rest = iter(texts)
+    while some := list(islice(rest, 1)):
+        size = len(some[0])
+        while len(some) < AT_ONCE and size < CHARACTERS_AT_ONCE and (more := next(rest, None)) is not None:
+            some.append(more)
+            size += len(more)
+        yield some

@@ -1,0 +1,130 @@
+"""Which of a record's fields are its text: told by the user, or known by their names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from soban.errors import UserError
+
+Record = Mapping[str, Any]
+
+# The first that a file's records have wins; what ends in ? may be missing or empty. A story comes before an
+# instruction, because TinyStories' records have both.
+KNOWN: tuple[tuple[str, ...], ...] = (
+    ("story",), ("text",), ("messages",),
+    ("conversations", "chosen?"), ("conversation",), ("dialogue",), ("dialog",), ("turns",),
+    ("system?", "instruction", "input?", "output"), ("system?", "instruction", "input?", "response"),
+    ("system?", "prompt", "completion"), ("system?", "prompt", "response"), ("system?", "prompt", "chosen"),
+    ("context?", "question", "answer"), ("question", "response"), ("query", "response"), ("query", "answer"),
+    ("q", "a"), ("질문", "답변"), ("질문", "답"),
+    ("content",), ("contents",), ("document",), ("passage",), ("article",), ("body",), ("original",), ("sentence",),
+    ("본문",), ("내용",), ("원문",), ("텍스트",), ("문장",), ("이야기",),
+)  # fmt: skip
+INNER = ("content", "value", "text", "utterance", "발화")  # what a turn or a part of one calls its words
+PEEK = 100  # records from which the fields are chosen
+PROSE = 40  # characters on average, from which a field of unknown name may be the text
+DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields whose words, one after the other, are a record's text."""
+
+    names: tuple[str, ...]
+
+    def text(self, record: Any) -> str:
+        """The record's text; "" where it has none, or lacks a field that it needs."""
+        if isinstance(record, str):
+            return record
+        if not isinstance(record, Mapping):
+            return ""
+        parts = [words(value(record, name.rstrip("?"))).strip() for name in self.names]
+        if not all(part or name.endswith("?") for part, name in zip(parts, self.names, strict=True)):
+            return ""
+        return "\n".join(filter(None, parts))
+
+    def __str__(self) -> str:
+        return " + ".join(name.rstrip("?") for name in self.names)
+
+
+def choose(records: Sequence[Any], given: Sequence[str], path: str) -> Fields:
+    """The fields that hold the text of such records. Raises UserError where that cannot be told."""
+    rows = [record for record in records if isinstance(record, Mapping)]
+    if not rows:
+        return Fields(())  # strings, which are texts themselves
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if given:
+        if missing := [name for name in given if not any(words(value(row, name)) for row in rows)]:
+            raise _no_field(path, missing[0], names)
+        return Fields(tuple(given))
+    for usual in KNOWN:
+        fields = _spelled(usual, names)
+        if fields and 2 * sum(bool(fields.text(row)) for row in rows) >= len(rows):
+            return fields
+    return Fields((_longest(rows, names, path),))
+
+
+def known(record: Record) -> bool:
+    """Whether a record has its text in fields of usual names."""
+    found = (_spelled(usual, list(record)) for usual in KNOWN)
+    return any(fields.text(record) for fields in found if fields)
+
+
+def _spelled(usual: tuple[str, ...], names: Sequence[str]) -> Fields | None:
+    """Known fields as these records spell them, if they have all that are needed."""
+    spelling = {name.strip().lower(): name for name in reversed(names) if isinstance(name, str)}
+    if any(name not in spelling for name in usual if not name.endswith("?")):
+        return None
+    here = [name for name in usual if name.rstrip("?") in spelling]
+    return Fields(tuple(spelling[name.rstrip("?")] + ("?" if name.endswith("?") else "") for name in here))
+
+
+def _longest(rows: Sequence[Record], names: Sequence[str], path: str) -> str:
+    """The only field with words, or the one whose words are by far the most."""
+    sizes = {}
+    for name in names:
+        if texts := [row[name] for row in rows if isinstance(row.get(name), str) and row[name].strip()]:
+            sizes[name] = sum(map(len, texts)) / len(rows)
+    ranked = sorted(sizes, key=lambda name: -sizes[name])
+    if len(ranked) == 1 or (len(ranked) > 1 and sizes[ranked[0]] > max(PROSE, 3 * sizes[ranked[1]])):
+        return ranked[0]
+    raise UserError(
+        "{path}: which field is the text? It has {fields}", path=path, fields=_listed(names),
+        hint="name it with --field NAME; several are put together in the order in which they are named",
+    )  # fmt: skip
+
+
+def _no_field(path: str, field: str, names: Sequence[str]) -> UserError:
+    return UserError(
+        "{path}: no text in a field {field}; it has {fields}", path=path, field=field, fields=_listed(names),
+        hint="give one of these to --field; outer.inner reaches into nested ones",
+    )  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [ascii(name)[1:-1] if not str(name).isprintable() else str(name) for name in names[:12]]
+    return ", ".join(name[:40] for name in shown) + (", ..." if len(names) > 12 else "")
+
+
+def value(record: Any, name: str) -> Any:
+    """A field; `outer.inner` reaches into nested ones, and into each of a list of them."""
+    if isinstance(record, Mapping) and name in record:
+        return record[name]
+    outer, dot, inner = name.partition(".")
+    if not dot or not isinstance(record, Mapping) or outer not in record:
+        return None
+    held = record[outer]
+    if isinstance(held, list):
+        return [found for part in held if (found := value(part, inner)) is not None]
+    return value(held, inner)
+
+
+def words(held: Any, depth: int = 0) -> str:
+    """The words in a value: a text itself, the turns of a conversation, the parts of a turn, one a line."""
+    if isinstance(held, str):
+        return held
+    if depth < DEEPEST and isinstance(held, list):
+        return "\n".join(filter(None, (words(part, depth + 1).strip() for part in held)))
+    if depth < DEEPEST and isinstance(held, Mapping):
+        return next((words(held[name], depth + 1) for name in INNER if name in held), "")
+    return ""

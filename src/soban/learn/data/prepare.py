@@ -1,0 +1,316 @@
+"""From files to a folder of token shards: every step in order, nothing half-written, and nothing done twice."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soban.errors import UserError
+from soban.learn import tokenizer as learning
+from soban.learn.data import encoding, shards, sources, vocabulary
+from soban.learn.data.cleaning import Cleaned, Cleaning, Tally, clean
+from soban.learn.data.reading import Read, Reading, documents
+from soban.learn.data.splitting import SPLITS, split
+from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout
+from soban.weights.files import free_bytes, no_space, reason
+
+REPORT = "report.json"
+WORK, LOCK = ".work", ".lock"
+OURS = {shards.MANIFEST, REPORT, WORK, LOCK, *SPLITS, "tokenizer.json", "tokenizer_config.json"}
+# What the working files take beside the shards, in bytes for a byte of input: the text itself, and half as much in ids
+ROOM = 2
+SAMPLE = 64_000_000  # bytes of text from which a tokenizer learns
+MOST_ENTRIES = 1 << 20
+Tell = Callable[[str, int, float | None], None]  # a stage, how many documents, the share of the stage that is done
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is to be prepared, and how."""
+
+    paths: tuple[str, ...]
+    out: Path | None = None  # None: look at the data, and write nothing
+    reading: Reading = field(default_factory=Reading)
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    validation: float = 0.02  # shares of the documents that are held out
+    test: float = 0.0
+    seed: int = 0
+    vocab_size: int | None = None  # None: by bits per byte
+    layout: Layout = "llama"
+    tokenizer: Path | None = None  # a folder with one that is there already
+    examples: bool = False  # of what was left out, in the report
+    force: bool = False
+    beside: frozenset[str] = frozenset()  # what else may lie in `out`
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    report: dict[str, Any]
+    made: bool  # False: it was there already
+
+
+def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) -> Outcome:
+    """Reads, cleans, splits, learns a tokenizer and writes shards; where all that is there already, does nothing.
+
+    Raises UserError for what cannot be read or written, KeyboardInterrupt at Ctrl-C; `out` is then as it was.
+    """
+    start = time.monotonic()
+    check(wanted)
+    found = _found(wanted)
+    if wanted.out is None:
+        with tempfile.TemporaryDirectory(prefix="soban-data-") as folder:
+            report = _look(wanted, found, Path(folder), tell)
+            return Outcome(report | {"seconds": time.monotonic() - start}, True)
+    _room(wanted.out, found.sources)
+    mark = fingerprint(wanted, found.sources)
+    with _alone(wanted.out, wanted.beside):
+        if not wanted.force and (held := _held(wanted.out, mark)) is not None:
+            return Outcome(held, False)
+        work = wanted.out / WORK
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            report, manifest = _make(wanted, found, work, tell)
+            report["seconds"] = time.monotonic() - start
+            shards.write_json(work / REPORT, report)
+            _publish(work, wanted.out, manifest | {"fingerprint": mark})
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return Outcome(report, True)
+
+
+def check(wanted: Preparation) -> None:
+    """UserError for values that cannot be."""
+    held_out = wanted.validation + wanted.test
+    if not (0 <= wanted.validation < 1 and 0 <= wanted.test < 1 and held_out < 1):
+        raise UserError(
+            "{share} of the documents cannot be held out", share=held_out,
+            hint="give --validation and --test as shares from 0, below 1 together",
+        )  # fmt: skip
+    if wanted.seed < 0:
+        raise UserError("--seed {value} is below 0", value=wanted.seed, hint="give 0 or more")
+    if wanted.vocab_size is not None and not SMALLEST_VOCABULARY <= wanted.vocab_size <= MOST_ENTRIES:
+        raise UserError(
+            "--vocab-size {value}: out of range", value=wanted.vocab_size, least=SMALLEST_VOCABULARY,
+            most=MOST_ENTRIES, hint="give {least} to {most}: 256 entries stand for bytes",
+        )  # fmt: skip
+
+
+def _found(wanted: Preparation) -> sources.Found:
+    """The sources, but for what earlier runs have written themselves."""
+    found = sources.find(wanted.paths)
+    if wanted.out is not None:
+        out = wanted.out.resolve()
+        for path in map(Path, wanted.paths):
+            if path.is_dir() and path.resolve() == out:
+                raise UserError(
+                    "{path}: holds the text itself", path=wanted.out, hint="choose another folder with --out"
+                )
+            if not path.resolve().is_relative_to(out):
+                found.sources = [one for one in found.sources if not one.path.resolve().is_relative_to(out)]
+    return found
+
+
+def _room(out: Path, files: Sequence[sources.Source]) -> None:
+    """UserError where the disk is too full for what will come."""
+    needed, free = ROOM * sum(source.size for source in files), free_bytes(out.absolute())
+    if needed > free:
+        raise no_space(out, needed, free)
+
+
+def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
+    """What the result depends on, as a hash: the files by name, size and time, and the options."""
+    options = asdict(replace(wanted, out=None, force=False, paths=(), beside=frozenset()))
+    told = [shards.FORMAT, options, [(file.name, file.size, file.modified) for file in files]]
+    if wanted.tokenizer is not None and (path := wanted.tokenizer / "tokenizer.json").is_file():
+        told.append(shards.file_hash(path))
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
+
+
+def _held(out: Path, mark: str) -> dict[str, Any] | None:
+    """The report of an earlier run that made the same; None where there is none."""
+    try:
+        manifest = json.loads((out / shards.MANIFEST).read_text(encoding="utf-8"))
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        whole = all((out / one["name"]).is_file() for told in manifest["splits"].values() for one in told["shards"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return report if whole and manifest.get("fingerprint") == mark else None
+
+
+@contextlib.contextmanager
+def _alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
+    """The folder, made where it is missing, and no second run in it. Raises UserError where it holds other things."""
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        others = sorted(path.name for path in out.iterdir() if path.name not in OURS | beside)
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be made ({reason})", path=out, reason=reason(error), hint="choose another folder with --out"
+        ) from error
+    if others and not (out / shards.MANIFEST).exists():
+        raise UserError(
+            "{path}: holds other files ({name})", path=out, name=others[0][:60], hint="choose a new folder with --out"
+        )
+    try:
+        lock = FileLock(out / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError("{path}: another soban data is at work there", path=out, hint="wait for it") from error
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be written: {reason}",
+            path=out,
+            reason=reason(error),
+            hint="choose another folder with --out",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> dict[str, Any]:
+    """The report alone."""
+    read: list[Read] = []
+    cleaned = clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell)
+    cleaned.texts.close()
+    return _report(wanted, found, read, cleaned)
+
+
+def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything but the manifest, in the working folder; the report and the manifest."""
+    read: list[Read] = []
+    cleaned = clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell)
+    try:
+        if not len(cleaned):
+            raise UserError(
+                "no text is left of {count} documents", count=cleaned.tally.documents,
+                hint="the report without --out tells why: soban data ... --examples",
+            )  # fmt: skip
+        parts = split(cleaned.keys, cleaned.groups, cleaned.kept, (wanted.validation, wanted.test), wanted.seed)
+        encoder, trials = _encoder(wanted, cleaned, parts["train"], tell)
+        learning.save_tokenizer(encoder.tokenizer, work)
+        if wanted.tokenizer is not None:
+            _copy_config(wanted.tokenizer, work)
+        told = {name: _written(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])}
+    finally:
+        cleaned.texts.close()
+    about = {
+        "sha256": shards.file_hash(work / "tokenizer.json"), "entries": encoder.entries,
+        "bos_token_id": encoder.bos_id, "eos_token_id": encoder.eos_id,
+    }  # fmt: skip
+    manifest = {
+        "format": shards.FORMAT, "data_hash": _data_hash(cleaned.keys, parts), "tokenizer": about,
+        "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": wanted.seed, "splits": told,
+        "inputs": [{"name": source.name, "bytes": source.size} for source in found.sources],
+    }  # fmt: skip
+    report = _report(wanted, found, read, cleaned)
+    short = {name: {key: one[key] for key in ("documents", "bytes", "tokens")} for name, one in told.items()}
+    report |= {"splits": short, "tokenizer": {"entries": encoder.entries, "tried": [asdict(one) for one in trials]}}
+    return report | {"data_hash": manifest["data_hash"]}, manifest
+
+
+def _encoder(
+    wanted: Preparation, cleaned: Cleaned, train: NDArray[np.int64], tell: Tell
+) -> tuple[encoding.Encoder, list[vocabulary.Trial]]:
+    """The tokenizer: the one that is given, or one that is learnt from the texts to learn from."""
+    if wanted.tokenizer is not None:
+        return encoding.given(wanted.tokenizer), []
+    sample = [cleaned.texts[number] for number in _spread(cleaned, train, SAMPLE)]
+    size, trials = wanted.vocab_size, list[vocabulary.Trial]()
+    if size is None:
+        tell("sizes", len(sample), 0.0)
+        size, trials = vocabulary.choose_size(sample, wanted.layout, lambda share: tell("sizes", len(sample), share))
+    tell("tokenizer", len(sample), None)
+    learnt = learning.train_tokenizer(sample, size, wanted.layout)
+    if (entries := learnt.get_vocab_size()) < size and wanted.vocab_size is not None:
+        raise UserError(
+            "--vocab-size {value}: this text supports only {most} entries", value=size, most=entries,
+            hint="give at most {most}, or more text, or leave it out",
+        )  # fmt: skip
+    return encoding.own(learnt), trials
+
+
+def _spread(cleaned: Cleaned, numbers: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Documents from all over that have about so many bytes together."""
+    total = sum(cleaned.texts.size(int(number)) for number in numbers)
+    return numbers[:: max(1, -(-total // most))]
+
+
+def _written(
+    cleaned: Cleaned, name: str, numbers: NDArray[np.int64], encoder: encoding.Encoder, work: Path, tell: Tell
+) -> dict[str, Any]:
+    """The shards of a split, for the manifest."""
+
+    def texts() -> Iterator[str]:
+        for count, number in enumerate(numbers.tolist()):
+            if count % 1000 == 0:
+                tell("writing", len(numbers), count / len(numbers))
+            yield cleaned.texts[number]
+
+    made = shards.write_shards(work, name, encoder.encode(texts()), encoder.entries)
+    return {
+        "documents": len(numbers), "bytes": sum(cleaned.texts.size(int(number)) for number in numbers),
+        "tokens": sum(shard.tokens for shard in made), "shards": shards.shard_json(made),
+    }  # fmt: skip
+
+
+def _data_hash(keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
+    """Which documents there are, in which order and split, as a hash."""
+    found = hashlib.sha256()
+    for name in SPLITS:
+        found.update(name.encode() + keys[parts[name]].astype("<u8").tobytes())
+    return found.hexdigest()
+
+
+def _copy_config(tokenizer: Path, work: Path) -> None:
+    """A given tokenizer keeps its own settings."""
+    path = (tokenizer if tokenizer.is_dir() else tokenizer.parent) / "tokenizer_config.json"
+    if path.is_file():
+        shutil.copyfile(path, work / path.name)
+
+
+def _report(wanted: Preparation, found: sources.Found, read: Sequence[Read], cleaned: Cleaned) -> dict[str, Any]:
+    """What was found, as JSON has it."""
+    tally: Tally = cleaned.tally
+    told: dict[str, Any] = {
+        "files": [asdict(one) for one in read], "files_ignored": found.ignored,
+        "documents": tally.documents, "bytes": tally.bytes,
+        "left_out": {why: count for why, count in tally.left_out.items() if count},
+        "kept": len(cleaned), "kept_bytes": sum(cleaned.texts.size(int(number)) for number in cleaned.kept),
+        "near_duplicates_kept": tally.kept_near,
+        "personal": {"what": wanted.cleaning.personal, "documents": tally.documents_with_personal, **tally.personal},
+        "options": asdict(wanted.cleaning) | {"seed": wanted.seed},
+    }  # fmt: skip
+    return told | ({"examples": tally.examples} if wanted.examples else {})
+
+
+def _publish(work: Path, out: Path, manifest: dict[str, Any]) -> None:
+    """Puts the finished files in place of older ones; the manifest goes first and comes back last."""
+    (out / shards.MANIFEST).unlink(missing_ok=True)
+    try:
+        for name in SPLITS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in (*SPLITS, "tokenizer.json", "tokenizer_config.json", REPORT):
+            if (work / name).exists():
+                (work / name).replace(out / name)
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be written: {reason}", path=out, reason=reason(error),
+            hint="close what uses the folder, and run the same command again",
+        ) from error  # fmt: skip
+    shards.write_json(out / shards.MANIFEST, manifest)

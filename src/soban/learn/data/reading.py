@@ -1,0 +1,116 @@
+"""Sources to documents: the encoding and the fields of each file found, what cannot be read told and counted."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+from soban.errors import UserError
+from soban.learn.data import fields as choosing
+from soban.learn.data.decoding import detect
+from soban.learn.data.records import Broken, Parting, records
+from soban.learn.data.sources import Source, broken
+from soban.messages import warn
+from soban.weights.files import unreadable
+
+SAMPLE = 300  # characters of a document that are kept to be shown
+
+
+@dataclass
+class Read:
+    """What a file was found to be."""
+
+    name: str
+    size: int
+    encoding: str = ""
+    fields: str = ""
+    documents: int = 0
+    broken: int = 0  # records
+    empty: int = 0  # records without text
+    problem: str = ""  # why it was passed over
+    samples: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    fields: tuple[str, ...] = ()  # which hold the text; () finds them
+    parting: Parting = "auto"
+    samples: int = 3
+
+
+def documents(sources: Sequence[Source], how: Reading, told: list[Read]) -> Iterator[str]:
+    """The text of every record; `told` gets what was found of each file.
+
+    A file of a folder that is no text is passed over, with a note. Raises UserError for one that the user has named,
+    and for fields that cannot be told.
+    """
+    for source in sources:
+        found = Read(source.name, source.size)
+        told.append(found)
+        try:
+            yield from _whole(source, how, found)
+        except Unreadable as error:
+            if source.named:
+                raise error.why from None
+            found.problem = str(error.why)
+            warn("passed over: {problem}", problem=error.why)
+
+
+class Unreadable(Exception):
+    """A file that is no text, or cannot be opened."""
+
+    def __init__(self, why: UserError) -> None:
+        self.why = why
+        super().__init__(str(why))
+
+
+def _whole(source: Source, how: Reading, found: Read) -> Iterator[str]:
+    """The documents of one file. Raises Unreadable also where it fails in its middle."""
+    try:
+        yield from _file(source, how, found)
+    except (UnicodeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise Unreadable(broken(source.name, error)) from error
+    except OSError as error:
+        raise Unreadable(unreadable(source.name, error)) from error
+
+
+def _file(source: Source, how: Reading, found: Read) -> Iterator[str]:
+    """The documents of one file."""
+    try:
+        encoding = detect(source) if source.kind != "parquet" else None
+    except UserError as error:
+        raise Unreadable(error) from error
+    if encoding is not None:
+        found.encoding = encoding.name
+        if encoding.damage:
+            warn("{path}: {count} characters are damaged", path=source.name, count=encoding.damage)
+    all_of_it = records(source, encoding, how.parting)
+    first = list(islice(all_of_it, choosing.PEEK))
+    whole = [record for record in first if not isinstance(record, Broken)]
+    if first and not whole:
+        raise Unreadable(_not_what_it_says(source, first[0]))
+    chosen = choosing.choose(whole, how.fields, source.name)
+    found.fields = str(chosen)
+    for record in chain(first, all_of_it):
+        if isinstance(record, Broken):
+            found.broken += 1
+        elif text := chosen.text(record).strip():
+            found.documents += 1
+            if len(found.samples) < how.samples:
+                found.samples.append(text[:SAMPLE])
+            yield text
+        elif not isinstance(record, str):
+            found.empty += 1
+    if found.broken:
+        warn("{path}: {count} records cannot be read, and are left out", path=source.name, count=found.broken)
+
+
+def _not_what_it_says(source: Source, problem: Any) -> UserError:
+    return UserError(
+        "{path}: no {kind} in it ({reason})", path=source.name, kind=source.suffix.lstrip("."),
+        reason=str(problem)[:80], hint="check the file, or give it the ending that it should have",
+    )  # fmt: skip

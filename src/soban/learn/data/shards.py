@@ -1,0 +1,200 @@
+"""Token shards: documents as ids in memory-mapped arrays, with a manifest that says what they are.
+
+The format, in a folder:
+    manifest.json                  written last: a folder without it is not finished
+    tokenizer.json, tokenizer_config.json
+    train/00000.npy                token ids, uint16 (uint32 where the vocabulary has more than 65,536 entries); every
+                                   document is BOS, its text's ids, EOS
+    train/00000.starts.npy         int64: where each document begins, and last the number of ids
+    train/00001.npy ...            a document lies in one shard; validation/ and test/ are alike
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soban.errors import UserError
+from soban.weights.files import quoted, read_json, write_error
+
+MANIFEST = "manifest.json"
+FORMAT = "soban-data 1"
+SHARD_TOKENS = 32 << 20  # of a shard, and so in memory while it is made
+HASHED_AT_ONCE = 1 << 20
+Ids = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One array of ids, as the manifest has it."""
+
+    name: str  # in the folder
+    documents: int
+    tokens: int
+    sha256: str
+
+
+def dtype_for(entries: int) -> type[np.uint16] | type[np.uint32]:
+    """The smallest type that holds the ids of a vocabulary."""
+    return np.uint16 if entries <= 1 << 16 else np.uint32
+
+
+def write_shards(
+    folder: Path, split: str, documents: Iterable[NDArray[np.integer[Any]]], entries: int,
+    shard_tokens: int = SHARD_TOKENS,
+) -> list[Shard]:  # fmt: skip
+    """Writes documents, each with its BOS and EOS, and returns the shards. Raises UserError where they do not fit."""
+    made: list[Shard] = []
+    waiting: list[NDArray[np.integer[Any]]] = []
+    size = 0
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    for ids in documents:
+        if waiting and size + len(ids) > shard_tokens:
+            made.append(_write(folder, f"{split}/{len(made):05}.npy", waiting, entries))
+            waiting, size = [], 0
+        waiting.append(ids.astype(dtype_for(entries)))
+        size += len(ids)
+    if waiting:
+        made.append(_write(folder, f"{split}/{len(made):05}.npy", waiting, entries))
+    return made
+
+
+def _write(folder: Path, name: str, documents: list[NDArray[np.integer[Any]]], entries: int) -> Shard:
+    path = folder / name
+    tokens = np.concatenate(documents).astype(dtype_for(entries))
+    starts = np.cumsum([0, *map(len, documents)], dtype=np.int64)
+    try:
+        np.save(path, tokens)
+        np.save(starts_of(path), starts)
+    except OSError as error:
+        raise write_error(path, tokens.nbytes, error) from error
+    return Shard(name, len(documents), len(tokens), file_hash(path))
+
+
+def starts_of(path: Path) -> Path:
+    """The index beside a shard."""
+    return path.with_name(path.stem + ".starts.npy")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(HASHED_AT_ONCE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file, whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    data = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise write_error(path, len(data), error) from error
+
+
+def shard_json(shards: Iterable[Shard]) -> list[dict[str, Any]]:
+    """Shards for the manifest."""
+    return [asdict(shard) for shard in shards]
+
+
+class Documents:
+    """The documents of a split, by number; their ids stay on the disk until they are read."""
+
+    def __init__(self, arrays: list[Ids], starts: list[NDArray[np.int64]]) -> None:
+        self._arrays, self._starts = arrays, starts
+        self._firsts = np.cumsum([0, *(len(index) - 1 for index in starts)])
+        self.lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(index) for index in starts)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, number: int) -> Ids:
+        """The ids of one document, from its BOS to its EOS."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        shard = int(np.searchsorted(self._firsts, number, "right")) - 1
+        within = number - int(self._firsts[shard])
+        first, last = self._starts[shard][within : within + 2]
+        return self._arrays[shard][first:last]
+
+    def __iter__(self) -> Iterator[Ids]:
+        return (self[number] for number in range(len(self)))
+
+
+class Shards:
+    """One split of a folder of shards. Raises UserError for a folder that is not finished, or whose files differ."""
+
+    def __init__(self, folder: str | Path, split: str = "train") -> None:
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+        self.split = split
+        told = self.manifest["splits"].get(split)
+        if told is None:
+            raise UserError(
+                "{path}: it has no {split} split", path=self.folder, split=split,
+                known=", ".join(self.manifest["splits"]), hint="it has {known}",
+            )  # fmt: skip
+        self.entries: int = self.manifest["tokenizer"]["entries"]
+        self.bos_id: int = self.manifest["tokenizer"]["bos_token_id"]
+        self.eos_id: int = self.manifest["tokenizer"]["eos_token_id"]
+        self.data_hash: str = self.manifest["data_hash"]
+        self.bytes: int = told["bytes"]  # of the documents as text: bits per byte are over these
+        opened = [_open(self.folder, shard, self.entries) for shard in told["shards"]]
+        self.documents = Documents([tokens for tokens, _ in opened], [starts for _, starts in opened])
+
+    @property
+    def tokens(self) -> int:
+        """How many ids there are, BOS and EOS with them."""
+        return int(self.documents.lengths.sum())
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a folder holds. Raises UserError where it holds no shards, or of another kind."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            "{path}: no prepared data in it, or not all of it", path=folder,
+            hint="make it: soban data YOUR-TEXTS --out {path}",
+        )  # fmt: skip
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            "{path}: its format is {format}, this reads {known}", path=path, format=quoted(manifest.get("format")),
+            known=FORMAT, hint="prepare the data again with this version",
+        )  # fmt: skip
+    return manifest
+
+
+def _open(folder: Path, told: dict[str, Any], entries: int) -> tuple[Ids, NDArray[np.int64]]:
+    """A shard's ids, mapped, and where its documents begin; both checked against the manifest."""
+    path = folder / told["name"]
+    try:
+        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+        starts = np.load(starts_of(path), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if tokens.dtype != dtype_for(entries) or tokens.shape != (told["tokens"],):
+        raise _damaged(path, f"{tokens.dtype} {tokens.shape}")
+    if starts.shape != (told["documents"] + 1,) or starts[0] != 0 or starts[-1] != len(tokens):
+        raise _damaged(starts_of(path), f"{starts.shape}")
+    if (np.diff(starts) <= 0).any():
+        raise _damaged(starts_of(path), "not in order")
+    return tokens, starts
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(
+        "{path}: not as the manifest has it ({reason})", path=path, reason=problem[:100],
+        hint="prepare the data again: soban data ... --force",
+    )  # fmt: skip

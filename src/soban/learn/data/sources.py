@@ -1,0 +1,193 @@
+"""Where text lies: files, and files in folders and zips, each as a stream of bytes that can be opened again."""
+
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from soban.errors import UserError
+from soban.messages import warn
+from soban.weights.files import open_regular, reason, unreadable
+
+KINDS = {
+    ".txt": "text", ".text": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json",
+    ".csv": "table", ".tsv": "table", ".parquet": "parquet", ".zip": "zip",
+}  # fmt: skip
+# A text rarely shrinks to a twentieth; a file that is made to fill the disk, to a thousandth.
+MOST_EXPANSION = 200
+HARMLESS = 64 << 20  # bytes up to which an archive may expand as it likes
+MOST_MEMBERS = 2_000_000
+UTF8_NAME = 0x800  # a zip's flag for names in UTF-8; without it, old archivers wrote their system's code page
+ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file with text, wherever it lies."""
+
+    name: str  # as the user is told: folder/a.txt, or a.zip/inner.csv
+    kind: str  # text, json, table or parquet
+    suffix: str
+    path: Path
+    size: int  # bytes: of a packed file, unpacked if that is known
+    member: str | None = None  # its name within the zip at `path`
+    gzipped: bool = False
+    named: bool = False  # by the user himself, so that it is not passed over where it cannot be read
+
+    @property
+    def modified(self) -> int:
+        """When the file on the disk was last changed, in nanoseconds."""
+        return self.path.stat().st_mtime_ns
+
+    def open(self) -> BinaryIO:
+        """Its bytes. Raises UserError where it cannot be opened, or read further."""
+        file = open_regular(self.path)
+        if self.member is not None:
+            try:
+                return zipfile.ZipFile(file).open(self.member)  # type: ignore[return-value]
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+                raise broken(self.name, error) from error
+        if self.gzipped:
+            limit = max(HARMLESS, MOST_EXPANSION * self.path.stat().st_size)
+            return io.BufferedReader(_Limited(gzip.GzipFile(fileobj=file), limit, self.name))  # type: ignore[type-var]
+        return file
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends in an error where it is longer than it may be."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int, name: str) -> None:
+        self._stream, self._left, self._name = stream, limit, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        try:
+            data = self._stream.read(len(buffer))
+        except (OSError, EOFError, zlib.error) as error:
+            raise broken(self._name, error) from error
+        self._left -= len(data)
+        if self._left < 0:
+            raise _bomb(self._name)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@dataclass
+class Found:
+    """The sources, and how many files of which ending hold none."""
+
+    sources: list[Source] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+def find(paths: Sequence[str | Path]) -> Found:
+    """Every file with text among these files and folders, in a fixed order. Raises UserError where there is none."""
+    found = Found()
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
+        if path.is_dir():
+            _add_folder(found, path)
+        else:
+            _add(found, path, path.name, named=True)
+    if not found.sources:
+        raise UserError(
+            "{path}: no text in it", path=", ".join(map(str, paths)),
+            hint="soban data reads txt, md, json, jsonl, csv, tsv, parquet, also gzipped, and zips and folders of them",
+        )  # fmt: skip
+    return found
+
+
+def _add_folder(found: Found, folder: Path) -> None:
+    try:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    for path in paths:
+        inner = path.relative_to(folder)
+        if not any(part.startswith(".") or part == "__MACOSX" for part in inner.parts):
+            _add(found, path, f"{folder.name or folder}/{inner.as_posix()}", named=False)
+
+
+def _add(found: Found, path: Path, name: str, named: bool) -> None:
+    """One file of the disk."""
+    kind, suffix, gzipped = _kind(path.name)
+    if kind == "zip" and not gzipped:
+        found.sources += _members(found, path, name)
+    elif kind and kind != "zip":
+        found.sources.append(Source(name, kind, suffix, path, path.stat().st_size, None, gzipped, named))
+    elif named:
+        found.sources.append(Source(name, "text", suffix, path, path.stat().st_size, None, gzipped, named))
+    else:
+        found.ignored[suffix or "-"] = found.ignored.get(suffix or "-", 0) + 1
+
+
+def _kind(name: str) -> tuple[str | None, str, bool]:
+    """What a file's name says: its kind, the ending that says so, and whether it is gzipped."""
+    path = PurePosixPath(name.lower())
+    gzipped = path.suffix == ".gz"
+    suffix = (path.with_suffix("") if gzipped else path).suffix
+    return KINDS.get(suffix), suffix, gzipped
+
+
+def _members(found: Found, path: Path, name: str) -> Iterator[Source]:
+    """The text files in a zip. Raises UserError for one that is broken, locked, or made to do harm."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise broken(name, error) from error
+    total = sum(member.file_size for member in members)
+    if len(members) > MOST_MEMBERS or total > max(HARMLESS, MOST_EXPANSION * path.stat().st_size):
+        raise _bomb(name)
+    for member in sorted(members, key=lambda member: member.filename):
+        shown = _shown(member)
+        parts = re.split(r"[/\\]", shown)
+        if shown.startswith(("/", "\\")) or ".." in parts or shown[1:2] == ":" or "\0" in shown:
+            raise UserError(
+                "{path}: it has a file called {name}, which would lie outside of it", path=name,
+                name=ascii(shown)[1:-1][:80], hint="do not trust this archive",
+            )  # fmt: skip
+        if member.is_dir() or parts[-1].startswith(".") or "__MACOSX" in parts:
+            continue
+        kind, suffix, gzipped = _kind(shown)
+        if kind in (None, "zip") or gzipped:
+            found.ignored[suffix or "-"] = found.ignored.get(suffix or "-", 0) + 1
+            if kind == "zip":
+                warn("{path}: a zip in a zip, which is not read: unpack the outer one", path=f"{name}/{shown}")
+            continue
+        if member.flag_bits & ENCRYPTED:
+            raise UserError(
+                "{path}: locked by a password", path=f"{name}/{shown}", hint="unpack it, and name the folder"
+            )
+        assert kind is not None
+        yield Source(f"{name}/{shown}", kind, suffix, path, member.file_size, member.filename)
+
+
+def _shown(member: zipfile.ZipInfo) -> str:
+    """The name as it was meant: Korean archivers write cp949 where the flag for UTF-8 is not set."""
+    if member.flag_bits & UTF8_NAME:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("cp949")
+    except UnicodeError:
+        return member.filename
+
+
+def broken(name: str, error: Exception) -> UserError:
+    """What to tell of an archive that ends early, or is none."""
+    return UserError("{path}: damaged ({reason})", path=name, reason=reason(error), hint="fetch or make it again")
+
+
+def _bomb(name: str) -> UserError:
+    return UserError(
+        "{path}: unpacked, it is more than {times} times as large: it may be made to fill the disk", path=name,
+        times=MOST_EXPANSION, hint="unpack it yourself if you trust it, and name the folder",
+    )  # fmt: skip

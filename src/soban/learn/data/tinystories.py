@@ -1,0 +1,143 @@
+"""TinyStories by llama2.c's three steps: download, train-vocab, pretokenize."""
+
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from soban.errors import UserError
+from soban.learn.data import fetching
+from soban.learn.data.cleaning import clean
+from soban.learn.data.prepare import SAMPLE, Preparation, Tell, check
+from soban.learn.data.reading import Read, documents
+from soban.learn.data.sources import broken, find
+from soban.learn.sentencepiece_model import save_sentencepiece
+from soban.learn.tokenizer import save_tokenizer, train_tokenizer
+from soban.weights.files import free_bytes, no_space, write_error
+
+STEPS = ("all", "download", "train-vocab", "pretokenize")
+REPOSITORY, ARCHIVE = "roneneldan/TinyStories", "TinyStories_all_data.tar.gz"
+FOLDER = "TinyStories_all_data"
+DONE = ".complete"
+VOCABULARY = "vocabulary"
+BESIDE = frozenset((FOLDER, VOCABULARY, ARCHIVE, f"{ARCHIVE}.part", f"{ARCHIVE}.part.json"))
+MEMBER = re.compile(r"(?:\./)?(?:\w+/)?(data\d+\.json)")
+EXPANSION = 5  # the unpacked stories for the archive's size, about
+USUAL_ENTRIES = 4096
+PIECE = 1 << 20
+
+Fetch = Callable[[str, str, Path, fetching.Tell], None]
+
+
+def stories(out: Path, tell: fetching.Tell, fetch: bool, by: Fetch = fetching.fetch) -> tuple[str, ...]:
+    """The files with the stories, fetched and unpacked where they are not and `fetch` allows it."""
+    folder = out / FOLDER
+    if not (folder / DONE).is_file():
+        if not fetch:
+            raise UserError(
+                "{path}: no TinyStories in it", path=out,
+                hint="fetch them: soban data tinystories download --out {path}; or name a file with --sample",
+            )  # fmt: skip
+        out.mkdir(parents=True, exist_ok=True)
+        archive = out / ARCHIVE
+        if not archive.is_file():
+            by(REPOSITORY, ARCHIVE, archive, tell)
+        unpack(archive, folder)
+        archive.unlink()
+    return tuple(str(path) for path in sorted(folder.glob("data*.json")))
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """The archive's stories into the folder; whatever else is in it is left there. Raises UserError."""
+    needed, free = EXPANSION * archive.stat().st_size, free_bytes(folder)
+    if needed > free:
+        raise no_space(folder, needed, free)
+    folder.mkdir(exist_ok=True)
+    found = 0
+    try:
+        with tarfile.open(archive, "r|gz") as packed:
+            for member in packed:
+                name = MEMBER.fullmatch(member.name)
+                held = packed.extractfile(member) if name and member.isfile() else None
+                if name is None or held is None:
+                    continue
+                part = folder / f"{name[1]}.part"
+                with part.open("wb") as file:
+                    shutil.copyfileobj(held, file, PIECE)
+                os.replace(part, folder / name[1])
+                found += 1
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise broken(archive.name, error) from error
+    except OSError as error:
+        raise write_error(folder, needed, error) from error
+    if not found:
+        raise UserError("{path}: no stories in it", path=archive, hint="delete it, and fetch it again")
+    (folder / DONE).write_text("", encoding="utf-8")
+
+
+def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
+    """Learns a tokenizer of `wanted.vocab_size` entries from the stories, as llama2.c's train_vocab does.
+
+    Returns its folder, which has a tokenizer.json and a SentencePiece model named as llama2.c names it.
+    """
+    assert wanted.out is not None
+    check(wanted)
+    size = wanted.vocab_size or USUAL_ENTRIES
+    found = find(wanted.paths)
+    with tempfile.TemporaryDirectory(prefix="soban-data-") as work:
+        told: list[Read] = []
+        cleaned = clean(
+            _first(documents(found.sources, wanted.reading, told)),
+            replace(wanted.cleaning, similarity=2.0),
+            Path(work),
+            tell,
+        )
+        tell("tokenizer", len(cleaned), None)
+        tokenizer = train_tokenizer((cleaned.texts[int(number)] for number in cleaned.kept), size, wanted.layout)
+        cleaned.texts.close()
+    if (most := tokenizer.get_vocab_size()) < size:
+        raise UserError(
+            "--vocab-size {value}: this text supports only {most} entries", value=size, most=most,
+            hint="give at most {most}, or more text, or leave it out",
+        )  # fmt: skip
+    folder = wanted.out / VOCABULARY
+    new = wanted.out / f"{VOCABULARY}.new"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        save_tokenizer(tokenizer, new)
+        save_sentencepiece(tokenizer, new / f"tok{size}.model")
+        shutil.rmtree(folder, ignore_errors=True)
+        new.replace(folder)
+    except OSError as error:
+        raise write_error(folder, 1 << 20, error) from error
+    return folder
+
+
+def _first(texts: Iterable[str]) -> Iterator[str]:
+    """As many texts as a tokenizer learns from."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text)
+        if size >= SAMPLE:
+            return
+
+
+def with_vocabulary(wanted: Preparation) -> Preparation:
+    """With the tokenizer that train-vocab has left, unless another is asked for."""
+    assert wanted.out is not None
+    folder = wanted.out / VOCABULARY
+    if wanted.tokenizer is None and (folder / "tokenizer.json").is_file():
+        if wanted.vocab_size is not None and not (folder / f"tok{wanted.vocab_size}.model").is_file():
+            raise UserError(
+                "{path}: its tokenizer has not {value} entries", path=folder, value=wanted.vocab_size,
+                hint="soban data tinystories train-vocab --vocab-size {value} --out ... makes one",
+            )  # fmt: skip
+        return replace(wanted, tokenizer=folder, vocab_size=None)
+    return wanted

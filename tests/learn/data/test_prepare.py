@@ -1,0 +1,214 @@
+"""From files to a folder that training reads: whole or not at all, once, and the same for everybody."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from soban.errors import UserError
+from soban.learn.data import prepare as preparing
+from soban.learn.data import shards, vocabulary
+from soban.learn.data.prepare import Preparation, prepare
+
+WORDS = "fox river bridge shell morning walked found little brother told every near old and the a was"
+KOREAN = "여우가 강가에 다리를 조개를 아침마다 걸었어요 찾았어요 작은 동생에게 오래된 그리고 말했어요"
+
+
+def text(number: int) -> str:
+    chance = random.Random(number)
+    words = (KOREAN if number % 2 else WORDS).split()
+    return " ".join(chance.choices(words, k=40)) + "."
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "글"
+    folder.mkdir()
+    rows = "".join(json.dumps({"text": text(number)}) + "\n" for number in range(200))
+    (folder / "a.jsonl").write_text(rows, encoding="utf-8")
+    (folder / "b.txt").write_bytes("\n\n".join(text(number) for number in range(150, 260)).encode("cp949"))
+    return folder
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: (folder / name).read_bytes() for name in names if name not in (".lock", preparing.REPORT)}
+
+
+def test_every_document_comes_back_by_its_tokenizer_in_one_split(texts: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    out = tmp_path / "data"
+    report = prepare(Preparation((str(texts),), out, vocab_size=400, test=0.1)).report
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    found: list[str] = []
+    for name in ("train", "validation", "test"):
+        opened = shards.Shards(out, name)
+        decoded = [tokenizer.decode(ids.tolist()) for ids in opened.documents]
+        assert opened.bytes == sum(len(one.encode()) for one in decoded)
+        assert all((ids[0], ids[-1]) == (opened.bos_id, opened.eos_id) for ids in opened.documents)
+        assert report["splits"][name]["tokens"] == opened.tokens
+        found += decoded
+    assert sorted(found) == sorted({text(number) for number in range(260)})
+    assert report["left_out"] == {"duplicates": 50} and report["kept"] == 260
+
+
+def test_what_is_there_is_not_made_again_and_the_same_text_gives_the_same_bytes(texts: Path, tmp_path: Path) -> None:
+    wanted = Preparation((str(texts),), tmp_path / "data", vocab_size=400)
+    assert prepare(wanted).made
+    before = (tmp_path / "data" / shards.MANIFEST).stat().st_mtime_ns
+    again = prepare(wanted)
+    assert not again.made and again.report["kept"] == 260
+    assert (tmp_path / "data" / shards.MANIFEST).stat().st_mtime_ns == before
+    other = tmp_path / "other"
+    prepare(Preparation((str(texts),), other, vocab_size=400))
+    assert listing(other) == listing(tmp_path / "data")
+    with (texts / "b.txt").open("ab") as file:
+        file.write(b"\n\nAnother document that is new.")
+    assert prepare(wanted).report["kept"] == 261
+
+
+def test_what_looks_like_a_special_token_stays_text(tmp_path: Path) -> None:
+    lines = [f"{text(number)} <s>old price</s> <unk> <0x41>" for number in range(20)]
+    (tmp_path / "a.txt").write_text("\n\n".join(lines), encoding="utf-8")
+    prepare(Preparation((str(tmp_path / "a.txt"),), tmp_path / "data", vocab_size=300))
+    for ids in shards.Shards(tmp_path / "data").documents:
+        assert sorted(ids[(ids < 3)].tolist()) == [1, 2]
+
+
+def test_a_tokenizer_that_is_there_is_taken(texts: Path, tmp_path: Path, fixtures: Path) -> None:
+    from tokenizers import Tokenizer
+
+    model = fixtures / "models" / "TinyStories-656K"
+    report = prepare(Preparation((str(texts),), tmp_path / "data", tokenizer=model)).report
+    judge = Tokenizer.from_file(str(model / "tokenizer.json"))
+    opened = shards.Shards(tmp_path / "data")
+    assert report["tokenizer"]["entries"] == judge.get_vocab_size()
+    assert Tokenizer.from_file(str(tmp_path / "data/tokenizer.json")).to_str() == judge.to_str()
+    for ids in list(opened.documents)[:20]:
+        whole = judge.decode(ids[1:-1].tolist())
+        assert judge.encode(whole, add_special_tokens=False).ids == ids[1:-1].tolist()
+
+
+def test_a_vocabulary_larger_than_the_text_supports_is_refused(texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--vocab-size 30000: this text supports only \d+ entries"):
+        prepare(Preparation((str(texts),), tmp_path / "data", vocab_size=30_000))
+    assert {path.name for path in (tmp_path / "data").iterdir()} <= {".lock"}
+    with pytest.raises(UserError, match="--vocab-size 100: out of range"):
+        prepare(Preparation((str(texts),), tmp_path / "data", vocab_size=100))
+
+
+def test_a_run_that_is_killed_leaves_nothing_and_the_next_is_whole(texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    prepare(Preparation((str(texts),), out, vocab_size=400))
+    old = listing(out)
+    code = (
+        "import os, sys, signal; from pathlib import Path; from soban.learn.data import prepare as p, shards\n"
+        "def stop(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "setattr(*{'shards': (shards, 'write_shards', stop), 'publish': (p, '_publish', stop)}[sys.argv[1]])\n"
+        "p.prepare(p.Preparation((sys.argv[2],), Path(sys.argv[3]), vocab_size=380))"
+    )
+    for moment in ("shards", "publish"):
+        done = subprocess.run([sys.executable, "-c", code, moment, str(texts), str(out)], env=environment(), timeout=60)
+        assert done.returncode == -signal.SIGKILL
+        assert {name: data for name, data in listing(out).items() if not name.startswith(".work")} == old
+    prepare(Preparation((str(texts),), out, vocab_size=380))
+    assert shards.Shards(out).entries == 380 and not (out / ".work").exists()
+
+
+def test_a_run_that_ends_while_files_are_moved_leaves_no_manifest_of_the_old_ones(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "data"
+    prepare(Preparation((str(texts),), out, vocab_size=400))
+    write = shards.write_json
+
+    def stop(path: Path, content: dict[str, object]) -> None:
+        if path.name == shards.MANIFEST:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(shards, "write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Preparation((str(texts),), out, vocab_size=380))
+    with pytest.raises(UserError, match="no prepared data"):
+        shards.Shards(out)
+    monkeypatch.undo()
+    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "src")}
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(texts: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.doc").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine: holds other files \(thesis\.doc\)"):
+        prepare(Preparation((str(texts),), tmp_path / "mine"))
+    with pytest.raises(UserError, match="holds the text itself"):
+        prepare(Preparation((str(texts),), texts))
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="cannot be made"):
+        prepare(Preparation((str(texts),), tmp_path / "file" / "data"))
+
+
+def test_data_within_the_folder_of_the_text_is_not_read_as_text(texts: Path) -> None:
+    wanted = Preparation((str(texts),), texts / "out", vocab_size=400)
+    assert prepare(wanted).made and not prepare(wanted).made
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "free_bytes", lambda folder: 1000)
+    with pytest.raises(UserError, match=r"no room: [\d,]+ bytes needed, 1,000 free"):
+        prepare(Preparation((str(texts),), tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_nothing_left_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("!!\n\n??\n", encoding="utf-8")
+    with pytest.raises(UserError, match="no text is left of 2 documents"):
+        prepare(Preparation((str(tmp_path / "a.txt"),), tmp_path / "data"))
+
+
+def test_two_runs_do_not_meet_in_one_folder(texts: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "data").mkdir()
+    with FileLock(tmp_path / "data" / ".lock"), pytest.raises(UserError, match="another soban data is at work"):
+        prepare(Preparation((str(texts),), tmp_path / "data"))
+
+
+def test_the_size_of_the_vocabulary_is_the_smallest_of_about_the_fewest_bits(fixtures: Path) -> None:
+    stories = (fixtures / "text" / "tinystories_sample.txt").read_text(encoding="utf-8")[:300_000]
+    size, tried = vocabulary.choose_size(stories.split("<|endoftext|>"), "llama")
+    bits = {one.entries: one.bits_per_byte for one in tried}
+    assert 512 in bits and len(bits) > 1 and size in bits
+    enough = min(bits.values()) * (1 + vocabulary.GOOD_ENOUGH)
+    assert bits[size] <= enough and all(bits[other] > enough for other in bits if other < size)
+
+
+def test_the_n_gram_estimate_is_witten_bells() -> None:
+    import numpy as np
+
+    chance = np.random.default_rng(0)
+    seen, new, size = chance.integers(0, 6, 80), chance.integers(0, 8, 30), 8
+
+    def probability(history: tuple[int, ...], token: int) -> float:
+        """By the formula, with plain counting over the places that have a whole history before them."""
+        lower = probability(history[1:], token) if history else 1 / size
+        after = [int(seen[at]) for at in range(2, len(seen)) if tuple(seen[at - len(history) : at].tolist()) == history]
+        return (after.count(token) + len(set(after)) * lower) / (len(after) + len(set(after))) if after else lower
+
+    found = vocabulary.probabilities(seen, new, size)
+    expected = [probability(tuple(new[at - 2 : at].tolist()), int(new[at])) for at in range(2, len(new))]
+    assert found == pytest.approx(expected)
+    sums = [sum(probability((a, b), token) for token in range(size)) for a in range(3) for b in range(3)]
+    assert sums == pytest.approx([1] * 9)

@@ -1,0 +1,125 @@
+"""Shards hold the documents that were written, and batches lay them out without losing or mixing any."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from soban.errors import UserError
+from soban.learn.data import packing, shards
+
+BOS, EOS = 1, 2
+
+
+def documents(count: int, most: int = 30, seed: int = 0) -> list[list[int]]:
+    chance = np.random.default_rng(seed)
+    return [[BOS, *chance.integers(3, 500, chance.integers(1, most)).tolist(), EOS] for _ in range(count)]
+
+
+def folder(tmp_path: Path, held: list[list[int]], entries: int = 500, shard_tokens: int = 200) -> Path:
+    made = shards.write_shards(tmp_path, "train", (np.array(ids) for ids in held), entries, shard_tokens)
+    manifest = {
+        "format": shards.FORMAT,
+        "data_hash": "x",
+        "tokenizer": {"entries": entries, "bos_token_id": BOS, "eos_token_id": EOS},
+        "splits": {"train": {"bytes": 1000, "shards": shards.shard_json(made)}},
+    }
+    shards.write_json(tmp_path / shards.MANIFEST, manifest)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("entries", "dtype"), [(500, np.uint16), (1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
+def test_documents_come_back_from_several_shards(tmp_path: Path, entries: int, dtype: type) -> None:
+    held = documents(100)
+    opened = shards.Shards(folder(tmp_path, held, entries))
+    assert len(opened.manifest["splits"]["train"]["shards"]) > 3
+    assert [ids.tolist() for ids in opened.documents] == held
+    assert opened.documents[57].dtype == dtype and opened.tokens == sum(map(len, held))
+    with pytest.raises(IndexError):
+        opened.documents[100]
+
+
+def test_the_files_are_plain_numpy_arrays(tmp_path: Path) -> None:
+    held = documents(20)
+    folder(tmp_path, held, shard_tokens=10_000)
+    tokens, starts = np.load(tmp_path / "train/00000.npy"), np.load(tmp_path / "train/00000.starts.npy")
+    assert tokens.tolist() == list(itertools.chain(*held))
+    assert starts.tolist() == list(itertools.accumulate(map(len, held), initial=0))
+
+
+def test_a_folder_that_is_not_finished_or_was_changed_is_refused(tmp_path: Path) -> None:
+    folder(tmp_path, documents(100))
+    with pytest.raises(UserError, match=r"it has no test split.*train"):
+        shards.Shards(tmp_path, "test")
+    np.save(tmp_path / "train/00001.npy", np.zeros(7, np.uint16))
+    with pytest.raises(UserError, match=r"00001\.npy: not as the manifest has it"):
+        shards.Shards(tmp_path)
+    (tmp_path / "train/00001.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"00001\.npy"):
+        shards.Shards(tmp_path)
+    (tmp_path / shards.MANIFEST).write_text(json.dumps({"format": "other"}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"its format is 'other'"):
+        shards.Shards(tmp_path)
+    (tmp_path / shards.MANIFEST).unlink()
+    with pytest.raises(UserError, match="no prepared data"):
+        shards.Shards(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> shards.Documents:
+    return shards.Shards(folder(tmp_path_factory.mktemp("shards"), documents(60))).documents
+
+
+def test_an_epoch_has_every_token_once(opened: shards.Documents) -> None:
+    rows = packing.rows_in(int(opened.lengths.sum()), 16)
+    seen = [batch.inputs for batch in itertools.islice(packing.batches(opened, 1, 16, seed=4), rows)]
+    order = np.random.default_rng((4, 0)).permutation(len(opened))
+    line = np.concatenate([opened[int(number)] for number in order])
+    assert np.concatenate(seen).ravel().tolist() == line[: rows * 16].tolist()
+
+
+def test_no_target_is_of_another_document_and_starts_part_them(opened: shards.Documents) -> None:
+    for batch in itertools.islice(packing.batches(opened, 3, 16, seed=1), 40):
+        flat, targets = batch.inputs.ravel(), batch.targets.ravel()
+        # a document begins where BOS stands, a row where it is cut: both told by plain Python
+        expected = [at for at, token in enumerate(flat) if token == BOS or at % 16 == 0]
+        assert batch.starts.tolist() == expected
+        for at, (token, target) in enumerate(zip(flat, targets, strict=True)):
+            if token == EOS:
+                assert target == packing.IGNORED
+            elif (at + 1) % 16:
+                assert target == flat[at + 1]
+            else:
+                assert target > EOS or target == EOS
+        position, document = [], []
+        for at in range(len(flat)):
+            new = at in set(expected)
+            position.append(0 if new else position[-1] + 1)
+            document.append((document[-1] if document else -1) + new)
+        assert batch.positions().ravel().tolist() == position
+        assert batch.documents().ravel().tolist() == document
+
+
+def test_batches_are_the_same_from_any_step_on_and_each_process_has_its_own(opened: shards.Documents) -> None:
+    whole = list(itertools.islice(packing.batches(opened, 4, 16, seed=9), 50))  # several epochs
+    later = next(packing.batches(opened, 4, 16, seed=9, step=49))
+    assert (later.inputs == whole[49].inputs).all() and (later.targets == whole[49].targets).all()
+    ranks = [packing.batches(opened, 2, 16, seed=9, rank=rank, ranks=2) for rank in range(2)]
+    for batch in whole[:30]:
+        assert (np.concatenate([next(one).inputs for one in ranks]) == batch.inputs).all()
+    other = next(packing.batches(opened, 4, 16, seed=10))
+    assert (other.inputs != whole[0].inputs).any()
+
+
+def test_measuring_sees_every_token_once_in_order(opened: shards.Documents) -> None:
+    batches = list(packing.once(opened, 3, 16))
+    targets = np.concatenate([batch.targets.ravel() for batch in batches])
+    expected = [token for ids in opened for token in ids[1:].tolist()]  # all but what follows from nothing
+    assert targets[targets != packing.IGNORED].tolist() == expected
+
+
+def test_too_little_text_for_a_row_is_told(opened: shards.Documents) -> None:
+    with pytest.raises(UserError, match="make no row of 100000"):
+        next(packing.batches(opened, 1, 100_000))
