@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from soban.errors import UserError
-from soban.learn.data import prepare as preparing
-from soban.learn.data import shards, vocabulary
+from soban.learn.data import keeping, shards, vocabulary
 from soban.learn.data.prepare import Preparation, prepare
 
 WORDS = "fox river bridge shell morning walked found little brother told every near old and the a was"
@@ -37,7 +36,7 @@ def texts(tmp_path: Path) -> Path:
 
 def listing(folder: Path) -> dict[str, bytes]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name: (folder / name).read_bytes() for name in names if name not in (".lock", preparing.REPORT)}
+    return {name: (folder / name).read_bytes() for name in names if name not in (".lock", keeping.REPORT)}
 
 
 def test_every_document_comes_back_by_its_tokenizer_in_one_split(texts: Path, tmp_path: Path) -> None:
@@ -108,9 +107,9 @@ def test_a_run_that_is_killed_leaves_nothing_and_the_next_is_whole(texts: Path, 
     prepare(Preparation((str(texts),), out, vocab_size=400))
     old = listing(out)
     code = (
-        "import os, sys, signal; from pathlib import Path; from soban.learn.data import prepare as p, shards\n"
+        "import os, sys, signal; from pathlib import Path; from soban.learn.data import keeping, prepare as p, shards\n"
         "def stop(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "setattr(*{'shards': (shards, 'write_shards', stop), 'publish': (p, '_publish', stop)}[sys.argv[1]])\n"
+        "setattr(*{'shards': (shards, 'write_shards', stop), 'publish': (keeping, 'publish', stop)}[sys.argv[1]])\n"
         "p.prepare(p.Preparation((sys.argv[2],), Path(sys.argv[3]), vocab_size=380))"
     )
     for moment in ("shards", "publish"):
@@ -166,7 +165,7 @@ def test_data_within_the_folder_of_the_text_is_not_read_as_text(texts: Path) -> 
 def test_a_full_disk_is_told_before_anything_is_written(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(keeping, "free_bytes", lambda folder: 1000)
     with pytest.raises(UserError, match=r"no room: [\d,]+ bytes needed, 1,000 free"):
         prepare(Preparation((str(texts),), tmp_path / "data"))
     assert not (tmp_path / "data").exists()

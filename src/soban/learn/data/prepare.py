@@ -1,6 +1,5 @@
 """From files to a folder of token shards: every step in order, nothing half-written, and nothing done twice."""
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -16,18 +15,12 @@ from numpy.typing import NDArray
 
 from soban.errors import UserError
 from soban.learn import tokenizer as learning
-from soban.learn.data import encoding, shards, sources, vocabulary
+from soban.learn.data import encoding, keeping, shards, sources, vocabulary
 from soban.learn.data.cleaning import Cleaned, Cleaning, Tally, clean
 from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.splitting import SPLITS, split
 from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout
-from soban.weights.files import free_bytes, no_space, reason
 
-REPORT = "report.json"
-WORK, LOCK = ".work", ".lock"
-OURS = {shards.MANIFEST, REPORT, WORK, LOCK, *SPLITS, "tokenizer.json", "tokenizer_config.json"}
-# What the working files take beside the shards, in bytes for a byte of input: the text itself, and half as much in ids
-ROOM = 2
 SAMPLE = 64_000_000  # bytes of text from which a tokenizer learns
 MOST_ENTRIES = 1 << 20
 Tell = Callable[[str, int, float | None], None]  # a stage, how many documents, the share of the stage that is done
@@ -72,19 +65,19 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
         with tempfile.TemporaryDirectory(prefix="soban-data-") as folder:
             report = _look(wanted, found, Path(folder), tell)
             return Outcome(report | {"seconds": time.monotonic() - start}, True)
-    _room(wanted.out, found.sources)
+    keeping.room(wanted.out, sum(source.size for source in found.sources))
     mark = fingerprint(wanted, found.sources)
-    with _alone(wanted.out, wanted.beside):
-        if not wanted.force and (held := _held(wanted.out, mark)) is not None:
+    with keeping.alone(wanted.out, wanted.beside):
+        if not wanted.force and (held := keeping.held(wanted.out, mark)) is not None:
             return Outcome(held, False)
-        work = wanted.out / WORK
+        work = wanted.out / keeping.WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
             report, manifest = _make(wanted, found, work, tell)
             report["seconds"] = time.monotonic() - start
-            shards.write_json(work / REPORT, report)
-            _publish(work, wanted.out, manifest | {"fingerprint": mark})
+            shards.write_json(work / keeping.REPORT, report)
+            keeping.publish(work, wanted.out, manifest | {"fingerprint": mark})
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return Outcome(report, True)
@@ -122,13 +115,6 @@ def _found(wanted: Preparation) -> sources.Found:
     return found
 
 
-def _room(out: Path, files: Sequence[sources.Source]) -> None:
-    """UserError where the disk is too full for what will come."""
-    needed, free = ROOM * sum(source.size for source in files), free_bytes(out.absolute())
-    if needed > free:
-        raise no_space(out, needed, free)
-
-
 def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
     """What the result depends on, as a hash: the files by name, size and time, and the options."""
     options = asdict(replace(wanted, out=None, force=False, paths=(), beside=frozenset()))
@@ -136,51 +122,6 @@ def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
     if wanted.tokenizer is not None and (path := wanted.tokenizer / "tokenizer.json").is_file():
         told.append(shards.file_hash(path))
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
-
-
-def _held(out: Path, mark: str) -> dict[str, Any] | None:
-    """The report of an earlier run that made the same; None where there is none."""
-    try:
-        manifest = json.loads((out / shards.MANIFEST).read_text(encoding="utf-8"))
-        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
-        whole = all((out / one["name"]).is_file() for told in manifest["splits"].values() for one in told["shards"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return report if whole and manifest.get("fingerprint") == mark else None
-
-
-@contextlib.contextmanager
-def _alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
-    """The folder, made where it is missing, and no second run in it. Raises UserError where it holds other things."""
-    from filelock import FileLock, Timeout
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in out.iterdir() if path.name not in OURS | beside)
-    except OSError as error:
-        raise UserError(
-            "{path}: cannot be made ({reason})", path=out, reason=reason(error), hint="choose another folder with --out"
-        ) from error
-    if others and not (out / shards.MANIFEST).exists():
-        raise UserError(
-            "{path}: holds other files ({name})", path=out, name=others[0][:60], hint="choose a new folder with --out"
-        )
-    try:
-        lock = FileLock(out / LOCK)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError("{path}: another soban data is at work there", path=out, hint="wait for it") from error
-    except OSError as error:
-        raise UserError(
-            "{path}: cannot be written: {reason}",
-            path=out,
-            reason=reason(error),
-            hint="choose another folder with --out",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> dict[str, Any]:
@@ -297,20 +238,3 @@ def _report(wanted: Preparation, found: sources.Found, read: Sequence[Read], cle
         "options": asdict(wanted.cleaning) | {"seed": wanted.seed},
     }  # fmt: skip
     return told | ({"examples": tally.examples} if wanted.examples else {})
-
-
-def _publish(work: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Puts the finished files in place of older ones; the manifest goes first and comes back last."""
-    (out / shards.MANIFEST).unlink(missing_ok=True)
-    try:
-        for name in SPLITS:
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in (*SPLITS, "tokenizer.json", "tokenizer_config.json", REPORT):
-            if (work / name).exists():
-                (work / name).replace(out / name)
-    except OSError as error:
-        raise UserError(
-            "{path}: cannot be written: {reason}", path=out, reason=reason(error),
-            hint="close what uses the folder, and run the same command again",
-        ) from error  # fmt: skip
-    shards.write_json(out / shards.MANIFEST, manifest)
