@@ -51,8 +51,9 @@ def test_text_files_are_opened_as_utf_8(path: Path) -> None:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-        if name in TEXT_CALLS and owner not in ("os", "webbrowser"):
-            binary = any(isinstance(arg, ast.Constant) and "b" in str(arg.value) for arg in node.args)
+        if name in TEXT_CALLS and owner.split(".")[0] not in ("os", "webbrowser", "zipfile", "tarfile", "urllib"):
+            constants = [part for arg in node.args for part in ast.walk(arg) if isinstance(part, ast.Constant)]
+            binary = any("b" in str(part.value) for part in constants)
             assert binary or any(word.arg == "encoding" for word in node.keywords), ast.unparse(node)
 
 

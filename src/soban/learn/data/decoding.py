@@ -32,7 +32,7 @@ def detect(source: Source) -> Encoding:
 
     Raises UserError for what is no text.
     """
-    with source.open() as file:
+    with source.stream() as file:
         start = _read(source, file, 4)
     if not start:
         return Encoding("utf-8")
@@ -51,7 +51,7 @@ def _try(source: Source, name: str, errors: str) -> Encoding | None:
     """The encoding if the whole file is text in it."""
     decoder = codecs.getincrementaldecoder(name)(errors)
     marked, tail, damage, characters = False, b"", 0, 0
-    with source.open() as file:
+    with source.stream() as file:
         while True:
             data = _read(source, file, PIECE)
             try:
@@ -87,4 +87,4 @@ def _read(source: Source, file: BinaryIO, size: int) -> bytes:
 def text_stream(source: Source, encoding: Encoding, newline: str | None = None) -> io.TextIOWrapper:
     """The file's text; line ends become \\n unless `newline` is "". Close it."""
     errors = "replace" if encoding.damage else "strict"
-    return io.TextIOWrapper(source.open(), encoding.name, errors, newline)
+    return io.TextIOWrapper(source.stream(), encoding.name, errors, newline)

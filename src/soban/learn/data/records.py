@@ -202,7 +202,7 @@ def _parquet(source: Source) -> Iterator[Any]:
             "{path}: reading parquet needs pyarrow, which is not installed", path=source.name,
             hint='pip install "soban[parquet]"',
         ) from error  # fmt: skip
-    with source.open() as packed, tempfile.TemporaryFile() as whole:
+    with source.stream() as packed, tempfile.TemporaryFile() as whole:
         file = packed
         if source.member is not None or source.gzipped:  # which cannot be read from the end
             shutil.copyfileobj(packed, whole)

@@ -44,7 +44,7 @@ class Source:
         """When the file on the disk was last changed, in nanoseconds."""
         return self.path.stat().st_mtime_ns
 
-    def open(self) -> BinaryIO:
+    def stream(self) -> BinaryIO:
         """Its bytes. Raises UserError where it cannot be opened, or read further."""
         file = open_regular(self.path)
         if self.member is not None:
