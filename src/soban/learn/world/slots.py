@@ -1,0 +1,56 @@
+"""The gaps of a wording: what stands in them, and the pieces of text between."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from soban.learn.world.table import CHOICE, CLASSES, SLOT
+
+
+@dataclass(frozen=True)
+class Slot:
+    """`{role}`, `{role.attribute}`, `{role/attribute}` (a subject that may be a pronoun or left out), `{role:particle}`."""
+
+    role: str
+    attribute: str = ""
+    subject: bool = False
+    particle: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The class of word that belongs here."""
+        return CLASSES[self.role]
+
+
+def parts(text: str) -> list[str | Slot]:
+    """A text without choices as plain pieces and slots, in turns."""
+    pieces: list[str | Slot] = []
+    end = 0
+    for match in SLOT.finditer(text):
+        pieces.append(text[end : match.start()])
+        role, mark, attribute, particle = match.groups()
+        pieces.append(Slot(role, attribute or "", mark == "/", particle or ""))
+        end = match.end()
+    return [*pieces, text[end:]]
+
+
+def alternatives(text: str) -> list[str]:
+    """Every text that choosing among `[a|b]` gives."""
+    match = CHOICE.search(text)
+    if match is None:
+        return [text]
+    return [
+        other
+        for option in match[1].split("|")
+        for other in alternatives(text[: match.start()] + option + text[match.end() :])
+    ]
+
+
+def topic_after(
+    slots: list[Slot], binding: Mapping[str, str], genders: Mapping[str, str | None], before: str | None
+) -> str | None:
+    """Whom a pronoun, or a subject left out, would mean after this text: its first person, where no other is like it."""
+    persons = list(dict.fromkeys(binding[slot.role] for slot in slots if slot.kind == "person" and slot.role in binding))
+    if not persons:
+        return before
+    first, *others = persons
+    return None if genders.get(first) in [genders.get(other) for other in others] else first
