@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from soban.learn.world.korean import LEVELS, wrong_particles
 from soban.learn.world.plan import Happening, introduce
 from soban.learn.world.read import SENTENCE, Reader, Reading, matches
-from soban.learn.world.rules import happen, missing, strangers, unfulfilled
+from soban.learn.world.rules import happen, missing, satisfy, strangers, unfulfilled
 from soban.learn.world.slots import topic_after
-from soban.learn.world.table import CLASSES, Language, events, words
+from soban.learn.world.table import Language, events, words
+from soban.learn.world.tell import VOICES
 
 ENDINGS = {"end", "endtwo"}
 QUOTED = re.compile(r'"[^"]*"')
-MOST_SEARCHES = 40  # readings of one stretch
 
 
 @dataclass
@@ -96,13 +96,14 @@ def take(reader: Reader, reading: Reading, verdict: Verdict) -> None:
     if verdict.events and verdict.events[-1].event in ENDINGS:
         verdict.problems.append(f"goes on after its end: {event.name}")
     filled = reading.filled
+    if filled is None and not verdict.events and not strangers(event, binding, reader.state, reader.old):
+        filled = satisfy(event, binding, reader.state, reader.old)  # now that the first character is known
     if filled is None:
         unknown = strangers(event, binding, reader.state, reader.old)
         verdict.problems += [f"{name} was never introduced" for name in unknown]
         if not unknown:
             need = missing(event, binding, reader.state, reader.old)
-            if need[1:] != () :
-                verdict.problems.append(f"{need[0]} needs {' '.join(need[1:])}")
+            verdict.problems.append(f"{need[0]} needs {' '.join(need[1:])}")
     happen(event, filled or binding, reader.state)
     verdict.events.append(Happening(event.name, dict(filled or binding)))
     remember(reader, reading, filled or binding)
@@ -114,8 +115,6 @@ def remember(reader: Reader, reading: Reading, binding: dict[str, str] | object)
     for slot, text in reading.match.held:
         if slot.kind == "person" and slot.role in roles:
             name = roles[slot.role]
-            from soban.learn.world.tell import VOICES
-
             gender = VOICES[reader.language].who(slot, text)[1]
             if gender is not None and reader.genders.get(name) is None:
                 reader.genders[name] = gender
@@ -124,15 +123,12 @@ def remember(reader: Reader, reading: Reading, binding: dict[str, str] | object)
             reader.recent.append(name)
     for _, thing, colour in reader.coloured(reading.match, roles):
         reader.colours.setdefault(thing, colour)
-    genders = reader.genders if reader.language == "en" else {}
     slots = [slot for slot, _ in reading.match.held]
-    reader.topic = topic_after(slots, roles, genders, reader.topic)
+    reader.topic = topic_after(slots, roles, reader.topic)
 
 
 def overhear(reader: Reader, sentence: str) -> None:
     """Takes the names from a sentence of somebody else's: whoever is named there may act."""
-    from soban.learn.world.tell import VOICES
-
     for name in VOICES[reader.language].names(sentence):
         reader.state[("known", name)] = None
         reader.state.setdefault(("at", name, "home"))

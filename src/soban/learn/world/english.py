@@ -20,7 +20,6 @@ PRONOUNS = {
 NO_NAMES = "A|All|And|At|But|First|He|His|Her|If|In|It|Now|Oh|One|She|So|Soon|The|Then|There|They|This|We|What|When|You"
 NAME = rf"(?!(?:{NO_NAMES})\b)[A-Z][a-z]+"
 LEVELS = ("",)
-GENDERS = True  # pronouns tell them
 AGAIN = 0.3  # how often a thing is told with its colour again
 PRONOUN = 0.65
 

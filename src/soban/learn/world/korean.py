@@ -29,7 +29,6 @@ FIRST_SYLLABLE, LAST_SYLLABLE = ord("가"), ord("힣")
 FINALS = 28  # a syllable's number is (lead * 21 + vowel) * 28 + final; final 0 is none, 8 is ㄹ
 FINAL_L = 8
 LEVELS = ("습니다", "어요")
-GENDERS = False
 NAME = r"[가-힣]{1,4}?"
 AGAIN = 0.25  # how often a thing is told with its colour again
 LEFT_OUT = 0.5  # how often a subject that is clear is left out

@@ -10,6 +10,7 @@ State = dict[Fact, None]  # a set that keeps its order, so that the same facts g
 
 # Of these, a first word has one last word at a time: a thing one holder, a character one place.
 FUNCTIONS = {"at", "held", "owner", "lies", "count"}
+ALIKE = {"friend", "gamed", "peace"}  # what is so of two is so in both orders
 ANY = "_"
 
 
@@ -104,10 +105,10 @@ def missing(event: Event, binding: Binding, state: State, old: frozenset[str]) -
 
 
 def strangers(event: Event, binding: Binding, state: State, old: frozenset[str]) -> list[str]:
-    """Who acts without having been introduced; elders belong to every house."""
-    persons = [binding[role] for role in event.roles if CLASSES[role] == "person" and role in binding]
-    new = {binding.get(role) for role in event.new}
-    return [name for name in persons if name not in old and name not in new and ("known", name) not in state]
+    """Who or what is spoken of without having been introduced; elders belong to every house."""
+    named = [binding[role] for role in event.roles if CLASSES[role] in ("person", "thing") and role in binding]
+    known = {*old, *(binding.get(role) for role in event.new)}
+    return [name for name in named if name not in known and ("known", name) not in state]
 
 
 def happen(event: Event, binding: Binding, state: State) -> None:
@@ -121,8 +122,9 @@ def happen(event: Event, binding: Binding, state: State) -> None:
             for other in [other for other in state if agrees(gone, other)]:
                 del state[other]
         if clause.sign != "-":
-            state.pop(fact, None)
-            state[fact] = None
+            for one in {fact, (fact[0], *reversed(fact[1:]))} if fact[0] in ALIKE else {fact}:
+                state.pop(one, None)
+                state[one] = None
 
 
 def unfulfilled(state: State) -> list[Fact]:

@@ -1,6 +1,6 @@
 """The gaps of a wording: what stands in them, and the pieces of text between."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from soban.learn.world.table import CHOICE, CLASSES, SLOT
@@ -45,12 +45,9 @@ def alternatives(text: str) -> list[str]:
     ]
 
 
-def topic_after(
-    slots: list[Slot], binding: Mapping[str, str], genders: Mapping[str, str | None], before: str | None
-) -> str | None:
-    """Whom a pronoun, or a subject left out, would mean after this text: its first person, where no other is like it."""
-    persons = list(dict.fromkeys(binding[slot.role] for slot in slots if slot.kind == "person" and slot.role in binding))
+def topic_after(slots: Sequence[Slot], binding: Mapping[str, str], before: str | None) -> str | None:
+    """Whom a pronoun, or a subject left out, would mean after this text: the one whom it names, if it names only one."""
+    persons = {binding[slot.role] for slot in slots if slot.kind == "person" and slot.role in binding}
     if not persons:
         return before
-    first, *others = persons
-    return None if genders.get(first) in [genders.get(other) for other in others] else first
+    return next(iter(persons)) if len(persons) == 1 else None

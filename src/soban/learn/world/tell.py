@@ -24,6 +24,7 @@ class Story:
     """A story's text, what is so at its end, and what happened, with whom and what in words."""
 
     text: str
+    sentences: tuple[str, ...]  # what is said of each event
     facts: frozenset[Fact]
     events: tuple[Happening, ...]
     language: Language
@@ -75,6 +76,7 @@ def tell(chance: random.Random, cast: Cast, happenings: list[Happening], languag
     telling = Telling(chance, cast, cast.roles["a"], familiar, not names & STRANGERS)
     old = frozenset(name for name, person in cast.persons.items() if person.old)
     paragraphs = chance.random() < PARAGRAPHS
+    said: list[str] = []
     text, day = "", False
     for happening in happenings:
         event = events()[happening.event]
@@ -82,12 +84,12 @@ def tell(chance: random.Random, cast: Cast, happenings: list[Happening], languag
             introduce(event.roles, happening.roles, telling.state, old)
         wording = choose(telling, happening, language, day)
         day = day or wording.names_day or event.name == "dawn" or event.name not in STILL
-        said = voice.finish(render(telling, wording, happening.roles, voice), level)
-        text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + said
+        said.append(voice.finish(render(telling, wording, happening.roles, voice), level))
+        text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + said[-1]
         happen(event, satisfy(event, happening.roles, telling.state, old) or happening.roles, telling.state)
         telling.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
     told = tuple(in_words(happening, cast, language) for happening in happenings)
-    return Story(text, frozenset(telling.state), told, language, cast)
+    return Story(text, tuple(said), frozenset(telling.state), told, language, cast)
 
 
 def choose(telling: Telling, happening: Happening, language: Language, day: bool) -> Wording:
@@ -135,8 +137,7 @@ def render(telling: Telling, wording: Wording, roles: Mapping[str, str], voice: 
     said = []
     for piece in pieces:
         said.append(voice.say(telling, piece, binding[piece.role]) if isinstance(piece, Slot) else piece)
-    genders = {name: person.gender for name, person in telling.cast.persons.items()} if voice.GENDERS else {}
-    telling.topic = topic_after(slots, binding, genders, telling.topic)
+    telling.topic = topic_after(slots, binding, telling.topic)
     return "".join(said)
 
 
