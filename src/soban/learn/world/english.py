@@ -58,6 +58,8 @@ def person(telling: "Telling", slot: Slot, key: str) -> str:
             return article(told)
         case "first":
             return f"{key} the {who.kind}" if who.kind and not telling.knows(key) else key
+        case "kind":
+            return who.kind
         case "":
             return f"{key} the {who.kind}" if who.kind and not telling.state else key
     return PRONOUNS[slot.attribute][who.gender]

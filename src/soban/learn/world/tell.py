@@ -29,6 +29,8 @@ class Story:
     events: tuple[Happening, ...]
     language: Language
     cast: Cast
+    chain: tuple[Happening, ...]  # the events with keys of the tables
+    familiar: bool
 
 
 @dataclass
@@ -52,26 +54,29 @@ class Telling:
 
 def story(seed: int, language: Language) -> Story:
     """The story of a seed; the same seed and language give the same one."""
-    return draw_story(random.Random(f"{seed} {language}"), language)
+    return story_of(random.Random(f"{seed} {language}"), language)
 
 
 def stories(seed: int, language: Language) -> Iterator[str]:
     """Stories without end; the same seed and language give the same ones."""
     chance = random.Random(f"{seed} {language} stories")
     while True:
-        yield draw_story(chance, language).text
+        yield story_of(chance, language).text
 
 
-def draw_story(chance: random.Random, language: Language) -> Story:
-    """A story from a cast that is drawn."""
+def story_of(chance: random.Random, language: Language, level: str | None = None) -> Story:
+    """A story with a cast that is drawn, in a level of speech where one is given."""
     cast = draw(chance, language)
-    return tell(chance, cast, chain(chance, cast), language)
+    return tell(chance, cast, chain(chance, cast), language, level)
 
 
-def tell(chance: random.Random, cast: Cast, happenings: list[Happening], language: Language) -> Story:
+def tell(
+    chance: random.Random, cast: Cast, happenings: list[Happening], language: Language, level: str | None = None
+) -> Story:
     """The events as a story."""
     voice = VOICES[language]
-    level, familiar = voice.style(chance)
+    drawn, familiar = voice.style(chance)
+    level = drawn if level is None else level
     names = {happening.event for happening in happenings}
     telling = Telling(chance, cast, cast.roles["a"], familiar, not names & STRANGERS)
     old = frozenset(name for name, person in cast.persons.items() if person.old)
@@ -89,7 +94,7 @@ def tell(chance: random.Random, cast: Cast, happenings: list[Happening], languag
         happen(event, satisfy(event, happening.roles, telling.state, old) or happening.roles, telling.state)
         telling.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
     told = tuple(in_words(happening, cast, language) for happening in happenings)
-    return Story(text, tuple(said), frozenset(telling.state), told, language, cast)
+    return Story(text, tuple(said), frozenset(telling.state), told, language, cast, tuple(happenings), familiar)
 
 
 def choose(telling: Telling, happening: Happening, language: Language, day: bool) -> Wording:
