@@ -55,7 +55,7 @@ def check(text: str, language: Language, opening: str | None = None) -> Verdict:
         else:
             verdict.unread.append(sentence[0])
         position = sentence.end() + 1
-    verdict.ended = bool(verdict.events) and verdict.events[-1].event in ENDINGS and text[-1:] in ('.', '!', '?', '"')
+    verdict.ended = bool(verdict.events) and verdict.events[-1].event in ENDINGS and text[-1:] in (".", "!", "?", '"')
     verdict.problems += [f"never came true: {' '.join(want)}" for want in unfulfilled(reader.state)]
     sentences = [sentence for sentence in SENTENCE.findall(text) if sentence.count(" ") > 3]
     verdict.problems += [f"said twice: {s.strip()}" for s in dict.fromkeys(sentences) if sentences.count(s) > 1]
@@ -76,11 +76,10 @@ def best(reader: Reader, text: str, position: int) -> Reading | None:
     """The reading of the longest stretch that makes sense; where none does, of the longest."""
     first = None
     for match in matches(text, position, reader.language):
-        if not reader.state and "a" in match.form.wording.roles:
-            return next((r for r in reader.readings(match)), None)
         for reading in reader.readings(match):
             first = first or reading
-            if reading.filled is not None and not reading.wrong:
+            # Where a story begins nobody is known yet, so that nothing could be wrong
+            if not reader.state or reading.filled is not None and not reading.wrong:
                 return reading
     return first
 

@@ -192,7 +192,9 @@ NO_OBJECTS = {"마을", "가을", "노을", "고을", "그을", "겨를"}
 def wrong_particles(text: str, names: Iterable[str]) -> tuple[int, list[str]]:
     """How many particles after words that we know were looked at, and those that do not fit the word's last sound."""
     known = words("ko")
-    nouns = {known.get(kind, key) for kind in known.classes for key in known.classes[kind] if kind not in ("trap", "weather")}
+    nouns = {
+        known.get(kind, key) for kind in known.classes for key in known.classes[kind] if kind not in ("trap", "weather")
+    }
     nouns |= {word for noun in nouns for word in noun.split()[-1:]}
     nouns |= {form for name in names for form in (name, name + "이" if final(name) else name)}
     nouns |= set(known.lists["animals"] + known.lists["elder_women"] + known.lists["elder_men"])
@@ -207,7 +209,13 @@ def wrong_particles(text: str, names: Iterable[str]) -> tuple[int, list[str]]:
                     count += 1
                     if word != with_particle(stem, kind):
                         wrong.append(word)
-                elif kind == "을" and word not in NO_OBJECTS and word not in nouns and stem not in nouns and len(stem) > 1:
+                elif (
+                    kind == "을"
+                    and word not in NO_OBJECTS
+                    and word not in nouns
+                    and stem not in nouns
+                    and len(stem) > 1
+                ):
                     count += 1
                     if word != with_particle(stem, kind):
                         wrong.append(word)

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from soban.learn.world.rules import State, happen, satisfy, strangers, unfulfilled
+from soban.learn.world.rules import Binding, State, happen, satisfy, strangers, unfulfilled
 from soban.learn.world.table import CLASSES, Language, Step, Words, events, plots, words
 
 CHILDREN = 0.6  # the share of stories about children; the others are about animals
@@ -38,6 +38,7 @@ class Happening:
 
     event: str
     roles: dict[str, str]
+    filled: Binding = field(default_factory=dict)  # also the roles that only its needs name, as where it happens
 
 
 def draw(chance: random.Random, language: Language) -> Cast:
@@ -113,7 +114,7 @@ def expand(
     filled = None if strangers(event, roles, after, old) else satisfy(event, roles, after, old)
     if filled is not None:
         happen(event, filled, after)
-        yield from expand(chance, rest, [*done, Happening(step.name, roles)], after, cast, old)
+        yield from expand(chance, rest, [*done, Happening(step.name, roles, filled)], after, cast, old)
     elif step.optional:
         yield from expand(chance, rest, done, state, cast, old)
 

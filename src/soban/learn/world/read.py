@@ -142,7 +142,9 @@ class Reader:
             filled = satisfy(event, binding, self.state, self.old)
             if filled is not None and strangers(event, binding, self.state, self.old):
                 filled = None
-            yield Reading(Happening(event.name, binding), match, filled, (*wrong, *self.disagreements(match, binding, told)))
+            yield Reading(
+                Happening(event.name, binding), match, filled, (*wrong, *self.disagreements(match, binding, told))
+            )
 
     def disagreements(self, match: Match, binding: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
         """Where the words contradict what the story has said of a character's gender or a thing's colour."""

@@ -1,6 +1,7 @@
 """How facts hold and change: what an event needs is looked up in the state, what it makes is written there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 
 from soban.learn.world.table import CLASSES, Clause, Event, Fact
@@ -14,6 +15,7 @@ ALIKE = {"friend", "gamed", "peace"}  # what is so of two is so in both orders
 ANY = "_"
 
 
+@cache
 def is_role(word: str) -> bool:
     """Single letters are roles, other words stand for themselves."""
     return len(word) == 1 and word.isalpha()
@@ -26,7 +28,9 @@ def bound(fact: Fact, binding: Binding) -> Fact:
 
 def agrees(pattern: Fact, fact: Fact) -> bool:
     """Whether a fact is what a pattern with `_` says."""
-    return len(pattern) == len(fact) and all(ANY in (p, f) or p == f for p, f in zip(pattern, fact, strict=True))
+    if pattern[0] != fact[0] or len(pattern) != len(fact):
+        return False
+    return all(p == f or ANY in (p, f) for p, f in zip(pattern, fact, strict=True))
 
 
 def holds(pattern: Fact, state: State) -> bool:
@@ -46,7 +50,9 @@ def always(fact: Fact) -> bool | None:
     return None
 
 
-def solutions(clauses: list[Clause], binding: dict[str, str], state: State, old: frozenset[str]) -> Iterator[Binding]:
+def solutions(
+    clauses: Sequence[Clause], binding: dict[str, str], state: State, old: frozenset[str]
+) -> Iterator[Binding]:
     """Every way to fill the free roles so that all clauses hold. Elders (`old`) are wherever they are needed."""
     if not clauses:
         yield binding
@@ -63,6 +69,8 @@ def solutions(clauses: list[Clause], binding: dict[str, str], state: State, old:
         holding = not known or fact in known
     elif fact[0] == "at" and fact[1] in old:
         holding = True
+    elif ANY not in fact:
+        holding = fact in state
     else:
         for other in reversed(list(state)):  # the latest fact first: who just moved is who is meant
             if agrees(fact, other) and (more := matched(clause.fact, other, binding)) is not None:
@@ -84,9 +92,10 @@ def matched(pattern: Fact, fact: Fact, binding: Binding) -> dict[str, str] | Non
     return more
 
 
-def ordered(event: Event) -> list[Clause]:
+@cache
+def ordered(event: Event) -> tuple[Clause, ...]:
     """What an event needs, facts before what must not be, so that the latter finds its roles filled."""
-    return sorted(event.needs, key=lambda clause: clause.sign == "-")
+    return tuple(sorted(event.needs, key=lambda clause: clause.sign == "-"))
 
 
 def satisfy(event: Event, binding: Binding, state: State, old: frozenset[str]) -> Binding | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from soban.learn.world.table import CHOICE, CLASSES, SLOT
 
@@ -21,7 +22,8 @@ class Slot:
         return CLASSES[self.role]
 
 
-def parts(text: str) -> list[str | Slot]:
+@cache
+def parts(text: str) -> tuple[str | Slot, ...]:
     """A text without choices as plain pieces and slots, in turns."""
     pieces: list[str | Slot] = []
     end = 0
@@ -30,9 +32,10 @@ def parts(text: str) -> list[str | Slot]:
         role, mark, attribute, particle = match.groups()
         pieces.append(Slot(role, attribute or "", mark == "/", particle or ""))
         end = match.end()
-    return [*pieces, text[end:]]
+    return (*pieces, text[end:])
 
 
+@cache
 def alternatives(text: str) -> list[str]:
     """Every text that choosing among `[a|b]` gives."""
     match = CHOICE.search(text)

@@ -127,7 +127,9 @@ def request(talk: Talk, kind: str) -> Story:
     if talk.chance.random() < ODD:
         name = stranger(talk, story)
         telling.cast.persons[name] = replace(hero, name=name, kind="")
-        talk.add(*talk.turn(talk.chance.choice(("stranger", "unsaid", "unknown")), telling, {**story.cast.roles, "c": name}))
+        talk.add(
+            *talk.turn(talk.chance.choice(("stranger", "unsaid", "unknown")), telling, {**story.cast.roles, "c": name})
+        )
     return story
 
 
@@ -142,7 +144,12 @@ def asked(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str
             question = talk.say(talk.chance.choice(turn.questions), telling, roles)
             telling.mentioned.clear()
             candidates.append((turn.subject, question, talk.say(talk.chance.choice(turn.answers), telling, roles)))
-    possible = [said for turn in turns(talk.language) for roles in subjects(turn, story) for said in every(talk, turn, telling, roles)]
+    possible = [
+        said
+        for turn in turns(talk.language)
+        for roles in subjects(turn, story)
+        for said in every(talk, turn, telling, roles)
+    ]
     yield from ((question, answer) for _, question, answer in candidates if possible.count(question) == 1)
 
 
@@ -178,7 +185,7 @@ def shortened(chance: random.Random, story: Story) -> str:
     """The story in its most important events."""
     ends = {story.chain[0].event, story.chain[-1].event}
     kept = [h for h in story.chain if events()[h.event].core or h.event in ends]
-    return tell(chance, story.cast, kept, story.language, LEVEL).text
+    return tell(chance, story.cast, kept, story.language, LEVEL, story.familiar).text
 
 
 def listener(story: Story) -> Telling:
@@ -196,6 +203,7 @@ def stage(talk: Talk) -> tuple[Telling, dict[str, str]]:
 def filled(text: str, telling: Telling, roles: dict[str, str], voice: ModuleType) -> str:
     """A line with its gaps filled."""
     pieces = parts(text)
-    said = "".join(voice.say(telling, piece, roles[piece.role]) if isinstance(piece, Slot) else piece for piece in pieces)
+    said = "".join(
+        voice.say(telling, piece, roles[piece.role]) if isinstance(piece, Slot) else piece for piece in pieces
+    )
     return str(voice.finish(said, LEVEL))
-

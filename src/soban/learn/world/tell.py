@@ -7,7 +7,7 @@ from types import ModuleType
 
 from soban.learn.world import english, korean
 from soban.learn.world.plan import Cast, Happening, chain, draw, introduce
-from soban.learn.world.rules import State, bound, happen, holds, satisfy
+from soban.learn.world.rules import State, bound, happen, holds
 from soban.learn.world.slots import Slot, alternatives, parts, topic_after
 from soban.learn.world.table import CLASSES, Fact, Language, Wording, events, wordings, words
 
@@ -66,17 +66,16 @@ def stories(seed: int, language: Language) -> Iterator[str]:
 
 def story_of(chance: random.Random, language: Language, level: str | None = None) -> Story:
     """A story with a cast that is drawn, in a level of speech where one is given."""
+    drawn, familiar = VOICES[language].style(chance)
     cast = draw(chance, language)
-    return tell(chance, cast, chain(chance, cast), language, level)
+    return tell(chance, cast, chain(chance, cast), language, drawn if level is None else level, familiar)
 
 
 def tell(
-    chance: random.Random, cast: Cast, happenings: list[Happening], language: Language, level: str | None = None
+    chance: random.Random, cast: Cast, happenings: list[Happening], language: Language, level: str, familiar: bool
 ) -> Story:
     """The events as a story."""
     voice = VOICES[language]
-    drawn, familiar = voice.style(chance)
-    level = drawn if level is None else level
     names = {happening.event for happening in happenings}
     telling = Telling(chance, cast, cast.roles["a"], familiar, not names & STRANGERS)
     old = frozenset(name for name, person in cast.persons.items() if person.old)
@@ -91,7 +90,7 @@ def tell(
         day = day or wording.names_day or event.name == "dawn" or event.name not in STILL
         said.append(voice.finish(render(telling, wording, happening.roles, voice), level))
         text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + said[-1]
-        happen(event, satisfy(event, happening.roles, telling.state, old) or happening.roles, telling.state)
+        happen(event, happening.filled, telling.state)
         telling.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
     told = tuple(in_words(happening, cast, language) for happening in happenings)
     return Story(text, tuple(said), frozenset(telling.state), told, language, cast, tuple(happenings), familiar)
@@ -124,7 +123,10 @@ def circumstance(telling: Telling, fact: Fact) -> bool:
         case ("old", who):
             return telling.cast.persons[who].old
         case ("worked", who):  # somebody helped with what had gone wrong
-            return any(holds(("was", trouble), telling.state) for trouble in ("lost", "high", "broken")) and who == telling.hero
+            return (
+                any(holds(("was", trouble), telling.state) for trouble in ("lost", "high", "broken"))
+                and who == telling.hero
+            )
         case ("newcomer", who):
             return who != telling.hero
         case ("away", who):
@@ -149,5 +151,8 @@ def render(telling: Telling, wording: Wording, roles: Mapping[str, str], voice: 
 def in_words(happening: Happening, cast: Cast, language: Language) -> Happening:
     """The event with words of the language for its roles."""
     known = words(language)
-    told = {role: key if CLASSES[role] == "person" else known.get(CLASSES[role], key) for role, key in happening.roles.items()}
+    told = {
+        role: key if CLASSES[role] == "person" else known.get(CLASSES[role], key)
+        for role, key in happening.roles.items()
+    }
     return Happening(happening.event, told)
