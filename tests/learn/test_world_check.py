@@ -81,7 +81,7 @@ def exchanged(story: world.Story, chance: random.Random) -> str | None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_worlds_own_stories_are_consistent(language: Language) -> None:
-    for seed in range(120):
+    for seed in range(60):
         story = world.story(seed, language)
         verdict = world.check(story.text, language)
         assert verdict.consistent, (story.text, verdict.problems, verdict.unread)
@@ -133,15 +133,21 @@ def test_mixed_levels_of_speech_are_found() -> None:
             "Tom was never",
         ),
         (
-            "Ann had a red kite. One day, Ann took the kite to the park. Then Ann looked down. The kite was gone! Ann {t}",
+            "Ann had a red kite. One day, Ann took the kite to the park. Then Ann looked down. The kite was gone! "
+            "Ann played with the kite all morning.",
             "play needs",
         ),
-        ("Ann had a red kite. One day, Ann took her blue kite to the park.", "was red"),
-        ("Once there was a kind girl named Ann. One day, Ann went to the park. He put on his shoes", "not ended"),
+        ("Ann had a red kite. One warm day, Ann took her blue kite to the park.", "was red"),
+        (
+            "Once there was a kind girl named Ann. One day, Ann went to the park. He went to the hill. "
+            "That night, Ann had a sweet dream.",
+            "nobody here is a boy",
+        ),
+        ("Once there was a kind girl named Ann. One day, Ann went to the park.", "not ended"),
     ],
 )
 def test_a_contradiction_is_named(text: str, said: str) -> None:
-    verdict = world.check(text.replace("{t}", "played with the kite all morning."), "en")
+    verdict = world.check(text, "en")
     assert not verdict.consistent
     assert said == "not ended" or any(said in problem for problem in verdict.problems), verdict.problems
 

@@ -1,4 +1,4 @@
-"""The stories of the world: repeatable, varied, and in Korean with the particles and the level of speech that belong."""
+"""The stories of the world: repeatable, varied, possible; in Korean with right particles and one level of speech."""
 
 import re
 import unicodedata
@@ -26,9 +26,9 @@ def test_a_seed_decides_the_stories(language: Language) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_stories_differ(language: Language) -> None:
-    some = list(islice(world.stories(0, language), 1500))
+    some = list(islice(world.stories(0, language), 800))
     assert len(set(some)) == len(some)
-    assert len({story[:40] for story in some}) > 700
+    assert len({story[:40] for story in some}) > 400
     lengths = sorted(len(story.split()) for story in some)
     assert lengths[0] > 25 and lengths[-1] < 260
 

@@ -1,4 +1,4 @@
-"""Whether a story is consistent: read back event by event, each must be possible when it comes, and the want fulfilled."""
+"""Whether a story is consistent: read back event by event, each must be possible in its turn, and wants fulfilled."""
 
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ QUOTED = re.compile(r'"[^"]*"')
 
 @dataclass
 class Verdict:
-    """What the checker found. `problems` are contradictions in a reader's words, `unread` sentences of no known form."""
+    """What the checker found: contradictions (`problems`), sentences of no known form (`unread`), and what happened."""
 
     problems: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -29,12 +29,12 @@ class Verdict:
 
     @property
     def consistent(self) -> bool:
-        """Whether who, where, what happened and what was wanted agree, from the beginning to an ending."""
+        """Whether who, where, what happened and what was wanted agree, from a beginning to an ending."""
         return self.ended and not self.problems and not self.unread and bool(self.events)
 
 
 def check(text: str, language: Language, opening: str | None = None) -> Verdict:
-    """Reads a story and says whether it is consistent; of `opening`, which somebody else wrote, only names are taken."""
+    """Whether a story is consistent, and what is wrong; of `opening`, which another wrote, only names are taken."""
     verdict = Verdict()
     text = " ".join(text.split())
     known = words(language)
@@ -79,7 +79,7 @@ def best(reader: Reader, text: str, position: int) -> Reading | None:
         for reading in reader.readings(match):
             first = first or reading
             # Where a story begins nobody is known yet, so that nothing could be wrong
-            if not reader.state or reading.filled is not None and not reading.wrong:
+            if not reader.state or (reading.filled is not None and not reading.wrong):
                 return reading
     return first
 
@@ -123,7 +123,7 @@ def remember(reader: Reader, reading: Reading, binding: dict[str, str] | object)
     for _, thing, colour in reader.coloured(reading.match, roles):
         reader.colours.setdefault(thing, colour)
     slots = [slot for slot, _ in reading.match.held]
-    reader.topic = topic_after(slots, roles, reader.topic)
+    reader.topic = topic_after(slots, roles)
 
 
 def overhear(reader: Reader, sentence: str) -> None:

@@ -132,6 +132,8 @@ class Reader:
         choices: list[list[tuple[str, str]]] = [[(role, name)] for role, name in names.items()]
         for role in pronouns:
             fitting = [p for p in persons if told.get(role) is None or self.genders.get(p) in (None, told[role])]
+            if not fitting:
+                wrong.append(f"nobody here is a {told.get(role, 'character')}")
             choices.append([(role, p) for p in fitting] or [(role, "")])
         choices += [[(role, key) for key in several] for role, several in keys.items()]
         for _, choice in zip(range(CANDIDATES), product(*choices), strict=False):

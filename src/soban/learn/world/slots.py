@@ -9,7 +9,7 @@ from soban.learn.world.table import CHOICE, CLASSES, SLOT
 
 @dataclass(frozen=True)
 class Slot:
-    """`{role}`, `{role.attribute}`, `{role/attribute}` (a subject that may be a pronoun or left out), `{role:particle}`."""
+    """`{role}`, `{role.attribute}`, `{role/form}` (a subject: a pronoun or nothing, where clear), `{role:particle}`."""
 
     role: str
     attribute: str = ""
@@ -48,9 +48,7 @@ def alternatives(text: str) -> list[str]:
     ]
 
 
-def topic_after(slots: Sequence[Slot], binding: Mapping[str, str], before: str | None) -> str | None:
-    """Whom a pronoun, or a subject left out, would mean after this text: the one whom it names, if it names only one."""
+def topic_after(slots: Sequence[Slot], binding: Mapping[str, str]) -> str | None:
+    """Whom a pronoun, or a subject left out, means after this text: the one whom it names, if it names only one."""
     persons = {binding[slot.role] for slot in slots if slot.kind == "person" and slot.role in binding}
-    if not persons:
-        return before
     return next(iter(persons)) if len(persons) == 1 else None

@@ -71,6 +71,7 @@ class Wording:
     event: str
     roles: str
     circumstances: tuple[Fact, ...]
+    special: int  # how many of the circumstances its heading has: the most special heading that fits is taken
     text: str
     names_day: bool
 
@@ -161,7 +162,8 @@ def wordings(language: Language) -> Mapping[str, list[Wording]]:
             conditions = [clause.fact for clause in clauses(f"{circumstances}, {own}")]
             name, roles = event.split(maxsplit=1)
             names_day = text.startswith("^")
-            wording = Wording(name, roles.replace(" ", ""), tuple(conditions), text.lstrip("^"), names_day)
+            special = len(clauses(circumstances))
+            wording = Wording(name, roles.replace(" ", ""), tuple(conditions), special, text.lstrip("^"), names_day)
             found[name].append(wording)
         else:
             event, _, circumstances = line.partition(" | ")

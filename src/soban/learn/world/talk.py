@@ -116,7 +116,7 @@ def request(talk: Talk, kind: str) -> Story:
     story = story_of(talk.chance, talk.language, level=LEVEL)
     hero = story.cast.persons[story.cast.roles["a"]]
     has_thing = words(talk.language).get("thing", story.cast.roles["t"]) in story.text
-    if kind == "storykind" and not hero.kind or kind == "storything" and not has_thing:
+    if (kind == "storykind" and not hero.kind) or (kind == "storything" and not has_thing):
         kind = "storyof"
     telling = listener(story)
     question, before = talk.turn(kind, telling, story.cast.roles)

@@ -49,7 +49,7 @@ class Telling:
 
     def knows(self, key: str) -> bool:
         """Whether a character has been in the story before."""
-        return key in self.mentioned or ("known", key) in self.state and self.hero != key
+        return key in self.mentioned or (self.hero != key and ("known", key) in self.state)
 
 
 def story(seed: int, language: Language) -> Story:
@@ -99,13 +99,10 @@ def tell(
 def choose(telling: Telling, happening: Happening, language: Language, day: bool) -> Wording:
     """A wording that fits the circumstances and has not been used; the first that moves names the day."""
     fitting = [w for w in wordings(language)[happening.event] if fits(telling, w, happening.roles)]
-    most = max(len(wording.circumstances) for wording in fitting)
-    fitting = [wording for wording in fitting if len(wording.circumstances) == most]
+    most = max(wording.special for wording in fitting)
+    fitting = [wording for wording in fitting if wording.special == most]
     dawning = [wording for wording in fitting if wording.names_day]
-    if dawning and not day:
-        fitting = dawning
-    else:
-        fitting = [wording for wording in fitting if not wording.names_day]
+    fitting = dawning if dawning and not day else [wording for wording in fitting if not wording.names_day]
     fresh = [wording for wording in fitting if wording.text not in telling.told]
     wording = telling.chance.choice(fresh or fitting)
     telling.told.add(wording.text)
@@ -144,7 +141,7 @@ def render(telling: Telling, wording: Wording, roles: Mapping[str, str], voice: 
     said = []
     for piece in pieces:
         said.append(voice.say(telling, piece, binding[piece.role]) if isinstance(piece, Slot) else piece)
-    telling.topic = topic_after(slots, binding, telling.topic)
+    telling.topic = topic_after(slots, binding)
     return "".join(said)
 
 
