@@ -1,0 +1,201 @@
+"""Judges a story model by the world's own checker: consistency, particles, endings, copying, and unpicked samples.
+
+    python scripts/judge_stories.py                                  # the bundled model, 200 stories per language
+    python scripts/judge_stories.py out/bundled --count 50 --out docs/bundled-model.md
+
+Every story goes on from an opening with names that the world's lists do not hold. The longest run of words that is
+found in the corpus is compared with that of an n-gram model learnt from the same stories: a model that merely copies
+has runs as long as that one's.
+"""
+
+import argparse
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import soban
+from soban.learn import world
+from soban.learn.world.korean import final
+from soban.learn.world.table import Language
+
+LIMIT = 300  # tokens within which a story should end by itself
+ORDER = 5  # words that the baseline looks back on
+SAMPLES = 20
+GIRLS = {
+    "en": ("Nell", "Fay", "Tess", "Greta", "Wilma", "Ada", "Pearl"),
+    "ko": ("라희", "세아", "유리", "해솔", "초아", "별하", "나경"),
+}
+BOYS = {"en": ("Otis", "Rufus", "Milo", "Basil", "Edgar"), "ko": ("찬우", "규민", "도경", "태인", "병준")}
+OPENINGS = {
+    "en": (
+        "Once upon a time, there was a",
+        "Once upon a time, there was a little girl named {girl}.",
+        "One day, {girl} went to",
+        "One day, {boy} met a",
+        "{boy} had a",
+        "{girl} was afraid of",
+        "{boy} wanted to learn to",
+        "One sunny morning, {girl} woke up",
+        "{girl} and {boy} were good friends.",
+        "Once upon a time,",
+    ),
+    "ko": (
+        "옛날 옛적에",
+        "옛날 옛적에 {girl:이라}는 착한 아이가 살고 있었어요.",
+        "어느 날 {girl:은}",
+        "어느 날, {boy:은} 길에서",
+        "{boy}에게는",
+        "{girl:은} 무서운 것이",
+        "{boy:은} 배우고 싶었",
+        "해님이 반짝 떠올랐습니다. {girl:은}",
+        "{girl:과} {boy:은} 친한 친구였습니다.",
+        "어느 작은 마을에",
+    ),
+}
+
+
+@dataclass
+class Judged:
+    """One story with what was found about it."""
+
+    opening: str
+    text: str
+    tokens: int
+    ended: bool  # by itself, within the limit
+    verdict: world.Verdict
+    run: int  # the longest run of words that the corpus holds
+
+
+@dataclass
+class Corpus:
+    """The training stories as the words that follow each run of `ORDER` words."""
+
+    texts: list[list[str]]
+    next_words: dict[tuple[str, ...], list[str]] = field(default_factory=lambda: defaultdict(list))
+    places: dict[tuple[str, ...], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        for number, text in enumerate(self.texts):
+            for i in range(len(text) - ORDER + 1):
+                run = tuple(text[i : i + ORDER])
+                self.places[run].append((number, i))
+                self.next_words[run].append(text[i + ORDER] if i + ORDER < len(text) else "")
+
+    def longest_run(self, told: list[str]) -> int:
+        """The length of the longest run of words that also stands in one of the texts."""
+        longest = 0
+        for i in range(len(told) - ORDER + 1):
+            for number, j in self.places.get(tuple(told[i : i + ORDER]), ()):
+                length = 0
+                text = self.texts[number]
+                while i + length < len(told) and j + length < len(text) and told[i + length] == text[j + length]:
+                    length += 1
+                longest = max(longest, length)
+        return longest
+
+    def babble(self, chance: random.Random) -> list[str]:
+        """A story of the n-gram baseline: every next word is drawn from those that followed the last few."""
+        told = list(chance.choice(self.texts)[:ORDER])
+        while len(told) < LIMIT and (word := chance.choice(self.next_words.get(tuple(told[-ORDER:]), [""]))):
+            told.append(word)
+        return told
+
+
+def openings(language: Language, count: int) -> Iterator[str]:
+    """Openings in turns, with names that no story of the corpus has."""
+    for i in range(count):
+        girl, boy = GIRLS[language][i % len(GIRLS[language])], BOYS[language][i // 2 % len(BOYS[language])]
+        text = OPENINGS[language][i % len(OPENINGS[language])]
+        for role, name in (("girl", girl), ("boy", boy)):
+            text = text.replace(f"{{{role}}}", name)
+            for kind, forms in (("은", "은는"), ("이라", ("이라", "라")), ("과", "과와")):
+                text = text.replace(f"{{{role}:{kind}}}", name + forms[0 if final(name) else 1])
+        yield text
+
+
+def judge(model: soban.Model, language: Language, count: int, corpus: Corpus, seed: int) -> list[Judged]:
+    """Stories from unseen openings, each with the checker's verdict."""
+    judged = []
+    for number, opening in enumerate(openings(language, count)):
+        told = str(model.generate(opening, max_new_tokens=LIMIT, seed=seed + number, temperature=0.7))
+        text = told if told.startswith(opening) else opening + told
+        tokens = len(model.tokenize(text))
+        spent = tokens - len(model.tokenize(opening))
+        verdict = world.check(text, language, opening)
+        judged.append(Judged(opening, text, tokens, spent < LIMIT - 1, verdict, corpus.longest_run(text.split())))
+    return judged
+
+
+def table(results: dict[Language, list[Judged]], baseline: dict[Language, list[int]]) -> list[str]:
+    """The figures as a markdown table."""
+    rows: list[tuple[str, Callable[[Sequence[Judged]], str]]] = [
+        ("stories", lambda all_: str(len(all_))),
+        ("consistent by the checker", lambda all_: percent([one.verdict.consistent for one in all_])),
+        ("without a contradiction", lambda all_: percent([not one.verdict.problems for one in all_])),
+        ("every sentence of a known form", lambda all_: percent([not one.verdict.unread for one in all_])),
+        (f"ended by themselves within {LIMIT} tokens", lambda all_: percent([one.ended for one in all_])),
+        ("reached an ending", lambda all_: percent([one.verdict.ended for one in all_])),
+        ("wrong particles", particles),
+        ("mixed levels of speech", lambda all_: percent([one.verdict.mixed_levels for one in all_])),
+        ("tokens, median", lambda all_: str(round(statistics.median(one.tokens for one in all_)))),
+        ("longest copied run in words, median", lambda all_: str(round(statistics.median(one.run for one in all_)))),
+    ]
+    lines = ["| | " + " | ".join(results) + " |", "|---|" + "---|" * len(results)]
+    lines += [f"| {name} | " + " | ".join(figure(all_) for all_ in results.values()) + " |" for name, figure in rows]
+    runs = " | ".join(str(round(statistics.median(baseline[language]))) for language in results)
+    return [*lines, f"| the same of a {ORDER}-gram baseline | {runs} |"]
+
+
+def percent(found: Sequence[bool]) -> str:
+    """A share, with one decimal."""
+    return f"{100 * sum(found) / len(found):.1f} %"
+
+
+def particles(judged: Sequence[Judged]) -> str:
+    """Wrong particles among those that could be judged."""
+    count = sum(one.verdict.particles for one in judged)
+    wrong = sum(len(one.verdict.wrong_particles) for one in judged)
+    return f"{100 * wrong / count:.2f} % of {count}" if count else ""
+
+
+def samples(results: dict[Language, list[Judged]]) -> Iterator[str]:
+    """The first stories, as they came."""
+    for language, judged in results.items():
+        yield f"\n## The first {min(SAMPLES, len(judged))} stories, {language}\n"
+        for number, one in enumerate(judged[:SAMPLES], 1):
+            rest = one.text[len(one.opening) :].replace("\n", "<br>")
+            found = [*one.verdict.problems, *(f"not read: {sentence}" for sentence in one.verdict.unread)]
+            yield f"{number}. **{one.opening}**{rest}  \n   *{'; '.join(found[:3]) or 'consistent'}*"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="model folder; the bundled one where none is given")
+    parser.add_argument("--count", type=int, default=200, help="stories per language")
+    parser.add_argument("--corpus", type=int, default=5000, help="stories that copied runs are looked for in")
+    parser.add_argument("--corpus-seed", type=int, default=0, help="seed of the corpus that the model learnt from")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first story")
+    parser.add_argument("--out", type=Path, help="markdown file; printed where none is given")
+    given = parser.parse_args()
+    model = soban.load(given.model) if given.model else soban.load()
+    results: dict[Language, list[Judged]] = {}
+    baseline: dict[Language, list[int]] = {}
+    languages: tuple[Language, ...] = ("en", "ko")
+    for language in languages:
+        texts = [text.split() for text in islice(world.stories(given.corpus_seed, language), given.corpus)]
+        corpus = Corpus(texts)
+        results[language] = judge(model, language, given.count, corpus, given.seed)
+        chance = random.Random(given.seed)
+        baseline[language] = [corpus.longest_run(corpus.babble(chance)) for _ in range(given.count)]
+    text = "\n".join([*table(results, baseline), *samples(results)]) + "\n"
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Conversations about the world's stories: greetings, requests, questions whose answers come from what happened."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from types import ModuleType
+
+from soban.learn.world.plan import draw
+from soban.learn.world.rules import agrees, bound
+from soban.learn.world.slots import Slot, parts
+from soban.learn.world.table import CLASSES, HERE, Fact, Language, events, lines, words
+from soban.learn.world.tell import VOICES, Story, Telling, story_of, tell
+
+Message = dict[str, str]
+
+# How often a conversation has such a turn.
+SYSTEM, GREETING, SMALL_TALK, ODD, ANOTHER, SHORTER, THANKS, GOODBYE = 0.3, 0.4, 0.3, 0.35, 0.3, 0.25, 0.5, 0.3
+INTRODUCED = 0.5  # stories that come with a word before them
+QUESTIONS = (1, 4)  # about each story
+OTHER_LANGUAGE = 0.06  # small talk in the other language, answered in it
+SMALL = ("name", "can", "feel", "unknown", "nobody")
+LEVEL = "어요"  # a conversation's stories in Korean
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Questions of one kind and their answers; `subject` is the event or fact that they are about, with its roles."""
+
+    kind: str  # "turn", "about" or "after"
+    subject: Fact
+    questions: list[str]
+    answers: list[str]
+
+
+@cache
+def turns(language: Language) -> list[Turn]:
+    """All kinds of turns of a language."""
+    found: list[Turn] = []
+    for line in lines(HERE / language / "talk.txt"):
+        mark, _, rest = line.partition(" ")
+        if mark == "?":
+            found[-1].questions.append(rest)
+        elif mark == "=":
+            found[-1].answers.append(rest)
+        else:
+            found.append(Turn(mark, tuple(rest.split()), [], []))
+    return found
+
+
+@dataclass
+class Talk:
+    """A conversation as it grows."""
+
+    chance: random.Random
+    language: Language
+    messages: list[Message]
+
+    def add(self, question: str, answer: str) -> None:
+        """A question and its answer."""
+        self.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+    def say(self, text: str, telling: Telling, roles: dict[str, str]) -> str:
+        """A line with its gaps filled."""
+        return filled(text, telling, roles, VOICES[self.language])
+
+    def turn(self, name: str, telling: Telling, roles: dict[str, str]) -> tuple[str, str]:
+        """A question of a kind and one of its answers ("" where a story is the answer)."""
+        kind = next(t for t in turns(self.language) if t.kind == "turn" and t.subject == (name,))
+        question, answer = self.chance.choice(kind.questions or [""]), self.chance.choice(kind.answers or [""])
+        return self.say(question, telling, roles), self.say(answer, telling, roles)
+
+
+def conversation(seed: int, language: Language) -> list[Message]:
+    """The conversation of a seed: messages with `role` (system, user, assistant) and `content`."""
+    return draw_conversation(random.Random(f"{seed} {language} talk"), language)
+
+
+def conversations(seed: int, language: Language) -> Iterator[list[Message]]:
+    """Conversations without end; the same seed and language give the same ones."""
+    chance = random.Random(f"{seed} {language} talks")
+    while True:
+        yield draw_conversation(chance, language)
+
+
+def draw_conversation(chance: random.Random, language: Language) -> list[Message]:
+    """Small talk, a story, questions about it, perhaps another one, thanks and goodbye."""
+    talk = Talk(chance, language, [])
+    if chance.random() < SYSTEM:
+        talk.messages.append({"role": "system", "content": talk.turn("system", *stage(talk))[1]})
+    if chance.random() < GREETING:
+        talk.add(*talk.turn("hello", *stage(talk)))
+    if chance.random() < SMALL_TALK:
+        small_talk(talk)
+    told = request(talk, chance.choice(("story", "story", "storyof", "storykind", "storything")))
+    if chance.random() < ANOTHER:
+        told = request(talk, "another")
+    if chance.random() < SHORTER:
+        talk.add(talk.turn("shorter", *stage(talk))[0], shortened(chance, told))
+    if chance.random() < THANKS:
+        talk.add(*talk.turn("thanks", *stage(talk)))
+    if chance.random() < GOODBYE:
+        talk.add(*talk.turn("bye", *stage(talk)))
+    return talk.messages
+
+
+def small_talk(talk: Talk) -> None:
+    """One turn that is about no story, now and then in the other language and answered in it."""
+    other: Language = "ko" if talk.language == "en" else "en"
+    speaker = replace(talk, language=other) if talk.chance.random() < OTHER_LANGUAGE else talk
+    speaker.add(*speaker.turn(talk.chance.choice(SMALL), *stage(speaker)))
+
+
+def request(talk: Talk, kind: str) -> Story:
+    """A story on request, and questions about it."""
+    story = story_of(talk.chance, talk.language, level=LEVEL)
+    hero = story.cast.persons[story.cast.roles["a"]]
+    has_thing = words(talk.language).get("thing", story.cast.roles["t"]) in story.text
+    if (kind == "storykind" and not hero.kind) or (kind == "storything" and not has_thing):
+        kind = "storyof"
+    telling = listener(story)
+    question, before = talk.turn(kind, telling, story.cast.roles)
+    talk.add(question, f"{before}\n{story.text}" if before and talk.chance.random() < INTRODUCED else story.text)
+    pairs = list(dict.fromkeys(asked(talk, story, telling)))
+    for pair in talk.chance.sample(pairs, min(len(pairs), talk.chance.randint(*QUESTIONS))):
+        talk.add(*pair)
+    if talk.chance.random() < ODD:
+        name = stranger(talk, story)
+        telling.cast.persons[name] = replace(hero, name=name, kind="")
+        talk.add(
+            *talk.turn(talk.chance.choice(("stranger", "unsaid", "unknown")), telling, {**story.cast.roles, "c": name})
+        )
+    return story
+
+
+def asked(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str]]:
+    """One question with its answer for everything that happened, and for what is so at the end.
+
+    A question that two things answer differently ("Where did she go?") is asked of none.
+    """
+    candidates = []
+    for turn in turns(talk.language):
+        for roles in subjects(turn, story):
+            question = talk.say(talk.chance.choice(turn.questions), telling, roles)
+            telling.mentioned.clear()
+            candidates.append((turn.subject, question, talk.say(talk.chance.choice(turn.answers), telling, roles)))
+    possible = [
+        said
+        for turn in turns(talk.language)
+        for roles in subjects(turn, story)
+        for said in every(talk, turn, telling, roles)
+    ]
+    yield from ((question, answer) for _, question, answer in candidates if possible.count(question) == 1)
+
+
+def every(talk: Talk, turn: Turn, telling: Telling, roles: dict[str, str]) -> list[str]:
+    """All the questions of a turn."""
+    return [talk.say(question, telling, roles) for question in turn.questions]
+
+
+def subjects(turn: Turn, story: Story) -> Iterator[dict[str, str]]:
+    """The roles for which a turn makes sense after a story."""
+    if turn.kind == "about":
+        name, *letters = turn.subject
+        for happening in story.chain:
+            if happening.event == name:
+                yield dict(zip(letters, happening.roles.values(), strict=True))
+    elif turn.kind == "after":
+        pattern = bound(turn.subject, {})
+        for fact in sorted(story.facts):
+            if agrees(pattern, fact):
+                roles = dict(zip(turn.subject[1:], fact[1:], strict=True))
+                # What the story names only in its plan is no subject
+                if all(CLASSES[role] != "thing" or key == story.cast.roles["t"] for role, key in roles.items()):
+                    yield roles
+
+
+def stranger(talk: Talk, story: Story) -> str:
+    """A name that is not in the story."""
+    lists = words(talk.language).lists
+    return talk.chance.choice([name for name in lists["girls"] + lists["boys"] if name not in story.text])
+
+
+def shortened(chance: random.Random, story: Story) -> str:
+    """The story in its most important events."""
+    ends = {story.chain[0].event, story.chain[-1].event}
+    kept = [h for h in story.chain if events()[h.event].core or h.event in ends]
+    return tell(chance, story.cast, kept, story.language, LEVEL, story.familiar).text
+
+
+def listener(story: Story) -> Telling:
+    """What somebody keeps in mind who has heard the story: everybody is known by name."""
+    return Telling(random.Random(story.text), story.cast, "", story.familiar, friendly=False, state={("told",): None})
+
+
+def stage(talk: Talk) -> tuple[Telling, dict[str, str]]:
+    """A cast for a turn that is about no story."""
+    cast = draw(talk.chance, talk.language)
+    telling = Telling(talk.chance, cast, "", familiar=False, friendly=False, state={("told",): None})
+    return telling, cast.roles
+
+
+def filled(text: str, telling: Telling, roles: dict[str, str], voice: ModuleType) -> str:
+    """A line with its gaps filled."""
+    pieces = parts(text)
+    said = "".join(
+        voice.say(telling, piece, roles[piece.role]) if isinstance(piece, Slot) else piece for piece in pieces
+    )
+    return str(voice.finish(said, LEVEL))

@@ -1,0 +1,124 @@
+"""Conversations: turns in order, and answers that are true of the story told."""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from soban.learn import world
+from soban.learn.world.table import CLASSES, Language, events, words
+from soban.learn.world.talk import turns
+
+LANGUAGES: tuple[Language, ...] = ("en", "ko")
+HANGUL = re.compile("[가-힣]")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_seed_decides_the_conversation_and_the_roles_take_turns(language: Language) -> None:
+    for seed in range(60):
+        messages = world.conversation(seed, language)
+        assert messages == world.conversation(seed, language)
+        roles = [message["role"] for message in messages]
+        talk = roles[1:] if roles[0] == "system" else roles
+        assert talk == ["user", "assistant"] * (len(talk) // 2)
+        assert all(message["content"].strip() for message in messages)
+        assert not any(re.search(r"[{}~|^]", message["content"]) for message in messages)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_answer_is_in_the_language_of_its_question(language: Language) -> None:
+    other = 0
+    for seed in range(150):
+        messages = [message for message in world.conversation(seed, language) if message["role"] != "system"]
+        for question, answer in zip(messages[::2], messages[1::2], strict=True):
+            assert bool(HANGUL.search(question["content"])) == bool(HANGUL.search(answer["content"])), (
+                question,
+                answer,
+            )
+            other += bool(HANGUL.search(question["content"])) != (language == "ko")
+    assert other  # small talk in the other language happens
+
+
+def stories_of(seed: int) -> list[list[dict[str, str]]]:
+    """The stories of a conversation, each with the turns that follow it."""
+    found: list[list[dict[str, str]]] = []
+    for message in world.conversation(seed, "en"):
+        story = message["content"].removeprefix("Of course! ")
+        story = re.sub(r"^(Here is|This is a story|I know a story)[^\n]*\n", "", story)
+        if message["role"] == "assistant" and len(story) > 250:
+            found.append([{"role": "assistant", "content": story}])
+        elif found:
+            found[-1].append(message)
+    return found
+
+
+# What a question asks for, as the event and the role in which the story, read back, has the answer.
+ASKED = {
+    r"What did \w+ lose\?": ("lose", "t"),
+    r"Who found the": ("find", "a"),
+    r"Where was the [\w ]+ stuck": ("catch", "h"),
+    r"Who mended the": ("mend", "e"),
+    r"Who broke the": ("breakby", "b"),
+    r"Who took the": ("snatch", "b"),
+    r"Who saved": ("rescue", "a"),
+    r"How many [\w ]+ were left": ("share", "m"),
+    r"How many [\w ]+ did \w+ have": ("have", "n"),
+    r"What was \w+ afraid of": ("afraid", "x"),
+    r"Who was ill": ("sick", "e"),
+    r"Whose birthday": ("birthday", "b"),
+    r"What did \w+ want to learn": ("wantskill", "k"),
+    r"What grew": ("bloom", "v"),
+    r"Who brought \w+ home": ("guide", "b"),
+}
+
+
+def test_answers_agree_with_the_story_as_it_is_read_back() -> None:
+    asked = 0
+    for seed in range(150):
+        for told, *rest in stories_of(seed):
+            for question, answer in pairwise(rest):
+                kind = next((k for k in ASKED if question["role"] == "user" and re.match(k, question["content"])), None)
+                if kind is None:
+                    continue
+                event, role = ASKED[kind]
+                read = world.check(told["content"], "en").events
+                key = next((h.roles[role] for h in read if h.event == event and role in h.roles), None)
+                if key is None:
+                    continue
+                word = key if CLASSES[role] == "person" else words("en").get(CLASSES[role], key)
+                assert word in answer["content"], (told, question, answer)
+                asked += 1
+    assert asked > 10
+
+
+def test_who_is_not_in_the_story_is_said_to_be_in_none() -> None:
+    seen = 0
+    for seed in range(200):
+        text = " ".join(m["content"] for m in world.conversation(seed, "en"))
+        for name in re.findall(r"There is no (\w+) in this story", text):
+            seen += 1
+            assert not any(
+                re.search(rf"\b{name}\b", m["content"])
+                for m in world.conversation(seed, "en")
+                if m["role"] == "assistant"
+                and len(m["content"]) > 200
+                and not m["content"].startswith("Once upon a time, there was a " + name)
+            )
+    assert seen
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_there_are_a_few_hundred_kinds_of_questions_about_events_that_exist(language: Language) -> None:
+    kinds = turns(language)
+    assert sum(len(turn.questions) for turn in kinds) > 250
+    for turn in kinds:
+        if turn.kind == "about":
+            name, *roles = turn.subject
+            assert len(roles) == len(events()[name].roles), turn
+        assert turn.answers or turn.subject[0] in ("story", "another", "shorter"), turn
+
+
+def test_both_languages_answer_the_same_kinds() -> None:
+    english, korean = ({(turn.kind, turn.subject) for turn in turns(language)} for language in LANGUAGES)
+    assert english == korean
+    assert words("en").lists.keys() == words("ko").lists.keys()
