@@ -1,5 +1,6 @@
 """Tokens and gated models: each refusal has its own words, its page and its next step."""
 
+import errno
 import os
 import stat
 import threading
@@ -159,3 +160,23 @@ def test_a_token_is_told_by_its_kind(gated: Hub) -> None:
     assert access.identify("hf_fine") == access.Identity("tester", "of the test", "fineGrained", False)
     with pytest.raises(access.AccessError, match="does not accept"):
         access.identify("hf_wrong")
+
+
+def test_a_token_file_that_cannot_be_read_is_one_line(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\xfe")
+    for place, said in ((tmp_path, "it is a folder"), (file / "token", "part of the path is no folder"), (file, "utf")):
+        monkeypatch.setenv("HF_TOKEN_PATH", str(place))
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(place))
+        with pytest.raises(UserError, match=said) as error:
+            access.token()
+        assert str(error.value).startswith(f"{place}: the access token cannot be read")
+
+    def forbidden() -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr("huggingface_hub.get_token", forbidden)
+    with pytest.raises(UserError, match="cannot be read: permission denied"):
+        access.token()

@@ -12,6 +12,7 @@ from soban.errors import UserError
 from soban.hub import place, session
 from soban.hub.names import Repository
 from soban.messages import translate
+from soban.weights.files import reason
 
 LONGEST_TOKEN = 500  # characters; the hub's own have 37
 POLLS = (3.0, 5.0, 5.0, 10.0)  # seconds between looks at whether access was given, then always the last
@@ -35,13 +36,19 @@ class Identity:
 def token() -> str | None:
     """The token as the hub's tools find it (HF_TOKEN, then the file); None if there is none.
 
-    Raises UserError for a text that cannot be one.
+    Raises UserError for a text that cannot be one, and a file that cannot be read.
     """
     from huggingface_hub import get_token
 
     if (os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN") or "").upper() in place.TRUE:
         return None
-    found = get_token()
+    try:
+        found = get_token()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            "{path}: the access token cannot be read: {reason}", path=place.token_file(), reason=reason(error),
+            hint="mend or delete that file, or check HF_TOKEN_PATH and HF_HOME",
+        ) from error  # fmt: skip
     return None if found is None else checked(found)
 
 
@@ -211,7 +218,7 @@ def forget() -> bool:
         return False
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            "{path}: cannot be deleted: {reason}", path=path, reason=error, hint="delete it yourself"
+            "{path}: cannot be deleted: {reason}", path=path, reason=reason(error), hint="delete it yourself"
         ) from error
     return True
 

@@ -54,6 +54,17 @@ def unreadable(path: Path | str, error: OSError) -> UserError:
     )  # fmt: skip
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; no name that a file cannot have is. UserError where it cannot be asked."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def open_regular(path: Path) -> BinaryIO:
     """The file, opened for reading bytes; UserError for what is missing, unreadable, or no regular file."""
     try:
