@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import mmap
+import os
 import reprlib
 import shutil
 import stat
@@ -63,6 +64,12 @@ def is_there(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def on_disk(status: os.stat_result) -> int:
+    """The bytes that a file takes: of one with holes only what is there."""
+    blocks = getattr(status, "st_blocks", None)  # of 512 bytes; Windows has none
+    return status.st_size if blocks is None else min(status.st_size, blocks * 512)
 
 
 def open_regular(path: Path) -> BinaryIO:
