@@ -39,7 +39,7 @@ def call(options: LoginOptions) -> int:
             hint="run soban login alone and paste it when asked, or use --token-stdin",
         )  # fmt: skip
     found = access.checked(_piped() if options.token_stdin else _typed())
-    identity = access.identify(found)
+    identity = access.identify(found, given=True)
     access.save(found)
     kinds = {
         "read": translate("a token to read"), "write": translate("a token to read and write"),

@@ -73,8 +73,8 @@ def consent_page(repository: Repository) -> str:
     return f"{place.endpoint()}/{repository.id}"
 
 
-def identify(found: str) -> Identity:
-    """Whom this token belongs to. Raises AccessError where the hub does not accept it."""
+def identify(found: str, given: bool = False) -> Identity:
+    """Whom this token belongs to. Raises UserError where the hub does not accept it; `given`: it was just typed."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -82,7 +82,7 @@ def identify(found: str) -> Identity:
             told = session.json_answer(client, f"{place.endpoint()}/api/whoami-v2", session.headers(found))
     except HfHubHTTPError as error:
         if error.response.status_code == 401:
-            raise _wrong_token() from error
+            raise (_wrong_given() if given else _wrong_token()) from error
         raise refused(error, place.endpoint()) from error
     about = _mapping(_mapping(_mapping(told).get("auth")).get("accessToken"))
     role = str(about.get("role", "read"))
@@ -237,6 +237,13 @@ def _forget_listed(found: str) -> None:
             listed.remove_section(name)
     with open(os.open(path, os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         listed.write(file)
+
+
+def _wrong_given() -> UserError:
+    return UserError(
+        "the hub does not accept the token that was given: it is wrong, expired or deleted", tokens=tokens_page(),
+        hint="make a new one at {tokens}, and give that",
+    )  # fmt: skip
 
 
 def _wrong_token() -> AccessError:
