@@ -246,10 +246,18 @@ def _wrong_given() -> UserError:
     )  # fmt: skip
 
 
-def _wrong_token() -> AccessError:
-    source = "HF_TOKEN" if os.environ.get("HF_TOKEN") else place.token_file()
+def _wrong_token() -> UserError:
+    """Only a token in the file can be waited for: the environment of this process stays as it is."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if os.environ.get(name, "").strip():
+            return UserError(
+                "the hub does not accept the access token in {source}: it is wrong, expired or deleted", source=name,
+                tokens=tokens_page(),
+                hint="it goes before the one that soban login keeps: unset {source}, or set it to one from {tokens}",
+            )  # fmt: skip
     return AccessError(
-        "the hub does not accept the access token in {source}: it is wrong, expired or deleted", source=source,
+        "the hub does not accept the access token in {source}: it is wrong, expired or deleted",
+        source=place.token_file(),
         tokens=tokens_page(), hint="make a new one at {tokens} and run soban login",
     )  # fmt: skip
 
