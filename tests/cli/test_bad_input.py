@@ -246,3 +246,10 @@ def test_a_folder_that_cannot_hold_the_packed_weights_is_named(soban: Command, m
     done = soban("run", model, "abc", "--dtype", "q8", SOBAN_CACHE=os.fspath(tmp_path / "file"))
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"file" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("show", "a" * 300), ("plan", "a" * 300), ("plan", "a" * 300 + ".bin")])
+def test_a_name_longer_than_a_file_can_have_is_one_line(soban: Command, words: tuple[str, ...]) -> None:
+    done = soban(*words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"soban: no model aaaa") and done.stderr.count(b"\n") == 1

@@ -363,3 +363,14 @@ def test_a_repository_of_several_models_is_named_by_those_that_are_there(run: Co
     assert "stories:260k, stories:15m" in names
     done = run("rm", "stories42M")
     assert done.returncode == 2 and b"stories:260k, stories:15m" in done.stderr  # what else would go is said
+
+
+def test_what_is_begun_counts_with_the_bytes_that_are_there(run: Command, home: Path) -> None:
+    begun = home / "hub" / "models--owner--begun" / "blobs" / ("a" * 64 + ".part")
+    with begun.open("wb") as file:
+        file.truncate(5_000_000_000)  # a hole
+        file.write(b"x" * 4096)
+    listed = sum(one["bytes"] for one in json.loads(text(run("list", "--json"))))
+    assert json.loads(text(run("du", "--json")))["bytes"] == listed < 1e9
+    (models,) = (one for one in json.loads(text(run("doctor", "--json")))["disks"] if one["name"] == "models")
+    assert models["bytes"] < 1e9

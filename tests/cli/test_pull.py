@@ -179,12 +179,15 @@ def test_login_keeps_the_token_for_its_owner_only_and_shows_it_nowhere(
     assert "logged in as tester with a fine-grained token" in said and "it may not read gated models" in said
     assert f"{hub.url}/settings/tokens" in said
     wrong = soban("login", "--token-stdin", stdin=b"hf_wrong")
-    assert wrong.returncode == 2 and b"does not accept" in wrong.stderr and path.read_text() == TOKEN
+    assert wrong.returncode == 2 and b"does not accept the token that was given" in wrong.stderr
+    assert str(path).encode() not in wrong.stderr and path.read_text() == TOKEN
     nobody = soban("login")
     assert nobody.returncode == 2 and b"--token-stdin" in nobody.stderr
+    typed, valued = soban("login", TOKEN), soban("login", f"--token-stdin={TOKEN}")
+    assert typed.returncode == valued.returncode == 2 and b"paste it when asked" in typed.stderr
     out = soban("logout")
     assert out.returncode == 0 and not path.exists()
-    for one in (done, wrong, nobody, out):
+    for one in (done, wrong, nobody, typed, valued, out):
         assert TOKEN.encode() not in one.stdout + one.stderr
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes()

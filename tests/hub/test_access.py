@@ -1,5 +1,6 @@
 """Tokens and gated models: each refusal has its own words, its page and its next step."""
 
+import errno
 import os
 import stat
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soban.errors import UserError
-from soban.hub import access, download, store
+from soban.hub import access, download, place, store
 from soban.hub.names import Repository
 from tests.hub.stub import Hub, Model, Token
 from tests.hub.test_download import wait_for
@@ -23,7 +24,7 @@ REFUSALS = [
     (None, "no access token is set", "open {url}/google/gated, log in and accept the terms", "soban login"),
     ("hf_no", "have not been accepted by the token's account", "open {url}/google/gated", "accept the terms"),
     ("hf_fine", "a fine-grained one that may not read gated models", "open {url}/settings/tokens", "tick"),
-    ("hf_wrong", "wrong, expired or deleted", "make a new one at {url}/settings/tokens", "soban login"),
+    ("hf_wrong", "wrong, expired or deleted", "set it to one from {url}/settings/tokens", "unset HF_TOKEN"),
     ("hf_asked", "its makers have not answered yet", "{url}/google/gated tells", "days"),
 ]
 
@@ -44,8 +45,9 @@ def test_each_refusal_says_what_is_missing_where_to_go_and_what_to_do(
 ) -> None:
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(access.AccessError) as error:
+    with pytest.raises(UserError) as error:
         download.pull(GATED, lambda _: None)
+    assert isinstance(error.value, access.AccessError) == (token != "hf_wrong")  # which waiting does not mend
     said = str(error.value)
     assert what in said and page.format(url=gated.url) in said and step in said and "\n" not in said
     assert token is None or token not in said
@@ -67,7 +69,7 @@ def test_the_refusals_differ(gated: Hub, monkeypatch: pytest.MonkeyPatch) -> Non
     said = set()
     for token, *_ in REFUSALS:
         monkeypatch.setenv("HF_TOKEN", token or "")
-        with pytest.raises(access.AccessError) as error:
+        with pytest.raises(UserError) as error:
             access.check(GATED)
         said.add(error.value.template)
     assert len(said) == len(REFUSALS)
@@ -159,3 +161,30 @@ def test_a_token_is_told_by_its_kind(gated: Hub) -> None:
     assert access.identify("hf_fine") == access.Identity("tester", "of the test", "fineGrained", False)
     with pytest.raises(access.AccessError, match="does not accept"):
         access.identify("hf_wrong")
+
+
+def test_a_token_file_that_cannot_be_read_is_one_line(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\xfe")
+    for at, said in ((tmp_path, "it is a folder"), (file / "token", "part of the path is no folder"), (file, "utf")):
+        monkeypatch.setenv("HF_TOKEN_PATH", str(at))
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(at))
+        with pytest.raises(UserError, match=said) as error:
+            access.token()
+        assert str(error.value).startswith(f"{at}: the access token cannot be read")
+
+    def forbidden() -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr("huggingface_hub.get_token", forbidden)
+    with pytest.raises(UserError, match="cannot be read: permission denied"):
+        access.token()
+
+
+def test_a_wrong_token_in_the_file_is_mended_by_a_login(gated: Hub, tmp_path: Path) -> None:
+    access.save("hf_wrong")
+    with pytest.raises(access.AccessError, match=r"make a new one at .* and run soban login") as error:
+        download.pull(GATED, lambda _: None)
+    assert str(place.token_file()) in str(error.value)

@@ -1,5 +1,6 @@
 """The cache on disk: what is held, listed, removed and moved, judged by the disk and by huggingface_hub."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -164,3 +165,19 @@ def _printed(code: str, changes: dict[str, str]) -> list[str]:
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **changes})
     return done.stdout.splitlines()
+
+
+def test_a_move_without_rights_or_to_an_impossible_name_is_one_line(
+    hub: Hub, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled(hub, "a/one")
+    with pytest.raises(UserError, match="the name is too long"):
+        moving.move(tmp_path / ("x" * 300), quiet)
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(cache / ".locks"))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", forbidden)
+    with pytest.raises(UserError, match="permission denied; the cache is still at"):
+        moving.move(tmp_path / "x", quiet)
+    assert store.held(Repository("a/one"))

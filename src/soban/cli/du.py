@@ -62,8 +62,8 @@ def fetched_bytes(models: Sequence[Held]) -> int:
     """What all models take together; files that two revisions share count once."""
     repositories = {place.model_folder(held.cache, held.id) for held in models}
     folders = [folder / part for folder in repositories for part in ("blobs", "snapshots")]
-    files = (Path(at, name) for folder in folders for at, _, names in os.walk(folder) for name in names)
-    return sum(path.stat().st_size for path in files if not path.is_symlink())
+    files = [Path(at, name) for folder in folders for at, _, names in os.walk(folder) for name in names]
+    return store.bytes_of([path for path in files if not path.is_symlink()])
 
 
 def _section(head: str, rows: "list[tuple[str, str, str]]") -> str:

@@ -5,7 +5,7 @@ A field with `help` is a flag. The keys:
     short       one more spelling, as "-t"
     metavar     what stands for the value in the help
     off         for a bool: the spelling that sets it to False
-    positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage
+    positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage, if any
     flags_of    (dataclass, {field: metadata}): the field is a dict of those fields of that class that are given
     spelled     the field holds the spellings that were used, as "-t"
 """
@@ -49,6 +49,8 @@ class _Parser(argparse.ArgumentParser):
                 "{flag} needs a value", flag=found[1], command=self.prog, hint="{command} --help says which"
             )
         if found := re.fullmatch(r"argument (.+): ignored explicit argument '(.*)'", message, re.DOTALL):
+            if "token" in found[1]:  # which is shown nowhere
+                raise UserError("{flag} takes no value", flag=found[1], hint="leave the value out")
             raise UserError(
                 "{flag} takes no value, not {value}", flag=found[1], value=console.shortened(found[2]),
                 hint="leave the value out",
@@ -100,7 +102,11 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
     hints = get_type_hints(options)
     # a command's own flags first, then those that it shares with others
     fields = sorted(dataclasses.fields(options), key=lambda field: field.name not in options.__annotations__)
-    words = "".join(f"{field.metadata['metavar']} " for field in fields if field.metadata.get("positional"))
+    words = "".join(
+        f"{field.metadata['metavar']} "
+        for field in fields
+        if field.metadata.get("metavar") and field.metadata.get("positional")
+    )
     parser = _Parser(
         prog, usage=f"{prog} {words}[...]", description=translate(inspect.cleandoc(options.__doc__ or "")),
         epilog=f"{translate('examples:')}\n{examples}", formatter_class=_Help, allow_abbrev=False, add_help=False,

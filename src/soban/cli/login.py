@@ -24,6 +24,7 @@ class LoginOptions:
     The token lies where all tools of the hub look for it, readable by you only; it is shown nowhere.
     """
 
+    words: tuple[str, ...] = field(default=(), metadata={"positional": True})  # to refuse them without showing them
     token_stdin: bool = field(default=False, metadata={"help": "read the token from stdin"})
 
 
@@ -32,8 +33,13 @@ OPTIONS = LoginOptions
 
 def call(options: LoginOptions) -> int:
     """Asks, checks, keeps. 0 also where the token may not read gated models, which is said."""
+    if options.words:
+        raise UserError(
+            "the token is not given on the command line, where it is kept in the shell's history",
+            hint="run soban login alone and paste it when asked, or use --token-stdin",
+        )  # fmt: skip
     found = access.checked(_piped() if options.token_stdin else _typed())
-    identity = access.identify(found)
+    identity = access.identify(found, given=True)
     access.save(found)
     kinds = {
         "read": translate("a token to read"), "write": translate("a token to read and write"),

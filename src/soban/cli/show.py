@@ -75,6 +75,7 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     from soban.hub import names
     from soban.loading import BUNDLED
     from soban.locating import locate
+    from soban.weights.files import is_there
 
     if word is None:
         return translate("the bundled model"), BUNDLED, None
@@ -82,7 +83,7 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
         path = locate(word, _not_fetched)
     except NotFetched as missing:
         return word, None, missing.repository.entry
-    if not path.exists():
+    if not is_there(path):
         if not word.lower().endswith(MODEL_FILES):
             names.require(word)  # which says what may be meant
         raise UserError("{path}: no such file or folder", path=console.shortened(word), hint="check the spelling")

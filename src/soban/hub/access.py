@@ -12,6 +12,7 @@ from soban.errors import UserError
 from soban.hub import place, session
 from soban.hub.names import Repository
 from soban.messages import translate
+from soban.weights.files import reason
 
 LONGEST_TOKEN = 500  # characters; the hub's own have 37
 POLLS = (3.0, 5.0, 5.0, 10.0)  # seconds between looks at whether access was given, then always the last
@@ -35,13 +36,19 @@ class Identity:
 def token() -> str | None:
     """The token as the hub's tools find it (HF_TOKEN, then the file); None if there is none.
 
-    Raises UserError for a text that cannot be one.
+    Raises UserError for a text that cannot be one, and a file that cannot be read.
     """
     from huggingface_hub import get_token
 
     if (os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN") or "").upper() in place.TRUE:
         return None
-    found = get_token()
+    try:
+        found = get_token()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            "{path}: the access token cannot be read: {reason}", path=place.token_file(), reason=reason(error),
+            hint="mend or delete that file, or check HF_TOKEN_PATH and HF_HOME",
+        ) from error  # fmt: skip
     return None if found is None else checked(found)
 
 
@@ -66,8 +73,8 @@ def consent_page(repository: Repository) -> str:
     return f"{place.endpoint()}/{repository.id}"
 
 
-def identify(found: str) -> Identity:
-    """Whom this token belongs to. Raises AccessError where the hub does not accept it."""
+def identify(found: str, given: bool = False) -> Identity:
+    """Whom this token belongs to. Raises UserError where the hub does not accept it; `given`: it was just typed."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -75,7 +82,7 @@ def identify(found: str) -> Identity:
             told = session.json_answer(client, f"{place.endpoint()}/api/whoami-v2", session.headers(found))
     except HfHubHTTPError as error:
         if error.response.status_code == 401:
-            raise _wrong_token() from error
+            raise (_wrong_given() if given else _wrong_token()) from error
         raise refused(error, place.endpoint()) from error
     about = _mapping(_mapping(_mapping(told).get("auth")).get("accessToken"))
     role = str(about.get("role", "read"))
@@ -211,7 +218,7 @@ def forget() -> bool:
         return False
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            "{path}: cannot be deleted: {reason}", path=path, reason=error, hint="delete it yourself"
+            "{path}: cannot be deleted: {reason}", path=path, reason=reason(error), hint="delete it yourself"
         ) from error
     return True
 
@@ -232,10 +239,25 @@ def _forget_listed(found: str) -> None:
         listed.write(file)
 
 
-def _wrong_token() -> AccessError:
-    source = "HF_TOKEN" if os.environ.get("HF_TOKEN") else place.token_file()
+def _wrong_given() -> UserError:
+    return UserError(
+        "the hub does not accept the token that was given: it is wrong, expired or deleted", tokens=tokens_page(),
+        hint="make a new one at {tokens}, and give that",
+    )  # fmt: skip
+
+
+def _wrong_token() -> UserError:
+    """Only a token in the file can be waited for: the environment of this process stays as it is."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if os.environ.get(name, "").strip():
+            return UserError(
+                "the hub does not accept the access token in {source}: it is wrong, expired or deleted", source=name,
+                tokens=tokens_page(),
+                hint="it goes before the one that soban login keeps: unset {source}, or set it to one from {tokens}",
+            )  # fmt: skip
     return AccessError(
-        "the hub does not accept the access token in {source}: it is wrong, expired or deleted", source=source,
+        "the hub does not accept the access token in {source}: it is wrong, expired or deleted",
+        source=place.token_file(),
         tokens=tokens_page(), hint="make a new one at {tokens} and run soban login",
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The hub's cache, moved to another disk: every tool still finds it, for a link stays where it was."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -14,7 +15,7 @@ from soban.errors import UserError
 from soban.hub.amounts import of_bytes
 from soban.hub.fetching import Progress, Speed
 from soban.hub.place import cache_folder
-from soban.weights.files import free_bytes
+from soban.weights.files import free_bytes, reason
 
 BLOCK = 8 << 20
 OLD = ".moved"  # the end of the old folder's name, while it is deleted
@@ -40,21 +41,30 @@ def move(folder: Path, progress: Report, cache: Path | None = None) -> Moved:
     """
     place = cache_folder(cache)
     source, target = Path(os.path.realpath(place)), Path(os.path.realpath(folder.expanduser()))
-    _check(source, target)
-    with _unused(source):
-        try:
+    left = None
+    try:
+        _check(source, target)
+        with _unused(source):
             target.mkdir(parents=True, exist_ok=True)
-            left = None
             if os.stat(source).st_dev == os.stat(target).st_dev:
                 _rename(source, target)
             else:
                 _copy(source, target, progress)
                 left = _cleared(source)
-        except OSError as error:
+    except (PermissionError, NotADirectoryError) as error:
+        raise UserError(
+            "{path}: {reason}; the cache is still at {source}", path=error.filename or target, reason=reason(error),
+            source=source, hint="name a folder that you may write in, as the user whose cache this is",
+        ) from error  # fmt: skip
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
             raise UserError(
-                "{path}: {reason}; the cache is still at {source}", path=error.filename or target,
-                reason=error.strerror or error, source=source, hint="run the same command again: it goes on from there",
-            ) from error  # fmt: skip
+                "{path}: {reason}", path=target, reason=reason(error), hint="name another folder"
+            ) from error
+        raise UserError(
+            "{path}: {reason}; the cache is still at {source}", path=error.filename or target, reason=reason(error),
+            source=source, hint="run the same command again: it goes on from there",
+        ) from error  # fmt: skip
     if os.path.lexists(place) and _is_link(place):
         _unlink(place)
     return Moved(target, _link(place, target), left)

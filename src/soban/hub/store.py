@@ -13,6 +13,7 @@ from soban.errors import UserError
 from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
 from soban.hub.names import Repository
 from soban.hub.place import COMMIT, REVISION, cache_folder, model_folder
+from soban.weights.files import on_disk
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
 PREFIX = "models--"
@@ -98,12 +99,12 @@ def _of_repository(cache: Path, name: str) -> Iterator[Held]:
         files = [path for path in _files(snapshot) if path.is_file()]
         real = files + (begun if number == 0 else [])
         yield Held(
-            identity, named.get(snapshot.name, snapshot.name), snapshot, _bytes(real),
+            identity, named.get(snapshot.name, snapshot.name), snapshot, bytes_of(real),
             is_complete(snapshot) or (_is_single(files) and not begun), max(map(_used, real), default=0.0), cache,
         )  # fmt: skip
     if begun and not snapshots:
         revision = next(iter(named.values()), "main")
-        yield Held(identity, revision, folder, _bytes(begun), False, max(map(_used, begun)), cache)
+        yield Held(identity, revision, folder, bytes_of(begun), False, max(map(_used, begun)), cache)
 
 
 def _is_single(files: list[Path]) -> bool:
@@ -118,7 +119,7 @@ def remove(held: Held) -> int:
     Raises UserError where the system does not let us, as when another program reads a file on Windows.
     """
     folder = model_folder(held.cache, held.id)
-    before = _bytes(_files(folder))
+    before = bytes_of(_files(folder))
     try:
         others = [path for path in _listed(folder / "snapshots") if path != held.folder]
         if not others:
@@ -138,7 +139,7 @@ def remove(held: Held) -> int:
             "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=error.strerror or error,
             hint="close the programs that use it, and try again",
         ) from error  # fmt: skip
-    return before - _bytes(_files(folder))
+    return before - bytes_of(_files(folder))
 
 
 def _references(folder: Path) -> list[tuple[str, str]]:
@@ -162,15 +163,13 @@ def _files(folder: Path) -> list[Path]:
     return [Path(at, name) for at, _, names in os.walk(folder) for name in sorted(names)]
 
 
-def _bytes(paths: list[Path]) -> int:
+def bytes_of(paths: list[Path]) -> int:
     """The bytes on disk of these files, each once by however many names and links; of one with holes what is there."""
     taken = {}
     for path in paths:
         with contextlib.suppress(OSError):
             status = path.stat()
-            blocks = getattr(status, "st_blocks", None)  # of 512 bytes; Windows has none
-            size = status.st_size if blocks is None else min(status.st_size, blocks * 512)
-            taken[status.st_dev, status.st_ino] = size
+            taken[status.st_dev, status.st_ino] = on_disk(status)
     return sum(taken.values())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from soban import machine, system
 from soban.errors import Finding, UserError
+from soban.weights.files import on_disk
 
 Report = dict[str, Any]
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -294,7 +295,7 @@ def folder_bytes(folder: Path) -> tuple[int, bool]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
+                    total += on_disk(entry.stat(follow_symlinks=False))
             except OSError:
                 continue
     return total, True

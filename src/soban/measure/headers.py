@@ -18,7 +18,7 @@ from soban.models.assemble import EMBED, HEAD
 from soban.ops.formats import PLAIN
 from soban.weights import folder, llama2c
 from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
-from soban.weights.files import parse_object
+from soban.weights.files import is_there, parse_object
 from soban.weights.safetensors import DTYPES, read_header
 
 AT_ONCE = 4  # headers that are fetched side by side
@@ -43,7 +43,7 @@ def outline(name: str | None) -> Outline:
     Raises UserError for what is missing, damaged, not to be reached, or no model's name.
     """
     path = BUNDLED if name is None else system.extended(Path(name))
-    if name is None or path.exists():
+    if name is None or is_there(path):
         return _held(path.name if name is None else name, path, None)
     repository = names.require(name)
     from soban.hub import remote, store

@@ -58,6 +58,23 @@ def unreadable(path: Path | str, error: OSError) -> UserError:
     )  # fmt: skip
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; no name that a file cannot have is. UserError where it cannot be asked."""
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def on_disk(status: os.stat_result) -> int:
+    """The bytes that a file takes: of one with holes only what is there."""
+    blocks = getattr(status, "st_blocks", None)  # of 512 bytes; Windows has none
+    return status.st_size if blocks is None else min(status.st_size, blocks * 512)
+
+
 def open_regular(path: Path) -> BinaryIO:
     """The file, opened for reading bytes; UserError for what is missing, unreadable, or no regular file."""
     try:
