@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from soban.hub.catalogue import Benchmark, Entry
+from soban.hub.choosing import READ
 
 MOST = 3
 TASKS = {"chat": ("chat",), "summary": ("chat", "rewrite"), "story": ("chat", "story"), "write": ("base",)}
@@ -14,7 +15,6 @@ FORMS = {"q8": 1.04, "q4": 0.70}
 SYSTEM = 2_000_000_000  # bytes that the system and a browser take
 WORKSPACE = 200_000_000  # for Python and what is computed
 FLUENT = 8_000_000_000  # bytes of weights, all read for each token: at 25 GB/s three tokens a second, as people read
-READABLE = (None, "safetensors", "llama2.c")  # forms that soban reads; of None it is not known
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def recommend(
         rest = known
     rest = _left(rest, lambda entry: entry.parameters is not None, "unknown size", against)
     rest = _left(rest, lambda entry: fit(entry, wish) is not None, "memory", against)
-    rest = _left(rest, lambda entry: entry.repository is not None and entry.form in READABLE, "form", against)
+    rest = _left(rest, lambda entry: entry.repository is not None and entry.form in READ, "form", against)
     waiting = [entry for entry in rest if entry.model_type not in engines]
     if not language_known:
         waiting = _left(waiting, known.__contains__, "language", against)
