@@ -64,8 +64,15 @@ def find(name: str) -> Repository | None:
     return _checked(identity, revision if at else MAIN, word)
 
 
+def empty() -> UserError:
+    """What is wrong with a name that is nothing but blanks: as a path it would be the current folder."""
+    return UserError("the model's name is empty", hint="give a name or a path")
+
+
 def require(name: str) -> Repository:
     """As `find`, where only a model can be meant: UserError, with the nearest name, for any other word."""
+    if not name.strip():
+        raise empty()
     found = find(name)
     if found is None:
         _unknown(name)
