@@ -26,6 +26,7 @@ class Wish:
     language: str | None = None
     commercial: bool = False
     context: int = 4096
+    insists: bool = False  # on the context: a model that is known to hold less does not do
 
     @property
     def room(self) -> int:
@@ -57,7 +58,8 @@ class Advice:
     """At most three models, the best first; for how many models each reason speaks against them; and more."""
 
     fits: tuple[Fit, ...]
-    against: dict[str, int]  # keys: task, language, commercial, unknown licence, memory, unknown size, form
+    against: dict[str, int]  # keys: task, language, commercial, unknown licence, context, memory,
+    # unknown size, form
     waiting: tuple[Entry, ...]  # that would do, had soban an engine for them
     language_known: bool  # False: nothing is known of any model's command of the language, so it was not looked at
 
@@ -74,6 +76,8 @@ def recommend(
     if wish.commercial:
         rest = _left(rest, lambda entry: entry.commercial != "no", "commercial", against)
         rest = _left(rest, lambda entry: entry.commercial is not None, "unknown licence", against)
+    if wish.insists:
+        rest = _left(rest, lambda entry: entry.context is None or entry.context >= wish.context, "context", against)
     known = [entry for entry in rest if wish.language is None or speaks(entry, wish.language, benchmarks)]
     runnable = [entry for entry in known if entry.model_type in engines and fit(entry, wish)]
     language_known = bool(runnable)
