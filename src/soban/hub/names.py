@@ -55,6 +55,12 @@ def find(name: str) -> Repository | None:
             "{name}: there is no such file or folder, and it is no name of a model", name=_shown(name),
             hint="check the spelling",
         )  # fmt: skip
+    short, at, _ = word.partition("@")
+    if at and (entry := _named().get(short.lower())) is not None:
+        raise UserError(
+            "{name}: short names take no revision", name=_shown(name), repository=entry.repository or "owner/name",
+            revision=_shown(word.partition("@")[2]), hint="write {repository}@{revision}",
+        )  # fmt: skip
     family, colon, _ = word.partition(":")
     if colon and "/" not in word and (family.lower() in catalogue.defaults() or near(word)):
         _unknown(word)
