@@ -98,8 +98,6 @@ def load_files(
         raise UserError(
             "cache_dtype={dtype} is not known", dtype=cache_dtype, known=", ".join(CACHE_DTYPES), hint="choose {known}"
         )
-    if name is not None and not str(name).strip():
-        raise UserError("the model's name is empty", hint="give a name or a path, or nothing for the bundled model")
     path = BUNDLED if name is None else locate(name)
     checkpoint = open_checkpoint(path)
     llama2c = path.is_file() and path.suffix.lower() == ".bin"

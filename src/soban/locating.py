@@ -24,6 +24,10 @@ def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quiet
 
     A word that is neither is taken for a path, which whoever opens it will miss. Raises UserError.
     """
+    if isinstance(name, str) and not name.strip():
+        from soban.hub import names
+
+        raise names.empty()
     path = system.extended(Path(name))
     if isinstance(name, Path) or os.path.lexists(path):
         return path

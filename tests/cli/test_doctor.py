@@ -87,6 +87,7 @@ def test_the_instruction_sets_are_those_of_the_library(
         ("SOBAN_OPS", "reference", "numpy-chosen", "NumPy computes"),
         ("SOBAN_LANG", "de", "language-unknown", "English and Korean"),
         ("LANG", "ko_KR.EUC-KR", "locale-not-utf-8", "ko_KR.EUC-KR"),
+        ("LC_ALL", "C", "locale-not-utf-8", "set LC_ALL to"),
         ("HF_ENDPOINT", "huggingface", "hub-address", "not an address"),
         ("HF_HUB_OFFLINE", "1", "hub-offline", "forbids the network"),
         ("SOBAN_CACHE", "{file}/cache", "folder-unwritable", "SOBAN_CACHE"),
@@ -294,3 +295,9 @@ def test_strict_is_for_scripts(capsys: pytest.CaptureFixture[str], monkeypatch: 
     monkeypatch.setenv("SOBAN_THREADS", "many")
     assert main(["doctor"]) == 0 and main(["doctor", "--strict"]) == 1
     assert "! SOBAN_THREADS: SOBAN_THREADS=many: not a number of threads" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("LC_ALL", "C"), ("LC_ALL", "C.UTF-8")])
+def test_the_locale_is_called_as_the_system_calls_it(soban: Command, name: str, value: str) -> None:
+    told = json.loads(soban("doctor", "--json", **{name: value}).stdout)
+    assert told["terminal"]["locale"] == value

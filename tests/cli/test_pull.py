@@ -226,3 +226,29 @@ def test_the_cache_moves_with_one_command(hub: Hub, soban: Command, tmp_path: Pa
     assert (done.returncode, done.stdout.decode()) == (0, f"{tmp_path / '다른 디스크'}\n")
     assert soban("pull", NAME, HF_HUB_OFFLINE="1").stdout.decode().strip() == folder
     assert soban("move").returncode == 2
+
+
+@pytest.mark.parametrize(("name", "said"), [("vicuna:7b", "pickle"), ("alpaca:7b", "difference to another model")])
+def test_a_form_that_is_never_read_is_refused_before_anything_is_fetched(
+    hub: Hub, soban: Command, name: str, said: str
+) -> None:
+    for words in (("pull", name), ("run", name, "hello")):
+        done = soban(*words)
+        text = done.stderr.decode()
+        assert done.returncode == 2 and said in text and text.count("\n") == 1 and not hub.requests
+
+
+def test_a_model_without_an_engine_is_fetched_with_a_warning_and_not_at_all_to_be_run(hub: Hub, soban: Command) -> None:
+    told = b"soban has no engine for gpt_neox models yet"
+    files = {**FILES, "config.json": b'{"model_type": "gpt_neox"}'}
+    hub.models |= {"beomi/KoAlpaca-Polyglot-5.8B": Model(files), "owner/unknown": Model(files)}
+    refused = soban("run", "koalpaca:5.8b", "hello")
+    assert refused.returncode == 2 and told in refused.stderr and not hub.requests
+    known = soban("pull", "koalpaca:5.8b")
+    assert known.returncode == 0 and known.stderr.count(told) == 1
+    assert known.stderr.index(told) < known.stderr.index(b"fetched and checked")
+    unknown = soban("pull", "owner/unknown")
+    assert unknown.returncode == 0 and unknown.stderr.count(told) == 1
+    shown = soban("show", "koalpaca:12.8b")
+    assert shown.returncode == 0 and b"no engine for it yet, so" in shown.stdout and b"soban pull" not in shown.stdout
+    assert b"soban pull" not in soban("show", "vicuna:7b").stdout

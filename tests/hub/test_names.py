@@ -150,3 +150,8 @@ def test_where_only_a_model_can_be_meant_every_other_word_is_an_error() -> None:
     with pytest.raises(UserError, match="no model what is this"):
         names.require("what is this")
     assert names.require("gemma2:2b").id == "google/gemma-2-2b-it"
+
+
+def test_a_short_name_with_a_revision_is_refused_with_what_to_write() -> None:
+    with pytest.raises(UserError, match="short names take no revision; write google/gemma-2-2b-it@main"):
+        names.find("gemma2:2b@main")

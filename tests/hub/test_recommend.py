@@ -59,6 +59,13 @@ def test_the_context_counts_with_two_bytes_a_number() -> None:
     assert beyond is not None and beyond.context == 512
 
 
+def test_a_context_that_is_asked_for_has_to_be_held_where_the_models_is_known() -> None:
+    entries = [model("a:1b", 1, context=2048), model("b:1b", 1, context=8192), model("c:1b", 1, context=None)]
+    asked = recommend(entries, Wish(8 * GB, context=4096, insists=True), {"llama"}, BENCHMARKS)
+    assert {one.entry.name for one in asked.fits} == {"b:1b", "c:1b"} and asked.against == {"context": 1}
+    assert len(advise(*entries)) == 3
+
+
 def test_an_unknown_cache_is_said_to_be_unknown() -> None:
     made = fit(model("a:1b", 1, cache=None), Wish(8 * GB))
     assert made is not None and made.cache is None and made.bytes == made.weights + WORKSPACE

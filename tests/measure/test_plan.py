@@ -265,5 +265,10 @@ def test_a_model_whose_files_cannot_be_asked_is_planned_by_the_catalogue(
     found = json.loads(capsys.readouterr().out)
     true = needs.stored_weights(*imagined(GEMMA_2B), "q4")
     assert found["parameters"] == 2_614_341_888 and found["forms"][3]["weights"] == pytest.approx(true, rel=0.02)
+    stored = needs.stored_weights(*imagined(GEMMA_2B), "f32")  # bfloat16, and norms in float32
+    assert found["forms"][0]["weights"] == pytest.approx(stored, rel=0.001)
+    assert main(["plan", "stories:15m", "--json"]) == 0  # llama2.c's files hold four
+    found = json.loads(capsys.readouterr().out)
+    assert found["forms"][0]["weights"] == found["disk"]["download"] == 4 * found["parameters"]
     assert main(["plan", "nobody/nothing"]) == 2  # of which the catalogue knows nothing
     assert capsys.readouterr().err.count("\n") == 1

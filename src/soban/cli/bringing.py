@@ -5,19 +5,29 @@ from pathlib import Path
 
 from soban.cli import console
 from soban.errors import UserError
-from soban.hub import place
+from soban.hub import choosing, place
 from soban.hub.amounts import of_bytes
 from soban.hub.names import Repository
 from soban.messages import translate
+from soban.models import FAMILIES
 
 YES = ("", "y", "yes", "ㅛ", "예", "네", "응")  # ㅛ and ㅜ are what the keys Y and N type while Hangul is on
 NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오", "아뇨")
 
 
 def bring(repository: Repository) -> Path:
-    """The folder of a model, fetched now. On a terminal the user is asked first. Raises UserError where he says no."""
+    """The folder of a model, fetched now. On a terminal the user is asked first.
+
+    Raises UserError where he says no, and for a model that the catalogue knows not to run here.
+    """
     from soban.cli import pull
 
+    choosing.check_form(repository)
+    if repository.entry and (family := repository.entry.model_type) is not None and family not in FAMILIES:
+        raise UserError(
+            "{model}: soban has no engine for {family} models yet", model=repository, family=family,
+            hint="choose another model: soban list --catalogue shows which have one",
+        )  # fmt: skip
     terminal = _can_ask()
     if terminal and not place.is_offline():
         _ask(repository)

@@ -7,9 +7,11 @@ from typing import Any
 
 from soban.cli import console, sections
 from soban.cli.sections import shown
+from soban.cli.wrapping import wrapped
 from soban.errors import UserError
 from soban.hub import catalogue, names
 from soban.hub.catalogue import Entry, Source
+from soban.hub.choosing import READ
 from soban.messages import translate
 from soban.models import FAMILIES
 
@@ -55,10 +57,19 @@ def text(entry: Entry) -> str:
     sources = dict(entry.sources)
     rows = [(fact.label, _with_sources(fact, sources, numbers)) for fact in facts(entry) if fact.value]
     lines = sections.page([(f"{entry.name}: {shown(entry.title)}", rows)], total)
-    lines += [translate("not on this PC: soban pull {name} fetches it", name=entry.name), ""]
+    lines += [*wrapped(_how_to_get(entry), total), ""]
     read = {source.url: source.read.isoformat() for source in sources.values()}
     lines += [f"  [{number}] {url} ({read[url]})" for url, number in numbers.items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _how_to_get(entry: Entry) -> str:
+    """That it is not here, and whether it is worth fetching."""
+    if entry.form not in READ:
+        return translate("not on this PC, and in a form that soban does not read")
+    if entry.model_type is not None and entry.model_type not in FAMILIES:
+        return translate("not on this PC; soban has no engine for it yet, so it could be fetched but not run")
+    return translate("not on this PC: soban pull {name} fetches it", name=entry.name)
 
 
 def _with_sources(fact: Fact, sources: Mapping[str, Source], numbers: dict[str, int]) -> str:

@@ -29,7 +29,8 @@ def text(plan: Plan) -> str:
 
 def head(plan: Plan) -> list[str]:
     """What the model is, what the rule of thumb says of it, what it costs to have it, and what this PC has."""
-    stored = max(plan["stored"], key=lambda name: plan["stored"][name]) if plan["stored"] else "bf16"
+    by_bytes = {4.0: "f32"}.get(plan.get("stored_bytes", 2.0), "bf16")
+    stored = max(plan["stored"], key=lambda name: plan["stored"][name]) if plan["stored"] else by_bytes
     name = plan["model"] if plan["repository"] in (None, plan["model"]) else f"{plan['model']} ({plan['repository']})"
     thumb = plan["rule_of_thumb"]
     pairs = [
@@ -187,10 +188,15 @@ def by_catalogue(plan: Plan) -> list[str]:
     said = translate(
         "Only roughly, by the catalogue, for its files could not be asked: {reason}", reason=plan["unreachable"]
     )
+    kept = translate(
+        "f32 keeps the weights as they are stored, here taken to be {bytes:g} bytes each, and computes in float32.",
+        bytes=plan["stored_bytes"],
+    )
     return [
         translate("{context} tokens of context", context=f"{plan['context']:,}"),
         *aligned(table),
         "",
+        *wrapped(kept, COLUMNS),
         *wrapped(said, COLUMNS),
     ]
 

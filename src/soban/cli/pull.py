@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from soban.cli import console
+from soban.cli.sections import shown
 from soban.cli.transfer import Transfer
 from soban.errors import UserError
 from soban.hub import access, download, names, place, session, store
 from soban.hub.amounts import of_seconds
 from soban.hub.names import Repository
 from soban.messages import translate, warn
+from soban.models import FAMILIES
+from soban.weights.files import read_json
 
 INTERRUPTED = 130
 EXAMPLES = """\
@@ -50,18 +53,39 @@ OPTIONS = PullOptions
 def call(options: PullOptions) -> int:
     """Fetches them one after the other. 130 if Ctrl-C ended it."""
     if not options.models:
-        raise UserError("no model is named", hint="name one, as in soban pull gemma2:2b; soban list shows some")
+        raise UserError("no model is named", hint="name one, as in soban pull gemma2:2b; soban list --catalogue shows some")
     cache = Path(options.cache_dir) if options.cache_dir else None
     wait = sys.stderr is not None and sys.stderr.isatty() if options.wait is None else options.wait
     repositories = [names.require(name) for name in options.models]
     for repository in repositories:
+        known = repository.entry.model_type if repository.entry else None
+        warn_without_engine(repository, known)
         try:
             folder = fetch(repository, cache, wait=wait, quiet=options.quiet)
         except KeyboardInterrupt:
             console.tell(translate("stopped; what has come is kept, and the same command goes on from there"))
             return INTERRUPTED
         console.write(f"{folder}\n")
+        warn_without_engine(repository, configured(folder))
     return 0
+
+
+def configured(folder: Path) -> str | None:
+    """The model_type of a folder's config.json; None where it says none."""
+    try:
+        found = read_json(folder / "config.json").get("model_type")
+    except UserError:  # llama2.c's models have none, and run says of the others what is wrong
+        return None
+    return found if isinstance(found, str) else None
+
+
+def warn_without_engine(repository: Repository, family: str | None) -> None:
+    """A note where soban cannot run a model of this family; once, as all notes. None: the family is not known."""
+    if family is not None and family not in FAMILIES:
+        warn(
+            "{model}: soban has no engine for {family} models yet, so it can fetch this one but not run it",
+            model=repository, family=shown(family),
+        )  # fmt: skip
 
 
 def fetch(repository: Repository, cache: Path | None = None, *, wait: bool, quiet: bool = False) -> Path:

@@ -42,7 +42,9 @@ class RecommendOptions:
         default=None, metadata={"metavar": "CODE", "help": "a language that it must know, in two letters, as ko"}
     )
     commercial: bool = field(default=False, metadata={"help": "only what may be used commercially"})
-    context: int = field(default=4096, metadata={"help": "tokens that question and answer may have together"})
+    context: int | None = field(
+        default=None, metadata={"help": "tokens that question and answer must find room for (default: 4096, or fewer)"}
+    )
     json: bool = field(default=False, metadata={"help": "write JSON"})
 
 
@@ -61,7 +63,7 @@ def wish_of(options: RecommendOptions) -> Wish:
     """The wish, checked. Raises UserError for what cannot be meant."""
     if options.ram is not None and not 0 < options.ram <= 1e5:
         raise UserError("--ram {value} is no amount of memory", value=options.ram, hint="give gigabytes, as in --ram 8")
-    if options.context < 1:
+    if options.context is not None and options.context < 1:
         raise UserError("--context {value} is too small", value=options.context, hint="give a number of tokens")
     language = options.lang.lower() if options.lang is not None else None
     if language is not None and not (len(language) == 2 and language.isascii() and language.isalpha()):
@@ -70,7 +72,8 @@ def wish_of(options: RecommendOptions) -> Wish:
             hint="give two letters, as in --lang ko",
         )  # fmt: skip
     memory = round(options.ram * 1e9) if options.ram is not None else _memory()
-    return Wish(memory, options.task, language, options.commercial, options.context)
+    wish = Wish(memory, options.task, language, options.commercial)
+    return wish if options.context is None else dataclasses.replace(wish, context=options.context, insists=True)
 
 
 def _memory() -> int:
@@ -182,6 +185,7 @@ def _others(advice: Advice) -> str:
         "task": translate("are made for something else"),
         "commercial": translate("must not be used commercially"),
         "unknown licence": translate("have a licence that nobody has looked into for that"),
+        "context": translate("hold fewer tokens of context"),
         "language": translate("are not known to know the language"),
         "unknown size": translate("have a size that is not known"),
         "memory": translate("are too large"),

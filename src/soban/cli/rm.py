@@ -70,6 +70,8 @@ def _distinct(items: "list") -> "list":
 
 def found(word: str, models: Sequence[Held]) -> list[Held]:
     """The models on this PC that a name means: all revisions, unless it names one. UserError where there is none."""
+    if not word.strip():
+        raise names.empty()
     repository = names.find(word)
     if repository is not None:
         mine = [held for held in models if held.id.lower() == repository.id.lower()]

@@ -40,6 +40,9 @@ OTHER_WEIGHTS = {
 }
 
 
+READ = (None, "safetensors", "llama2.c")  # forms of the catalogue that soban reads; of None it is not known
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file of a repository, as the hub lists it."""
@@ -47,6 +50,21 @@ class RemoteFile:
     name: str  # with slashes
     size: int
     hash: str  # sha256 of the content where it has 64 digits; with 40 the id that git gives it
+
+
+def check_form(repository: Repository) -> None:
+    """Raises UserError where the catalogue knows that the weights are in no form that soban reads."""
+    if repository.entry is None or (form := repository.entry.form) in READ:
+        return
+    if form == "delta":
+        raise UserError(
+            "{repository}: it holds only the difference to another model, which soban does not join",
+            repository=repository, hint="choose another model: soban list --catalogue shows some",
+        )  # fmt: skip
+    raise UserError(
+        "{repository}: its weights are a pickle, which soban never reads: it can run any code", repository=repository,
+        hint="look for a repository of this model with safetensors",
+    )  # fmt: skip
 
 
 def beside(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFile]:

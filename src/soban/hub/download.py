@@ -31,6 +31,7 @@ def pull(repository: Repository, progress: Report, cache: Path | None = None) ->
     What an earlier process began is continued, and what other tools have fetched is used. `progress` is called a few
     times a second. Raises UserError (AccessError where the hub wants something first), KeyboardInterrupt at Ctrl-C.
     """
+    choosing.check_form(repository)
     if place.is_offline():
         raise UserError(
             "{repository} is not on this PC, and HF_HUB_OFFLINE=1 forbids the network", repository=repository,
@@ -57,6 +58,7 @@ def pull(repository: Repository, progress: Report, cache: Path | None = None) ->
 
 def wanted(repository: Repository, cache: Path | None = None) -> int:
     """How many bytes `pull` would fetch; the index of a sharded model is fetched to know. Raises UserError."""
+    choosing.check_form(repository)
     folder = place.model_folder(place.cache_folder(cache), repository.id)
     listing = remote.listing(repository)
     if listing.gated:

@@ -55,6 +55,12 @@ def find(name: str) -> Repository | None:
             "{name}: there is no such file or folder, and it is no name of a model", name=_shown(name),
             hint="check the spelling",
         )  # fmt: skip
+    short, at, _ = word.partition("@")
+    if at and (entry := _named().get(short.lower())) is not None:
+        raise UserError(
+            "{name}: short names take no revision", name=_shown(name), repository=entry.repository or "owner/name",
+            revision=_shown(word.partition("@")[2]), hint="write {repository}@{revision}",
+        )  # fmt: skip
     family, colon, _ = word.partition(":")
     if colon and "/" not in word and (family.lower() in catalogue.defaults() or near(word)):
         _unknown(word)
@@ -64,8 +70,15 @@ def find(name: str) -> Repository | None:
     return _checked(identity, revision if at else MAIN, word)
 
 
+def empty() -> UserError:
+    """What is wrong with a name that is nothing but blanks: as a path it would be the current folder."""
+    return UserError("the model's name is empty", hint="give a name or a path")
+
+
 def require(name: str) -> Repository:
     """As `find`, where only a model can be meant: UserError, with the nearest name, for any other word."""
+    if not name.strip():
+        raise empty()
     found = find(name)
     if found is None:
         _unknown(name)

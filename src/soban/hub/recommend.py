@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from soban.hub.catalogue import Benchmark, Entry
+from soban.hub.choosing import READ
 
 MOST = 3
 TASKS = {"chat": ("chat",), "summary": ("chat", "rewrite"), "story": ("chat", "story"), "write": ("base",)}
@@ -14,7 +15,6 @@ FORMS = {"q8": 1.04, "q4": 0.70}
 SYSTEM = 2_000_000_000  # bytes that the system and a browser take
 WORKSPACE = 200_000_000  # for Python and what is computed
 FLUENT = 8_000_000_000  # bytes of weights, all read for each token: at 25 GB/s three tokens a second, as people read
-READABLE = (None, "safetensors", "llama2.c")  # forms that soban reads; of None it is not known
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Wish:
     language: str | None = None
     commercial: bool = False
     context: int = 4096
+    insists: bool = False  # on the context: a model that is known to hold less does not do
 
     @property
     def room(self) -> int:
@@ -57,7 +58,8 @@ class Advice:
     """At most three models, the best first; for how many models each reason speaks against them; and more."""
 
     fits: tuple[Fit, ...]
-    against: dict[str, int]  # keys: task, language, commercial, unknown licence, memory, unknown size, form
+    against: dict[str, int]  # keys: task, language, commercial, unknown licence, context, memory,
+    # unknown size, form
     waiting: tuple[Entry, ...]  # that would do, had soban an engine for them
     language_known: bool  # False: nothing is known of any model's command of the language, so it was not looked at
 
@@ -74,6 +76,8 @@ def recommend(
     if wish.commercial:
         rest = _left(rest, lambda entry: entry.commercial != "no", "commercial", against)
         rest = _left(rest, lambda entry: entry.commercial is not None, "unknown licence", against)
+    if wish.insists:
+        rest = _left(rest, lambda entry: entry.context is None or entry.context >= wish.context, "context", against)
     known = [entry for entry in rest if wish.language is None or speaks(entry, wish.language, benchmarks)]
     runnable = [entry for entry in known if entry.model_type in engines and fit(entry, wish)]
     language_known = bool(runnable)
@@ -82,7 +86,7 @@ def recommend(
         rest = known
     rest = _left(rest, lambda entry: entry.parameters is not None, "unknown size", against)
     rest = _left(rest, lambda entry: fit(entry, wish) is not None, "memory", against)
-    rest = _left(rest, lambda entry: entry.repository is not None and entry.form in READABLE, "form", against)
+    rest = _left(rest, lambda entry: entry.repository is not None and entry.form in READ, "form", against)
     waiting = [entry for entry in rest if entry.model_type not in engines]
     if not language_known:
         waiting = _left(waiting, known.__contains__, "language", against)

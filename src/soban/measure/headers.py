@@ -42,6 +42,8 @@ def outline(name: str | None) -> Outline:
 
     Raises UserError for what is missing, damaged, not to be reached, or no model's name.
     """
+    if name is not None and not name.strip():
+        raise names.empty()
     path = BUNDLED if name is None else system.extended(Path(name))
     if name is None or is_there(path):
         return _held(path.name if name is None else name, path, None)

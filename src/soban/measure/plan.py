@@ -29,8 +29,8 @@ SERVED = 4  # users of `serve`, where nobody says
 LEARNT = 512  # tokens of a text that is learnt, where nobody says
 USUAL_SPEED = 100.0  # Mbit/s, where neither the user nor an earlier download tells
 MOST_USERS = 64
-# Bytes a weight, roughly: q4 with its vocabulary in 8 bits and its scales is 0.70 for Gemma 2 2B.
-ROUGH_BYTES = {"f32": 4.0, "bf16": 2.0, "q8": 1.04, "q4": 0.7}
+# Bytes a weight, roughly: f32 keeps what is stored, mostly 16 bits; q4 with its vocabulary in 8 bits and its scales is 0.70 for Gemma 2 2B.
+ROUGH_BYTES = {"f32": 2.0, "bf16": 2.0, "q8": 1.04, "q4": 0.7}
 RANK = 16  # of LoRA's matrices
 
 
@@ -120,7 +120,8 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, obstacle: s
     users = options.users or (SERVED if purpose == "serve" else 1)
     layers, heads, size = entry.cache or (0, 0, 0)
     forms = []
-    for kind, each in ROUGH_BYTES.items():
+    stored = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
+    for kind, each in (ROUGH_BYTES | {"f32": stored}).items():
         held = round(each * count)
         cache = position_bytes(layers, heads, size, cache_format(kind, options.cache_dtype)) * context * users
         total = held + cache + needs.PROGRAM
@@ -135,7 +136,7 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, obstacle: s
         "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
         "unreachable": obstacle, "obstacle": None, "parameters": count, "stored": {},
         "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": context, "users": users,
-        "disk": disk(2 * count, {}, options.speed), "forms": forms,
+        "disk": disk(round(stored * count), {}, options.speed), "forms": forms, "stored_bytes": stored,
     }  # fmt: skip
 
 

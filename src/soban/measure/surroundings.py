@@ -215,16 +215,17 @@ def terminal(findings: list[Finding]) -> Report:
                 "SOBAN_LANG", wanted, "note",
             )
         )  # fmt: skip
-    named = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "")
+    names = ("LC_ALL", "LC_CTYPE", "LANG")  # in the order in which the system takes them
+    variable, named = next(((name, value) for name in names if (value := os.environ.get(name))), ("", ""))
     if sys.platform != "win32" and named and not re.search(r"utf-?8", named, re.IGNORECASE):
         findings.append(
             Finding(
                 "locale-not-utf-8",
                 UserError(
                     "the locale {name} is not UTF-8, so Hangul may come out as other signs", name=named,
-                    hint="set LANG to ko_KR.UTF-8 or C.UTF-8",
+                    variable=variable, hint="set {variable} to ko_KR.UTF-8 or C.UTF-8",
                 ),
-                "LANG", named,
+                variable, named,
             )
         )  # fmt: skip
     size = shutil.get_terminal_size()
@@ -241,7 +242,7 @@ def terminal(findings: list[Finding]) -> Report:
             )
         )  # fmt: skip
     return {
-        "language": language if _speaks(language) else "en", "locale": ".".join(map(str, locale.getlocale())),
+        "language": language if _speaks(language) else "en", "locale": locale.setlocale(locale.LC_CTYPE),
         "stdout": getattr(sys.stdout, "encoding", None), "preferred": locale.getpreferredencoding(False),
         "file_names": sys.getfilesystemencoding(), "code_page": _code_page(), "terminal": is_terminal,
         "columns": size.columns, "obeys_escapes": system.obeys_escapes(),
