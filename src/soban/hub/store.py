@@ -12,7 +12,7 @@ from pathlib import Path
 from soban.errors import UserError
 from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
 from soban.hub.names import Repository
-from soban.hub.place import COMMIT, REVISION, cache_folder, model_folder
+from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
 from soban.weights.files import on_disk
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
@@ -34,8 +34,8 @@ class Held:
 
 
 def held(repository: Repository, cache: Path | None = None) -> Path | None:
-    """The folder of the complete model, or None; the network is never asked."""
-    folder = model_folder(cache_folder(cache), repository.id)
+    """The folder of the complete model, or None; asks no network. Raises UserError for a cache that is away."""
+    folder = model_folder(check_cache(cache_folder(cache)), repository.id)
     snapshot = _snapshot(folder, repository.revision)
     entry = repository.entry
     if snapshot is None or not is_complete(snapshot, entry.files if entry else ()):
@@ -81,8 +81,11 @@ def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
 
 
 def models(cache: Path | None = None) -> list[Held]:
-    """Every model of the cache, also those that are only begun; repositories in the order of their names."""
-    folder = cache_folder(cache)
+    """Every model of the cache, also those that are only begun; repositories in the order of their names.
+
+    Raises UserError for a cache that is unplugged.
+    """
+    folder = check_cache(cache_folder(cache))
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.startswith(PREFIX) and entry.is_dir())
     except OSError:
