@@ -44,6 +44,11 @@ def held(repository: Repository, cache: Path | None = None) -> Path | None:
     return None if lacks else snapshot
 
 
+def is_begun(repository: Repository, cache: Path | None = None) -> bool:
+    """Whether anything of a model has come."""
+    return bool(_listed(model_folder(cache_folder(cache), repository.id) / "blobs"))
+
+
 def _snapshot(folder: Path, revision: str) -> Path | None:
     """The folder of a branch, a tag or a commit."""
     if not REVISION.fullmatch(revision):
