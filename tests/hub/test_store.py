@@ -205,3 +205,15 @@ def checked_disks() -> list[Finding]:
     findings: list[Finding] = []
     checkup.disks(findings)
     return findings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows says the same of files in use")
+def test_a_model_that_may_not_be_deleted_is_a_matter_of_permissions(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pulled(hub, "a/one")
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(shutil, "rmtree", forbidden)
+    with pytest.raises(UserError, match=r"permission denied; .* mend its permissions"):
+        store.remove(store.models()[0])

@@ -13,7 +13,7 @@ from soban.errors import UserError
 from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
 from soban.hub.names import Repository
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
-from soban.weights.files import on_disk
+from soban.weights.files import on_disk, reason
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
 PREFIX = "models--"
@@ -143,6 +143,11 @@ def remove(held: Held) -> int:
             if blob.resolve() not in kept:
                 blob.unlink()
     except OSError as error:
+        if isinstance(error, PermissionError) and os.name == "posix":  # Windows says so of files in use, too
+            raise UserError(
+                "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=reason(error),
+                hint="the model is another user's, or the folder is read-only: mend its permissions",
+            ) from error  # fmt: skip
         raise UserError(
             "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=error.strerror or error,
             hint="close the programs that use it, and try again",
