@@ -217,3 +217,11 @@ def test_a_model_that_may_not_be_deleted_is_a_matter_of_permissions(hub: Hub, mo
     monkeypatch.setattr(shutil, "rmtree", forbidden)
     with pytest.raises(UserError, match=r"permission denied; .* mend its permissions"):
         store.remove(store.models()[0])
+
+
+def test_a_second_move_leaves_nothing_at_the_first_target(hub: Hub, cache: Path, tmp_path: Path) -> None:
+    folder = pulled(hub, "a/one")
+    moving.move(tmp_path / "first", quiet)
+    moving.move(tmp_path / "second", quiet)
+    assert not (tmp_path / "first").exists() and cache.resolve() == tmp_path / "second"
+    assert store.held(Repository("a/one")) == folder
