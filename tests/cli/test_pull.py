@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -134,6 +135,16 @@ def test_ctrl_c_keeps_what_has_come_and_says_so(hub: Hub, soban: Command, tmp_pa
     assert soban("pull", NAME).returncode == 0
     total = len(FILES["model.safetensors"])  # type: ignore[arg-type]
     assert before > 100_000 and total <= hub.sent("model.safetensors") < total + 1_000_000  # what was on the line
+
+
+def test_a_silent_hub_is_waited_for_in_words_and_ctrl_c_then_keeps_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HOME": str(tmp_path / "home")}
+        with Terminal("pull", NAME, columns=80, rows=20, **place) as terminal:
+            terminal.see("asking the hub ...")
+            terminal.press("C-c")
+            said = terminal.see("stopped; nothing has come yet")
+    assert "is kept" not in said
 
 
 def test_the_bar_fits_a_terminal_of_80_columns_and_goes_at_the_end(hub: Hub) -> None:

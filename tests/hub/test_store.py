@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
+from soban.errors import Finding, UserError
 from soban.hub import download, moving, place, store
 from soban.hub.fetching import Progress
 from soban.hub.names import Repository
+from soban.measure import checkup
+from soban.weights.checkpoint import open_checkpoint
 from tests.hub.stub import Hub, Model
 from tests.hub.test_stub import client
 
@@ -181,3 +183,45 @@ def test_a_move_without_rights_or_to_an_impossible_name_is_one_line(
     with pytest.raises(UserError, match="permission denied; the cache is still at"):
         moving.move(tmp_path / "x", quiet)
     assert store.held(Repository("a/one"))
+
+
+def test_a_moved_cache_whose_disk_is_away_says_so(hub: Hub, cache: Path, tmp_path: Path) -> None:
+    folder = pulled(hub, "a/one")
+    moving.move(tmp_path / "disk", quiet)
+    (tmp_path / "disk").rename(tmp_path / "unplugged")
+    for look in (store.models, lambda: store.held(Repository("a/one"))):
+        with pytest.raises(UserError, match="which is not there; plug in the disk") as error:
+            look()
+        assert str(tmp_path / "disk") in str(error.value)
+    assert [finding.error.fields.get("path") for finding in checked_disks() if "plug" in finding.remedy] == [cache]
+    (tmp_path / "unplugged").rename(tmp_path / "disk")
+    assert store.held(Repository("a/one")) == folder
+    (folder / "model.safetensors").resolve().unlink()
+    with pytest.raises(UserError, match="which is not there; fetch the model again"):
+        open_checkpoint(folder)
+
+
+def checked_disks() -> list[Finding]:
+    findings: list[Finding] = []
+    checkup.disks(findings)
+    return findings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows says the same of files in use")
+def test_a_model_that_may_not_be_deleted_is_a_matter_of_permissions(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pulled(hub, "a/one")
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(shutil, "rmtree", forbidden)
+    with pytest.raises(UserError, match=r"permission denied; .* mend its permissions"):
+        store.remove(store.models()[0])
+
+
+def test_a_second_move_leaves_nothing_at_the_first_target(hub: Hub, cache: Path, tmp_path: Path) -> None:
+    folder = pulled(hub, "a/one")
+    moving.move(tmp_path / "first", quiet)
+    moving.move(tmp_path / "second", quiet)
+    assert not (tmp_path / "first").exists() and cache.resolve() == tmp_path / "second"
+    assert store.held(Repository("a/one")) == folder

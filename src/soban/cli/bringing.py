@@ -68,7 +68,9 @@ def _facts(repository: Repository) -> list[str]:
 
     lines = []
     try:
-        wanted = download.wanted(repository)
+        with console.Status(False) as status:
+            status.show(translate("asking the hub ..."))
+            wanted = download.wanted(repository)
         lines.append(
             translate(
                 "to fetch: {size}, into {folder}", size=of_bytes(wanted), folder=place.cache_folder()

@@ -65,7 +65,10 @@ def call(options: PullOptions) -> int:
         try:
             folder = fetch(repository, cache, wait=wait, quiet=options.quiet)
         except KeyboardInterrupt:
-            console.tell(translate("stopped; what has come is kept, and the same command goes on from there"))
+            if store.is_begun(repository, cache):
+                console.tell(translate("stopped; what has come is kept, and the same command goes on from there"))
+            else:
+                console.tell(translate("stopped; nothing has come yet"))
             return INTERRUPTED
         console.write(f"{folder}\n")
         warn_without_engine(repository, configured(folder))
@@ -103,6 +106,7 @@ def fetch(repository: Repository, cache: Path | None = None, *, wait: bool, quie
         waited_for = ""
         while True:
             try:
+                line.say(translate("asking the hub ..."))
                 folder = download.pull(repository, line.show, cache)
                 break
             except access.AccessError as missing:

@@ -51,7 +51,9 @@ def call(options: SearchOptions) -> int:
     problem: UserError | None = None
     if not offline:
         try:
-            found = search(" ".join(options.words), options.limit)
+            with console.Status(False) as status:
+                status.show(translate("asking the hub ..."))
+                found = search(" ".join(options.words), options.limit)
         except UserError as error:
             problem = error
     if options.json:

@@ -41,6 +41,10 @@ class Transfer:
             self._next = time.monotonic() + EVERY
             console.tell(f"{self._name}: {in_words(progress)}")
 
+    def say(self, text: str) -> None:
+        """What is being done before there is any progress, on the line that is redrawn."""
+        self._draw(cut(text, shutil.get_terminal_size((80, 24)).columns - 1 - ECHO))
+
     def tell(self, text: str) -> None:
         """A line that stays, above the one that is redrawn."""
         self.clear()

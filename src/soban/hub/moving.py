@@ -67,6 +67,9 @@ def move(folder: Path, progress: Report, cache: Path | None = None) -> Moved:
         ) from error  # fmt: skip
     if os.path.lexists(place) and _is_link(place):
         _unlink(place)
+        shutil.rmtree(source / ".locks", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            source.rmdir()  # empty after renaming, and nothing leads to it any more
     return Moved(target, _link(place, target), left)
 
 

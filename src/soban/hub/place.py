@@ -21,6 +21,16 @@ def cache_folder(given: Path | None = None) -> Path:
     return system.extended(_expanded(own) if own else _home() / "hub")
 
 
+def check_cache(cache: Path) -> Path:
+    """The same folder. Raises UserError for a cache that was moved to a disk which is not there now."""
+    if os.path.lexists(cache) and not os.path.exists(cache):
+        raise UserError(
+            "{path}: a link to {target}, which is not there", path=cache, target=os.path.realpath(cache),
+            hint="plug in the disk that the models were moved to, or delete the link",
+        )  # fmt: skip
+    return cache
+
+
 def token_file() -> Path:
     """Where the hub's tools keep the access token."""
     own = os.environ.get("HF_TOKEN_PATH")

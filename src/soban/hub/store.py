@@ -12,8 +12,8 @@ from pathlib import Path
 from soban.errors import UserError
 from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
 from soban.hub.names import Repository
-from soban.hub.place import COMMIT, REVISION, cache_folder, model_folder
-from soban.weights.files import on_disk
+from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
+from soban.weights.files import on_disk, reason
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
 PREFIX = "models--"
@@ -34,14 +34,19 @@ class Held:
 
 
 def held(repository: Repository, cache: Path | None = None) -> Path | None:
-    """The folder of the complete model, or None; the network is never asked."""
-    folder = model_folder(cache_folder(cache), repository.id)
+    """The folder of the complete model, or None; asks no network. Raises UserError for a cache that is away."""
+    folder = model_folder(check_cache(cache_folder(cache)), repository.id)
     snapshot = _snapshot(folder, repository.revision)
     entry = repository.entry
     if snapshot is None or not is_complete(snapshot, entry.files if entry else ()):
         return None
     lacks = entry is not None and entry.tokenizer is not None and not (snapshot / OWN_TOKENIZER).is_file()
     return None if lacks else snapshot
+
+
+def is_begun(repository: Repository, cache: Path | None = None) -> bool:
+    """Whether anything of a model has come."""
+    return bool(_listed(model_folder(cache_folder(cache), repository.id) / "blobs"))
 
 
 def _snapshot(folder: Path, revision: str) -> Path | None:
@@ -81,8 +86,11 @@ def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
 
 
 def models(cache: Path | None = None) -> list[Held]:
-    """Every model of the cache, also those that are only begun; repositories in the order of their names."""
-    folder = cache_folder(cache)
+    """Every model of the cache, also those that are only begun; repositories in the order of their names.
+
+    Raises UserError for a cache that is unplugged.
+    """
+    folder = check_cache(cache_folder(cache))
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.startswith(PREFIX) and entry.is_dir())
     except OSError:
@@ -135,6 +143,11 @@ def remove(held: Held) -> int:
             if blob.resolve() not in kept:
                 blob.unlink()
     except OSError as error:
+        if isinstance(error, PermissionError) and os.name == "posix":  # Windows says so of files in use, too
+            raise UserError(
+                "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=reason(error),
+                hint="the model is another user's, or the folder is read-only: mend its permissions",
+            ) from error  # fmt: skip
         raise UserError(
             "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=error.strerror or error,
             hint="close the programs that use it, and try again",

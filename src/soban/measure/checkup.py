@@ -219,7 +219,7 @@ def disks(findings: list[Finding]) -> list[Report]:
 
     wanted = (
         ("packed", system.cache_folder, "SOBAN_CACHE"),
-        ("models", place.cache_folder, "HF_HOME"),
+        ("models", lambda: place.check_cache(place.cache_folder()), "HF_HOME"),
         ("temporary", lambda: Path(tempfile.gettempdir()), "TMPDIR"),
     )
     found = []

@@ -27,6 +27,12 @@ def open_folder(path: Path) -> Checkpoint:
         return _opened(path, path, [path / SINGLE], None)
     if (path / INDEX).exists():
         return _open_index(path)
+    for name in (SINGLE, INDEX):
+        if (path / name).is_symlink():
+            raise UserError(
+                "{path}: a link to {target}, which is not there", path=path / name, target=(path / name).resolve(),
+                hint="fetch the model again, or plug in the disk that the file is on",
+            )  # fmt: skip
     raise _no_weights(path)
 
 
