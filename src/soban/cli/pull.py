@@ -53,7 +53,9 @@ OPTIONS = PullOptions
 def call(options: PullOptions) -> int:
     """Fetches them one after the other. 130 if Ctrl-C ended it."""
     if not options.models:
-        raise UserError("no model is named", hint="name one, as in soban pull gemma2:2b; soban list --catalogue shows some")
+        raise UserError(
+            "no model is named", hint="name one, as in soban pull gemma2:2b; soban list --catalogue shows some"
+        )
     cache = Path(options.cache_dir) if options.cache_dir else None
     wait = sys.stderr is not None and sys.stderr.isatty() if options.wait is None else options.wait
     repositories = [names.require(name) for name in options.models]
