@@ -3,6 +3,7 @@
 A field with `help` is a flag. The keys:
     help        what it does, in English; translated for the user
     short       one more spelling, as "-t"
+    example     a value for the hint, of a float that is not like 0.7
     metavar     what stands for the value in the help
     off         for a bool: the spelling that sets it to False
     positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage
@@ -140,7 +141,7 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
         text = f"{text}; {translate('may be given several times')}"
     group.add_argument(
         *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
-        action=_noting(spellings, many), type=reader(flag, kind), metavar=_metavar(kind, metadata),
+        action=_noting(spellings, many), type=reader(flag, kind, metadata.get("example", "0.7")), metavar=_metavar(kind, metadata),
     )  # fmt: skip
 
 
@@ -170,11 +171,11 @@ def _noting(spellings: set[str], many: bool) -> type[argparse.Action]:
     return Keep
 
 
-def reader(flag: str, kind: Any) -> Callable[[str], Any]:
+def reader(flag: str, kind: Any, example: str = "0.7") -> Callable[[str], Any]:
     """What turns the text after a flag into its value; raises UserError where it is of the wrong kind."""
     if get_origin(kind) is Literal:
         return lambda text: _chosen(flag, text, get_args(kind))
-    return {int: lambda text: _whole(flag, text), float: lambda text: _number(flag, text)}.get(kind, str)
+    return {int: lambda text: _whole(flag, text), float: lambda text: _number(flag, text, example)}.get(kind, str)
 
 
 def _chosen(flag: str, text: str, known: tuple[str, ...]) -> str:
@@ -195,13 +196,13 @@ def _whole(flag: str, text: str) -> int:
         ) from None  # fmt: skip
 
 
-def _number(flag: str, text: str) -> float:
+def _number(flag: str, text: str, example: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise UserError(
             "{flag} takes a number, not {value}", flag=flag, value=console.shortened(text),
-            hint="give one, as in {flag} 0.7",
+            example=example, hint="give one, as in {flag} {example}",
         ) from None  # fmt: skip
 
 
