@@ -27,13 +27,21 @@ from soban.errors import UserError
 from soban.messages import translate
 
 Options = TypeVar("Options")
-WIDEST = 110  # columns of a help text
+USUAL, WIDEST = 80, 110  # columns of a help text: where there is no terminal, and at the most
+
+
+def _columns() -> int:
+    return min(shutil.get_terminal_size((USUAL, 0)).columns, WIDEST)
+
+
+def _reflowed(text: str) -> str:
+    """The paragraphs in lines that fit."""
+    return "\n\n".join("\n".join(wrapped(part, _columns())) for part in text.split("\n\n"))
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        columns = shutil.get_terminal_size((WIDEST, 0)).columns
-        super().__init__(prog, max_help_position=34, width=min(columns, WIDEST))
+        super().__init__(prog, max_help_position=34, width=_columns())
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrapped(text, width)
@@ -103,7 +111,7 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
     fields = sorted(dataclasses.fields(options), key=lambda field: field.name not in options.__annotations__)
     words = "".join(f"{field.metadata['metavar']} " for field in fields if field.metadata.get("positional"))
     parser = _Parser(
-        prog, usage=f"{prog} {words}[...]", description=translate(inspect.cleandoc(options.__doc__ or "")),
+        prog, usage=f"{prog} {words}[...]", description=_reflowed(translate(inspect.cleandoc(options.__doc__ or ""))),
         epilog=f"{translate('examples:')}\n{examples}", formatter_class=_Help, allow_abbrev=False, add_help=False,
         argument_default=argparse.SUPPRESS,
     )  # fmt: skip
@@ -141,7 +149,8 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
         text = f"{text}; {translate('may be given several times')}"
     group.add_argument(
         *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
-        action=_noting(spellings, many), type=reader(flag, kind, metadata.get("example", "0.7")), metavar=_metavar(kind, metadata),
+        action=_noting(spellings, many), type=reader(flag, kind, metadata.get("example", "0.7")),
+        metavar=_metavar(kind, metadata),
     )  # fmt: skip
 
 
