@@ -180,7 +180,7 @@ def test_a_report_names_neither_the_user_nor_the_home_folder(
         and "/data/<user>/hub" in output
     )
     assert "language" in output and os.environ["SOBAN_LANG"] == "en"  # a report is in English; the language is told
-    assert re.search('한국어|"language": "ko"', output)
+    assert re.search('language +Korean|"language": "ko"', output)
 
 
 def test_it_fits_into_80_columns_in_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,3 +301,11 @@ def test_strict_is_for_scripts(capsys: pytest.CaptureFixture[str], monkeypatch: 
 def test_the_locale_is_called_as_the_system_calls_it(soban: Command, name: str, value: str) -> None:
     told = json.loads(soban("doctor", "--json", **{name: value}).stdout)
     assert told["terminal"]["locale"] == value
+
+
+def test_a_network_that_is_forbidden_is_told_once_and_the_report_is_in_english(soban: Command) -> None:
+    told = json.loads(soban("doctor", "--network", "--json", HF_HUB_OFFLINE="1").stdout)
+    assert [one["code"] for one in told["findings"] if one["code"].startswith("hub-")] == ["hub-offline"]
+    told = {**told, "hub": {**told["hub"], "token": {"present": True, "variable": "HF_TOKEN", "file": "x", "mode": ""}}}
+    assert "HF_TOKEN and x" in dict(doctor.hub(told))["token"]
+    assert "한국어" not in soban("doctor", "--report", SOBAN_LANG="ko").stdout.decode()

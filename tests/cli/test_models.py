@@ -223,6 +223,7 @@ def test_rm_on_a_terminal(home: Path, cache: Path, typed: str, code: int, delete
         (("search", "\x1b[31m"), "nothing to look for"),
         (("search", "x", "--limit", "0"), "out of range"),
         (("recommend", "--ram", "0"), "no amount of memory"),
+        (("recommend", "--ram", "8,5"), "as in --ram 8.5"),
         (("recommend", "--ram", "nan"), "no amount of memory"),
         (("recommend", "--ram", "-8"), "no amount of memory"),
         (("recommend", "--lang", "korean"), "no language's code"),

@@ -6,7 +6,9 @@ import unicodedata
 
 import pytest
 
+from soban.cli import main
 from soban.cli.wrapping import definitions, hanging, paragraphs, wrapped
+from soban.messages import width
 
 WORDS = [
     "a",
@@ -75,3 +77,14 @@ def test_what_follows_the_first_line_hangs() -> None:
 
 def test_a_firm_blank_keeps_words_together() -> None:
     assert wrapped("it has 5\xa0GB of them", 8) == ["it has", "5 GB of", "them"]
+
+
+def test_the_prose_of_help_fits_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for columns, language in ((60, "en"), (60, "ko"), (80, "ko")):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("SOBAN_LANG", language)
+        assert main(["recommend", "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(width(line) for line in lines[1 : lines.index("", 2)]) <= columns

@@ -202,7 +202,8 @@ def _versions(packages: Mapping[str, Any]) -> str:
 def hub(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Where models come from; never the token."""
     told, token, network = report["hub"], report["hub"]["token"], report.get("network")
-    place = " ".join(part for part in (token["variable"], token["file"]) if part)
+    places = [part for part in (token["variable"], token["file"]) if part]
+    place = translate("{one} and {other}", one=places[0], other=places[1]) if len(places) == 2 else "".join(places)
     held = translate("there is one: {place}", place=place) if token["present"] else translate("none")
     rows = [
         (translate("address"), told["endpoint"] or "?"),
@@ -230,7 +231,7 @@ def terminal(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     page = translate(", code page {page}", page=told["code_page"]) if told["code_page"] else ""
     width = translate("{columns} columns", columns=told["columns"]) if told["terminal"] else translate("no terminal")
     return [
-        (translate("language"), {"ko": "한국어", "en": "English"}.get(told["language"], told["language"])),
+        (translate("language"), {"ko": translate("Korean"), "en": "English"}.get(told["language"], told["language"])),
         (translate("locale"), shown(told["locale"])),
         (
             translate("encoding"),

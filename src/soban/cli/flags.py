@@ -3,6 +3,7 @@
 A field with `help` is a flag. The keys:
     help        what it does, in English; translated for the user
     short       one more spelling, as "-t"
+    example     a value for the hint, of a float that is not like 0.7
     metavar     what stands for the value in the help
     off         for a bool: the spelling that sets it to False
     positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage, if any
@@ -26,13 +27,21 @@ from soban.errors import UserError
 from soban.messages import translate
 
 Options = TypeVar("Options")
-WIDEST = 110  # columns of a help text
+USUAL, WIDEST = 80, 110  # columns of a help text: where there is no terminal, and at the most
+
+
+def _columns() -> int:
+    return min(shutil.get_terminal_size((USUAL, 0)).columns, WIDEST)
+
+
+def _reflowed(text: str) -> str:
+    """The paragraphs in lines that fit."""
+    return "\n\n".join("\n".join(wrapped(part, _columns())) for part in text.split("\n\n"))
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
-        columns = shutil.get_terminal_size((WIDEST, 0)).columns
-        super().__init__(prog, max_help_position=34, width=min(columns, WIDEST))
+        super().__init__(prog, max_help_position=34, width=_columns())
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrapped(text, width)
@@ -108,7 +117,7 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
         if field.metadata.get("metavar") and field.metadata.get("positional")
     )
     parser = _Parser(
-        prog, usage=f"{prog} {words}[...]", description=translate(inspect.cleandoc(options.__doc__ or "")),
+        prog, usage=f"{prog} {words}[...]", description=_reflowed(translate(inspect.cleandoc(options.__doc__ or ""))),
         epilog=f"{translate('examples:')}\n{examples}", formatter_class=_Help, allow_abbrev=False, add_help=False,
         argument_default=argparse.SUPPRESS,
     )  # fmt: skip
@@ -146,7 +155,8 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
         text = f"{text}; {translate('may be given several times')}"
     group.add_argument(
         *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
-        action=_noting(spellings, many), type=reader(flag, kind), metavar=_metavar(kind, metadata),
+        action=_noting(spellings, many), type=reader(flag, kind, metadata.get("example", "0.7")),
+        metavar=_metavar(kind, metadata),
     )  # fmt: skip
 
 
@@ -176,11 +186,11 @@ def _noting(spellings: set[str], many: bool) -> type[argparse.Action]:
     return Keep
 
 
-def reader(flag: str, kind: Any) -> Callable[[str], Any]:
+def reader(flag: str, kind: Any, example: str = "0.7") -> Callable[[str], Any]:
     """What turns the text after a flag into its value; raises UserError where it is of the wrong kind."""
     if get_origin(kind) is Literal:
         return lambda text: _chosen(flag, text, get_args(kind))
-    return {int: lambda text: _whole(flag, text), float: lambda text: _number(flag, text)}.get(kind, str)
+    return {int: lambda text: _whole(flag, text), float: lambda text: _number(flag, text, example)}.get(kind, str)
 
 
 def _chosen(flag: str, text: str, known: tuple[str, ...]) -> str:
@@ -201,13 +211,13 @@ def _whole(flag: str, text: str) -> int:
         ) from None  # fmt: skip
 
 
-def _number(flag: str, text: str) -> float:
+def _number(flag: str, text: str, example: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise UserError(
             "{flag} takes a number, not {value}", flag=flag, value=console.shortened(text),
-            hint="give one, as in {flag} 0.7",
+            example=example, hint="give one, as in {flag} {example}",
         ) from None  # fmt: skip
 
 

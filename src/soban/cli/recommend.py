@@ -34,7 +34,9 @@ class RecommendOptions:
     them). Sizes are estimates; soban plan MODEL has the exact ones.
     """
 
-    ram: float | None = field(default=None, metadata={"metavar": "GB", "help": "memory of the PC (default: this one)"})
+    ram: float | None = field(
+        default=None, metadata={"metavar": "GB", "example": "8.5", "help": "memory of the PC (default: this one)"}
+    )
     task: Literal["chat", "summary", "story", "write"] = field(
         default="chat", metadata={"help": "what it is for; write: go on with a text"}
     )

@@ -50,7 +50,9 @@ class PlanOptions:
     cache_dtype: str = field(
         default="auto", metadata={"metavar": "|".join(CACHE_DTYPES), "help": "how past tokens are kept"}
     )
-    speed: float | None = field(default=None, metadata={"help": "of the network in Mbit/s, for the time of a download"})
+    speed: float | None = field(
+        default=None, metadata={"example": "100", "help": "of the network in Mbit/s, for the time of a download"}
+    )
     json: bool = field(default=False, metadata={"help": "all figures as JSON, in bytes and seconds"})
 
 
