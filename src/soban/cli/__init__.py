@@ -41,8 +41,9 @@ COMMANDS = {
 }
 EXAMPLES = """\
   soban run "Once upon a time"
-  soban run path/to/gemma-2-2b-it "대한민국의 수도에 대해 알려줘" --dtype q4
-  soban chat path/to/gemma-2-2b-it --system "짧게 답해 줘"
+  soban recommend --ram 8 --lang ko
+  soban run gemma2:2b "대한민국의 수도에 대해 알려줘"
+  soban chat gemma2:2b --system "짧게 답해 줘"
   cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
 """
 

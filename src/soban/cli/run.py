@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 EXAMPLES = """\
   soban run "Once upon a time"                                      the bundled model
-  soban run path/to/gemma-2-2b-it "대한민국의 수도에 대해 알려줘" --dtype q4
+  soban run gemma2:2b "대한민국의 수도에 대해 알려줘" --dtype q4
   soban run path/to/model "Write a haiku" --temperature 0.7 --seed 7 --max-new-tokens 60
   soban run stories260K.bin -z tok512.bin -t 0 -n 256 -i "Once upon a time"
   cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
@@ -31,9 +31,9 @@ EXAMPLES = """\
 class RunOptions(ModelFlags):
     """Let a model write. A model with a chat template answers the prompt; any other goes on with it.
 
-    MODEL is a Hugging Face folder or a llama2.c .bin; without one the bundled story model writes. Text from a pipe
-    follows the prompt, or is the prompt. As soon as one of llama2.c's short flags (-t -p -s -n -i -z -m -y) is used,
-    the defaults are those of its run.c: -t 1.0 -p 0.9 -n 256, no top-k.
+    MODEL is a name (gemma2:2b, or owner/name on the hub), a Hugging Face folder or a llama2.c .bin; without one the
+    bundled story model writes. Text from a pipe follows the prompt, or is the prompt. As soon as one of llama2.c's
+    short flags (-t -p -s -n -i -z -m -y) is used, the defaults are those of its run.c: -t 1.0 -p 0.9 -n 256, no top-k.
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})
