@@ -7,7 +7,8 @@ import pytest
 
 from soban.learn import stories_en, stories_ko
 from soban.learn.stories import CHOICE
-from soban.learn.tale import PARTICLES, Word, particle, read_tales
+from soban.learn.tale import Word, read_tales
+from soban.learn.world.korean import PARTICLES, with_particle
 
 FINAL_L = "\u11af"
 
@@ -36,7 +37,7 @@ FINAL_L = "\u11af"
     ],
 )
 def test_a_particle_has_its_known_form(word: str, kind: str, form: str) -> None:
-    assert particle(word, kind) == form
+    assert with_particle(word, kind) == word + form
 
 
 @pytest.mark.parametrize("kind", PARTICLES)
@@ -45,7 +46,8 @@ def test_a_particle_follows_the_final_consonant_of_every_syllable(kind: str) -> 
     for code in range(ord("가"), ord("힣") + 1):
         letters = unicodedata.normalize("NFD", chr(code))  # the judge: a third letter is the final consonant
         closed = len(letters) == 3 and not (kind == "으로" and letters[2] == FINAL_L)
-        assert particle(chr(code), kind) == (after_consonant if closed else after_vowel), chr(code)
+        form = after_consonant if closed else after_vowel
+        assert with_particle(chr(code), kind) == chr(code) + form, chr(code)
 
 
 def test_an_article_agrees_with_the_first_sound() -> None:

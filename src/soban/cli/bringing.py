@@ -11,7 +11,6 @@ from soban.hub.names import Repository
 from soban.messages import translate
 from soban.models import FAMILIES
 
-YES = ("", "y", "yes", "ㅛ", "예", "네", "응")  # ㅛ and ㅜ are what the keys Y and N type while Hangul is on
 NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오", "아뇨")
 
 
@@ -53,7 +52,7 @@ def _ask(repository: Repository) -> None:
             raise UserError(
                 "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
             )
-        if answer in YES:
+        if not answer or answer in console.YES:
             return
 
 

@@ -13,6 +13,9 @@ from soban.messages import translate
 PATIENCE = 0.5  # seconds without a word of an answer until a line says what is being done
 
 
+YES = ("y", "yes", "ㅛ", "예", "네", "응")  # ㅛ is what the key Y types while Hangul is on
+
+
 class ClosedPipe(Exception):
     """Whoever read our stdout has gone."""
 

@@ -1,10 +1,11 @@
 """The report of `soban data`: what was read, what was left out and why, and what was made, in 80 columns."""
 
-import unicodedata
 from pathlib import Path
 from typing import Any
 
+from soban.cli.table import cut as cut_to
 from soban.messages import translate
+from soban.messages import width as columns
 
 WIDTH = 78
 LABEL, COUNT = 24, 12  # columns
@@ -119,16 +120,6 @@ def _label(text: str, width: int) -> str:
     return text + " " * max(1, width - columns(text))
 
 
-def columns(text: str) -> int:
-    """How wide a terminal draws it: Hangul and other wide characters take two columns."""
-    return sum(0 if unicodedata.combining(sign) else 1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
-
-
 def cut(text: str, width: int = WIDTH) -> str:
     """The text as far as it fits, on one line, without control characters."""
-    text = "".join(sign if sign.isprintable() else " " for sign in text)
-    if columns(text) <= width:
-        return text
-    while columns(text) > width - 1:
-        text = text[: max(len(text) // 2, len(text) - (columns(text) - width + 2) // 2 - 1)]
-    return text + "…"
+    return cut_to("".join(sign if sign.isprintable() else " " for sign in text), width)

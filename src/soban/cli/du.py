@@ -74,7 +74,7 @@ def _name(one: Kept, models: Sequence[Held]) -> str:
     """The name of the model that a packed file was made of."""
     if held := owner_of(one, models):
         return name_of(held)
-    return one.name.removeprefix("models--").replace("--", "/", 1) if one.name.startswith("models--") else one.name
+    return place.identity(one.name) or one.name
 
 
 def remark(one: Kept) -> str:

@@ -51,4 +51,4 @@ def agreed(question: str) -> bool:
     answer = sys.stdin.readline()
     if not answer:
         console.tell("")
-    return answer.strip().lower() in ("y", "yes", "ㅛ", "예", "네")
+    return answer.strip().lower() in console.YES

@@ -11,6 +11,7 @@ from soban.cli.sections import shown, size
 from soban.cli.wrapping import FIRM
 from soban.errors import UserError
 from soban.messages import translate
+from soban.weights.packed import called
 
 if TYPE_CHECKING:
     from soban.hub.catalogue import Entry
@@ -90,15 +91,8 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     repository = None if os.path.lexists(word) else names.find(word)
     if repository is not None:
         return str(repository), path, repository.entry
-    known = names.known(name := _name(path.resolve()))
+    known = names.known(name := called(path.resolve()))
     return name, path, known[0] if len(known) == 1 else None
-
-
-def _name(path: Path) -> str:
-    """A path's own name; a snapshot of the hub's cache has its repository's."""
-    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
-        return path.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-    return path.name
 
 
 class NotFetched(Exception):

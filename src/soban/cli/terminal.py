@@ -110,7 +110,7 @@ class Terminal:
         """Whether the answer is yes."""
         asking: PromptSession[str] = PromptSession(output=_output())
         try:
-            return asking.prompt(f"{question} [y/N] ").strip().lower() in ("y", "yes", "ㅛ", "예", "네")
+            return asking.prompt(f"{question} [y/N] ").strip().lower() in console.YES
         except (EOFError, KeyboardInterrupt):
             return False
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from soban.errors import UserError
 from soban.hub.amounts import of_bytes
 from soban.hub.fetching import Progress, Speed
-from soban.hub.place import cache_folder
+from soban.hub.place import cache_folder, identity
 from soban.weights.files import free_bytes, reason
 
 BLOCK = 8 << 20
@@ -201,14 +201,14 @@ def _unused(source: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with contextlib.ExitStack() as stack:
-        for name in sorted(path.name for path in source.iterdir() if path.name.startswith("models--")):
+        for name in sorted(path.name for path in source.iterdir() if identity(path.name)):
             path = source / ".locks" / name / "soban.lock"
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(FileLock(path).acquire(timeout=0))
             except Timeout:
                 raise UserError(
-                    "{name} is just being fetched", name=name.removeprefix("models--").replace("--", "/", 1),
+                    "{name} is just being fetched", name=identity(name),
                     hint="wait until that is done",
                 ) from None  # fmt: skip
         yield

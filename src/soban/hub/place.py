@@ -55,9 +55,17 @@ def is_offline() -> bool:
     return value.upper() in TRUE
 
 
+PREFIX = "models--"  # of a model's folder in the cache
+
+
+def identity(folder: str) -> str | None:
+    """The owner/name that a folder of the cache is called by; None for any other folder."""
+    return folder.removeprefix(PREFIX).replace("--", "/", 1) if folder.startswith(PREFIX) else None
+
+
 def model_folder(cache: Path, identity: str) -> Path:
     """What the cache keeps of a repository; the lock files of its downloads lie in `.locks` under the same name."""
-    return cache / f"models--{identity.replace('/', '--')}"
+    return cache / (PREFIX + identity.replace("/", "--"))
 
 
 def _home() -> Path:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from soban.errors import UserError
 from soban.hub import access, place, session
 from soban.hub.choosing import RemoteFile
-from soban.hub.names import Repository
+from soban.hub.names import DEVICE, Repository
 
 MOST_FILES = 20_000
 MOST_BYTES = 1 << 50  # of one file
@@ -16,7 +16,6 @@ LONGEST_NAME = 200  # characters, with its folders
 MOST_RANGE = 256 << 20  # bytes that are read at once into memory
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows makes no such file
 
 
 @dataclass(frozen=True)

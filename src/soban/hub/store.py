@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soban.errors import UserError
+from soban.hub import place
 from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
 from soban.hub.names import Repository
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
 from soban.weights.files import on_disk, reason
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
-PREFIX = "models--"
 OWN_TOKENIZER = "tokenizer.bin"  # in a snapshot: one that does not come from the model's repository
 
 
@@ -92,14 +92,14 @@ def models(cache: Path | None = None) -> list[Held]:
     """
     folder = check_cache(cache_folder(cache))
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.name.startswith(PREFIX) and entry.is_dir())
+        names = sorted(entry.name for entry in folder.iterdir() if place.identity(entry.name) and entry.is_dir())
     except OSError:
         return []
     return [found for name in names for found in _of_repository(folder, name)]
 
 
 def _of_repository(cache: Path, name: str) -> Iterator[Held]:
-    folder, identity = cache / name, name.removeprefix(PREFIX).replace("--", "/", 1)
+    folder, identity = cache / name, place.identity(name) or name
     named = {commit: revision for revision, commit in _references(folder)}
     snapshots = [path for path in _listed(folder / "snapshots") if path.is_dir()]
     begun = [path for path in _listed(folder / "blobs") if PARTIAL in path.name or path.suffix == ".incomplete"]

@@ -2,7 +2,8 @@
 
 import random
 
-from soban.learn.tale import Tales, Word, final
+from soban.learn.tale import Tales, Word
+from soban.learn.world.korean import final
 
 SPOTS = ("here", "there", "found")
 LEVELS = ("습니다", "어요")

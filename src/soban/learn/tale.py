@@ -10,36 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# A particle's form after a final consonant, and after a vowel. The key is what a template says: {hero:은}
-PARTICLES = {
-    "은": ("은", "는"),
-    "이": ("이", "가"),
-    "을": ("을", "를"),
-    "과": ("과", "와"),
-    "으로": ("으로", "로"),
-    "아": ("아", "야"),
-    "이라": ("이라", "라"),
-    "이었": ("이었", "였"),
-    "이야": ("이야", "야"),
-}
-
-FIRST_SYLLABLE, LAST_SYLLABLE = ord("가"), ord("힣")
-FINALS = 28  # a syllable's number is (lead * 21 + vowel) * 28 + final; final 0 is none, 8 is ㄹ
-FINAL_L = 8
-
-
-def final(word: str) -> int:
-    """The number of the last syllable's final consonant, 0 where there is none (or no Hangul)."""
-    last = ord(word[-1])
-    return (last - FIRST_SYLLABLE) % FINALS if FIRST_SYLLABLE <= last <= LAST_SYLLABLE else 0
-
-
-def particle(word: str, kind: str) -> str:
-    """The form of a Korean particle that follows `word`; `kind` is its form after a consonant."""
-    after_consonant, after_vowel = PARTICLES[kind]
-    if kind == "으로" and final(word) == FINAL_L:
-        return after_vowel
-    return after_consonant if final(word) else after_vowel
+from soban.learn.world.korean import with_particle
 
 
 class Word(str):
@@ -48,7 +19,7 @@ class Word(str):
     def __format__(self, spec: str) -> str:
         if spec == "a":
             return ("an " if self[0].lower() in "aeiou" else "a ") + self
-        return self + particle(self, spec) if spec else str(self)
+        return with_particle(self, spec) if spec else str(self)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from soban.errors import UserError
 from soban.hub import catalogue, names
 from soban.hub.catalogue import Entry
 from soban.hub.fetching import NETWORK
+from soban.hub.recommend import FORMS
 from soban.loading import CACHE_DTYPES, USUAL_CONTEXT
 from soban.machine import memory_bytes, this_machine
 from soban.measure import forecast
@@ -29,9 +30,8 @@ SERVED = 4  # users of `serve`, where nobody says
 LEARNT = 512  # tokens of a text that is learnt, where nobody says
 USUAL_SPEED = 100.0  # Mbit/s, where neither the user nor an earlier download tells
 MOST_USERS = 64
-# Bytes a weight, roughly: f32 keeps what is stored, mostly 16 bits; q4 with its scales and its vocabulary in 8 bits is
-# 0.70 for Gemma 2 2B.
-ROUGH_BYTES = {"f32": 2.0, "bf16": 2.0, "q8": 1.04, "q4": 0.7}
+# Bytes a weight, roughly: f32 keeps what is stored, mostly 16 bits.
+ROUGH_BYTES = {"f32": 2.0, "bf16": 2.0, **FORMS}
 RANK = 16  # of LoRA's matrices
 
 

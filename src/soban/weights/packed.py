@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from soban import messages
+from soban.hub import place
 from soban.system import CacheUnavailableError, cache_folder
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.files import reason, unreadable
@@ -57,14 +58,14 @@ def origin(source: Path, files: Iterable[Path]) -> dict[str, str]:
 def in_hub(source: Path) -> Path | None:
     """The part of a path by which the hub's cache knows a model, wherever that cache lies; None outside of one."""
     parts = source.parts
-    first = next((at for at, part in enumerate(parts) if part.startswith("models--")), None)
+    first = next((at for at, part in enumerate(parts) if place.identity(part)), None)
     return None if first is None else Path(*parts[first:])
 
 
 def called(source: Path) -> str:
     """What people call the model at a path: owner/name in the hub's cache, where folders are called by numbers."""
     known = in_hub(source.absolute())
-    return source.name if known is None else known.parts[0].removeprefix("models--").replace("--", "/", 1)
+    return source.name if known is None else place.identity(known.parts[0]) or source.name
 
 
 def _readable(source: Path) -> str:
