@@ -17,7 +17,7 @@ from soban.hub.catalogue import Entry
 
 MAIN = "main"
 LONGEST = 96  # characters of each part, as on the hub
-PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")  # of owner/name, or of a branch's name
+PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")  # of owner/name, or of a branch's name
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows makes no such file or folder
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
