@@ -62,6 +62,7 @@ class Run:
     folder: Path
     evaluate_every: int
     save_seconds: float = SAVE_SECONDS
+    clock: Callable[[], float] = time.monotonic  # of the work: it may stand still between steps
 
     @property
     def checkpoint(self) -> Path:
@@ -108,7 +109,7 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
 def steps(run: Run, progress: Progress, stop: Callable[[], bool]) -> Iterator[Step]:
     """Takes steps from `progress` on until the last; weights and state change with each."""
     settings = run.settings
-    started = time.monotonic() - progress.seconds
+    started = run.clock() - progress.seconds
     for batches in run.batches(progress.step):
         if progress.step >= settings.steps:
             return
@@ -121,7 +122,7 @@ def steps(run: Run, progress: Progress, stop: Callable[[], bool]) -> Iterator[St
         run.computer.refresh()
         rate = settings.rate(progress.step)
         progress = replace(
-            progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=time.monotonic() - started
+            progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=run.clock() - started
         )
         yield Step(progress, loss, rate, length, tokens, stops)
 
