@@ -50,7 +50,7 @@ def fault(document: Document, words: Sequence[str]) -> str | None:
     roles = [ROLES.get(role) for role, _ in document.turns]
     if None in roles:
         return "roles"
-    told = roles[roles[0] == "system" :]
+    told = roles[roles[:1] == ["system"] :]
     if any(role != ("assistant" if number % 2 else "user") for number, role in enumerate(told)):
         return "order"
     if len(told) < 2:

@@ -93,6 +93,8 @@ def check(wanted: Preparation) -> None:
             "{share} of the documents cannot be held out", share=held_out,
             hint="give --validation and --test as shares from 0, below 1 together",
         )  # fmt: skip
+    if wanted.template is not None:
+        find_template(wanted.template)
     if wanted.seed < 0:
         raise UserError("--seed {value} is below 0", value=wanted.seed, hint="give 0 or more")
     if wanted.vocab_size is not None and not SMALLEST_VOCABULARY <= wanted.vocab_size <= MOST_ENTRIES:
