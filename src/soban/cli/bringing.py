@@ -46,11 +46,9 @@ def _ask(repository: Repository) -> None:
     for line in _facts(repository):
         console.tell(f"  {line}")
     while True:
-        sys.stderr.write(translate("Fetch it? [Y/n] "))
-        sys.stderr.flush()
-        line = sys.stdin.readline()
-        answer = line.strip().rstrip(".!").lower()
-        if not line or answer in NO:
+        line = console.ask(translate("Fetch it? [Y/n] "))
+        answer = (line or "").strip().rstrip(".!").lower()
+        if line is None or answer in NO:
             raise UserError(
                 "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
             )

@@ -46,9 +46,7 @@ def agreed(question: str) -> bool:
     """Whether the user says yes. Raises UserError where nobody can be asked."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise UserError("{question} nobody is there to be asked", question=question, hint="give --yes")
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    if not answer:
+    answer = console.ask(f"{question} [y/N] ")
+    if answer is None:
         console.tell("")
-    return answer.strip().lower() in console.YES
+    return (answer or "").strip().lower() in console.YES

@@ -1,6 +1,5 @@
 """How a transfer is shown: one line that is redrawn on a terminal, elsewhere a line now and then."""
 
-import shutil
 import sys
 import time
 
@@ -36,14 +35,14 @@ class Transfer:
         if self._quiet:
             return
         if self._terminal:
-            self._draw(fitted(self._name, progress, shutil.get_terminal_size((80, 24)).columns - 1 - ECHO))
+            self._draw(fitted(self._name, progress, console.columns_of_terminal() - ECHO))
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + EVERY
             console.tell(f"{self._name}: {in_words(progress)}")
 
     def say(self, text: str) -> None:
         """What is being done before there is any progress, on the line that is redrawn."""
-        self._draw(cut(text, shutil.get_terminal_size((80, 24)).columns - 1 - ECHO))
+        self._draw(cut(text, console.columns_of_terminal() - ECHO))
 
     def tell(self, text: str) -> None:
         """A line that stays, above the one that is redrawn."""
@@ -61,9 +60,18 @@ class Transfer:
     def _draw(self, line: str) -> None:
         if not self._terminal or self._quiet or not (line or self._columns):
             return
-        sys.stderr.write("\r" + line + " " * (self._columns - width(line)))
+        sys.stderr.write(self._back() + line + " " * (self._columns - width(line)))
         sys.stderr.flush()
         self._columns = width(line)
+
+
+    def _back(self) -> str:
+        """To the beginning of the line; of all its rows, erased, where a narrower terminal has wrapped what stood."""
+        rows = -(-self._columns // (console.columns_of_terminal() + 1)) if console.wraps_anew() else 1
+        if rows < 2:
+            return "\r"
+        self._columns = 0
+        return f"\r\x1b[{rows - 1}A\x1b[J"
 
 
 def in_words(progress: Progress) -> str:
