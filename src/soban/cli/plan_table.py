@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from soban.cli.sections import grid
+from soban.cli.sections import grid, shown
 from soban.cli.wrapping import hanging, wrapped
 from soban.hub.amounts import of_bytes, of_seconds
-from soban.messages import language, padded, translate, width
+from soban.messages import escaped, language, padded, translate, width
 
 COLUMNS = 79
 UNITS = {"en": ((1e9, " B"), (1e6, " M"), (1e3, " k")), "ko": ((1e8, "억"), (1e4, "만"))}
@@ -24,7 +24,7 @@ def text(plan: Plan) -> str:
         lines += rough(plan)
     else:
         lines += [*forms(plan), "", *conclusions(plan)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(escaped, lines)) + "\n"
 
 
 def head(plan: Plan) -> list[str]:
@@ -37,7 +37,7 @@ def head(plan: Plan) -> list[str]:
         (
             translate("model"),
             translate(
-                "{name}: {family}, {count} weights, stored as {format}", name=name, family=plan["family"] or "?",
+                "{name}: {family}, {count} weights, stored as {format}", name=name, family=shown(plan["family"] or "?"),
                 count=number(plan["parameters"]), format=stored,
             ),
         ),
