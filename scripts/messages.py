@@ -56,15 +56,15 @@ def file_texts(tree: ast.Module) -> Iterator[str]:
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value in HELP_KEYS:
                     yield from literals(value)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "EXAMPLES":
+        elif isinstance(node, ast.Assign) and name_of(node.targets[0]) == "EXAMPLES":
             for examples in literals(node.value):
                 yield from re.findall(r"(?m)^ {2}\S.*?\S {2,}(\S.*)$", examples)
         elif isinstance(node, ast.ClassDef) and node.name.endswith("Options"):
             yield ast.get_docstring(node) or ""
 
 
-def name_of(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+def name_of(place: ast.expr) -> str:
+    return place.attr if isinstance(place, ast.Attribute) else getattr(place, "id", "")
 
 
 def literals(node: ast.expr) -> Iterator[str]:

@@ -50,7 +50,8 @@ def test_a_files_name_stands_once_and_a_token_without_text_is_its_number(
 
 @pytest.mark.parametrize("command", ["show", "plan", "run"])
 @pytest.mark.parametrize(
-    "values", [{"model_type": EVIL, "architectures": [EVIL]}, {"hidden_activation": EVIL}, {"torch_dtype": EVIL, EVIL: EVIL}]
+    "values",
+    [{"model_type": EVIL, "architectures": [EVIL]}, {"hidden_activation": EVIL}, {"torch_dtype": EVIL, EVIL: EVIL}],
 )
 def test_a_configs_text_is_shown_escaped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, values: dict[str, Any]

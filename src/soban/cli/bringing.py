@@ -46,9 +46,9 @@ def _ask(repository: Repository) -> None:
     for line in _facts(repository):
         console.tell(f"  {line}")
     while True:
-        line = console.ask(translate("Fetch it? [Y/n] "))
-        answer = (line or "").strip().rstrip(".!").lower()
-        if line is None or answer in NO:
+        said = console.ask(translate("Fetch it? [Y/n] "))
+        answer = (said or "").strip().rstrip(".!").lower()
+        if said is None or answer in NO:
             raise UserError(
                 "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
             )

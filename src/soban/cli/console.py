@@ -111,7 +111,7 @@ def ask(question: str) -> str | None:
 
 
 def columns_of_terminal() -> int:
-    """How many columns a line may have now: one less than there are, for consoles that wrap at the last; 80 elsewhere."""
+    """How long a line may be now: one less than its columns, for consoles that wrap at the last; elsewhere 80."""
     return max(LEAST, shutil.get_terminal_size((81, 24)).columns - 1)
 
 

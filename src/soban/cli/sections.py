@@ -10,7 +10,7 @@ from soban.messages import escaped, padded, width
 
 Rows = Sequence[tuple[str, str]]
 
-NARROWEST, USUAL, WIDEST = 60, 80, 110
+NARROWEST, USUAL, WIDEST = 40, 80, 110
 INDENT = "  "
 
 
