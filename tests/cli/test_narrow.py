@@ -46,7 +46,6 @@ def screen(columns: int, language: str, home: Path, *words: str, typed: bytes = 
         [sys.executable, "-m", "soban", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=own
     )
     os.close(theirs)
-    os.write(ours, typed)
     written = b""
     while True:
         try:
@@ -56,6 +55,9 @@ def screen(columns: int, language: str, home: Path, *words: str, typed: bytes = 
         if not piece:
             break
         written += piece
+        if typed and written.endswith(b": "):  # only now: getpass throws away what was typed before
+            os.write(ours, typed)
+            typed = b""
     os.close(ours)
     process.wait()
     lines = written.decode().replace("\r\n", "\n").split("\n")

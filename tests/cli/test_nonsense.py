@@ -63,3 +63,58 @@ def test_a_configs_text_is_shown_escaped(
     assert not OBEYED.search(told.out + told.err)
     if "torch_dtype" not in values:
         assert r"a\x00b\x1b[2J" in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"a" 1}',
+        '{"a": 1 "b": 2}',
+        "{a: 1}",
+        '{"a": }',
+        "{} x",
+        '{"a": "b',
+        '{"a": "\t"}',
+        '{"a": "\\q"}',
+        "[]",
+        "\xff",
+    ],
+)
+def test_what_is_wrong_with_json_is_said_in_korean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setenv("SOBAN_LANG", "ko")
+    for name in ("config.json", "tokenizer_config.json"):
+        folder = tiny.make_model(tmp_path / name)
+        (folder / name).write_bytes(broken.encode("latin-1"))
+        assert main(["run", str(folder), "x", "-n", "1"]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        words = told.replace(str(folder / name), "").replace("JSON", "").replace("UTF-8", "")
+        assert not re.search("[A-Za-z]{2}", words.removeprefix("soban: ")), told
+
+
+def test_what_a_config_may_say_is_told_in_korean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOBAN_LANG", "ko")
+    folder = tiny.make_model(tmp_path / "model")
+    changed(folder, "config.json", num_hidden_layers=-1)
+    assert main(["run", str(folder), "x", "-n", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "0보다 큰 정수" in told and "integer" not in told
+
+
+def test_the_terms_of_a_models_data_are_told_in_korean(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOBAN_LANG", "ko")
+    assert main(["show", "koalpaca:12.8b"]) == 0
+    assert "네이버 지식iN" in capsys.readouterr().out
+
+
+def test_a_templates_own_words_are_set_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny.make_model(tmp_path / "model", chat=True)
+    changed(folder, "tokenizer_config.json", chat_template="{{ messages[0].content + 1 }}")
+    assert main(["run", str(folder), "x", "--max-new-tokens", "1"]) == 2
+    assert re.search(r'fails on this conversation: "[^"]+"', capsys.readouterr().err)
