@@ -1,5 +1,6 @@
 """What is written to a terminal of few columns: no line wider than it, no word broken, in English and in Korean."""
 
+import io
 import json
 import os
 import struct
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from wcwidth import wcswidth
 
+from soban.cli import console
 from tests.cli import tiny
 from tests.cli.conftest import environment
 from tests.hub.stub import Hub, Model
@@ -101,3 +103,19 @@ def test_a_plan_is_read_in_forty_columns(home: Path) -> None:
     lines = screen(40, "en", home, "plan", model)
     assert forms <= set(lines)
     assert max(len(line) for line in lines if "/" not in line) <= 40
+
+
+@pytest.mark.parametrize("text", ["measuring a thing of a long name ...", "이 PC가 얼마나 빠른지 재는 중입니다 ..."])
+def test_a_status_line_never_reaches_the_next_row_so_it_can_be_erased(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", written := Screen())
+    monkeypatch.setenv("COLUMNS", "30")
+    with console.Status(False) as status:
+        status.show(text)
+    shown, blanks, rest = written.getvalue().split("\r")
+    assert 20 < wcswidth(shown) == len(blanks) < 30 and rest == "" == blanks.strip()

@@ -1,5 +1,6 @@
 """The terminal: UTF-8 on every system, text to stdout, talk to stderr."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -90,8 +91,11 @@ def tell(text: str) -> None:
 
 
 def fitted(text: str) -> str:
-    """A line for stderr, with line breaks between words where the terminal would break it within them."""
-    if not sys.stderr.isatty() or width(text) <= (columns := columns_of_terminal()):
+    """A line for stderr, with line breaks between words where the terminal would break it within them.
+
+    Not beside the line editor of chat, whose screen keeps its own count of rows.
+    """
+    if not sys.stderr.isatty() or "prompt_toolkit" in sys.modules or width(text) <= (columns := columns_of_terminal()):
         return text
     indent = text[: len(text) - len(text.lstrip(" "))]
     return "\n".join(hanging(indent, text, columns)) if text.strip() else text
@@ -112,7 +116,11 @@ def ask(question: str) -> str | None:
 
 def columns_of_terminal() -> int:
     """How long a line may be now: one less than its columns, for consoles that wrap at the last; elsewhere 80."""
-    return max(LEAST, shutil.get_terminal_size((81, 24)).columns - 1)
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if not columns:  # stdout goes elsewhere
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    return max(LEAST, (columns or 81) - 1)
 
 
 class Status:
