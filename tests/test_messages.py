@@ -84,7 +84,8 @@ field(metadata={"help": "g", "off_help": "h", "short": "-i"})
 class RunOptions:
     """j"""
 UserError(template); print("k")
+EXAMPLES = "  soban run        k\\n  soban run \\'a b\\' --seed 1   l m\\n  soban chat\\n"
 '''
     import ast
 
-    assert set(TOOL.file_texts(ast.parse(code))) == set("abcdefghj")
+    assert set(TOOL.file_texts(ast.parse(code))) == {*"abcdefghjk", "l m"}
