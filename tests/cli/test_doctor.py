@@ -111,9 +111,9 @@ def test_little_memory_and_little_disk_are_told(
     usage = shutil.disk_usage("/")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10**9))
     report = told(capsys)
-    assert "0.8 GB" in found(report, "memory-little")["problem"] and "1.0 GB" in found(report, "disk-full")["problem"]
+    assert "800 MB" in found(report, "memory-little")["problem"] and "1.00 GB" in found(report, "disk-full")["problem"]
     if sys.platform == "linux":
-        assert "1.0 GB" in found(report, "memory-limited")["problem"]
+        assert "1.00 GB" in found(report, "memory-limited")["problem"]
 
 
 def test_no_output_holds_a_token_or_a_password(
