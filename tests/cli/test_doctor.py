@@ -258,7 +258,7 @@ def run(**changes: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def test_it_imports_nothing_heavy_and_answers_at_once(soban: Command) -> None:
+def test_it_imports_nothing_heavy_and_answers_at_once() -> None:
     code = (
         "import sys, time; start = time.process_time(); from soban.cli import main; main(['doctor', '--json']);"
         "print(sorted(sys.modules.keys() & {'torch', 'transformers', 'tokenizers', 'huggingface_hub', 'rich'}),"
@@ -298,8 +298,8 @@ def test_strict_is_for_scripts(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 @pytest.mark.parametrize(("name", "value"), [("LC_ALL", "C"), ("LC_ALL", "C.UTF-8")])
-def test_the_locale_is_called_as_the_system_calls_it(soban: Command, name: str, value: str) -> None:
-    told = json.loads(soban("doctor", "--json", **{name: value}).stdout)
+def test_the_locale_is_called_as_the_system_calls_it(process: Command, name: str, value: str) -> None:
+    told = json.loads(process("doctor", "--json", **{name: value}).stdout)
     assert told["terminal"]["locale"] == value
 
 
