@@ -4,7 +4,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
@@ -93,11 +92,10 @@ def test_loading_and_the_command_bring_neither_torch_nor_transformers() -> None:
 
 
 def test_the_help_is_there_at_once() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "soban", "--help"], capture_output=True, env=environment, check=True)
-        seconds.append(time.perf_counter() - start)
-    print(f"soban --help: {1000 * min(seconds):.0f} ms")
-    assert min(seconds) < 3 * 0.150  # the aim is 150 ms; a busy machine gets three times that
+    code = (
+        "import sys, time; sys.argv = ['soban', '--help']; from soban.__main__ import main; main();"
+        "print(time.process_time())"  # since the interpreter began, whatever else the machine does
+    )
+    seconds = min(float(python(code).splitlines()[-1]) for _ in range(3))
+    print(f"soban --help: {1000 * seconds:.0f} ms")
+    assert seconds < 3 * 0.150  # the aim is 150 ms; a slow machine gets three times that
