@@ -29,6 +29,7 @@ from soban.weights.packed import called, locked, packed_path
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).parent / "assets" / "bundled"
+CONTINUES = "continue_prompt"  # in generation_config.json; transformers keeps such keys and does nothing by them
 DTYPES = ("auto", *KINDS)
 CACHE_DTYPES = ("auto", *CACHE_FORMATS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
@@ -61,6 +62,11 @@ class Loaded:
         if self.llama2c and self.tokenizer.bos_id is not None:
             own.append(self.tokenizer.bos_id)  # llama2.c's models begin the next story with it
         return frozenset(own)
+
+    @property
+    def continues(self) -> bool:
+        """Whether a prompt is a text to go on with though there is a chat template, which is then for conversations."""
+        return self.template is None or self.generation_config.get(CONTINUES) is True
 
     def context(self, wanted: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""

@@ -64,6 +64,14 @@ class DataOptions:
     tokenizer: str | None = dataclasses.field(
         default=None, metadata={"metavar": "FOLDER", "help": "take the tokenizer of this model, and learn none"}
     )
+    template: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "metavar": "NAME|FILE",
+            "help": "conversations are written by this chat template: llama2, chatml, ... or a Jinja file (default: as "
+            "their plain text)",
+        },
+    )
     validation: float = dataclasses.field(
         default=0.02, metadata={"help": "share of the documents that is held out for measuring"}
     )
@@ -143,12 +151,12 @@ def preparation(options: DataOptions, paths: tuple[str, ...], **more: Any) -> "P
     quality = Quality(options.min_characters, options.max_characters, options.max_symbols, languages)
     given = {
         "out": None if options.out is None else Path(options.out),
-        "reading": Reading(options.field, options.parting, max(3, options.samples)),
+        "reading": Reading(options.field, options.parting, max(3, options.samples), options.template is not None),
         "cleaning": Cleaning(quality, options.personal, options.similarity, options.near),
         "validation": options.validation, "test": options.test, "seed": options.seed,
         "vocab_size": options.vocab_size, "layout": options.layout,
         "tokenizer": None if options.tokenizer is None else Path(options.tokenizer),
-        "examples": options.examples, "force": options.force,
+        "template": options.template, "examples": options.examples, "force": options.force,
     }  # fmt: skip
     return Preparation(paths, **(given | more))
 

@@ -24,6 +24,10 @@ REASONS = {
     "personal": lambda: translate("personal data"),
     "duplicates": lambda: translate("duplicates"),
     "near-duplicates": lambda: translate("near-duplicates"),
+    "roles": lambda: translate("unknown roles"),
+    "order": lambda: translate("turns out of order"),
+    "unanswered": lambda: translate("no answer"),
+    "silent": lambda: translate("an empty turn"),
 }
 PERSONAL = {
     "email": lambda count: translate("e-mail {count:,}", count=count),

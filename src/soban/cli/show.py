@@ -251,6 +251,7 @@ def run(told: dict[str, Any] | None) -> list[tuple[str, str]]:
                 cache=size(memory["cache"]), rest=size(memory["rest"]), free=free,
             ),
         ),
+        (translate("a prompt"), PROMPT[told["prompt"]]()),
         (translate("chooses"), _chooses(told["sampling"])),
         (translate("ends at"), _names(told["ends"]) or translate("nothing")),
     ]  # fmt: skip
@@ -273,6 +274,12 @@ WHY = {
     "faster": lambda: translate("nearly as good as stored, and faster on this PC"),
     "overflow": lambda: translate("larger than the free memory, so much of it comes from the disk: slow"),
     "memory": lambda: translate("the most exact form that fits into the free memory"),
+}
+
+
+PROMPT = {
+    "answered": lambda: translate("is answered"),
+    "continued": lambda: translate("is the beginning of a text, which the model goes on with"),
 }
 
 

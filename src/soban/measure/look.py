@@ -261,6 +261,7 @@ def _run(
     takes = _needs(made, checkpoint, kind, usual, free)
     packed = needs_packing(made, checkpoint, kind)
     place = packed_path(checkpoint, kind) if packed else None
+    continues = shown is None or checkpoint.generation_config.get(loading.CONTINUES) is True
     return {
         "dtype": kind, "why": _why(made, checkpoint, kind, asked, takes),
         "packed": None if place is None else {"path": str(place), "there": place.is_file()},
@@ -274,6 +275,7 @@ def _run(
             for name in ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         },
         "ends": _ends(checkpoint, entries, shown), "chat": shown is not None and shown.refusal is None,
+        "prompt": "continued" if continues else "answered",
     }  # fmt: skip
 
 
