@@ -15,6 +15,7 @@ from soban.cli.held import packed_of
 from soban.errors import UserError
 from soban.hub import catalogue, moving, names, store
 from soban.weights import kept
+from tests.cli.conftest import called
 from tests.cli.tiny import llama2c
 from tests.hub.stub import Hub, Model, Token
 from tests.processes import ended
@@ -40,10 +41,9 @@ def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
 
 
 def run(hub: Hub, tmp_path: Path, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "soban", "run", *words, *WORDS], stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, encoding="utf-8", timeout=60, env={**environment(hub, tmp_path), **changes},
-    )  # fmt: skip
+    surroundings = {**environment(hub, tmp_path), "SOBAN_OPS": "native", **changes}
+    done = called("run", *words, *WORDS, **surroundings)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_a_name_of_the_catalogue_is_fetched_packed_and_answers(hub: Hub, gemma: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ EXAMPLES = """\
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 fine, 1 unexpected, 2 the user's error, 130 after Ctrl-C."""
-    given = [*(sys.argv[1:] if arguments is None else arguments)]  # `list` is one of the modules here
+    given = [*(sys.argv[1:] if arguments is None else arguments)]  # list is a module here after `soban list`
     console.prepare()
     return _guarded(lambda: _dispatch(given), given)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from soban.cli import console
+from soban.cli.transfer import Transfer
 from soban.errors import UserError
 from soban.messages import translate
 
@@ -209,9 +210,8 @@ def _tinystories(options: DataOptions, status: console.Status) -> int:
     def stories() -> tuple[str, ...]:
         if options.sample is not None:
             return (options.sample,)
-        return tinystories.stories(
-            out, lambda done, total: status.show(_fetching(done, total)), fetch=step in ("all", "download")
-        )
+        with Transfer(tinystories.ARCHIVE, options.quiet) as line:
+            return tinystories.stories(out, line.show, fetch=step in ("all", "download"))
 
     if step == "download":
         status.clear()
@@ -224,9 +224,3 @@ def _tinystories(options: DataOptions, status: console.Status) -> int:
         console.write(f"{folder}\n")
         return 0
     return _prepare(tinystories.with_vocabulary(given) if step == "pretokenize" else given, options, status)
-
-
-def _fetching(done: int, total: int | None) -> str:
-    if not total:
-        return translate("fetching: {done:.0f} MB", done=done / 1e6)
-    return translate("fetching: {done:.0f} of {total:.0f} MB", done=done / 1e6, total=total / 1e6)
