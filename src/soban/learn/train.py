@@ -106,9 +106,11 @@ def train(options: TrainOptions) -> int:
     check(settings)
     from soban.learn.training import running, scratch
 
-    every = options.evaluate_every or max(1, settings.steps // EVALUATIONS)
+    every = settings.evaluate_every or max(1, settings.steps // EVALUATIONS)
     run = scratch.start(settings, data, out, evaluate_every=every)
-    progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state) if options.resume else Progress()
+    progress = Progress()
+    if options.resume:
+        progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
     if progress.step >= settings.steps:
         raise UserError(
             "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
@@ -158,6 +160,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
         decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,
         grad_clip=options.grad_clip, dtype=chosen_dtype(options.dtype, device), device=device, seed=options.seed,
         data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
+        evaluate_every=options.evaluate_every or 0,
     )  # fmt: skip
     if options.steps is None:
         made = replace(made, steps=usual_steps(made, manifest["splits"]["train"]["tokens"]))
@@ -176,7 +179,7 @@ def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Setting
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(kept, asked, names)
     changes = {name: getattr(asked, name) for flag, name in given.items() if name in MAY_CHANGE}
-    return replace(kept, device=asked.device, **changes)
+    return replace(kept, **({"device": asked.device} | changes))
 
 
 def usual_steps(settings: Settings, tokens: int) -> int:
