@@ -65,7 +65,9 @@ def train(options: TrainOptions) -> int:
 
     run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))
     speed = forecast.probe(run)
-    progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state) if options.resume else Progress()
+    progress = Progress()
+    if options.resume:
+        progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
     if options.minutes is not None:
         more = forecast.steps_within(settings, speed, options.minutes)
         settings = lasting(settings, options, progress.step + more)
@@ -74,7 +76,7 @@ def train(options: TrainOptions) -> int:
             "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
         )
     run.computer.refresh()
-    run = replace(run, settings=settings, evaluate_every=measured_every(options, settings))
+    run = replace(run, settings=settings, evaluate_every=measured_every(settings))
     if options.forecast:
         if run.leads:
             show_forecast(options, settings, speed, progress)
@@ -121,9 +123,9 @@ def measured_tokens(options: TrainOptions, settings: Settings) -> int:
     return forecast.MEASURED if batches is None else batches * settings.batch_size * settings.shape.context
 
 
-def measured_every(options: TrainOptions, settings: Settings) -> int:
+def measured_every(settings: Settings) -> int:
     """Steps between two measurements."""
-    return options.evaluate_every or max(1, settings.steps // EVALUATIONS)
+    return settings.evaluate_every or max(1, settings.steps // EVALUATIONS)
 
 
 def foreseen(options: TrainOptions, settings: Settings, speed: Speed, progress: Progress) -> Forecast:
@@ -132,7 +134,7 @@ def foreseen(options: TrainOptions, settings: Settings, speed: Speed, progress: 
     shape = presets.PRESETS.get(options.preset.lower())
     name = options.preset.lower() if settings.shape == shape else translate("as given")
     return forecast.forecast(
-        name, settings, speed, data, forecast.trigram_bits(data), measured_every(options, settings), progress.step
+        name, settings, speed, data, forecast.trigram_bits(data), measured_every(settings), progress.step
     )
 
 
@@ -193,6 +195,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
         decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,
         grad_clip=options.grad_clip, dtype=chosen_dtype(options.dtype, device), device=device, seed=options.seed,
         data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
+        evaluate_every=options.evaluate_every or 0,
     )  # fmt: skip
     steps = options.steps if options.steps is not None else usual_steps(made, manifest["splits"]["train"]["tokens"])
     warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * steps)
@@ -210,7 +213,7 @@ def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Setting
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(kept, asked, names)
     changes = {name: getattr(asked, name) for flag, name in given.items() if name in MAY_CHANGE}
-    return replace(kept, device=asked.device, **changes)
+    return replace(kept, **({"device": asked.device} | changes))
 
 
 def usual_steps(settings: Settings, tokens: int) -> int:

@@ -1,9 +1,10 @@
 """Where gradients are computed: a thread for each share of a batch, a GPU, or several processes."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class Computer:
 
     def __init__(self, model: Any, *, dtype: torch.dtype, device: str, parts: int) -> None:
         """`model`: a transformers model with float32 weights; it is computed with in `dtype`."""
+        self.group = Group(device)  # first: it tells each process its GPU
         self.weights: dict[str, Tensor] = {
             name: weight.detach().to(device, copy=True) for name, weight in model.named_parameters()
         }
@@ -62,21 +64,21 @@ class Computer:
             torch.set_num_threads(1)
         # Kept for all steps: the C library keeps a heap for each thread that ever was
         self.workers = ThreadPoolExecutor(self.parts)
-        self.group = Group()
 
-    def gradients(self, batches: Sequence[Batch], stop: bool = False) -> tuple[dict[str, Tensor], float, int, bool]:
+    def gradients(
+        self, batches: Sequence[Batch], stop: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Tensor], float, int, bool]:
         """The gradients of the mean loss over all batches (of all processes), that loss in nats a token, the tokens
         learnt from, and whether any process wants to stop."""
-        shares = [part for batch in batches for part in pieces(batch, self.parts)]
-        results = list(self.workers.map(self._share, shares))
-        total = {
-            name: torch.stack([gradients[name] for gradients, _ in results]).sum(0) if len(results) > 1
-            else results[0][0][name]
-            for name in self.weights
-        }  # fmt: skip
-        loss = sum(loss for _, loss in results)
+        parted = [pieces(batch, self.parts) for batch in batches]
+        shares = [[piece for part in parts for piece in part] for parts in zip_longest(*parted, fillvalue=())]
+        (total, loss), *others = self.workers.map(self._share, shares)
+        for gradients, more in others:
+            loss += more
+            for name, gradient in gradients.items():
+                total[name] += gradient
         count = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
-        loss, whole, stops = self.group.sums(total, [loss, float(count), float(stop)])
+        loss, whole, stops = self.group.sums(total, [loss, float(count), float(stop())])
         for gradient in total.values():
             gradient /= whole
         return total, loss / whole, int(whole), stops > 0
@@ -124,12 +126,12 @@ class Computer:
 class Group:
     """The processes of `accelerate launch` or torchrun; alone where there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.rank, self.size = 0, int(os.environ.get("WORLD_SIZE", "1"))
         if self.size > 1:
             from accelerate import PartialState
 
-            state = PartialState(cpu=not torch.cuda.is_available())
+            state = PartialState(cpu=device == "cpu")
             self.rank, self.size = state.process_index, state.num_processes
 
     def sums(self, gradients: dict[str, Tensor], numbers: list[float]) -> list[float]:
