@@ -100,9 +100,16 @@ def _first_rows(batch: "Batch", rows: int) -> "Batch":
     )
 
 
-def steps_within(settings: Settings, speed: Speed, minutes: float) -> int:
-    """How many steps so many minutes are enough for."""
-    return max(1, int(minutes * 60 / speed.step_seconds(settings)))
+def measuring_seconds(speed: Speed, data: Path) -> float:
+    """How long a measurement takes."""
+    return min(MEASURED, learnt_tokens(data, "validation")) / BACKWARD / speed.tokens
+
+
+def steps_within(settings: Settings, speed: Speed, minutes: float, measuring: float) -> int:
+    """How many steps so many minutes are enough for, where all measurements together take `measuring` seconds; half
+    of the time at the least is for learning."""
+    seconds = max(30 * minutes, 60 * minutes - measuring)
+    return max(1, int(seconds / speed.step_seconds(settings)))
 
 
 def forecast(
@@ -111,9 +118,8 @@ def forecast(
     """What these settings will come to. `hardness`: bits per byte of a trigram model; `every`: steps between two
     measurements; `done`: steps that are taken already."""
     tokens = settings.steps * settings.step_tokens
-    held_out = min(MEASURED, learnt_tokens(data, "validation"))
     steps = settings.steps - done
-    seconds = steps * speed.step_seconds(settings) + steps / every * held_out / BACKWARD / speed.tokens
+    seconds = steps * speed.step_seconds(settings) + steps / every * measuring_seconds(speed, data)
     parameters = settings.shape.parameters(settings.vocab_size, settings.family)
     expected = hardness * ratio(parameters, tokens)
     return Forecast(

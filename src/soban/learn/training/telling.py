@@ -25,6 +25,7 @@ LINE_SECONDS = 15  # between progress lines that cannot be drawn over
 AVERAGE = 0.98  # of the loss shown: about the last fifty steps
 LOSSES, SAMPLES = "losses.csv", "samples.txt"
 COLUMNS = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "held_out_bits_per_byte")
+DRAW_SECONDS = 30  # between two drawings of the curve, which takes one
 BAR, SHORTEST_BAR = 24, 6  # columns
 ECHO = 2  # columns of the ^C that a terminal shows when it is pressed
 COLUMNS_ELSEWHERE = 110  # for a sample where there is no terminal
@@ -43,7 +44,8 @@ class Teller:
         self.sample, self.line_steps = sample, line_steps
         self.line = Line()
         self.loss = Average()
-        self.told = time.monotonic()
+        self.told = self.drawn = time.monotonic()
+        self.speed = Speed(progress)
         self.path = out / TRAINING / LOSSES
         self.last: Step | None = None
         self.drawing = True
@@ -67,6 +69,7 @@ class Teller:
         """Keeps the figures, and shows them now and then."""
         self.last = step
         self.loss.note(step.loss)
+        self.speed.note(step.progress)
         self._keep(step.progress, loss=step.loss, learning_rate=step.rate, gradient_norm=step.length)
         now = time.monotonic()
         if on_terminal():
@@ -90,10 +93,14 @@ class Teller:
         self.line.say(template, step=progress.step, bits=bits)
         if self.sample is not None:
             self._keep_samples(progress, bits, self.sample())
-        self._draw(progress)
+        if time.monotonic() - self.drawn >= DRAW_SECONDS:
+            self._draw(progress)
+            self.drawn = time.monotonic()
+        self.speed.interrupt()
 
     def saved(self, progress: Progress) -> None:
         """A checkpoint was written."""
+        self.speed.interrupt()
 
     def not_saved(self, problem: UserError, progress: Progress) -> None:
         """A checkpoint could not be written."""
@@ -174,7 +181,7 @@ class Teller:
             translate("step {step}/{steps}", step=progress.step, steps=self.settings.steps),
             translate("{time} left", time=of_seconds(left)),
             translate("loss {loss:.3f}", loss=self.loss.value),
-            translate("{rate:.0f} tokens/s", rate=(progress.tokens - self.before.tokens) / seconds),
+            translate("{rate:.0f} tokens/s", rate=self.speed.value),
         ]
 
 
@@ -192,6 +199,30 @@ class Average:
     def value(self) -> float:
         """The average; no number before the first."""
         return self.sum / self.weight if self.weight else math.nan
+
+
+class Speed:
+    """Tokens a second of the steps alone, without the time that measuring and saving take between them."""
+
+    def __init__(self, before: Progress) -> None:
+        self.before: Progress | None = before
+        self.tokens, self.seconds = 0, 0.0
+
+    def note(self, progress: Progress) -> None:
+        """After a step."""
+        if self.before is not None:
+            self.tokens += progress.tokens - self.before.tokens
+            self.seconds += progress.seconds - self.before.seconds
+        self.before = progress
+
+    def interrupt(self) -> None:
+        """What the next step tells of its time is not all its own."""
+        self.before = None
+
+    @property
+    def value(self) -> float:
+        """Tokens a second so far."""
+        return self.tokens / self.seconds if self.seconds else 0.0
 
 
 def fitted(parts: list[str], share: float, most: int) -> str:
