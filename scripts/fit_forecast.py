@@ -93,7 +93,7 @@ def fit(rows: Sequence[dict[str, str]]) -> None:
     )
     found = bits / trigram
     best: tuple[float, tuple[float, float], list[float]] | None = None
-    for exponents in itertools.product(np.arange(0.2, 0.61, 0.02), repeat=2):
+    for exponents in itertools.product(np.arange(0.1, 1.01, 0.02), repeat=2):
         terms = np.stack([np.ones_like(found), parameters ** -exponents[0], tokens ** -exponents[1]], 1)
         constants = not_negative(terms / found[:, None])
         worst = float(np.square(terms @ constants / found - 1).mean() ** 0.5)

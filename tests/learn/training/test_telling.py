@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from soban.learn.tokenizer import train_tokenizer  # noqa: E402
 from soban.learn.training import curve, samples, telling  # noqa: E402
 from soban.learn.training.checkpoint import Progress  # noqa: E402
 from soban.messages import width  # noqa: E402
@@ -51,9 +52,9 @@ def test_the_speed_shown_is_that_of_the_steps() -> None:
     assert speed.value == 100
 
 
-def test_a_smooth_line_has_the_means_and_keeps_the_ends() -> None:
+def test_a_smooth_line_has_the_means_and_keeps_its_beginning() -> None:
     values = np.array([5.0, 1.0, 3.0, 2.0, 4.0])
-    assert curve.smoothed(values, 2) == pytest.approx([5, 3, 2, 3, 4])
+    assert curve.smoothed(values, 2) == pytest.approx([5, 3, 2, 3, 3])
     assert curve.smoothed(values, 1) == pytest.approx(values)
 
 
@@ -68,7 +69,7 @@ def test_samples_are_the_same_again_and_change_nothing(data: Path, tmp_path: Pat
     assert not (plain / "training" / telling.SAMPLES).exists()
     text = (told / "training" / telling.SAMPLES).read_text(encoding="utf-8")
     assert text.count("Mina went to") == 3 and text.count("\n\nTom") == 3
-    assert [line for line in text.splitlines() if line.startswith("step")][0].startswith("step 2, ")
+    assert next(line for line in text.splitlines() if line.startswith("step")).startswith("step 2, ")
 
 
 def test_the_curve_is_a_picture_that_says_how_far_it_came(data: Path, tmp_path: Path) -> None:
@@ -104,10 +105,10 @@ def test_a_table_of_losses_that_cannot_be_written_is_told_once_and_stops_nothing
     assert capsys.readouterr().err.count("losses.csv: cannot be written") == 1
 
 
-def test_a_language_is_sampled_where_the_tokenizer_knows_it(data: Path, tmp_path: Path) -> None:
-    from tokenizers import Tokenizer
-
-    assert samples.usual(Tokenizer.from_file(str(data / "tokenizer.json"))) == samples.OPENINGS[:1]
-    (tmp_path / "ko.txt").write_text("\n\n".join(f"옛날 옛적에 {i}번째 토끼가 살았어요." for i in range(60)), "utf-8")
-    korean = small.prepared(tmp_path / "ko.txt", tmp_path / "ko", 284)
-    assert samples.usual(Tokenizer.from_file(str(korean / "tokenizer.json"))) == samples.OPENINGS[1:]
+def test_a_language_is_sampled_where_the_tokenizer_knows_it() -> None:
+    english = ["Once upon a time, there was a fox."] * 9
+    korean = ["옛날 옛적에 토끼가 살았어요."] * 9
+    made = [train_tokenizer(texts, 400, "llama") for texts in (english, korean, [*english, *korean])]
+    assert [samples.usual(tokenizer) for tokenizer in made] == [
+        samples.OPENINGS[:1], samples.OPENINGS[1:], samples.OPENINGS
+    ]  # fmt: skip
