@@ -155,7 +155,7 @@ def activation_floats(config: Any, longest: int) -> int:
     """How many floats a token leaves behind for the gradients, in texts of up to `longest` tokens.
 
     A dozen of the width in a layer, four of the inner and query widths, three scores; three logits. Counted in
-    learn/gemma2.py, without recomputation; Korthikanti et al. 2022 (arXiv 2205.05198) count 17 of the width and 2.5
+    plain training, without recomputation; Korthikanti et al. 2022 (arXiv 2205.05198) count 17 of the width and 2.5
     scores for GPT, whose layers have no gates.
     """
     head_size = config.head_dim or config.hidden_size // config.num_attention_heads
