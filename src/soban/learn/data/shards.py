@@ -173,6 +173,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "{path}: its format is {format}, this reads {known}", path=path, format=quoted(manifest.get("format")),
             known=FORMAT, hint="prepare the data again with this version",
         )  # fmt: skip
+    for key in ("data_hash", "tokenizer", "splits"):
+        if key not in manifest:
+            raise _damaged(path, f"no {key}")
     return manifest
 
 
