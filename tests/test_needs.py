@@ -173,6 +173,10 @@ def test_the_longest_context_that_fits_is_found_in_steps() -> None:
     assert needs.fitting_context(made, "f16", 3000 * each, 8192) % 256 == 0
     assert 2000 < needs.fitting_context(made, "f16", 3000 * each, 8192) <= 3000
     assert needs.fitting_context(made, "f16", 0, 8192) == 0
+    for room in range(0, 8192 * each, 777_777):  # one after the other, the longest first
+        lengths = (8192 - 1, *range(8192 - 256, 0, -256))
+        wanted = next((tokens for tokens in lengths if needs.cache_bytes(made, tokens, 1, "f16") <= room), 0)
+        assert needs.fitting_context(made, "f16", room, 8192 - 1) == wanted
 
 
 def test_what_a_step_of_training_keeps_grows_with_tokens_and_vocabulary() -> None:

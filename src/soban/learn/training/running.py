@@ -62,6 +62,7 @@ class Run:
     folder: Path
     evaluate_every: int
     save_seconds: float = SAVE_SECONDS
+    clock: Callable[[], float] = time.monotonic  # of the work: it may stand still between steps
 
     @property
     def checkpoint(self) -> Path:
@@ -83,7 +84,7 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
     if progress.step == 0:
         save(run, progress, listener)  # from now on there is one to go on from, and a full disk is told now
     saved = time.monotonic()
-    started = saved - progress.seconds
+    started = run.clock() - progress.seconds
     for batches in run.batches(progress.step):
         if progress.step >= settings.steps:
             break
@@ -104,7 +105,7 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
         length = optimise.update(computer.weights, gradients, run.state, progress.step, settings, computer.workers.map)
         computer.refresh()
         rate = settings.rate(progress.step)
-        seconds = time.monotonic() - started
+        seconds = run.clock() - started
         progress = replace(progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=seconds)
         if run.leads:
             listener.stepped(Step(progress, loss, rate, length, tokens))
