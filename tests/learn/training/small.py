@@ -19,7 +19,7 @@ SHAPE = (
     "--preset", "260k", "--hidden-size", "32", "--intermediate-size", "48", "--layers", "2", "--heads", "4",
     "--key-value-heads", "2", "--context", "32", "--batch-size", "6",
 )  # fmt: skip
-PLAIN = ("--dtype", "float32", "--device", "cpu")  # wherever the tests run
+PLAIN = ("--dtype", "float32", "--device", "cpu", "--no-samples")  # wherever the tests run
 WAIT = 300  # seconds for what takes one where nobody else computes
 WORDS = {
     "who": "Mina Tom Lily Ben Sora Juno", "what": "ball kite shell stone apple drum",

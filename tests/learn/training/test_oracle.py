@@ -52,9 +52,8 @@ def test_losses_are_those_of_a_plain_loop(data: Path, tmp_path: Path) -> None:
     compare(data, tmp_path / "m")
 
 
-@pytest.mark.parametrize("threads", [1, 5])
-def test_threads_change_no_loss(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
-    monkeypatch.setattr(system, "threads", lambda: threads)
+def test_threads_change_no_loss(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "threads", lambda: 5)  # of six rows, one has two
     compare(data, tmp_path / "m")
 
 

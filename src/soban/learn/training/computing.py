@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from soban.errors import UserError
 from soban.learn.data.packing import IGNORED, Batch
 from soban.learn.training import network
 
@@ -141,8 +142,14 @@ class Group:
         from accelerate.utils import reduce
 
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients.values()])
-        flat = reduce(flat, "sum")
+        told = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
+        try:
+            flat, told = reduce(flat, "sum"), reduce(told, "sum")
+        except RuntimeError as error:  # torch's for a connection that broke, and for one that is silent for too long
+            raise UserError(
+                "another process of this training has ended ({reason})", reason=str(error).strip()[-200:],
+                hint="see what that one says; --resume goes on from the last checkpoint",
+            ) from error  # fmt: skip
         for gradient, part in zip(gradients.values(), flat.split([g.numel() for g in gradients.values()]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        told = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
-        return [float(number) for number in reduce(told, "sum")]
+        return [float(number) for number in told]

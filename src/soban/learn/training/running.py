@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -91,15 +91,12 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
         gradients, loss, tokens, stops = computer.gradients(batches, stop)
         if not math.isfinite(loss):
             raise _no_number(run, progress.step + 1, loss)
-        # only weights that this loss has shown to be good are saved: those that a wild step has thrown far off
-        # have numbers still, and none a few steps later
-        good = loss < LOST * math.log(settings.vocab_size)
         if stops:
-            if not good:
+            if not good(run, loss, gradients):
                 raise _no_number(run, progress.step + 1, loss)
             save(run, progress, listener)
             return progress, False
-        if good and time.monotonic() - saved >= run.save_seconds:
+        if time.monotonic() - saved >= run.save_seconds and good(run, loss, gradients):
             try:
                 save(run, progress, listener)
             except UserError as problem:
@@ -117,6 +114,13 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
     progress = evaluated(run, progress, listener)
     save(run, progress, listener)
     return progress, True
+
+
+def good(run: Run, loss: float, gradients: Mapping[str, "Tensor"]) -> bool:
+    """Whether the weights that this was found with are worth keeping. A step that is too long throws them far off:
+    they have numbers still, and perhaps a loss, and none a few steps later."""
+    within = loss < LOST * math.log(run.settings.vocab_size)
+    return within and all(bool(gradient.isfinite().all()) for gradient in gradients.values())
 
 
 def save(run: Run, progress: Progress, listener: Listener) -> None:
