@@ -148,7 +148,7 @@ def test_the_command_tells_of_smaller_presets_and_trains_nothing(
 def test_minutes_are_taken_for_steps_and_not_beside_them(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert small.train(data, tmp_path / "m", "--minutes", "0.001", "--no-samples") == 0
+    assert small.train(data, tmp_path / "m", "--minutes", "0.001") == 0
     assert len(telling.read_losses(tmp_path / "m" / "training" / "losses.csv")) >= 1
     for flags, word in ((["--minutes", "1", "--steps", "3"], "--steps"), (["--minutes", "0"], "above 0")):
         assert small.train(data, tmp_path / "n", *flags) == 2

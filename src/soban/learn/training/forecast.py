@@ -31,6 +31,7 @@ AT_ONCE = 2048  # tokens that a thread computes at a time, as computing.AT_ONCE
 COUNTED = 1_000_000  # tokens of which the trigram model is made: a second's work, and the curve holds for this many
 MEASURED = 65_536  # that it is measured with, and that a measurement of the training takes
 BACKWARD = 3  # a pass that learns, over one that only measures
+LIBRARIES = 150_000_000  # bytes of what torch and transformers load with the first network
 FREE = 0.9  # share of the free memory that a training may plan with
 
 # Bits per byte of text held out over those of a trigram model, by parameters N and tokens D:
@@ -167,14 +168,16 @@ def memory(settings: Settings) -> int:
     each = 4 if settings.dtype == "float32" else 2
     state = 8 if settings.optimizer == "adamw" else 4  # a weight's bytes of memory; Muon keeps one number for most
     # what a layer keeps of a token until the backward pass: norms, heads, the feed-forward's parts, attention's shares
-    values = 10 * shape.hidden_size + 4 * shape.intermediate_size + shape.num_attention_heads * shape.context
-    passing = 3 * shape.num_attention_heads * shape.context  # of the layer at hand
+    shares = shape.num_attention_heads * shape.context
+    gemma = settings.family == "gemma2"  # whose soft caps have slopes, and which has twice the norms
+    values = (14 if gemma else 10) * shape.hidden_size + 4 * shape.intermediate_size + (2 if gemma else 1) * shares
+    passing = (8 if gemma else 5) * shares  # of the layer at hand, there and back
     at_once = max(AT_ONCE, shape.context)
     activations = settings.parts * at_once * each * (shape.num_hidden_layers * values + passing)
     gradients = weights * (settings.parts * (4 + each) + 4)
     kept = weights * (4 + each + state)
     saving = weights * (4 + state)  # a checkpoint is put together in memory
-    return kept + max(gradients + activations, saving)
+    return LIBRARIES + kept + max(gradients + activations, saving)
 
 
 def disk(settings: Settings) -> int:
