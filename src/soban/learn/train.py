@@ -15,6 +15,7 @@ from typing import Any
 
 from soban import __version__, system
 from soban.errors import UserError
+from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest
 from soban.learn.training import checkpoint, folder, forecast, pausing, presets
 from soban.learn.training.checkpoint import Progress
@@ -60,6 +61,7 @@ def train(options: TrainOptions) -> int:
         folder.check_free(out)
     check(settings)
     check_lengths(options)
+    check_rows(read_manifest(data)["splits"]["train"]["tokens"], settings.shape.context)
     forecast.check_room(settings, out, options.preset)
     from soban.learn.training import running, scratch
 

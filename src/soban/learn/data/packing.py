@@ -65,6 +65,15 @@ def rows_in(tokens: int, length: int) -> int:
     return max(0, (tokens - 1) // length)
 
 
+def check_rows(tokens: int, length: int) -> None:
+    """UserError where so many tokens make not one row."""
+    if rows_in(tokens, length) == 0:
+        raise UserError(
+            "{tokens} tokens make no row of {length}", tokens=tokens, length=length,
+            hint="take more text, or shorter rows",
+        )  # fmt: skip
+
+
 def batches(
     documents: Documents, rows: int, length: int, *, seed: int = 0, step: int = 0, rank: int = 0, ranks: int = 1
 ) -> Iterator[Batch]:
@@ -73,12 +82,8 @@ def batches(
     The same seed gives the same batches, whatever the step they begin at. Of several processes each takes its rows of
     a step: `rank` of `ranks`. Raises UserError where the documents are too short for one row.
     """
-    per_epoch = rows_in(int(documents.lengths.sum()), length)
-    if per_epoch == 0:
-        raise UserError(
-            "{tokens} tokens make no row of {length}", tokens=int(documents.lengths.sum()), length=length,
-            hint="take more text, or shorter rows",
-        )  # fmt: skip
+    check_rows(tokens := int(documents.lengths.sum()), length)
+    per_epoch = rows_in(tokens, length)
     lines: dict[int, _Line] = {}
     while True:
         cut = []
