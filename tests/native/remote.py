@@ -13,7 +13,7 @@ from typing import Any
 
 from soban.ops import native
 from soban.ops.cache import CACHE_FORMATS, make_cache
-from soban.ops.formats import FORMATS, stored_bytes
+from soban.ops.formats import FORMATS, HALVES, stored_bytes
 from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, View
 from soban.text.bpe import Pieces
 
@@ -68,7 +68,7 @@ class Remote:
     def soban_encode(
         self, pool: int, source: int, source_format: int, rows: int, columns: int, format: int, target: int
     ) -> int:
-        size = stored_bytes(FORMATS[format], rows, columns)
+        size = stored_bytes((*FORMATS, *HALVES)[format], rows, columns)
         with self._memory():
             there = self._send(source, stored_bytes(FORMATS[source_format], rows, columns))
             result = self._send(target, size)

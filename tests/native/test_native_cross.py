@@ -51,18 +51,7 @@ def under_wine() -> list[str]:
 
 def native_tests(command: list[str], choice: str) -> None:
     """The tests of this folder that `choice` names, with the library behind a command."""
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        "-k",
-        choice,
-        str(ROOT / "tests" / "native"),
-    ]
+    words = ["-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", "-k", choice, str(ROOT / "tests" / "native")]
     environment = os.environ | {
         "SOBAN_RUNNER": shlex.join(command), "PYTHONPATH": str(ROOT / "src"), "WINEDEBUG": "-all",
         "WINEPREFIX": str(ROOT / "build" / "wine"),
