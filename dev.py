@@ -21,7 +21,8 @@ STAMP = VENV / "soban-stamp.json"
 TORCH = "torch>=2.6,<2.14"
 TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("scikit-build-core>=0.11", "ninja")
-SEVERAL = ("-n", str(min(4, os.cpu_count() or 1)))  # test processes, each of which may load torch
+# Test processes, each of which may load torch; a folder's tests stay together, which share what they have made.
+SEVERAL = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
 NONE_CHOSEN = 5  # what pytest says where the arguments name no test
 WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2")
 

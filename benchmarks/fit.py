@@ -80,7 +80,8 @@ rounds = [written(model.engine.context - 8, 8)]
 use = system.memory_use()
 length = min(PROMPT, model.engine.context // 2)
 slow = statistics.median(rounds[0][1:])
-if slow > 0.3:  # the first step has read PROMPT tokens: that is enough of a slow model
+if slow > 0.3:  # what was read to fill the context is enough of a slow model: its first step's tokens, not half of them
+    length = min(PROMPT, model.engine.context - 8)
     rounds[0] = [rounds[0][0], *rounds[0][-7:]]
 else:
     rounds = [written(length, max(8, min(100, model.engine.context - length, int(4 / slow)))) for _ in range(3)]

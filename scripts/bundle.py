@@ -4,15 +4,17 @@ python scripts/bundle.py out/stories [--target FOLDER]
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
-from soban.loading import BUNDLED
+from soban.loading import BUNDLED, CONTINUES
 from soban.models import architecture
 from soban.models.assemble import check_tensors, pack
 from soban.weights.checkpoint import open_checkpoint
 
-SETTINGS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+GENERATION = "generation_config.json"
+SETTINGS = ("config.json", GENERATION, "tokenizer.json", "tokenizer_config.json")
 MOST = 6_000_000  # bytes in all, so that the wheel stays small
 
 
@@ -34,6 +36,9 @@ def bundle(folder: Path, target: Path) -> None:
     pack(made, checkpoint, "q8", target / "model.safetensors")
     for name in SETTINGS:
         shutil.copyfile(folder / name, target / name)
+    settings = json.loads((target / GENERATION).read_text(encoding="utf-8"))
+    settings[CONTINUES] = True  # `soban run` goes on with a story, whatever `soban chat` does
+    (target / GENERATION).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in target.iterdir())
     print(f"{target}: {size / 1e6:.2f} MB")
     if size > MOST:

@@ -7,6 +7,7 @@ New texts come with an empty translation, which is to be written by hand; those 
 
 import ast
 import json
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
 PO = PACKAGE / "messages" / "ko.po"
+CATALOGUE = PACKAGE / "hub" / "catalogue.toml"
 ERRORS = ("UserError", "AccessError", "NoConnectionError", "CacheUnavailableError")
 SAYING = (*ERRORS, "warn", "translate", "say")  # functions whose first argument is a text
 HELP_KEYS = ("help", "off_help")  # of dictionaries that describe flags
@@ -34,16 +36,18 @@ def main() -> int:
 
 
 def used_texts() -> list[str]:
-    """Every text that the code may show, in the order of files and lines."""
+    """Every text that the code may show, in the order of files and lines, and the catalogue's terms of data."""
     found: dict[str, None] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for text in file_texts(ast.parse(path.read_text(encoding="utf-8"))):
             found.setdefault(text)
+    for text in re.findall(r'(?m)^data_terms = \["(.*?)", "', CATALOGUE.read_text(encoding="utf-8")):
+        found.setdefault(text)
     return list(found)
 
 
 def file_texts(tree: ast.Module) -> Iterator[str]:
-    """The texts of one file: what is said, its hints, the help of flags, and what commands say of themselves."""
+    """The texts of one file: what is said, its hints, the help of flags, what commands and their examples say."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and name_of(node.func) in SAYING:
             for value in [*node.args[:1], *(word.value for word in node.keywords if word.arg == "hint")]:
@@ -52,12 +56,15 @@ def file_texts(tree: ast.Module) -> Iterator[str]:
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value in HELP_KEYS:
                     yield from literals(value)
+        elif isinstance(node, ast.Assign) and name_of(node.targets[0]) == "EXAMPLES":
+            for examples in literals(node.value):
+                yield from re.findall(r"(?m)^ {2}\S.*?\S {2,}(\S.*)$", examples)
         elif isinstance(node, ast.ClassDef) and node.name.endswith("Options"):
             yield ast.get_docstring(node) or ""
 
 
-def name_of(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+def name_of(place: ast.expr) -> str:
+    return place.attr if isinstance(place, ast.Attribute) else getattr(place, "id", "")
 
 
 def literals(node: ast.expr) -> Iterator[str]:

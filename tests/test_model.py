@@ -1,5 +1,6 @@
 """The library: soban.load() and what its Model does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,53 @@ def test_a_base_model_goes_on_with_the_prompt_and_a_chat_model_answers(base: sob
     assert not str(base.generate("시작 ", max_new_tokens=5, seed=1, echo=False)).startswith("시작 ")
     assert "질문" not in str(chat.generate("질문", max_new_tokens=5, seed=1))
     assert str(chat.generate("질문", max_new_tokens=5, seed=1, raw=True)).startswith("질문")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> soban.Model:
+    """A model that goes on with prompts, and answers in conversations."""
+    folder = make_model(tmp_path_factory.mktemp("both"), chat=True)
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) | {"continue_prompt": True}
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return soban.load(folder)
+
+
+def test_a_model_that_was_taught_both_goes_on_with_prompts_and_answers_messages(
+    both: soban.Model, chat: soban.Model
+) -> None:
+    turns = [{"role": "user", "content": "옛날"}]
+    assert both.prompt_ids("옛날") == both.tokenizer.encode("옛날") != chat.prompt_ids("옛날")
+    assert str(both.generate("옛날", max_new_tokens=5, seed=1)).startswith("옛날")
+    assert both.start_chat(turns).sequences[0].tokens == chat.prompt_ids("옛날")
+    assert "옛날" not in str(both.chat(turns, max_new_tokens=5, seed=1))
+    assert soban.Dialogue(both).say("옛날").window.ids == chat.prompt_ids("옛날")
+    # a system text makes it a conversation
+    assert both.prompt_ids("옛날", system="짧게") == chat.prompt_ids("옛날", system="짧게")
+    assert "옛날" not in str(both.generate("옛날", system="짧게", max_new_tokens=5, seed=1))
+
+
+def test_so_it_does_with_run_c_s_flags(both: soban.Model) -> None:
+    from soban.cli import llama2c
+
+    shape: dict[str, Any] = {"raw": False, "echo": None, "steps": 20, "sampling": {"seed": 3}}
+    assert str(llama2c.start(both, "옛날", system=None, **shape).read()).startswith("옛날")
+    begun = llama2c.start(both, "", system=None, **shape)
+    assert begun.sequences[0].tokens == [both.tokenizer.bos_id]
+
+
+def test_transformers_loads_a_model_that_was_taught_both(both: soban.Model) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    theirs: Any = AutoModelForCausalLM.from_pretrained(both.loaded.path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(both.loaded.path)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, return_dict=False
+    )
+    assert ids == both.start_chat([{"role": "user", "content": "Hi"}]).sequences[0].tokens
+    written = theirs.generate(torch.tensor([ids]), max_new_tokens=4, do_sample=False)
+    assert written.shape[1] <= len(ids) + 4 and theirs.generation_config.continue_prompt is True
 
 
 def test_the_pieces_of_a_stream_are_the_text(base: soban.Model) -> None:

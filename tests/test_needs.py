@@ -10,7 +10,6 @@ import pytest
 
 import soban
 from soban import needs
-from soban.learn import gemma2 as learnt
 from soban.loading import BUNDLED
 from soban.measure import headers
 from soban.measure.work import work_of
@@ -28,6 +27,10 @@ GEMMA_2B: dict[str, Any] = {
     "model_type": "gemma2", "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
     "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
     "max_position_embeddings": 8192, "sliding_window": 4096, "query_pre_attn_scalar": 256,
+}  # fmt: skip
+SMALL = {
+    "vocab_size": 4096, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 64,
 }  # fmt: skip
 LLAMA_7B: dict[str, Any] = {
     "model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
@@ -170,9 +173,13 @@ def test_the_longest_context_that_fits_is_found_in_steps() -> None:
     assert needs.fitting_context(made, "f16", 3000 * each, 8192) % 256 == 0
     assert 2000 < needs.fitting_context(made, "f16", 3000 * each, 8192) <= 3000
     assert needs.fitting_context(made, "f16", 0, 8192) == 0
+    for room in range(0, 8192 * each, 777_777):  # one after the other, the longest first
+        lengths = (8192 - 1, *range(8192 - 256, 0, -256))
+        wanted = next((tokens for tokens in lengths if needs.cache_bytes(made, tokens, 1, "f16") <= room), 0)
+        assert needs.fitting_context(made, "f16", room, 8192 - 1) == wanted
 
 
 def test_what_a_step_of_training_keeps_grows_with_tokens_and_vocabulary() -> None:
-    small = learnt.Config(4096, 256, 768, 4, 4, 2, 64, 512, 256, 64)
+    small = architecture({**GEMMA_2B, **SMALL}).config
     # by hand: 4 layers of 12 x 256 + 4 x 768 + 4 x 256 + 3 x 4 x 512, and three logits
     assert needs.activation_floats(small, 512) == 4 * (3072 + 3072 + 1024 + 6144) + 3 * 4096

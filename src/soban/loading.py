@@ -7,6 +7,7 @@ from typing import Any
 
 from soban import messages, needs, overflow, system
 from soban.errors import UserError
+from soban.hub.amounts import of_bytes
 from soban.locating import locate
 from soban.models import Architecture, architecture
 from soban.models.assemble import (
@@ -28,6 +29,7 @@ from soban.weights.packed import called, locked, packed_path
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).parent / "assets" / "bundled"
+CONTINUES = "continue_prompt"  # in generation_config.json; transformers keeps such keys and does nothing by them
 DTYPES = ("auto", *KINDS)
 CACHE_DTYPES = ("auto", *CACHE_FORMATS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
@@ -60,6 +62,11 @@ class Loaded:
         if self.llama2c and self.tokenizer.bos_id is not None:
             own.append(self.tokenizer.bos_id)  # llama2.c's models begin the next story with it
         return frozenset(own)
+
+    @property
+    def continues(self) -> bool:
+        """Whether a prompt is a text to go on with though there is a chat template, which is then for conversations."""
+        return self.template is None or self.generation_config.get(CONTINUES) is True
 
     def context(self, wanted: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""
@@ -222,7 +229,7 @@ def _check_memory(made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, 
         return wanted.kind
     raise UserError(
         "{path} needs {needed} of memory as {kind}, and {free} are free",
-        path=checkpoint.path, needed=_size(takes.total), kind=wanted.kind, free=_size(free),
+        path=checkpoint.path, needed=of_bytes(takes.total), kind=wanted.kind, free=of_bytes(free),
         others=", ".join(form.flags(wanted) for form in others),
         hint="what would fit: {others}" if others else "close other programs, or insist with --force",
     )  # fmt: skip
@@ -238,7 +245,7 @@ def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: 
     if room >= min(asked.context, needs.SHORT):
         return None if room == asked.context else room
     rate = overflow.decode_rate(bare.weights, asked.free - bare.own, overflow.disk_rate(packed.files[-1]))
-    said = {"name": called(checkpoint.path), "needed": _size(bare.total), "free": _size(asked.free)}
+    said = {"name": called(checkpoint.path), "needed": of_bytes(bare.total), "free": of_bytes(asked.free)}
     if rate is None:
         messages.warn(
             "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
@@ -250,10 +257,6 @@ def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: 
             "about {seconds:.1f} s each; a smaller model or form is quicker", **said, seconds=1 / rate,
         )  # fmt: skip
     return min(asked.context, needs.SHORT)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:

@@ -31,7 +31,8 @@ class Model:
     """A language model in memory. `soban.load()` makes one.
 
     A model with a chat template takes the prompt as its user's turn and gives the answer alone; a base model goes
-    on with the prompt, and the text that it gives begins with it. A model belongs to one thread at a time.
+    on with the prompt, and the text that it gives begins with it. So does one that was taught both, if its
+    generation_config.json says "continue_prompt": true. A model belongs to one thread at a time.
     """
 
     def __init__(self, loaded: Loaded, context: int) -> None:
@@ -103,10 +104,14 @@ class Model:
             raise UserError("on_full=summarise is for conversations", hint="use chat, or on_full=slide")
         self.check_size(prompt, sampling)
         ids = self.prompt_ids(prompt, system=system, raw=raw)
-        answer = self.template is not None and not raw
+        answer = self.answers(system=system, raw=raw)
         shown = not answer if echo is None else echo
         form = self.chat_form(self.template) if self.template and answer else None
         return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer, form=form)
+
+    def answers(self, *, system: str | None, raw: bool) -> bool:
+        """Whether a prompt is a user's turn, and not a text to go on with; beside a system text it always is."""
+        return self.template is not None and not raw and (system is not None or not self.loaded.continues)
 
     def check_size(self, prompt: str, sampling: Sampling) -> None:
         """Raises UserError for what is no text, or too long whatever its words, before time is spent on reading it."""
@@ -126,7 +131,7 @@ class Model:
         """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is."""
         if not prompt and not system:
             raise UserError("the prompt is empty", hint="give some text")
-        if self.template is None or raw:
+        if self.template is None or not self.answers(system=system, raw=raw):
             return self.tokenizer.encode(f"{system}\n\n{prompt}" if system else prompt)
         turns = [{"role": "system", "content": system}] if system else []
         return encode_chat(self.tokenizer, self.template, [*turns, {"role": "user", "content": prompt}])

@@ -3,6 +3,7 @@
 Everybody who asks whether a model fits asks here: the check before loading, `soban plan`, and training's forecast.
 """
 
+import bisect
 import math
 import sys
 from collections.abc import Sequence
@@ -103,8 +104,13 @@ def cache_bytes(made: Architecture, context: int, users: int, format: str) -> in
 
 def fitting_context(made: Architecture, cache: str, room: int, most: int, users: int = 1) -> int:
     """The longest context, at most `most` and in steps of 256 tokens below that, whose cache fits; 0 if none does."""
-    lengths = [most, *range(most // STEP * STEP, 0, -STEP)] if most > 0 else []
-    return next((tokens for tokens in lengths if cache_bytes(made, tokens, users, cache) <= room), 0)
+
+    def taken(tokens: int) -> int:
+        return cache_bytes(made, tokens, users, cache)
+
+    if most <= 0 or taken(most) <= room:
+        return max(0, most)
+    return STEP * bisect.bisect_right(range(STEP, most + 1, STEP), room, key=taken)  # more tokens never take less
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def activation_floats(config: Any, longest: int) -> int:
     """How many floats a token leaves behind for the gradients, in texts of up to `longest` tokens.
 
     A dozen of the width in a layer, four of the inner and query widths, three scores; three logits. Counted in
-    learn/gemma2.py, without recomputation; Korthikanti et al. 2022 (arXiv 2205.05198) count 17 of the width and 2.5
+    plain training, without recomputation; Korthikanti et al. 2022 (arXiv 2205.05198) count 17 of the width and 2.5
     scores for GPT, whose layers have no gates.
     """
     head_size = config.head_dim or config.hidden_size // config.num_attention_heads

@@ -1,13 +1,18 @@
-"""The command as a user has it, in a process of its own, and tiny models for it."""
+"""The command as a user has it, and tiny models for it."""
 
+import io
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from soban import cli
+from soban.hub import place
 from tests.cli import tiny
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -22,17 +27,54 @@ def environment(**changes: str) -> dict[str, str]:
     return {**given, "PYTHONPATH": str(SOURCE), "SOBAN_OPS": "reference", "SOBAN_LANG": "en", **changes}
 
 
+def in_process(*words: str | bytes | Path, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[bytes]:
+    """The command with these words, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "soban", *words], input=stdin, capture_output=True, timeout=60,
+        env=environment(**changes),
+    )  # fmt: skip
+
+
+def called(*words: str | bytes | Path, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[bytes]:
+    """The same without a process, in a twentieth of the time: streams and the environment are as they would be there.
+
+    What the system does with a process (its locale, signals, arguments that are no text) needs `in_process`.
+    """
+    before, wanted, notes = dict(os.environ), environment(**changes), logging.getLogger("soban").propagate
+    streams = [io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2)]
+    with tempfile.TemporaryFile() as given, pytest.MonkeyPatch.context() as patch:
+        given.write(stdin)
+        given.seek(0)
+        old = os.dup(0)
+        os.dup2(given.fileno(), 0)  # pipes are read by their number
+        try:
+            os.environ.clear()
+            os.environ.update(wanted)
+            patch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(place.token_file()))  # read at its import
+            patch.setattr(sys, "stdin", io.TextIOWrapper(given))
+            patch.setattr(sys, "stdout", streams[0])
+            patch.setattr(sys, "stderr", streams[1])
+            code = cli.main([os.fsdecode(word) for word in words])
+        finally:
+            os.dup2(old, 0)
+            os.close(old)
+            os.environ.clear()
+            os.environ.update(before)
+            logging.getLogger("soban").propagate = notes
+    out, err = (stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(words, code, out, err)
+
+
 @pytest.fixture
 def soban() -> Command:
     """Runs the command with these words; stdin as bytes, by default empty."""
+    return called
 
-    def run(*words: str | bytes | Path, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-m", "soban", *words], input=stdin, capture_output=True, timeout=60,
-            env=environment(**changes),
-        )  # fmt: skip
 
-    return run
+@pytest.fixture
+def process() -> Command:
+    """The same in a process of its own, for what the system decides."""
+    return in_process
 
 
 @pytest.fixture(scope="session")

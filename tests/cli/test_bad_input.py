@@ -228,15 +228,15 @@ def test_only_the_latest_reports_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="arguments are no bytes there")
-def test_bytes_that_are_not_utf_8_are_refused(soban: Command, model: Path) -> None:
-    done = soban("run", model, b"\xff\xfe")
+def test_bytes_that_are_not_utf_8_are_refused(process: Command, model: Path) -> None:
+    done = process("run", model, b"\xff\xfe")
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
     assert b"argument 3" in done.stderr
 
 
 @pytest.mark.parametrize("piped", [b"\xff\x00\x01", b"a\x00b"])
-def test_a_pipe_that_brings_no_text_is_refused(soban: Command, model: Path, piped: bytes) -> None:
-    done = soban("run", model, "abc", stdin=piped)
+def test_a_pipe_that_brings_no_text_is_refused(process: Command, model: Path, piped: bytes) -> None:
+    done = process("run", model, "abc", stdin=piped)
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
     assert b"stdin" in done.stderr
 

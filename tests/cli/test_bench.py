@@ -18,9 +18,11 @@ FEW = ("--prompt-tokens", "40", "--new-tokens", "5", "--context", "50")
 
 
 @pytest.mark.skipif(native.library() is None, reason="needs the native library")
-def test_the_bundled_model_is_measured_and_the_figures_hang_together(soban: Command, tmp_path: Path) -> None:
+def test_the_bundled_model_is_measured_and_the_figures_hang_together(
+    process: Command, soban: Command, tmp_path: Path
+) -> None:
     kept = tmp_path / "내 PC.json"
-    done = soban("bench", "--dtype", "q8", "--threads", "2", *FEW, "--out", kept, SOBAN_OPS="native")
+    done = process("bench", "--dtype", "q8", "--threads", "2", *FEW, "--out", kept, SOBAN_OPS="native")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     found = json.loads(kept.read_text(encoding="utf-8"))
     assert found["threads"] == 2 and found["isa"] in native.ISAS and found["kind"] == "q8"

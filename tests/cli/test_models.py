@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from wcwidth import wcswidth
 
+from soban.hub import catalogue
+from soban.hub.choosing import READ
+from soban.hub.recommend import speaks
+from soban.models import FAMILIES
 from tests.cli import tiny
 from tests.cli.conftest import Command, environment
 from tests.hub.stub import Hub, Model
@@ -138,7 +143,7 @@ def test_du_adds_up_and_says_what_can_go(run: Command, home: Path, cache: Path) 
     sizes = {path.name: path.stat().st_size for path in (cache / "packed").glob("*.safetensors")}
     assert {Path(one["path"]).name: one["bytes"] for one in told["packed"]} == sizes
     assert told["bytes"] == sum(sizes.values()) + sum(scanned(home).values())
-    assert {one["name"]: one["state"] for one in told["packed"]} == {KOREAN: "current", "google/gemma-2-2b-it": "gone"}
+    assert {one["name"]: one["state"] for one in told["packed"]} == {KOREAN: "current", "gemma2:2b": "gone"}
     shown = text(run("du"))
     assert "can go: its model is gone" in shown and "soban rm --spare" in shown
     text(run("rm", "--spare", "--yes"))
@@ -252,6 +257,26 @@ def test_advice_without_any_fitting_model_says_so(run: Command) -> None:
     assert "No model of the catalogue" in text(run("recommend", "--ram", "2"))
 
 
+def test_advice_without_any_fitting_model_says_which_wish_is_too_much(run: Command) -> None:
+    told = text(run("recommend", "--ram", "2.1", "--lang", "ko", "--commercial"))
+    assert "No model of the catalogue" in told and "soban search" in told and "soban list" in told
+    counts = dict(re.findall(r"(?m)^- without (\S+).*: (\d+) would do$", told))
+    entries = [entry for entry in catalogue.entries() if entry.kind == "chat" and entry.model_type in FAMILIES]
+    possible = [
+        entry for entry in entries
+        if entry.commercial in ("yes", "conditions") and entry.parameters and entry.repository and entry.form in READ
+    ]  # fmt: skip
+    korean = [entry for entry in possible if speaks(entry, "ko", catalogue.benchmarks())]
+    assert int(counts["--ram"]) == len(korean) > 0 and "--commercial" not in counts
+
+
+def test_a_search_without_success_says_where_else_to_look(run: Command, soban: Command) -> None:
+    told = run("search", "zzzz").stderr.decode()
+    assert "soban search zzzz asks the hub" in told and "soban list" in told
+    told = soban("search", "zzzz", "--catalogue").stderr.decode()
+    assert "soban search zzzz asks the hub" in told
+
+
 def test_this_pcs_memory_is_what_counts_where_none_is_given(run: Command) -> None:
     from soban.machine import memory_bytes
 
@@ -352,9 +377,30 @@ def test_two_revisions_share_their_files_and_go_one_by_one(run: Command, home: P
     told = json.loads(text(run("du", "--json")))
     assert told["bytes"] == sum(scanned(home).values())
     assert [one["name"] for one in told["models"]][-2:] == [KOREAN, f"{KOREAN}@v2"]
+    for command in ("list", "du"):
+        lines = text(run(command)).splitlines()
+        assert sum(KOREAN in line for line in lines) == 1 and sum("also v2" in line for line in lines) == 1
     text(run("rm", f"{KOREAN}@v2", "-y"))
     assert first.is_dir() and not second.exists()
     text(run("run", str(first), "a", "--max-new-tokens", "1"))
+
+
+def test_a_model_under_two_names_is_listed_once(run: Command, home: Path, cache: Path) -> None:
+    """What other tools have fetched by another spelling, and what was packed before its model went."""
+    pack(run, home, "google/gemma-2-2b-it")
+    hub = home / "hub"
+    shutil.copytree(hub / "models--google--gemma-2-2b-it", hub / "models--Google--Gemma-2-2B-it", symlinks=True)
+    listed, fetched = text(run("list")), text(run("du")).split("packed for soban")[0]
+    assert listed.count("gemma2:2b") == fetched.count("gemma2:2b") == 1
+    assert "oogle/" not in listed + fetched
+    assert json.loads(text(run("du", "--json")))["bytes"] == sum(scanned(home).values()) + sum(
+        path.stat().st_size for path in (cache / "packed").glob("*.safetensors")
+    )
+    shutil.rmtree(hub / "models--google--gemma-2-2b-it")
+    shutil.rmtree(hub / "models--Google--Gemma-2-2B-it")
+    lines = text(run("du")).splitlines()
+    assert any("gemma2:2b" in line and "its model is gone" in line for line in lines)
+    assert "google/gemma" not in "".join(lines)
 
 
 def test_a_repository_of_several_models_is_named_by_those_that_are_there(run: Command, home: Path) -> None:

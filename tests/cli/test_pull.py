@@ -53,7 +53,8 @@ def test_the_folder_goes_to_stdout_and_a_second_time_nothing_is_fetched(
     assert done.returncode == 0
     folder = Path(done.stdout.decode().rstrip("\n"))
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    assert done.stderr.decode().startswith("owner/model: fetched and checked in ")
+    first, second = done.stderr.decode().splitlines()
+    assert first == "owner/model: fetching 2.00 MB" and second.startswith("owner/model: fetched and checked in ")
     sent = hub.sent()
     again = soban("pull", NAME)
     assert again.stdout == done.stdout and b"up to date" in again.stderr and hub.sent() == sent
@@ -62,6 +63,12 @@ def test_the_folder_goes_to_stdout_and_a_second_time_nothing_is_fetched(
     unreachable = soban("pull", NAME, HF_ENDPOINT="http://127.0.0.1:9")
     assert (unreachable.returncode, unreachable.stdout) == (0, done.stdout)
     assert b"cannot be reached" in unreachable.stderr and b"the copy on this PC is used" in unreachable.stderr
+    assert b"models in the cache work without" in unreachable.stderr
+
+
+def test_models_of_the_cache_are_a_remedy_only_where_there_are_any(hub: Hub, soban: Command) -> None:
+    told = soban("pull", NAME, HF_ENDPOINT="http://127.0.0.1:9").stderr
+    assert b"cannot be reached" in told and b"HTTPS_PROXY" in told and b"models in the cache" not in told
 
 
 def test_another_cache_folder_is_used(hub: Hub, soban: Command, tmp_path: Path) -> None:
@@ -130,7 +137,9 @@ def test_ctrl_c_keeps_what_has_come_and_says_so(hub: Hub, soban: Command, tmp_pa
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate(timeout=20)
     assert stopped.returncode == 130
-    assert said.decode() == "stopped; what has come is kept, and the same command goes on from there\n"
+    first, last = said.decode().splitlines()
+    assert "fetching 2.00 MB" in first
+    assert last == "stopped; what has come is kept, and the same command goes on from there"
     before = hub.sent("model.safetensors")
     assert soban("pull", NAME).returncode == 0
     total = len(FILES["model.safetensors"])  # type: ignore[arg-type]
@@ -162,10 +171,10 @@ def test_the_bar_fits_a_terminal_of_80_columns_and_goes_at_the_end(hub: Hub) -> 
     assert "%" not in seen[-1] and "fetched and checked" in seen[-1]
 
 
-@pytest.mark.parametrize("width", range(8, 130))
-def test_the_line_is_never_wider_than_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for language in ("en", "ko"):
-        monkeypatch.setenv("SOBAN_LANG", language)
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_line_is_never_wider_than_the_terminal(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOBAN_LANG", language)
+    for width in range(8, 130):
         for progress in (
             Progress(0, 0), Progress(0, 5_000_000_000), Progress(4_999_999_999, 5_000_000_000, 1234567.0),
             Progress(1, 2, phase="checking"), Progress(1, 2, phase="waiting"),
@@ -173,7 +182,7 @@ def test_the_line_is_never_wider_than_the_terminal(width: int, monkeypatch: pyte
         ):  # fmt: skip
             for name in ("gemma2:2b", "owner/" + "n" * 90):
                 line = transfer.fitted(name, progress, width)
-                assert messages.width(line) <= width
+                assert messages.width(line) <= width, (width, name, progress)
                 assert progress.phase != "fetching" or not progress.total or width < 60 or "%" in line
                 assert "100 %" not in line
 
@@ -263,3 +272,13 @@ def test_a_model_without_an_engine_is_fetched_with_a_warning_and_not_at_all_to_b
     shown = soban("show", "koalpaca:12.8b")
     assert shown.returncode == 0 and b"no engine for it yet, so" in shown.stdout and b"soban pull" not in shown.stdout
     assert b"soban pull" not in soban("show", "vicuna:7b").stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs tmux")
+def test_a_terminal_that_becomes_narrower_keeps_no_piece_of_the_bar(hub: Hub) -> None:
+    hub.models[NAME].faults["model.safetensors"] = Fault(rate=300_000)
+    with Terminal("pull", NAME, columns=100, rows=20) as terminal:
+        terminal.see("kB/s")
+        terminal.resize(50, 20)
+        screen = terminal.see("left with 0")
+    assert "%" not in screen and "[#" not in screen and "..]" not in screen

@@ -145,10 +145,10 @@ def test_a_full_disk_under_stdout_is_one_line(model: Path) -> None:
 @pytest.mark.parametrize(
     "locale", [{"PYTHONIOENCODING": "cp949"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
 )
-def test_stdout_is_utf_8_in_any_locale(soban: Command, chat_model: Path, locale: dict[str, str]) -> None:
+def test_stdout_is_utf_8_in_any_locale(process: Command, chat_model: Path, locale: dict[str, str]) -> None:
     if not str(SOURCE).isascii() and "LC_ALL" in locale:
         pytest.skip("Python itself cannot read the path of an editable install in this locale")
-    done = soban("run", chat_model, "--raw", "--max-new-tokens", "1", stdin="한글 😀".encode(), **locale)
+    done = process("run", chat_model, "--raw", "--max-new-tokens", "1", stdin="한글 😀".encode(), **locale)
     assert re.fullmatch("한글 😀[a-z]\n", done.stdout.decode())
 
 

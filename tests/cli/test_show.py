@@ -141,6 +141,17 @@ def test_the_bundled_model_is_shown_without_a_name(capsys: pytest.CaptureFixture
     assert told.startswith("the bundled model\n") and "nothing is amiss" in told and "q8" in told
 
 
+@pytest.mark.parametrize(("continues", "told"), [(True, "is the beginning of a text"), (False, "is answered")])
+def test_what_a_prompt_is_to_the_model_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], continues: bool, told: str
+) -> None:
+    model = tiny.make_model(tmp_path, chat=True)
+    write(model, "generation_config.json", CHAT | {"continue_prompt": continues})
+    assert main(["show", str(model)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.split("\n") if line.strip().startswith("a prompt"))
+    assert told in line
+
+
 def test_a_llama2_c_model_is_shown_with_run_c_s_names(llama2c_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(llama2c_model), "--tensors"]) == 0
     told = capsys.readouterr().out

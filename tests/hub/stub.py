@@ -80,7 +80,7 @@ class Hub:
     """The hub: fill `models` and `tokens`, read `requests`. Use as a context manager."""
 
     def __init__(self, port: int = 0) -> None:
-        self.models: dict[str, Model] = {}
+        self.models: dict[str, Model] = {}  # by the name, "datasets/owner/name" for one of data
         self.moved: dict[str, str] = {}  # old name -> new name
         self.tokens: dict[str, Token] = {}
         self.requests: list[Request] = []
@@ -218,8 +218,11 @@ class _Handler(BaseHTTPRequestHandler):
                     if sha256(content(data)) == found[1]:
                         return self._file(name, content(data), model, {})
             raise _Refused(404, None, "no such object")
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(auth-check|revision|tree)(?:/(.+))?)?", path):
-            name, what, revision = found.groups()
+        if found := re.fullmatch(
+            r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(auth-check|revision|tree)(?:/(.+))?)?", path
+        ):
+            kind, name, what, revision = found.groups()
+            name = name if kind == "models" else f"{kind}/{name}"
             if name in hub.moved:
                 return self._redirect(f"{hub.url}/api/models/{hub.moved[name]}{path.split(name, 1)[1]}", 307)
             model = self._model(name, revision)
@@ -229,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._check_access(name, model)
                 return self._json({})
             return self._json(_tree(model) if what == "tree" else _information(name, model, "blobs" in query))
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        if found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             name, revision, file = found.groups()
             if name in hub.moved:
                 return self._redirect(f"/{hub.moved[name]}/resolve/{revision}/{file}", 307)

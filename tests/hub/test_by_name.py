@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from soban.cli.held import packed_of
 from soban.errors import UserError
 from soban.hub import catalogue, moving, names, store
 from soban.weights import kept
+from tests.cli.conftest import called
 from tests.cli.tiny import llama2c
 from tests.hub.stub import Hub, Model, Token
 from tests.processes import ended
@@ -39,10 +41,9 @@ def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
 
 
 def run(hub: Hub, tmp_path: Path, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "soban", "run", *words, *WORDS], stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, encoding="utf-8", timeout=60, env={**environment(hub, tmp_path), **changes},
-    )  # fmt: skip
+    surroundings = {**environment(hub, tmp_path), "SOBAN_OPS": "native", **changes}
+    done = called("run", *words, *WORDS, **surroundings)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def test_a_name_of_the_catalogue_is_fetched_packed_and_answers(hub: Hub, gemma: Path, tmp_path: Path) -> None:
@@ -112,6 +113,29 @@ def test_on_a_terminal_the_user_is_asked(hub: Hub, gemma: Path, tmp_path: Path, 
     assert b"to fetch: " in shown and b"licence: " in shown
     assert process.returncode == (0 if fetched else 2)
     assert bool(written) == fetched == bool(hub.content_requests("model.safetensors"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+@pytest.mark.parametrize(
+    "name, size", [("gemma2:2b", b"to fetch: about 5.23 GB, into "), ("owner/gated", b"to fetch: not known how much")]
+)
+def test_before_a_gated_model_is_fetched_its_size_and_the_room_are_told(
+    hub: Hub, gemma: Path, tmp_path: Path, name: str, size: bytes
+) -> None:
+    put(hub, gemma, gated="manual")
+    put(hub, gemma, "owner/gated", gated="manual")
+    ours, theirs = pty.openpty()
+    with ended(subprocess.Popen(
+        [sys.executable, "-m", "soban", "run", name, "hello", *WORDS], stdin=theirs, stdout=subprocess.PIPE,
+        stderr=theirs, env=environment(hub, tmp_path),
+    )):  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        while b"[Y/n]" not in shown:
+            shown += os.read(ours, 1000)
+        os.write(ours, b"n\n")
+    shown = b" ".join(shown.split())
+    assert size in shown and re.search(rb"\(\d[\d.]* [kMGT]B free\)", shown), shown
 
 
 def test_the_library_fetches_by_name(hub: Hub, gemma: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Every test of the native library that takes an `isa` runs on each instruction set of this machine.
 
+One that takes `isas` gets them all: where the reference, which is the same for each, takes most of the time.
+
 SOBAN_RUNNER=COMMAND makes it the machine on which that command runs tests/native/runner.cpp: an emulator, say.
 """
 
@@ -20,6 +22,8 @@ if command := os.environ.get("SOBAN_RUNNER"):
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "isa" in metafunc.fixturenames:
         metafunc.parametrize("isa", native.isas() or ["none"])
+    if "isas" in metafunc.fixturenames:
+        metafunc.parametrize("isas", [native.isas()], ids=["-".join(native.isas())])
 
 
 @pytest.fixture(autouse=True)

@@ -54,13 +54,13 @@ def normal(seed: int, *shape: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def assert_close(got: Floats, wanted: Floats, bound: Floats | float) -> None:
-    """|got - wanted| <= bound, element by element."""
+def assert_close(got: Floats, wanted: Floats, bound: Floats | float, by: str = "") -> None:
+    """|got - wanted| <= bound, element by element; `by` is who got it."""
     assert got.shape == wanted.shape
     difference = np.abs(got.astype(np.float64) - wanted)
     excess = difference / np.maximum(np.float64(bound), 1e-300)
     worst = np.unravel_index(excess.argmax(), got.shape)
-    assert np.all(difference <= bound), f"{excess.max():.3g} times the bound at {worst}"
+    assert np.all(difference <= bound), f"{by} {excess.max():.3g} times the bound at {worst}"
 
 
 def assert_same_bits(got: Floats, wanted: Floats) -> None:

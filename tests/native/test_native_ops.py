@@ -44,14 +44,15 @@ def linear_bound(x: Floats, w: Matrix) -> Floats:
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)
-def test_linear_is_the_reference_within_rounding(isa: str, format: str) -> None:
+def test_linear_is_the_reference_within_rounding(isas: list[str], format: str) -> None:
     for seed, columns in enumerate(COLUMNS):
         for rows in ROWS:
             w = formats.matrix(normal(seed, rows, columns), format, bias=normal(seed + 50, rows))
             for tokens in TOKENS if columns < 2304 else (1, 3, 17):
                 x = normal(seed + 99, tokens, columns)
-                got = run_native(x, lambda v, _, w=w: ops.linear(v, w), isa, threads=2)
-                assert_close(got, ops.linear(x, w), linear_bound(x, w) + EPS * np.abs(w.bias))
+                wanted, bound = ops.linear(x, w), linear_bound(x, w) + EPS * np.abs(w.bias)
+                for isa in isas:
+                    assert_close(run_native(x, lambda v, _, w=w: ops.linear(v, w), isa, threads=2), wanted, bound, isa)
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)
@@ -84,9 +85,11 @@ EXTREMES: dict[str, Callable[[int, int], Floats]] = {
 @pytest.mark.parametrize("format", ["f32", "q8", "q4"])
 @pytest.mark.parametrize("values", EXTREMES)
 @pytest.mark.parametrize("weights", ["all the largest", "all the smallest", "signs in turn", "zeros", "subnormal"])
-def test_extreme_values_do_not_saturate(isa: str, format: str, values: str, weights: str) -> None:
+def test_extreme_values_do_not_saturate(isas: list[str], format: str, values: str, weights: str) -> None:
     x, w = EXTREMES[values](6, 192), formats.matrix(EXTREMES[weights](17, 192), format)
-    assert_close(run_native(x, lambda v, _: ops.linear(v, w), isa), ops.linear(x, w), linear_bound(x, w))
+    wanted, bound = ops.linear(x, w), linear_bound(x, w)
+    for isa in isas:
+        assert_close(run_native(x, lambda v, _: ops.linear(v, w), isa), wanted, bound, isa)
 
 
 def test_any_byte_of_a_packed_file_gives_the_same_products(isa: str) -> None:
@@ -201,16 +204,19 @@ def test_no_outputs_asked_for_is_an_empty_result(isa: str) -> None:
 
 @pytest.mark.parametrize("rows", [5, 33, 3000, 30007])
 @pytest.mark.parametrize("format", ["q4", "q8"])
-def test_refine_is_the_reference_within_rounding(isa: str, format: str, rows: int) -> None:
+def test_refine_is_the_reference_within_rounding(isas: list[str], format: str, rows: int) -> None:
     upper, lower = formats.halves(formats.encode(normal(rows, rows, 130), "q8"))
     rest = lower if format == "q4" else formats.encode(formats.decode(lower), format)
     w, x = Matrix((upper,), residual=rest), normal(1, 3, 130)
     bound = linear_bound(x, Matrix((upper,))) + linear_bound(x, Matrix((rest,)))
-    got = run_native(x, lambda v, _: ops.scores(v, w), isa, threads=2)
-    assert_close(got, ops.scores(x, w), bound)
-    if rows == 30007:
-        changed = (got != run_native(x, lambda v, _: ops.linear(v, Matrix((upper,))), isa)).reshape(3, -1).any(axis=0)
-        assert changed.any() and not changed.all()
+    wanted = ops.scores(x, w)
+    for isa in isas:
+        got = run_native(x, lambda v, _: ops.scores(v, w), isa, threads=2)
+        assert_close(got, wanted, bound, isa)
+        if rows == 30007:
+            coarse = run_native(x, lambda v, _: ops.linear(v, Matrix((upper,))), isa)
+            changed = (got != coarse).reshape(3, -1).any(axis=0)
+            assert changed.any() and not changed.all(), isa
 
 
 def test_refine_takes_the_first_of_equal_panels_and_none_that_is_far_below(isa: str) -> None:

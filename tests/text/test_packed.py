@@ -64,14 +64,14 @@ def compare(packed: PackedTokenizer, judge: FastTokenizer, strings: Iterable[str
 
 @pytest.mark.parametrize("strips", [False, True], ids=["", "strips"])
 @pytest.mark.parametrize("shape", shapes.SHAPES)
-def test_nearly_a_thousand_strings_of_each_shape(tmp_path: Path, strings: list[str], shape: str, strips: bool) -> None:
+def test_hundreds_of_strings_of_each_shape(tmp_path: Path, strings: list[str], shape: str, strips: bool) -> None:
     packed, judge = made(tmp_path, shape, strips)
     assert (packed.bos_id, packed.eos_ids, packed.vocab_size) == (2, (1,), judge.vocab_size)
     dice = random.Random(f"{shape} {strips}")
     tokens = [
         "".join(texts) for texts in itertools.product(["", " ", "a", "<mask>", "여우 "], shapes.TOKENS, ["", " b"])
     ]
-    assert compare(packed, judge, strings[:200] + tokens + [shapes.string(dice) for _ in range(500)]) > 800
+    assert compare(packed, judge, strings[:100] + tokens + [shapes.string(dice) for _ in range(150)]) > 350
     assert packed.encode("a") == judge.encode("a") == judge.library.encode("a").ids
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,30 +98,28 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_template_ends_within_a_second(source: str) -> None:
-    template = ChatTemplate(source, {})
-    started = time.thread_time()
-    with pytest.raises(UserError) as caught:
-        template.render(TURN)
-    assert time.thread_time() - started < 1.3  # a second, and what a neighbour on the same core may add
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_hostile_templates_take_less_than_100_megabytes() -> None:
+@pytest.fixture(scope="module")
+def hostile() -> dict[str, Any]:
+    """What each hostile template has cost in a process of its own: seconds, kilobytes, and what was said of it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY], input=json.dumps(HOSTILE), capture_output=True, text=True, env=environment
+        [sys.executable, "-c", COST], input=json.dumps(HOSTILE), capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    taken = json.loads(done.stdout)
-    assert taken.keys() == HOSTILE.keys()
-    assert not {name: kilobytes for name, kilobytes in taken.items() if kilobytes > 100_000}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-MEMORY = """
-import json, sys
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_template_ends_within_a_second_and_100_megabytes(hostile: dict[str, Any], name: str) -> None:
+    seconds, kilobytes, said = hostile[name]
+    assert seconds < 1.3  # a second, and what a neighbour on the same core may add
+    assert said and "\n" not in said
+    assert kilobytes is None or kilobytes < 100_000
+
+
+COST = """
+import json, sys, time
 from soban.errors import UserError
 from soban.text.chat import ChatTemplate
 
@@ -128,18 +127,23 @@ turn = [{"role": "user", "content": "hello"}]
 ChatTemplate("{{ messages }}", {}).render(turn)  # jinja is imported
 
 def kilobytes(name):
+    if not sys.platform.startswith("linux"):
+        return None
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
 
-taken = {}
+cost = {}
 for name, source in json.load(sys.stdin).items():
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the high-water mark begins anew
-    before = kilobytes("VmRSS")
+    template, said = ChatTemplate(source, {}), None
+    if sys.platform.startswith("linux"):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the high-water mark begins anew
+    before, started = kilobytes("VmRSS"), time.thread_time()
     try:
-        ChatTemplate(source, {}).render(turn)
-    except UserError:
-        taken[name] = kilobytes("VmHWM") - before
-print(json.dumps(taken))
+        template.render(turn)
+    except UserError as error:
+        said = str(error)
+    cost[name] = time.thread_time() - started, before and kilobytes("VmHWM") - before, said
+print(json.dumps(cost))
 """
 
 ESCAPES = {

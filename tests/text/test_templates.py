@@ -109,8 +109,8 @@ def test_a_template_may_be_a_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
         (b" \n", "empty; write a Jinja template into it"),
         (b"x" * 900_000, "more than 800000 bytes.*; name a Jinja file, or"),
         (b"x" * 300_000, "300000 characters.*; choose another template, such as chatml"),
-        (b"{% for %}", "fails on this conversation: Expected.*; mend it, or choose another template, such as chatml"),
-        (b"{{ raise_exception('no way') }}", "fails on this conversation: no way; mend it, or"),
+        (b"{% for %}", 'fails on this conversation: "Expected.*"; mend it, or choose another template, such as chatml'),
+        (b"{{ raise_exception('no way') }}", 'fails on this conversation: "no way"; mend it, or'),
     ],
 )
 def test_an_error_in_ones_own_file_names_it_and_says_what_to_do(

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,32 +13,34 @@ from typing import Any
 
 from soban import __version__
 from soban.cli import console
+from soban.cli.wrapping import definitions, wrapped
 from soban.errors import UserError
 from soban.messages import translate
 
 FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 # The module is imported when the command is called: each has OPTIONS, a dataclass; EXAMPLES; and call(options).
+# In --help they stand by group, in this order.
 COMMANDS = {
-    "run": {"help": "let a model write, or answer"},
-    "chat": {"help": "talk with a model"},
-    "eval": {"help": "measure how well a model predicts a text"},
-    "convert": {"help": "write a model in another form"},
-    "data": {"help": "make training data of text"},
-    "train": {"help": "teach a small model from text"},
-    "plan": {"help": "what a model takes of memory, disk and time, before it is fetched"},
-    "bench": {"help": "measure how fast this PC is"},
-    "show": {"help": "look at a model without loading it"},
-    "doctor": {"help": "check this PC and this installation"},
-    "recommend": {"help": "name models that suit this PC"},
-    "search": {"help": "look for models"},
-    "pull": {"help": "fetch a model to this PC"},
-    "list": {"help": "list the models on this PC"},
-    "du": {"help": "show what models take on the disk"},
-    "rm": {"help": "delete models from the disk"},
-    "login": {"help": "keep an access token, for models that ask for consent"},
-    "logout": {"help": "delete the access token from this PC"},
-    "move": {"help": "move all models to another disk"},
+    "run": {"group": "talk", "help": "let a model write, or answer"},
+    "chat": {"group": "talk", "help": "talk with a model"},
+    "recommend": {"group": "fetch", "help": "name models that suit this PC"},
+    "search": {"group": "fetch", "help": "look for models"},
+    "plan": {"group": "fetch", "help": "what a model takes of memory, disk and time, before it is fetched"},
+    "pull": {"group": "fetch", "help": "fetch a model to this PC"},
+    "login": {"group": "fetch", "help": "keep an access token, for models that ask for consent"},
+    "logout": {"group": "fetch", "help": "delete the access token from this PC"},
+    "data": {"group": "teach", "help": "make training data of text"},
+    "train": {"group": "teach", "help": "teach a small model from text"},
+    "eval": {"group": "teach", "help": "measure how well a model predicts a text"},
+    "convert": {"group": "teach", "help": "write a model in another form"},
+    "list": {"group": "here", "help": "list the models on this PC"},
+    "show": {"group": "here", "help": "look at a model without loading it"},
+    "du": {"group": "here", "help": "show what models take on the disk"},
+    "rm": {"group": "here", "help": "delete models from the disk"},
+    "move": {"group": "here", "help": "move all models to another disk"},
+    "bench": {"group": "here", "help": "measure how fast this PC is"},
+    "doctor": {"group": "here", "help": "check this PC and this installation"},
 }
 EXAMPLES = """\
   soban run "Once upon a time"
@@ -50,7 +53,7 @@ EXAMPLES = """\
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 fine, 1 unexpected, 2 the user's error, 130 after Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = [*(sys.argv[1:] if arguments is None else arguments)]  # list is a module here after `soban list`
     console.prepare()
     return _guarded(lambda: _dispatch(given), given)
 
@@ -165,16 +168,29 @@ def _unknown(name: str) -> UserError:
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{translate(about['help'])}" for name, about in COMMANDS.items()]
+    columns = min(shutil.get_terminal_size((80, 24)).columns, 110)
+    groups = {
+        "talk": translate("talk:"), "fetch": translate("find and fetch models:"), "teach": translate("teach a model:"),
+        "here": translate("this PC and what is on it:"),
+    }  # fmt: skip
+    wide = max(map(len, COMMANDS))
+    listed = {
+        group: [
+            (f"  {name:<{wide}}", translate(about["help"]))
+            for name, about in COMMANDS.items()
+            if about["group"] == group
+        ]
+        for group in groups
+    }
     return "\n".join(
         [
-            translate("Small language models on an ordinary PC with no GPU."),
+            *wrapped(translate("Small language models on an ordinary PC with no GPU."), columns),
             "",
-            translate("usage: soban COMMAND ...   (soban COMMAND --help tells more; soban --version)"),
+            *wrapped(
+                translate("usage: soban COMMAND ...   (soban COMMAND --help tells more; soban --version)"), columns
+            ),
             "",
-            *lines,
-            "",
+            *(f"{title}\n{definitions(listed[group], columns)}\n" for group, title in groups.items()),
             translate("examples:"),
             EXAMPLES,
         ]

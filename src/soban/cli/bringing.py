@@ -10,7 +10,9 @@ from soban.hub.amounts import of_bytes
 from soban.hub.names import Repository
 from soban.messages import translate
 from soban.models import FAMILIES
+from soban.weights.files import free_bytes
 
+BYTES = 2  # of a weight, as nearly all models are published
 NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오", "아뇨")
 
 
@@ -44,11 +46,9 @@ def _ask(repository: Repository) -> None:
     for line in _facts(repository):
         console.tell(f"  {line}")
     while True:
-        sys.stderr.write(translate("Fetch it? [Y/n] "))
-        sys.stderr.flush()
-        line = sys.stdin.readline()
-        answer = line.strip().rstrip(".!").lower()
-        if not line or answer in NO:
+        said = console.ask(translate("Fetch it? [Y/n] "))
+        answer = (said or "").strip().rstrip(".!").lower()
+        if said is None or answer in NO:
             raise UserError(
                 "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
             )
@@ -65,19 +65,23 @@ def _facts(repository: Repository) -> list[str]:
     """What somebody wants to know before; what nobody knows is left out."""
     from soban.hub import access, download
 
-    lines = []
+    entry, folder = repository.entry, place.cache_folder()
+    lines, size = [], ""
     try:
         with console.Status(False) as status:
             status.show(translate("asking the hub ..."))
-            wanted = download.wanted(repository)
-        lines.append(
-            translate(
-                "to fetch: {size}, into {folder}", size=of_bytes(wanted), folder=place.cache_folder()
-            )
-        )  # fmt: skip
+            size = of_bytes(download.wanted(repository))
     except access.AccessError:
         lines.append(translate("Its makers want a login and their terms accepted first: that is asked for next."))
-    entry = repository.entry
+        if entry and entry.parameters:
+            size = translate("about {size}", size=of_bytes(BYTES * entry.parameters))
+    free = of_bytes(free_bytes(folder))
+    lines.insert(
+        0,
+        translate("to fetch: {size}, into {folder} ({free} free)", size=size, folder=folder, free=free)
+        if size
+        else translate("to fetch: not known how much, into {folder} ({free} free)", folder=folder, free=free),
+    )
     if entry and entry.weights_licence:
         lines.append(translate("licence: {licence}", licence=entry.weights_licence) + _commercial(entry.commercial))
     return lines

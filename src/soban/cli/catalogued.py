@@ -92,7 +92,11 @@ def facts(entry: Entry) -> list[Fact]:
         Fact(translate("files"), _form(entry), ("form",)),
         Fact(translate("licence of the weights"), shown(entry.weights_licence or "", 100), ("weights_licence",)),
         Fact(translate("licence of the code"), shown(entry.code_licence or "", 100), ("code_licence",)),
-        Fact(translate("terms of the data"), shown(entry.data_terms or "", 300), ("data_terms",)),
+        Fact(
+            translate("terms of the data"),
+            shown(translate(entry.data_terms), 300) if entry.data_terms else "",
+            ("data_terms",),
+        ),
         Fact(translate("commercial use"), commercial(entry.commercial), ("commercial",)),
         Fact(translate("consent"), gated, ("gated",)),
         *scores,

@@ -106,7 +106,7 @@ def call(options: ChatOptions) -> int:
     with _screen(options) as screen:
         if screen.attended and not options.quiet:
             screen.show(paragraphs(greeting(name, model), screen.columns))
-        template = options.template or (BUNDLED_TEMPLATE if name is None else None)
+        template = options.template or (BUNDLED_TEMPLATE if name is None and model.template is None else None)
         with _notes_afterwards(screen):
             dialogue = Dialogue(
                 model, system=options.system, template=template, strict=options.strict, **options.sampling
@@ -132,7 +132,11 @@ def greeting(name: str | None, model: "Model") -> str:
     ]  # fmt: skip
     lines = [" · ".join(parts)]
     if name is None:
-        lines.append(translate('It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".'))
+        lines.append(
+            translate('It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".')
+            if model.template is None
+            else translate('It tells little stories, and answers about them: "Tell me a story." "이야기 하나 해 줘."')
+        )
     return "\n".join([*lines, translate("/help lists the commands, Ctrl-D leaves")])
 
 

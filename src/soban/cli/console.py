@@ -1,15 +1,22 @@
 """The terminal: UTF-8 on every system, text to stdout, talk to stderr."""
 
+import contextlib
 import errno
 import logging
 import os
+import re
+import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from soban.messages import translate
+from soban.cli.table import cut
+from soban.cli.wrapping import hanging
+from soban.messages import escaped, translate, width
 
+REFLOWING = ("TMUX", "VTE_VERSION", "TERM_PROGRAM", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "ALACRITTY_WINDOW_ID")
+LEAST = 20  # columns that a terminal is taken to have
 PATIENCE = 0.5  # seconds without a word of an answer until a line says what is being done
 
 
@@ -71,16 +78,49 @@ def _abandon_stdout() -> None:
 
 
 def tell(text: str) -> None:
-    """One line to stderr, whatever the text; nothing where there is no stderr."""
+    """One line to stderr, whatever the text; on a terminal broken at blanks. Nothing where there is no stderr."""
     if sys.stderr is not None:
         try:
-            line = " ".join(text.split("\n")).replace("\r", " ")
+            line = fitted(escaped(" ".join(re.split(r"[\r\n]+", text))))
             try:
                 print(line, file=sys.stderr, flush=True)
             except UnicodeEncodeError as error:
                 print(line.encode(error.encoding, "replace").decode(error.encoding), file=sys.stderr, flush=True)
         except OSError:
             return  # stderr has gone: there is nobody left to tell
+
+
+def fitted(text: str) -> str:
+    """A line for stderr, with line breaks between words where the terminal would break it within them.
+
+    Not beside the line editor of chat, whose screen keeps its own count of rows.
+    """
+    if not sys.stderr.isatty() or "prompt_toolkit" in sys.modules or width(text) <= (columns := columns_of_terminal()):
+        return text
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    return "\n".join(hanging(indent, text, columns)) if text.strip() else text
+
+
+def wraps_anew(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is one of the terminals that are known to wrap what stands in them when they become narrower."""
+    return any(environment.get(name) for name in REFLOWING)
+
+
+def ask(question: str) -> str | None:
+    """What the user types after a question; None at the end of stdin."""
+    *above, last = fitted(question).split("\n")
+    sys.stderr.write("\n".join([*above, last.rstrip() + " "]))
+    sys.stderr.flush()
+    return sys.stdin.readline() or None
+
+
+def columns_of_terminal() -> int:
+    """How long a line may be now: one less than its columns, for consoles that wrap at the last; elsewhere 80."""
+    columns = shutil.get_terminal_size((0, 0)).columns
+    if not columns:  # stdout goes elsewhere
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    return max(LEAST, (columns or 81) - 1)
 
 
 class Status:
@@ -105,9 +145,10 @@ class Status:
     def show(self, text: str) -> None:
         if self._active:
             self.clear()
+            text = cut(text, columns_of_terminal())  # a line that was wrapped could not be erased
             sys.stderr.write(text)
             sys.stderr.flush()
-            self._columns = 2 * len(text)  # a Hangul syllable is two columns wide
+            self._columns = width(text)
 
     def clear(self) -> None:
         """Erases it without escape sequences, which older consoles would print."""

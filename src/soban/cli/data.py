@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from soban.cli import console
+from soban.cli.transfer import Transfer
 from soban.errors import UserError
 from soban.messages import translate
 
@@ -62,6 +63,14 @@ class DataOptions:
     )
     tokenizer: str | None = dataclasses.field(
         default=None, metadata={"metavar": "FOLDER", "help": "take the tokenizer of this model, and learn none"}
+    )
+    template: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "metavar": "NAME|FILE",
+            "help": "conversations are written by this chat template: llama2, chatml, ... or a Jinja file (default: as "
+            "their plain text)",
+        },
     )
     validation: float = dataclasses.field(
         default=0.02, metadata={"help": "share of the documents that is held out for measuring"}
@@ -142,12 +151,12 @@ def preparation(options: DataOptions, paths: tuple[str, ...], **more: Any) -> "P
     quality = Quality(options.min_characters, options.max_characters, options.max_symbols, languages)
     given = {
         "out": None if options.out is None else Path(options.out),
-        "reading": Reading(options.field, options.parting, max(3, options.samples)),
+        "reading": Reading(options.field, options.parting, max(3, options.samples), options.template is not None),
         "cleaning": Cleaning(quality, options.personal, options.similarity, options.near),
         "validation": options.validation, "test": options.test, "seed": options.seed,
         "vocab_size": options.vocab_size, "layout": options.layout,
         "tokenizer": None if options.tokenizer is None else Path(options.tokenizer),
-        "examples": options.examples, "force": options.force,
+        "template": options.template, "examples": options.examples, "force": options.force,
     }  # fmt: skip
     return Preparation(paths, **(given | more))
 
@@ -201,9 +210,8 @@ def _tinystories(options: DataOptions, status: console.Status) -> int:
     def stories() -> tuple[str, ...]:
         if options.sample is not None:
             return (options.sample,)
-        return tinystories.stories(
-            out, lambda done, total: status.show(_fetching(done, total)), fetch=step in ("all", "download")
-        )
+        with Transfer(tinystories.ARCHIVE, options.quiet) as line:
+            return tinystories.stories(out, line.show, fetch=step in ("all", "download"))
 
     if step == "download":
         status.clear()
@@ -216,9 +224,3 @@ def _tinystories(options: DataOptions, status: console.Status) -> int:
         console.write(f"{folder}\n")
         return 0
     return _prepare(tinystories.with_vocabulary(given) if step == "pretokenize" else given, options, status)
-
-
-def _fetching(done: int, total: int | None) -> str:
-    if not total:
-        return translate("fetching: {done:.0f} MB", done=done / 1e6)
-    return translate("fetching: {done:.0f} of {total:.0f} MB", done=done / 1e6, total=total / 1e6)

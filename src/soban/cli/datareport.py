@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.cli.table import cut as cut_to
+from soban.hub.amounts import of_bytes
 from soban.messages import translate
 from soban.messages import width as columns
 
@@ -23,6 +24,10 @@ REASONS = {
     "personal": lambda: translate("personal data"),
     "duplicates": lambda: translate("duplicates"),
     "near-duplicates": lambda: translate("near-duplicates"),
+    "roles": lambda: translate("unknown roles"),
+    "order": lambda: translate("turns out of order"),
+    "unanswered": lambda: translate("no answer"),
+    "silent": lambda: translate("an empty turn"),
 }
 PERSONAL = {
     "email": lambda count: translate("e-mail {count:,}", count=count),
@@ -109,11 +114,7 @@ def _splits(report: dict[str, Any]) -> list[str]:
 
 def _row(label: str, count: int, size: int | None = None) -> str:
     line = _label(label, LABEL) + f"{count:>{COUNT},}"
-    return line if size is None else f"{line}{_bytes(size):>12}"
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB" if count >= 1e4 else f"{count:,} B"
+    return line if size is None else f"{line}{of_bytes(size):>12}"
 
 
 def _label(text: str, width: int) -> str:

@@ -1,14 +1,12 @@
 """`soban du`: what models take on the disk, and what of it can go."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from soban import system
 from soban.cli import console
-from soban.cli.held import name_of, owner_of
+from soban.cli.held import bytes_of, known_as, name_of, owner_of, revisions, together
 from soban.cli.table import table
 from soban.hub import place, store
 from soban.hub.amounts import of_bytes
@@ -43,38 +41,39 @@ def call(options: DuOptions) -> int:
 def as_text(models: Sequence[Held], packed: Sequence[Kept]) -> str:
     """The two caches, each with its folder, the largest first; then the sums."""
     fetched = [
-        (of_bytes(held.bytes), name_of(held), "" if held.complete else translate("not complete: soban pull goes on"))
-        for held in sorted(models, key=lambda held: -held.bytes)
+        (
+            of_bytes(size),
+            name_of(group[0]),
+            revisions(group) if group[0].complete else translate("not complete: soban pull goes on"),
+        )
+        for size, group in sorted(((bytes_of(group), group) for group in together(models)), key=lambda one: -one[0])
     ]
     made = [(of_bytes(one.bytes), f"{_name(one, models)}  {one.kind}".rstrip(), remark(one)) for one in packed]
     parts = [
         _section(translate("fetched, in {folder}", folder=place.cache_folder()), fetched),
         _section(translate("packed for soban, in {folder}", folder=system.cache_folder() / "packed"), made),
     ]
-    total = fetched_bytes(models) + sum(one.bytes for one in packed)
+    total = sum(map(bytes_of, together(models))) + sum(one.bytes for one in packed)
     lines = [translate("together {size}", size=of_bytes(total))]
     if spare := sum(one.bytes for one in packed if one.spare):
         lines.append(translate("{size} can go: soban rm --spare", size=of_bytes(spare)))
     return "\n".join([*parts, *lines]) + "\n"
 
 
-def fetched_bytes(models: Sequence[Held]) -> int:
-    """What all models take together; files that two revisions share count once."""
-    repositories = {place.model_folder(held.cache, held.id) for held in models}
-    folders = [folder / part for folder in repositories for part in ("blobs", "snapshots")]
-    files = [Path(at, name) for folder in folders for at, _, names in os.walk(folder) for name in names]
-    return store.bytes_of([path for path in files if not path.is_symlink()])
-
-
 def _section(head: str, rows: "list[tuple[str, str, str]]") -> str:
-    return head + "\n" + (table(rows, right=(0,), giving=1) if rows else translate("   nothing") + "\n")
+    return (
+        head
+        + "\n"
+        + (table(rows, right=(0,), giving=1, named=1, heads=False) if rows else translate("   nothing") + "\n")
+    )
 
 
 def _name(one: Kept, models: Sequence[Held]) -> str:
     """The name of the model that a packed file was made of."""
     if held := owner_of(one, models):
         return name_of(held)
-    return place.identity(one.name) or one.name
+    identity = place.identity(one.name)
+    return known_as(identity) if identity else one.name
 
 
 def remark(one: Kept) -> str:
@@ -103,7 +102,7 @@ def as_json(models: Sequence[Held], packed: Sequence[Kept]) -> str:
             {"name": _name(one, models), "kind": one.kind, "bytes": one.bytes, "path": str(one.path),
              "source": None if one.source is None else str(one.source), "state": one.state} for one in packed
         ],
-        "bytes": fetched_bytes(models) + sum(one.bytes for one in packed),
+        "bytes": sum(map(bytes_of, together(models))) + sum(one.bytes for one in packed),
         "spare_bytes": sum(one.bytes for one in packed if one.spare),
     }  # fmt: skip
     return json.dumps(told, ensure_ascii=False, indent=1) + "\n"

@@ -23,7 +23,7 @@ def lines(found: Sequence[Finding], total: int) -> list[str]:
     made = [translate("warnings: {warnings}, notes: {notes}", warnings=warnings, notes=len(found) - warnings)]
     for finding in found:
         mark = "!" if finding.level == "warning" else "-"
-        where = f"{finding.file}: " if finding.file else ""
+        where = f"{finding.file}: " if finding.file and not finding.problem.startswith(f"{finding.file}: ") else ""
         for number, line in enumerate(wrapped(shown(where + finding.problem, 600), total - 4)):
             made.append(f"  {mark if number == 0 else ' '} {line}")
         if finding.remedy:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from soban.cli import console
+from soban.cli.examples import told
 from soban.cli.wrapping import wrapped
 from soban.errors import UserError
 from soban.messages import translate
@@ -118,8 +119,8 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
     )
     parser = _Parser(
         prog, usage=f"{prog} {words}[...]", description=_reflowed(translate(inspect.cleandoc(options.__doc__ or ""))),
-        epilog=f"{translate('examples:')}\n{examples}", formatter_class=_Help, allow_abbrev=False, add_help=False,
-        argument_default=argparse.SUPPRESS,
+        epilog=f"{translate('examples:')}\n{told(examples, _columns())}", formatter_class=_Help, allow_abbrev=False,
+        add_help=False, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     group = parser.add_argument_group(translate("flags"))
     for field in fields:

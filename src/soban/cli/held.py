@@ -1,13 +1,15 @@
 """What the commands about models on this PC share: their names, the packed files that belong to them, questions."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from soban.cli import console
 from soban.errors import UserError
-from soban.hub import names, store
+from soban.hub import names, place, store
 from soban.hub.store import Held
+from soban.messages import translate
 from soban.weights.kept import Kept
 
 
@@ -22,6 +24,36 @@ def name_of(held: Held) -> str:
     if len(entries) > 1:
         entries = tuple(entry for entry in entries if store.is_complete(held.folder, entry.files))
     return ", ".join(entry.name for entry in entries) or held.id
+
+
+def together(models: Sequence[Held]) -> list[tuple[Held, ...]]:
+    """The models, each with all revisions of it that are here and by whatever spelling: the usual revision first."""
+    found: dict[tuple[Path, str], list[Held]] = {}
+    for held in models:
+        found.setdefault((held.cache, held.id.lower()), []).append(held)
+    return [tuple(sorted(group, key=lambda held: held.revision != names.MAIN)) for group in found.values()]
+
+
+def bytes_of(group: Sequence[Held]) -> int:
+    """What they take on the disk; files that several revisions share count once."""
+    if len(group) == 1:
+        return group[0].bytes
+    repositories = {place.model_folder(held.cache, held.id) for held in group}
+    folders = [folder / part for folder in repositories for part in ("blobs", "snapshots")]
+    files = [Path(at, name) for folder in folders for at, _, listed in os.walk(folder) for name in listed]
+    return store.bytes_of([path for path in files if not path.is_symlink()])
+
+
+def revisions(group: Sequence[Held]) -> str:
+    """The revisions beside the usual one, for a remark; empty where there are none."""
+    others = ", ".join(held.revision[:12] for held in group[1:])
+    return translate("also {revisions}", revisions=others) if others else ""
+
+
+def known_as(identity: str) -> str:
+    """The name by which a repository is known: the catalogue's where it has just one."""
+    entries = names.known(identity)
+    return entries[0].name if len(entries) == 1 else identity
 
 
 def packed_of(held: Held, packed: Sequence[Kept]) -> list[Kept]:
@@ -46,9 +78,7 @@ def agreed(question: str) -> bool:
     """Whether the user says yes. Raises UserError where nobody can be asked."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise UserError("{question} nobody is there to be asked", question=question, hint="give --yes")
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    if not answer:
+    answer = console.ask(f"{question} [y/N] ")
+    if answer is None:
         console.tell("")
-    return answer.strip().lower() in console.YES
+    return (answer or "").strip().lower() in console.YES

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from soban.cli import console
-from soban.cli.held import name_of, packed_of
+from soban.cli.held import bytes_of, name_of, packed_of, revisions, together
 from soban.cli.table import table, weights
 from soban.hub import catalogue, store
 from soban.hub.amounts import of_bytes
@@ -57,13 +57,15 @@ def models_table(models: Sequence[store.Held], packed: Sequence[kept.Kept]) -> s
     """A line for each model."""
     head = (translate("model"), translate("fetched"), translate("packed"), translate("last used"), translate("state"))
     rows = [head]
-    for held in models:
-        forms = [one for one in packed_of(held, packed) if one.kind != "tokenizer"]
+    for group in together(models):
+        forms = [one for held in group for one in packed_of(held, packed) if one.kind != "tokenizer"]
+        used = max(held.used for held in group)
         rows.append(
             (
-                name_of(held), of_bytes(held.bytes), ", ".join(f"{one.kind} {of_bytes(one.bytes)}" for one in forms),
-                time.strftime("%Y-%m-%d", time.localtime(held.used)) if held.used else "",
-                "" if held.complete else translate("not complete"),
+                name_of(group[0]), of_bytes(bytes_of(group)),
+                ", ".join(f"{one.kind} {of_bytes(one.bytes)}" for one in forms),
+                time.strftime("%Y-%m-%d", time.localtime(used)) if used else "",
+                revisions(group) if group[0].complete else translate("not complete"),
             )
         )  # fmt: skip
     return table(rows, right=(1,), giving=0)

@@ -33,7 +33,7 @@ def start(
             "-n {steps} counts the prompt, which has {count} tokens", steps=steps, count=begun, hint="give a greater -n"
         )
     options.setdefault("max_new_tokens", steps - begun)
-    answer = model.template is not None and not raw
+    answer = model.answers(system=system, raw=raw)
     shown = not answer if echo is None else echo
     generation = Generation(model, ids, model.sampling(**options), echo=prompt if shown else "", answer=answer)
     if model.loaded.llama2c:
@@ -51,7 +51,7 @@ def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
 
 def _prompt_ids(model: Model, prompt: str, system: str | None, raw: bool) -> list[int]:
     bos = model.tokenizer.bos_id
-    if prompt or system or bos is None or (model.template is not None and not raw):
+    if prompt or system or bos is None or model.answers(system=system, raw=raw):
         return model.prompt_ids(prompt, system=system, raw=raw)
     return [bos]
 

@@ -1,14 +1,15 @@
-"""A plan as a text of 80 columns."""
+"""A plan as a text of 80 columns, or fewer in a narrow terminal."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from soban.cli.sections import grid
+from soban.cli import table
+from soban.cli.sections import grid, shown
 from soban.cli.wrapping import hanging, wrapped
 from soban.hub.amounts import of_bytes, of_seconds
-from soban.messages import language, padded, translate, width
+from soban.messages import escaped, language, padded, translate, width
 
-COLUMNS = 79
+WIDEST = 79
 UNITS = {"en": ((1e9, " B"), (1e6, " M"), (1e3, " k")), "ko": ((1e8, "억"), (1e4, "만"))}
 Plan = dict[str, Any]
 
@@ -24,7 +25,7 @@ def text(plan: Plan) -> str:
         lines += rough(plan)
     else:
         lines += [*forms(plan), "", *conclusions(plan)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(escaped, lines)) + "\n"
 
 
 def head(plan: Plan) -> list[str]:
@@ -37,7 +38,7 @@ def head(plan: Plan) -> list[str]:
         (
             translate("model"),
             translate(
-                "{name}: {family}, {count} weights, stored as {format}", name=name, family=plan["family"] or "?",
+                "{name}: {family}, {count} weights, stored as {format}", name=name, family=shown(plan["family"] or "?"),
                 count=number(plan["parameters"]), format=stored,
             ),
         ),
@@ -52,7 +53,7 @@ def head(plan: Plan) -> list[str]:
         (translate("this PC"), machine(plan)),
     ]  # fmt: skip
     left = max(width(name) for name, _ in pairs) + 2
-    return [line for name, value in pairs for line in hanging(padded(name, left), value, COLUMNS)]
+    return [line for name, value in pairs for line in hanging(padded(name, left), value, columns())]
 
 
 def download(disk: Plan) -> str:
@@ -95,10 +96,10 @@ def forms(plan: Plan) -> list[str]:
         translate("form"), translate("weights"), translate("cache"), translate("other"), translate("together"),
         translate("packed"), translate("read/s"), translate("write/s"), "",
     ]  # fmt: skip
-    table = [heads]
+    rows = [heads]
     for form in plan["forms"]:
         packed = plan["disk"]["packed"].get(form["kind"], 0)
-        table.append(
+        rows.append(
             [
                 form["kind"], of_bytes(form["weights"]), of_bytes(form["cache"]),
                 of_bytes(form["buffers"] + form["program"]), of_bytes(form["total"]),
@@ -106,7 +107,7 @@ def forms(plan: Plan) -> list[str]:
                 rate(form["decode_per_second"]), verdict(form["verdict"]),
             ]
         )  # fmt: skip
-    return [title, *aligned(table)]
+    return [*wrapped(title, columns()), *aligned(rows)]
 
 
 def verdict(name: str) -> str:
@@ -165,26 +166,26 @@ def conclusions(plan: Plan) -> list[str]:
         said.append(translate("Other programs were busy while speed was measured, so it may be too low."))
     if plan["purpose"] == "serve":
         said.append(translate("soban serve is not there yet; these are the figures of the engine that it will use."))
-    return [line for sentence in said for line in wrapped(sentence, COLUMNS)]
+    return [line for sentence in said for line in wrapped(sentence, columns())]
 
 
 def rough(plan: Plan) -> list[str]:
     """What can be said of a model that soban cannot run."""
-    table = [[translate("form"), translate("weights"), ""]]
-    table += [[form["kind"], of_bytes(form["weights"]), verdict(form["verdict"])] for form in plan["forms"]]
+    rows = [[translate("form"), translate("weights"), ""]]
+    rows += [[form["kind"], of_bytes(form["weights"]), verdict(form["verdict"])] for form in plan["forms"]]
     said = [
         translate("soban cannot run this model: {reason}", reason=plan["obstacle"]),
         translate("The weights alone would take this much memory:"),
     ]
-    return [*(line for sentence in said for line in wrapped(sentence, COLUMNS)), *aligned(table)]
+    return [*(line for sentence in said for line in wrapped(sentence, columns())), *aligned(rows)]
 
 
 def by_catalogue(plan: Plan) -> list[str]:
     """What can be said of a model whose headers could not be read."""
-    table = [[translate("form"), translate("weights"), translate("cache"), translate("together"), ""]]
+    rows = [[translate("form"), translate("weights"), translate("cache"), translate("together"), ""]]
     for form in plan["forms"]:
         sizes = [of_bytes(form[name]) if form[name] else "?" for name in ("weights", "cache", "total")]
-        table.append([form["kind"], *sizes, verdict(form["verdict"])])
+        rows.append([form["kind"], *sizes, verdict(form["verdict"])])
     said = translate(
         "Only roughly, by the catalogue, for its files could not be asked: {reason}", reason=plan["unreachable"]
     )
@@ -193,18 +194,18 @@ def by_catalogue(plan: Plan) -> list[str]:
         bytes=plan["stored_bytes"],
     )
     return [
-        translate("{context} tokens of context", context=f"{plan['context']:,}"),
-        *aligned(table),
+        *wrapped(translate("{context} tokens of context", context=f"{plan['context']:,}"), columns()),
+        *aligned(rows),
         "",
-        *wrapped(kept, COLUMNS),
-        *wrapped(said, COLUMNS),
+        *wrapped(kept, columns()),
+        *wrapped(said, columns()),
     ]
 
 
 def training(plan: Plan) -> list[str]:
     """What learning would take, and what of it soban can do."""
     found = plan["training"]
-    table = [
+    rows = [
         [
             translate("way"), translate("weights"), translate("gradients"), translate("optimiser"),
             translate("activations"), translate("together"), "",
@@ -213,7 +214,7 @@ def training(plan: Plan) -> list[str]:
     for way in found["ways"]:
         parts = [of_bytes(way[name]) for name in ("weights", "gradients", "optimiser", "activations", "total")]
         fits = "?" if way["fits"] is None else translate("fits") if way["fits"] else translate("too large")
-        table.append([f"LoRA, {way['kind']}" if plan["purpose"] == "tune" else "float32", *parts, fits])
+        rows.append([f"LoRA, {way['kind']}" if plan["purpose"] == "tune" else "float32", *parts, fits])
     title = translate("{tokens} tokens in a step, AdamW in float32", tokens=f"{found['tokens_in_a_step']:,}")
     if plan["purpose"] == "tune":
         title += translate(
@@ -229,7 +230,7 @@ def training(plan: Plan) -> list[str]:
             "soban train makes small models of its own shape and cannot go on with this one yet: this is what its way "
             "to compute would take, by formulae (docs/memory.md)."
         )
-    return [*wrapped(title, COLUMNS), *aligned(table), "", *wrapped(said, COLUMNS)]
+    return [*wrapped(title, columns()), *aligned(rows), "", *wrapped(said, columns())]
 
 
 def rate(value: float | None) -> str:
@@ -248,7 +249,14 @@ def number(count: int) -> str:
     return str(count)
 
 
-def aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as columns: the first and the last to the left, figures to the right."""
-    last = len(table[0]) - 1
-    return grid(table, [i not in (0, last) for i in range(last + 1)], indent="")
+def columns() -> int:
+    return min(WIDEST, table.columns())
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as columns: the first and the last to the left, figures to the right; as lists in a narrow terminal."""
+    last = len(rows[0]) - 1
+    lines = grid(rows, [i not in (0, last) for i in range(last + 1)], indent="")
+    if max(map(width, lines)) <= table.columns():
+        return lines
+    return table.stacked(rows, columns()).rstrip("\n").split("\n")

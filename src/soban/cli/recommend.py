@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from soban.cli import console
-from soban.cli.table import COLUMNS, table, weights
+from soban.cli.table import columns, weights
 from soban.cli.wrapping import hanging, wrapped
 from soban.errors import UserError
 from soban.hub import catalogue
@@ -23,6 +23,7 @@ EXAMPLES = """\
   soban recommend --task summary --context 8192 --json
 """
 INDENT = 4
+ENDLESS = 1 << 60  # bytes of memory
 WAITING = 6  # names of models without an engine
 
 
@@ -90,19 +91,44 @@ def as_text(advice: Advice, wish: Wish) -> str:
     """The models with their reasons, then what became of the others."""
     parts = [head(wish)]
     if not advice.fits:
-        parts.append(translate("No model of the catalogue that soban runs does all that."))
+        parts.append("\n".join(nothing(wish)))
     elif not advice.language_known:
         text = translate(
             "Nothing is published about how well those that would do know the language {language}: try them first.",
             language=wish.language,
         )
-        parts.append("\n".join(wrapped(text, COLUMNS)))
+        parts.append("\n".join(wrapped(text, columns())))
     parts += [f"{number}. {_fit(made, wish)}" for number, made in enumerate(advice.fits, 1)]
     if advice.fits:
-        parts.append(translate("soban plan MODEL tells exactly what it takes and how fast it is here."))
+        told = translate("soban plan MODEL tells exactly what it takes and how fast it is here.")
+        parts.append("\n".join(wrapped(told, columns())))
     if others := _others(advice):
         parts.append(others)
     return "\n\n".join(parts) + "\n"
+
+
+def nothing(wish: Wish) -> list[str]:
+    """That no model does all that is asked, how many would with one wish less, and where else to look."""
+    lines = wrapped(translate("No model of the catalogue that soban runs does all that."), columns())
+    for flag, less in weaker(wish):
+        advice = recommend(catalogue.entries(), less, FAMILIES, catalogue.benchmarks())
+        if count := len(advice.fits) + advice.against.get("behind", 0):
+            lines += hanging("- ", translate("without {flag}: {count} would do", flag=flag, count=count), columns())
+    said = translate("On the hub there are more: soban search WORD. soban list shows what is on this PC already.")
+    return [*lines, *wrapped(said, columns())]
+
+
+def weaker(wish: Wish) -> list[tuple[str, Wish]]:
+    """The same wish with one limit less each time, and the flag that sets that limit."""
+    replace = dataclasses.replace
+    made = [
+        (f"--ram {wish.memory / 1e9:g}", replace(wish, memory=ENDLESS)),
+        (f"--lang {wish.language}", replace(wish, language=None)) if wish.language else None,
+        ("--commercial", replace(wish, commercial=False)) if wish.commercial else None,
+        (f"--context {wish.context}", replace(wish, context=Wish.context, insists=False)) if wish.insists else None,
+        (f"--task {wish.task}", replace(wish, task=Wish.task)) if wish.task != Wish.task else None,
+    ]
+    return [one for one in made if one is not None]
 
 
 def head(wish: Wish) -> str:
@@ -116,7 +142,7 @@ def head(wish: Wish) -> str:
         asked.append(translate("language {code}", code=wish.language))
     if wish.commercial:
         asked.append(translate("for commercial use"))
-    return "\n".join(wrapped(" · ".join(asked), COLUMNS))
+    return "\n".join(wrapped(" · ".join(asked), columns()))
 
 
 def _fit(made: Fit, wish: Wish) -> str:
@@ -128,7 +154,7 @@ def _fit(made: Fit, wish: Wish) -> str:
         reasons.append(translate("its tokenizer is not on the hub: it is fetched from {host} along with it", host=host))
     if entry.gated:
         reasons.append(translate("the hub asks you to agree to the terms first: soban login"))
-    lines += [line for reason in reasons for line in hanging(" " * INDENT + "- ", reason, COLUMNS)]
+    lines += [line for reason in reasons for line in hanging(" " * INDENT + "- ", reason, columns())]
     lines.append(" " * INDENT + f"soban run {entry.name}")
     return "\n".join(lines)
 
@@ -199,20 +225,18 @@ def _others(advice: Advice) -> str:
         rows.append((f"{len(advice.waiting)}", translate("would do, but soban has no engine for them yet:")))
     if not rows:
         return ""
-    text = translate("The others:") + "\n" + _indented(table(rows, right=(0,)))
+    wide = max(len(count) for count, _ in rows)
+    lines = [translate("The others:")]
+    lines += [line for count, reason in rows for line in hanging(f"  {count:>{wide}}  ", reason, columns())]
     if advice.waiting:
-        text += "\n".join(hanging(" " * (INDENT + 2), _names(advice.waiting), COLUMNS))
-    return text.rstrip()
+        lines += hanging(" " * (INDENT + 2), _names(advice.waiting), columns())
+    return "\n".join(lines)
 
 
 def _names(entries: Sequence[Entry]) -> str:
     largest = sorted(entries, key=lambda entry: entry.parameters or 0, reverse=True)
     shown = ", ".join(entry.name for entry in largest[:WAITING])
     return shown + (", …" if len(entries) > WAITING else "")
-
-
-def _indented(text: str) -> str:
-    return "".join("  " + line + "\n" for line in text.splitlines())
 
 
 def as_json(advice: Advice, wish: Wish) -> str:

@@ -11,12 +11,12 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.data_structures import Point
 from prompt_toolkit.layout.screen import Char, Screen
 
-REFLOWING = ("TMUX", "VTE_VERSION", "TERM_PROGRAM", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "ALACRITTY_WINDOW_ID")
+from soban.cli import console
 
 
 def mind_resizing(session: PromptSession[str], environment: Mapping[str, str] = os.environ) -> None:
     """Erase all that was drawn when the size changes, in the terminals that are known to wrap lines anew."""
-    if not any(environment.get(name) for name in REFLOWING):
+    if not console.wraps_anew(environment):
         return
     application, renderer = session.app, session.app.renderer
     resized = getattr(application, "_on_resize", None)

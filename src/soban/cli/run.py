@@ -29,7 +29,7 @@ EXAMPLES = """\
 
 @dataclass(frozen=True)
 class RunOptions(ModelFlags):
-    """Let a model write. A model with a chat template answers the prompt; any other goes on with it.
+    """Let a model write. A model with a chat template answers the prompt; any other, and the bundled one, goes on.
 
     MODEL is a name (gemma2:2b, or owner/name on the hub), a Hugging Face folder or a llama2.c .bin; without one the
     bundled story model writes. Text from a pipe follows the prompt, or is the prompt. As soon as one of llama2.c's
@@ -43,7 +43,7 @@ class RunOptions(ModelFlags):
     echo: bool | None = field(
         default=None,
         metadata={
-            "help": "begin the text with the prompt (default: if there is no chat template)", "off": "--no-echo",
+            "help": "begin the text with the prompt (default: if the model goes on with it)", "off": "--no-echo",
             "off_help": "leave the prompt out",
         },
     )  # fmt: skip

@@ -65,7 +65,18 @@ def call(options: SearchOptions) -> int:
     elif place.is_offline() and not options.catalogue:
         console.tell(translate("soban: HF_HUB_OFFLINE is set, so the hub was not asked"))
     if not entries and not found and not options.json:
-        console.tell(translate("nothing was found"))
+        asked = not offline and problem is None
+        words = " ".join(options.words)
+        if asked:
+            told = translate("nothing was found; try fewer or other words, or soban list --catalogue")
+        elif options.catalogue:
+            told = translate("nothing was found in the catalogue; soban search {words} asks the hub", words=words)
+        else:
+            told = translate(
+                "nothing was found in the catalogue; with a network soban search {words} asks the hub. "
+                "soban list shows what is on this PC, soban list --catalogue what has a short name", words=words
+            )  # fmt: skip
+        console.tell(told)
     return 0
 
 

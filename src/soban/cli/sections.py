@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from soban.cli.wrapping import FIRM, paragraphs
 from soban.hub.amounts import of_bytes
-from soban.messages import padded, width
+from soban.messages import escaped, padded, width
 
 Rows = Sequence[tuple[str, str]]
 
-NARROWEST, USUAL, WIDEST = 60, 80, 110
+NARROWEST, USUAL, WIDEST = 40, 80, 110
 INDENT = "  "
 
 
@@ -49,7 +49,7 @@ def grid(rows: Sequence[Sequence[str]], right: Sequence[bool], indent: str = IND
 
 def shown(text: object, most: int = 60) -> str:
     """A stranger's text on one line: nothing that a terminal would obey, and not endless."""
-    plain = "".join(c if c.isprintable() else {"\n": "\\n", "\t": "\\t"}.get(c, "?") for c in str(text))
+    plain = escaped(str(text))
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 

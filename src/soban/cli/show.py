@@ -10,7 +10,7 @@ from soban.cli import console, findings, sections
 from soban.cli.sections import shown, size
 from soban.cli.wrapping import FIRM
 from soban.errors import UserError
-from soban.messages import translate
+from soban.messages import escaped, translate
 from soban.weights.packed import called
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def as_text(report: dict[str, Any], tensors: bool) -> list[str]:
             (translate("what run would do"), run(report["run"])),
         ]
     lines = [*sections.page(told, total), *findings.lines(report["findings"], total)]
-    return [*lines, "", *tensor_table(report["tensors"])] if tensors else lines
+    lines += ["", *tensor_table(report["tensors"])] if tensors else []
+    return list(map(escaped, lines))
 
 
 def head(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -216,7 +217,10 @@ def tokenizer(told: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _names(tokens: list[dict[str, Any]]) -> str:
-    return " ".join(f"{shown(token['text'], 30)} ({token['id']})" for token in tokens)
+    """Tokens as they are written, with their ids; an id that no tokenizer knows alone."""
+    return " ".join(
+        str(token["id"]) if token["text"] is None else f"{shown(token['text'], 30)} ({token['id']})" for token in tokens
+    )
 
 
 def template(told: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -251,6 +255,7 @@ def run(told: dict[str, Any] | None) -> list[tuple[str, str]]:
                 cache=size(memory["cache"]), rest=size(memory["rest"]), free=free,
             ),
         ),
+        (translate("a prompt"), PROMPT[told["prompt"]]()),
         (translate("chooses"), _chooses(told["sampling"])),
         (translate("ends at"), _names(told["ends"]) or translate("nothing")),
     ]  # fmt: skip
@@ -273,6 +278,12 @@ WHY = {
     "faster": lambda: translate("nearly as good as stored, and faster on this PC"),
     "overflow": lambda: translate("larger than the free memory, so much of it comes from the disk: slow"),
     "memory": lambda: translate("the most exact form that fits into the free memory"),
+}
+
+
+PROMPT = {
+    "answered": lambda: translate("is answered"),
+    "continued": lambda: translate("is the beginning of a text, which the model goes on with"),
 }
 
 

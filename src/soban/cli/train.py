@@ -4,13 +4,13 @@ from soban.learn.train import TrainOptions, train
 
 OPTIONS = TrainOptions
 EXAMPLES = """\
-  soban train --out my-model --minutes 30
-  soban train --out my-model --data stories.txt --data more.jsonl --minutes 10
+  soban data stories/ --out data/
+  soban train --data data/ --out my-model
+  soban train --data data/ --out my-model --resume
   soban run my-model "Once upon a time"
 """
 
 
 def call(options: TrainOptions) -> int:
     """Trains, and leaves the model in the folder."""
-    train(options)
-    return 0
+    return train(options)

@@ -1,6 +1,5 @@
 """How a transfer is shown: one line that is redrawn on a terminal, elsewhere a line now and then."""
 
-import shutil
 import sys
 import time
 
@@ -11,7 +10,7 @@ from soban.hub.fetching import Progress
 from soban.messages import translate, width
 
 BAR = 24  # columns, fewer on a narrow terminal
-FIRST, EVERY = 5.0, 30.0  # seconds after which a line is written where there is no terminal
+FIRST, EVERY = 5.0, 30.0  # seconds between lines where there is no terminal
 SHORTEST_BAR = 6
 ECHO = 2  # columns of the ^C that a terminal shows when it is pressed
 
@@ -23,7 +22,7 @@ class Transfer:
         self._name, self._quiet = name, quiet
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._columns = 0
-        self._next = time.monotonic() + FIRST
+        self._next = 0.0
 
     def __enter__(self) -> "Transfer":
         return self
@@ -36,14 +35,14 @@ class Transfer:
         if self._quiet:
             return
         if self._terminal:
-            self._draw(fitted(self._name, progress, shutil.get_terminal_size((80, 24)).columns - 1 - ECHO))
+            self._draw(fitted(self._name, progress, console.columns_of_terminal() - ECHO))
         elif time.monotonic() >= self._next:
-            self._next = time.monotonic() + EVERY
-            console.tell(f"{self._name}: {in_words(progress)}")
+            begun, self._next = self._next == 0.0, time.monotonic() + (EVERY if self._next else FIRST)
+            console.tell(f"{self._name}: {beginning(progress) if begun else in_words(progress).strip()}")
 
     def say(self, text: str) -> None:
         """What is being done before there is any progress, on the line that is redrawn."""
-        self._draw(cut(text, shutil.get_terminal_size((80, 24)).columns - 1 - ECHO))
+        self._draw(cut(text, console.columns_of_terminal() - ECHO))
 
     def tell(self, text: str) -> None:
         """A line that stays, above the one that is redrawn."""
@@ -61,9 +60,24 @@ class Transfer:
     def _draw(self, line: str) -> None:
         if not self._terminal or self._quiet or not (line or self._columns):
             return
-        sys.stderr.write("\r" + line + " " * (self._columns - width(line)))
+        sys.stderr.write(self._back() + line + " " * (self._columns - width(line)))
         sys.stderr.flush()
         self._columns = width(line)
+
+    def _back(self) -> str:
+        """To the beginning of the line; of all its rows, erased, where a narrower terminal has wrapped what stood."""
+        rows = -(-self._columns // (console.columns_of_terminal() + 1)) if console.wraps_anew() else 1
+        if rows < 2:
+            return "\r"
+        self._columns = 0
+        return f"\r\x1b[{rows - 1}A\x1b[J"
+
+
+def beginning(progress: Progress) -> str:
+    """The first line where nothing is redrawn: how much there is to fetch."""
+    if progress.phase != "fetching":
+        return in_words(progress).strip()
+    return translate("fetching {size}", size=of_bytes(progress.total - progress.done))
 
 
 def in_words(progress: Progress) -> str:

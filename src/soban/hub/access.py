@@ -70,7 +70,7 @@ def tokens_page() -> str:
 
 def consent_page(repository: Repository) -> str:
     """Where a model's terms are accepted."""
-    return f"{place.endpoint()}/{repository.id}"
+    return f"{place.endpoint()}/{repository.page}"
 
 
 def identify(found: str, given: bool = False) -> Identity:

@@ -17,7 +17,7 @@ from soban.hub.names import Repository
 from soban.hub.partial import Partial, there
 from soban.hub.remote import Listing
 from soban.messages import warn
-from soban.weights.files import free_bytes
+from soban.weights.files import check_room, free_bytes, write_error
 
 SPARE = 64 << 20  # bytes of the disk that are left to others
 MOST_TOKENIZER = 16 << 20  # bytes of one that lies outside of the hub
@@ -54,6 +54,28 @@ def pull(repository: Repository, progress: Report, cache: Path | None = None) ->
         _refer(folder, repository.revision, listing.commit)
         _clean(folder, {file.hash for file in listing.files})
     return snapshot
+
+
+def to_file(repository: Repository, name: str, path: Path, progress: Report) -> None:
+    """Puts one file of a repository at `path`, outside of the cache; what an earlier process began is continued.
+
+    Raises as `pull`.
+    """
+    if place.is_offline():
+        raise UserError("{name} is not here, and HF_HUB_OFFLINE=1 forbids the network", name=name, hint="unset it")
+    listing = remote.listing(repository)
+    file = next((file for file in listing.files if file.name == name), None)
+    if file is None:
+        raise UserError(
+            "{repository}: no file {name} in it", repository=repository, name=name,
+            page=access.consent_page(repository), hint="{page} tells what became of it",
+        )  # fmt: skip
+    needed = file.size - there(path, file.size)
+    try:
+        check_room(path, needed)
+        Fetching(listing, [Job(file, Partial(path, file.size))], access.token(), 0, progress).run()
+    except OSError as error:
+        raise write_error(path, needed, error) from error
 
 
 def wanted(repository: Repository, cache: Path | None = None) -> int:

@@ -1,5 +1,6 @@
 """Several connections that fill partial files: retried, checked, and no more of them than help."""
 
+import errno
 import threading
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from soban import system
 from soban.errors import UserError
 from soban.hub import access, place, remote, session
+from soban.hub.amounts import of_bytes
 from soban.hub.choosing import RemoteFile
 from soban.hub.partial import Partial
 from soban.hub.remote import Listing
@@ -26,6 +28,7 @@ CHECK = -1  # stands for a segment: all are there, and the whole is to be checke
 MEMORY = 6.0  # seconds over which the speed is averaged
 TICK = 0.2
 NETWORK = "network.json"  # in soban's cache folder: how fast the last large download was
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TELLING = 50 << 20  # bytes from which on a download tells how fast the network is
 
 
@@ -114,7 +117,10 @@ class Fetching:
         self._width, self._speed = Width(), Speed()
 
     def run(self) -> None:
-        """Raises UserError where it cannot be done, KeyboardInterrupt at Ctrl-C; what is fetched stays."""
+        """Raises UserError where it cannot be done, OSError where it cannot be written, KeyboardInterrupt at Ctrl-C.
+
+        What is fetched stays.
+        """
         started, before = time.monotonic(), self._done
         with session.opened() as client:
             count = min(MOST, sum(len(job.partial.missing()) or 1 for job in self._jobs))
@@ -352,25 +358,12 @@ class Fetching:
         )
 
     def _in_words(self, error: BaseException) -> BaseException:
-        """A failed write in words; anything else as it is."""
-        if isinstance(error, OSError) and not isinstance(error, session.library().HTTPError):
+        """A full disk in words; anything else as it is."""
+        if isinstance(error, OSError) and error.errno in FULL:
             missing = sum(job.file.size - job.partial.done for job in self._jobs)
-            return _unwritten(self._jobs[0].partial, missing, error)
+            return UserError(
+                "{path}: the disk is full, with {missing} still to come", path=self._jobs[0].partial.blob.parent,
+                missing=of_bytes(missing),
+                hint="make room and run the same command again: it goes on from where it stopped",
+            )  # fmt: skip
         return error
-
-
-def _unwritten(partial: Partial, missing: int, error: OSError) -> UserError:
-    import errno
-
-    from soban.hub.amounts import of_bytes
-
-    folder = partial.blob.parent.parent
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return UserError(
-            "{path}: the disk is full, with {missing} still to come", path=folder, missing=of_bytes(missing),
-            hint="make room and run the same command again: it goes on from where it stopped",
-        )  # fmt: skip
-    return UserError(
-        "{path}: cannot be written: {reason}", path=error.filename or folder, reason=error.strerror or error,
-        hint="choose another folder with --cache-dir, or HF_HOME",
-    )  # fmt: skip

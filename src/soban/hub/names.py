@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 from urllib.parse import urlsplit
 
 from soban.errors import UserError
@@ -26,11 +26,17 @@ ELSEWHERE = ("datasets", "spaces", "collections", "docs", "papers", "blog")  # f
 
 @dataclass(frozen=True)
 class Repository:
-    """A model's place on the hub, and what the catalogue says of it."""
+    """A model's place on the hub, and what the catalogue says of it; or the place of data to train on."""
 
     id: str  # owner/name
     revision: str = MAIN
     entry: Entry | None = None
+    kind: Literal["models", "datasets"] = "models"
+
+    @property
+    def page(self) -> str:
+        """Its page's address below the hub's."""
+        return self.id if self.kind == "models" else f"{self.kind}/{self.id}"
 
     def __str__(self) -> str:
         return self.id

@@ -59,7 +59,7 @@ def listing(repository: Repository) -> Listing:
 
 def _api(identity: str, repository: Repository) -> str:
     revision = quote(_revision(repository), safe="")
-    return f"{place.endpoint()}/api/models/{identity}/revision/{revision}?blobs=true"
+    return f"{place.endpoint()}/api/{repository.kind}/{identity}/revision/{revision}?blobs=true"
 
 
 def _has_moved(told: Any, repository: Repository) -> bool:
@@ -103,7 +103,7 @@ def read_range(repository: Repository, name: str, start: int, stop: int) -> byte
 
 def url(repository: Repository, commit: str, name: str) -> str:
     """Where a file's content is fetched."""
-    return f"{place.endpoint()}/{repository.id}/resolve/{quote(commit, safe='')}/{quote(name)}"
+    return f"{place.endpoint()}/{repository.page}/resolve/{quote(commit, safe='')}/{quote(name)}"
 
 
 def check_range(response: Any, start: int, stop: int) -> int:

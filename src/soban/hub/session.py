@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from soban import __version__
 from soban.errors import UserError
-from soban.hub import certificates, place
+from soban.hub import certificates, place, store
 from soban.messages import translate
 
 CONNECT, READ = 10.0, 30.0  # seconds without a connection, or without a byte, that end an attempt
@@ -234,11 +234,13 @@ def _unreachable(http: Any, url: str, error: Exception) -> Exception:
         if proxy := _proxy():
             return UserError(
                 "{host} cannot be reached through the proxy {proxy}: {reason}", host=_host(url), proxy=proxy,
-                reason=_reason(error), hint="check the network and HTTPS_PROXY; models in the cache work without",
+                reason=_reason(error), hint="check the network and HTTPS_PROXY; models in the cache work without"
+                if _any_held() else "check the network and HTTPS_PROXY",
             )  # fmt: skip
         return NoConnectionError(
             "{host} cannot be reached: {reason}", host=_host(url), reason=_reason(error),
-            hint="check the network, or whether it needs a proxy (HTTPS_PROXY); models in the cache work without",
+            hint="check the network, or whether it needs a proxy (HTTPS_PROXY); models in the cache work without"
+            if _any_held() else "check the network, or whether it needs a proxy (HTTPS_PROXY)",
         )  # fmt: skip
     if isinstance(error, http.TimeoutException):
         why = UserError(
@@ -250,6 +252,14 @@ def _unreachable(http: Any, url: str, error: Exception) -> Exception:
             "the connection to {host} broke: {reason}", host=_host(url), reason=_reason(error), hint="try again"
         )
     return Unavailable(why)
+
+
+def _any_held() -> bool:
+    """Whether any model of the cache is whole, so that it works without a network."""
+    try:
+        return any(held.complete for held in store.models())
+    except UserError:  # a cache whose disk is away
+        return False
 
 
 class NoConnectionError(UserError):

@@ -1,329 +1,225 @@
-"""`soban train`: text to a Gemma 2 model in a Hugging Face folder, by plain torch on the CPU."""
+"""`soban train`: prepared data to a model in a Hugging Face folder, taken up again wherever it was stopped."""
 
-import contextlib
-import json
-import math
+import os
+import platform
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from soban import system
+from soban import __version__, system
 from soban.errors import UserError
-from soban.learn import corpus, saving
-from soban.learn.saving import Progress
-from soban.learn.tokenizer import SMALLEST_VOCABULARY
-from soban.messages import translate
-from soban.weights.files import reason
+from soban.learn.data.shards import read_manifest
+from soban.learn.training import checkpoint, folder, presets
+from soban.learn.training.checkpoint import Progress
+from soban.learn.training.settings import MAY_CHANGE, Dtype, Optimizer, Schedule, Settings, check
+from soban.learn.training.telling import Teller
 
-if TYPE_CHECKING:
-    from soban.learn.steps import Training
-
-CHECKPOINT_SECONDS = 180
-LINE_SECONDS = 15  # between progress lines that cannot be drawn over
-AVERAGE = 0.98  # of the loss shown: about the last fifty steps
+STEP_TOKENS = 8192  # that a step learns from, where nothing else is said
+WARM_UP = 0.02  # share of the steps
+PASSES = 4  # over the data at most, unless steps are given: from the fifth on little more is learnt
+TOKENS_PER_WEIGHT = 20  # Hoffmann et al., "Training compute-optimal large language models", 2022
+EVALUATIONS = 20  # in a training
+RATES = {"muon": 4e-3, "adamw": 1e-3}
+BFLOAT16_UNITS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # what torch.cpu says of this processor
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Teach a small story model from text: its tokenizer and its network end up in a Hugging Face folder.
+    """Train a small model from nothing, on data that `soban data` has made.
 
-    Without --data it learns from English and Korean stories that a program writes. Ctrl-C saves what there is, and
-    --resume goes on from there.
+    OUT becomes a Hugging Face folder that soban and transformers load; the best model so far is there while it is
+    trained. Ctrl-C saves a checkpoint, and --resume goes on from it to the same weights, bit for bit.
     """
 
-    out: str = field(metadata={"help": "folder for the finished model", "metavar": "FOLDER"})
-    data: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "help": "text files (a blank line or <|endoftext|> between documents) or .jsonl with `text`",
-            "metavar": "FILE",
-        },
+    data: str = field(metadata={"help": "folder made by soban data", "metavar": "FOLDER"})
+    out: str = field(metadata={"help": "folder for the model", "metavar": "FOLDER"})
+    preset: str = field(
+        default=presets.USUAL,
+        metadata={"help": "size of the network: 260k, 1m, 3m, 5m, 15m, 42m or 110m", "metavar": "NAME"},
     )
-    stories: int = field(
-        default=120_000, metadata={"help": "how many stories soban writes itself where there is no data"}
+    family: Literal["llama", "gemma2"] = field(default="llama", metadata={"help": "kind of network"})
+    resume: bool = field(default=False, metadata={"help": "go on from the checkpoint in --out"})
+    steps: int | None = field(
+        default=None,
+        metadata={"help": "steps to train (default: 20 tokens for each weight, 4 passes over the data at most)"},
     )
-    vocab_size: int = field(default=4096, metadata={"help": "entries of the tokenizer"})
-    hidden_size: int = field(default=256, metadata={"help": "width of the network"})
-    intermediate_size: int = field(default=768, metadata={"help": "width inside the feed-forward layers"})
-    layers: int = field(default=4, metadata={"help": "depth of the network"})
-    heads: int = field(default=4, metadata={"help": "attention heads"})
-    key_value_heads: int = field(
-        default=2, metadata={"help": "heads of keys and values, shared by the attention heads"}
+    minutes: float | None = field(default=None, metadata={"help": "time to train, in place of steps", "example": "30"})
+    batch_size: int | None = field(default=None, metadata={"help": "rows in a step (default: 8192 tokens)"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "batches that a step is made of"})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "the highest (default: 4e-3 with muon, 1e-3 with adamw)", "example": "1e-3"}
     )
-    head_dim: int = field(default=64, metadata={"help": "width of a head, an even number"})
-    context: int = field(default=512, metadata={"help": "longest text in tokens"})
-    window: int = field(default=256, metadata={"help": "how many tokens back every other layer looks"})
-    batch_size: int = field(default=4096, metadata={"help": "tokens in a step"})
-    learning_rate: float = field(default=4e-3, metadata={"help": "highest learning rate"})
-    minutes: float = field(default=30.0, metadata={"help": "time to train"})
-    steps: int | None = field(default=None, metadata={"help": "steps to train, in place of a time"})
-    seed: int = field(default=0, metadata={"help": "decides the first weights, the stories and their order"})
-    resume: bool = field(default=False, metadata={"help": "go on from the checkpoint in the folder"})
-    products: Literal["fast", "exact"] = field(
-        default="fast", metadata={"help": "fast: matrix products in bfloat16 where the CPU has units for it"}
+    optimizer: Optimizer = field(default="muon", metadata={"help": "what moves the weights"})
+    schedule: Schedule = field(
+        default="wsd", metadata={"help": "of the learning rate; wsd: up, level, and down to zero in the last half"}
+    )
+    warmup_steps: int | None = field(default=None, metadata={"help": "steps over which it rises (default: 2 %)"})
+    decay: float = field(default=0.5, metadata={"help": "share of the steps over which wsd falls", "example": "0.3"})
+    weight_decay: float = field(default=0.1, metadata={"help": "how strongly weights are drawn to zero"})
+    beta1: float = field(default=0.9, metadata={"help": "AdamW's memory of gradients", "example": "0.9"})
+    beta2: float = field(default=0.95, metadata={"help": "AdamW's memory of their squares", "example": "0.95"})
+    grad_clip: float = field(default=1.0, metadata={"help": "longest gradient", "example": "1.0"})
+    context: int | None = field(default=None, metadata={"help": "longest text in tokens"})
+    window: int | None = field(default=None, metadata={"help": "tokens that every other layer of gemma2 looks back"})
+    hidden_size: int | None = field(default=None, metadata={"help": "width of the network"})
+    intermediate_size: int | None = field(default=None, metadata={"help": "width inside the feed-forward layers"})
+    layers: int | None = field(default=None, metadata={"help": "depth of the network"})
+    heads: int | None = field(default=None, metadata={"help": "attention heads"})
+    key_value_heads: int | None = field(default=None, metadata={"help": "heads of keys and values"})
+    dtype: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto", metadata={"help": "of the arithmetic; auto: bfloat16 where the processor has units for it"}
+    )
+    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata={"help": "auto: a GPU where there is one"})
+    seed: int = field(default=0, metadata={"help": "decides the first weights and the order of the data"})
+    evaluate_every: int | None = field(
+        default=None, metadata={"help": "steps between two measurements on text held out (default: 20 in all)"}
     )
 
 
-OPTIONS_FILE = "training.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-# What may differ between a training and its continuation
-MAY_CHANGE = ("out", "resume", "minutes", "steps", "products")
+# Flags whose settings have other names, and all that a continuation compares where they are given
+RENAMED = {
+    "gradient_accumulation_steps": "accumulation", "layers": "num_hidden_layers", "heads": "num_attention_heads",
+    "key_value_heads": "num_key_value_heads",
+}  # fmt: skip
+DEFAULTS = {field.name: field.default for field in fields(TrainOptions)}
+SETTLED = {field.name for kind in (Settings, presets.Shape) for field in fields(kind)}
+FLAGS = {flag: RENAMED.get(flag, flag) for flag in DEFAULTS if RENAMED.get(flag, flag) in SETTLED}
 
 
-def train(options: TrainOptions) -> None:
-    """Learn a tokenizer and a network from text and leave them in `options.out`, ready for soban and transformers.
-
-    Raises UserError for text that cannot be read, options that cannot be, a missing torch and a folder in use. After
-    Ctrl-C it leaves a checkpoint and raises SystemExit.
-    """
-    check(options)
+def train(options: TrainOptions) -> int:
+    """Trains to the end or to Ctrl-C; the exit code. Raises UserError for what cannot be."""
     require_torch()
-    from soban.learn import steps
-
-    folder = Path(options.out)
-    see_free(folder, options)
-    documents = read(options)
-    claim(folder, options)
-    try:
-        training = steps.prepare(options, documents)
-        progress = saving.load_checkpoint(folder, training.weights, training.state) if options.resume else Progress()
-        forecast(training, progress)
-    except BaseException:
-        if not options.resume:
-            release(folder)
-        raise
-    with interruptible() as interruptions:
-        progress = run(training, progress, interruptions)
-    if interruptions:
-        saving.save_checkpoint(folder, training.weights, training.state, progress)
-        say("stopped after step {step}; the same command with --resume goes on", step=progress.step)
-        raise SystemExit(128 + signal.SIGINT)
-    bits = steps.bits_per_byte(training)
-    saving.save_model(folder, training.config, training.weights, training.ids)
-    (folder / saving.CHECKPOINT).unlink(missing_ok=True)
-    say(
-        "{path}: {step} steps, {tokens} tokens, {bits:.4f} bits per byte of text held out",
-        path=folder,
-        step=progress.step,
-        tokens=progress.tokens,
-        bits=bits,
-    )
-
-
-def run(training: "Training", progress: Progress, interruptions: list[int]) -> Progress:
-    """Train to the end of the budget or to an interruption, talking and saving on the way."""
-    from soban.learn import steps
-
-    folder = Path(training.options.out)
-    before, saved = progress, time.monotonic()
-    told = saved
-    average = math.nan
-    for step in steps.steps(training, progress):
-        progress = step.progress
-        average = step.loss if math.isnan(average) else AVERAGE * average + (1 - AVERAGE) * step.loss
-        if interruptions:
-            break
-        now = time.monotonic()
-        if now - told >= (1 if sys.stderr.isatty() else LINE_SECONDS):
-            told = now
-            tell(training.options, before, progress, average)
-        if now - saved >= CHECKPOINT_SECONDS:
-            saved = now
-            saving.save_checkpoint(folder, training.weights, training.state, progress)
-            bits = steps.bits_per_byte(training)
-            say("step {step}: saved; {bits:.4f} bits per byte of text held out", step=progress.step, bits=bits)
-    return progress
-
-
-def check(options: TrainOptions) -> None:
-    """UserError for sizes that make no network, and for no folder."""
+    out, data = Path(options.out), Path(options.data)
     if not options.out.strip():
         raise UserError("--out is empty", hint="name a folder")
-    for name, least in SMALLEST.items():
-        value = getattr(options, name)
-        if value is not None and not value >= least:
-            raise UserError(
-                "--{name} {value} is too small",
-                name=name.replace("_", "-"),
-                value=value,
-                least=least,
-                hint="at least {least}",
-            )
-    if options.heads % options.key_value_heads:
+    settings = resolved(options, data)
+    if options.resume:
+        settings = continued(options, settings, folder.kept_settings(out))
+    else:
+        folder.check_free(out)
+    check(settings)
+    from soban.learn.training import running, scratch
+
+    every = options.evaluate_every or max(1, settings.steps // EVALUATIONS)
+    run = scratch.start(settings, data, out, evaluate_every=every)
+    progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state) if options.resume else Progress()
+    if progress.step >= settings.steps:
         raise UserError(
-            "{heads} heads cannot share {key_value_heads} key-value heads evenly",
-            heads=options.heads,
-            key_value_heads=options.key_value_heads,
-            hint="choose --key-value-heads that divides --heads",
+            "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
         )
-    if options.head_dim % 2:
-        raise UserError("--head-dim {head_dim} is odd", head_dim=options.head_dim, hint="rotary positions turn pairs")
-    if not 0 < options.learning_rate < math.inf:
-        raise UserError("--learning-rate {rate} is not above 0", rate=options.learning_rate, hint="4e-3 is usual here")
-    if not options.minutes > 0:
-        raise UserError("--minutes {minutes} is not above 0", minutes=options.minutes, hint="give a time, or --steps")
-
-
-SMALLEST = {
-    "stories": 2,
-    "vocab_size": SMALLEST_VOCABULARY,
-    "hidden_size": 1,
-    "intermediate_size": 1,
-    "layers": 1,
-    "heads": 1,
-    "key_value_heads": 1,
-    "head_dim": 2,
-    "context": 2,
-    "window": 1,
-    "batch_size": 1,
-    "steps": 1,
-    "seed": 0,
-}
+    run.computer.refresh()
+    if run.leads:
+        folder.begin(out, settings, about(data))
+    teller = Teller(settings, out, progress)
+    if run.leads:
+        teller.begin()
+    with interruptible() as interruptions:
+        progress, finished = running.run(run, progress, teller, lambda: bool(interruptions))
+    if run.leads:
+        teller.end(progress, finished)
+    return 0 if finished else 128 + signal.SIGINT
 
 
 def require_torch() -> None:
-    """UserError where torch is not installed."""
+    """UserError where torch or transformers is not installed."""
     try:
         import torch  # noqa: F401
+        import transformers  # noqa: F401
     except ImportError as error:
-        raise UserError("teaching needs torch, which is not installed", hint='pip install "soban[learn]"') from error
-
-
-def read(options: TrainOptions) -> list[str]:
-    """The text to learn from: files, or stories that are written now."""
-    if not options.data:
-        say("writing {count} stories", count=options.stories)
-        return corpus.built_in(options.seed, options.stories)
-    documents = corpus.read_documents(options.data)
-    if len(documents) < 2:
         raise UserError(
-            "{count} document is too few: one is held out for measuring",
-            count=len(documents),
-            hint="part the text by blank lines",
-        )
-    return documents
-
-
-def see_free(folder: Path, options: TrainOptions) -> None:
-    """UserError where the folder holds something else than the training that is asked for."""
-    path, checkpoint = folder / OPTIONS_FILE, folder / saving.CHECKPOINT
-    if options.resume:
-        if not checkpoint.is_file() or not path.is_file():
-            raise UserError("{path}: no checkpoint to go on from", path=folder, hint="start again without --resume")
-        asked = lasting(options)
-        for key, value in json.loads(path.read_text(encoding="utf-8")).items():
-            if asked.get(key) != value:
-                raise UserError(
-                    "the checkpoint was trained with --{name} {value}",
-                    name=key.replace("_", "-"),
-                    value=value,
-                    hint="give the same again, or another --out",
-                )
-    elif checkpoint.exists():
-        raise UserError("{path}: holds an unfinished training", path=folder, hint="--resume, or another --out")
-    elif (folder / "config.json").exists():
-        raise UserError("{path}: holds a model already", path=folder, hint="choose another --out")
-
-
-def claim(folder: Path, options: TrainOptions) -> None:
-    """Make the folder and write down what is trained there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            "{path}: cannot be made ({reason})",
-            path=folder,
-            reason=reason(error),
-            hint="choose another folder with --out",
+            "teaching needs {name}, which is not installed", name=error.name, hint='pip install "soban[learn]"'
         ) from error
-    saving.save_json(folder / OPTIONS_FILE, lasting(options))
 
 
-def release(folder: Path) -> None:
-    """Take back what was written before the first step: there is nothing to go on from."""
-    for name in (OPTIONS_FILE, *TOKENIZER_FILES):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()  # if it holds nothing else
-
-
-def lasting(options: TrainOptions) -> dict[str, object]:
-    """The options that a continuation must share, as JSON has them."""
-    kept = {name: value for name, value in asdict(options).items() if name not in MAY_CHANGE}
-    return dict(json.loads(json.dumps(kept)))
-
-
-def forecast(training: "Training", progress: Progress) -> None:
-    """Say how much will be learnt from how much, and what it takes in memory and time."""
-    from soban.learn import gemma2, steps
-
-    options = training.options
-    needed, available = steps.memory(training), system.available_memory()
-    say(
-        "{parameters:.2f} M parameters; {documents} documents, {tokens:.1f} M tokens; memory about {memory:.1f} GB",
-        parameters=gemma2.parameter_count(training.config) / 1e6,
-        documents=len(training.data),
-        tokens=len(training.data.tokens) / 1e6,
-        memory=needed / 1e9,
-    )
-    if available is not None and needed > available:
-        raise UserError(
-            "training takes about {needed:.1f} GB of memory and {available:.1f} GB are free",
-            needed=needed / 1e9,
-            available=available / 1e9,
-            hint="lower --batch-size",
-        )
-    seconds = steps.step_seconds(training)
+def resolved(options: TrainOptions, data: Path) -> Settings:
+    """The settings that the options mean for this data on this PC."""
+    manifest = read_manifest(data)
+    shape = presets.altered(
+        presets.preset(options.preset), context=options.context, window=options.window,
+        hidden_size=options.hidden_size, intermediate_size=options.intermediate_size,
+        num_hidden_layers=options.layers, num_attention_heads=options.heads,
+        num_key_value_heads=options.key_value_heads,
+    )  # fmt: skip
+    device = chosen_device(options.device)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    rows = options.batch_size if options.batch_size is not None else max(1, STEP_TOKENS // max(1, shape.context))
+    made = Settings(
+        family=options.family, shape=shape, vocab_size=manifest["tokenizer"]["entries"], batch_size=rows,
+        accumulation=options.gradient_accumulation_steps, processes=processes,
+        parts=max(1, system.threads() // processes) if device == "cpu" else 1,
+        steps=1 if options.steps is None else options.steps, optimizer=options.optimizer, schedule=options.schedule,
+        learning_rate=RATES[options.optimizer] if options.learning_rate is None else options.learning_rate,
+        decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,
+        grad_clip=options.grad_clip, dtype=chosen_dtype(options.dtype, device), device=device, seed=options.seed,
+        data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
+    )  # fmt: skip
     if options.steps is None:
-        left = max(0.0, 60 * options.minutes - progress.seconds)
-        say(
-            "{minutes:.1f} minutes to go, about {steps} steps of {size} tokens",
-            minutes=left / 60,
-            steps=round(left / seconds),
-            size=options.batch_size,
-        )
-    else:
-        left = max(0, options.steps - progress.step)
-        say(
-            "{steps} steps of {size} tokens to go, about {minutes:.1f} minutes",
-            steps=left,
-            size=options.batch_size,
-            minutes=left * seconds / 60,
-        )
+        made = replace(made, steps=usual_steps(made, manifest["splits"]["train"]["tokens"]))
+    warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * made.steps)
+    return replace(made, warmup_steps=warm)
 
 
-def tell(options: TrainOptions, before: Progress, progress: Progress, loss: float) -> None:
-    """The progress line: drawn over the last one on a terminal, elsewhere a line of its own."""
-    seconds = progress.seconds - before.seconds
-    if options.steps is None:
-        left = 60 * options.minutes - progress.seconds
-    else:
-        left = (options.steps - progress.step) * seconds / (progress.step - before.step)
-    line = translate(
-        "step {step}  loss {loss:.3f}  {rate:.0f} tokens/s  {minutes:.0f}:{seconds:02.0f} left",
-        step=progress.step,
-        loss=loss,
-        rate=(progress.tokens - before.tokens) / seconds,
-        minutes=max(0.0, left) // 60,
-        seconds=max(0.0, left) % 60 // 1,
-    )
-    terminal = sys.stderr.isatty()
-    sys.stderr.write(f"\r\x1b[K{line}" if terminal else f"{line}\n")
-    sys.stderr.flush()
+def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Settings:
+    """What a resumed training goes on with: what it began with, but for how long it lasts and how it ends.
+
+    Raises UserError for flags and data that would make another training of it.
+    """
+    given = {flag: name for flag, name in FLAGS.items() if getattr(options, flag) != DEFAULTS[flag]}
+    names = frozenset(given.values()) | {"data_hash", "tokenizer_hash", "processes"}
+    if options.preset != DEFAULTS["preset"]:
+        names |= {field.name for field in fields(presets.Shape)}
+    folder.check_same(kept, asked, names)
+    changes = {name: getattr(asked, name) for flag, name in given.items() if name in MAY_CHANGE}
+    return replace(kept, device=asked.device, **changes)
 
 
-def say(template: str, **fields: object) -> None:
-    """A line of talk, on stderr, on a line of its own even after a progress line."""
-    start = "\r\x1b[K" if sys.stderr.isatty() else ""
-    sys.stderr.write(start + translate(template, **fields) + "\n")
-    sys.stderr.flush()
+def usual_steps(settings: Settings, tokens: int) -> int:
+    """Enough for the network's size, and not more passes over the data than it bears."""
+    parameters = settings.shape.parameters(settings.vocab_size, settings.family)
+    return max(1, min(TOKENS_PER_WEIGHT * parameters, PASSES * tokens) // max(1, settings.step_tokens))
+
+
+def chosen_device(wanted: str) -> str:
+    """cpu or cuda. Raises UserError where cuda is asked for and not there."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise UserError("--device cuda: torch finds no GPU", hint="leave it out to train on the processor")
+    return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def chosen_dtype(wanted: str, device: str) -> Dtype:
+    """bfloat16 only where it is computed by units of its own: elsewhere it is three times slower."""
+    if wanted != "auto":
+        return "float32" if wanted == "float32" else "bfloat16"
+    import torch
+
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if any(getattr(torch.cpu, name, bool)() for name in BFLOAT16_UNITS) else "float32"
+
+
+def about(data: Path) -> dict[str, Any]:
+    """What else made the result: for whoever wants to repeat it."""
+    import torch
+    import transformers
+
+    return {
+        "command": ["soban", *sys.argv[1:]],
+        "data": str(data),
+        "soban": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
 
 
 @contextmanager

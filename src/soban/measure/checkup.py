@@ -13,6 +13,7 @@ from typing import Any
 
 from soban import machine, system
 from soban.errors import Finding, UserError
+from soban.hub.amounts import of_bytes
 from soban.weights.files import on_disk
 
 Report = dict[str, Any]
@@ -190,7 +191,7 @@ def memory(findings: list[Finding]) -> Report:
             Finding(
                 "memory-little",
                 UserError(
-                    "only {free} of memory are free", free=_gigabytes(free),
+                    "only {free} of memory are free", free=of_bytes(free),
                     hint="close other programs, or take a model below 1 billion weights",
                 ),
                 value=free,
@@ -201,8 +202,8 @@ def memory(findings: list[Finding]) -> Report:
             Finding(
                 "memory-limited",
                 UserError(
-                    "a control group allows {limit} of the {memory} of memory", limit=_gigabytes(limit),
-                    memory=_gigabytes(built_in), hint="a container's setting; soban keeps to it",
+                    "a control group allows {limit} of the {memory} of memory", limit=of_bytes(limit),
+                    memory=of_bytes(built_in), hint="a container's setting; soban keeps to it",
                 ),
                 value=limit, level="note",
             )
@@ -266,7 +267,7 @@ def _disk(name: str, folder: Path, variable: str, findings: list[Finding]) -> Re
             Finding(
                 "disk-full",
                 UserError(
-                    "{path}: only {free} of disk are free", path=there, free=_gigabytes(usage.free), variable=variable,
+                    "{path}: only {free} of disk are free", path=there, free=of_bytes(usage.free), variable=variable,
                     hint="delete models that you do not need, or set {variable} to a folder on another disk",
                 ),
                 variable, usage.free,
@@ -299,7 +300,3 @@ def folder_bytes(folder: Path) -> tuple[int, bool]:
             except OSError:
                 continue
     return total, True
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

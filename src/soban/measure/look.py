@@ -21,6 +21,7 @@ from soban.text.lint import Material, ids_of, lint
 from soban.text.probe import Shown, probed
 from soban.text.settings import read_json
 from soban.weights.checkpoint import Checkpoint
+from soban.weights.files import quoted
 from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
 from soban.weights.packed import ORIGIN, packed_path
 
@@ -31,6 +32,7 @@ WIDTH = ("hidden_size", "n_embd", "d_model")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx")
 INNER = ("intermediate_size", "n_inner", "d_ff")
+SIZES = (*LAYERS, *WIDTH, *HEADS, *CONTEXT, *INNER, "num_key_value_heads", "head_dim", "vocab_size")
 SPARE_NAMES = ("rotary_emb.inv_freq", RESIDUAL, "lm_head.weight")  # that may be there beyond what a family needs
 CHAT_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
@@ -42,6 +44,7 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     """
     checkpoint = open_any(path)
     folder, config = path if path.is_dir() else path.parent, checkpoint.config
+    _check_sizes(folder / "config.json", config)
     findings: list[Finding] = []
     made = _architecture(checkpoint, findings)
     layout = packed_layout(checkpoint)
@@ -66,6 +69,18 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
         "findings": sorted(findings, key=lambda finding: finding.level == "note"),
         "tensors": [dataclasses.asdict(one) for one in tensors],
     }
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise UserError for a size that is none; what some families give layer by layer is looked at one by one."""
+    for key in SIZES:
+        value = config.get(key)
+        for size in value if isinstance(value, list) else [value]:
+            if size is not None and not (type(size) is int and 0 < size < 2**31):
+                raise UserError(
+                    "{path}: {key} is {value}, where a whole number above 0 belongs", path=path, key=key,
+                    value=quoted(size), hint="fetch it again",
+                )  # fmt: skip
 
 
 def _is_bin(checkpoint: Checkpoint) -> bool:
@@ -261,6 +276,7 @@ def _run(
     takes = _needs(made, checkpoint, kind, usual, free)
     packed = needs_packing(made, checkpoint, kind)
     place = packed_path(checkpoint, kind) if packed else None
+    continues = shown is None or checkpoint.generation_config.get(loading.CONTINUES) is True
     return {
         "dtype": kind, "why": _why(made, checkpoint, kind, asked, takes),
         "packed": None if place is None else {"path": str(place), "there": place.is_file()},
@@ -274,6 +290,7 @@ def _run(
             for name in ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         },
         "ends": _ends(checkpoint, entries, shown), "chat": shown is not None and shown.refusal is None,
+        "prompt": "continued" if continues else "answered",
     }  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.hub.amounts import of_bytes
 from soban.messages import padded, translate, width
-from soban.weights.files import reason
+from soban.weights.files import unreadable
 
 Report = dict[str, Any]
 LARGEST = 10 << 20  # bytes of a file of results
@@ -28,12 +29,7 @@ def read(path: str) -> list[Report]:
             raise ValueError("it is too large")
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            "{path}: {reason}",
-            path=path,
-            reason=reason(error),
-            hint="check that the file is there and that you may read it",
-        ) from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError):
         found = None
     reports = found if isinstance(found, list) else [found]
@@ -64,14 +60,14 @@ def rows(report: Report) -> list[tuple[str, str]]:
             translate("cores, threads used, instructions"),
             f"{int(pc['cores'])}, {int(report['threads'])}, {_clean(report['isa'])}",
         ),
-        (translate("memory of the PC"), _gigabytes(pc["memory"])),
+        (translate("memory of the PC"), of_bytes(pc["memory"])),
         (translate("system"), _clean(pc["system"])),
         ("soban", _clean(report["soban"])),
         (translate("model, weights, cache"), ", ".join(_clean(report[name]) for name in ("model", "kind", "cache"))),
         (
             translate("weights"),
             translate(
-                "{size}; {body:.2f} bits each, the output's {head:.2f}", size=_gigabytes(report["weight_bytes"]),
+                "{size}; {body:.2f} bits each, the output's {head:.2f}", size=of_bytes(report["weight_bytes"]),
                 body=report["body_bits"], head=report["head_bits"],
             ),
         ),
@@ -92,7 +88,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
     if report["characters_per_second"]:
         lines.append((translate("characters"), f"{report['characters_per_second']:.0f}/s"))
     if memory:
-        own, mapped = _gigabytes(memory["anonymous"]), _gigabytes(memory["mapped"])
+        own, mapped = of_bytes(memory["anonymous"]), of_bytes(memory["mapped"])
         lines.append((translate("memory"), translate("{own} + {mapped} mapped files", own=own, mapped=mapped)))
     if limits:
         peaks = ", ".join(f"{_clean(name)} {rate / 1e9:.0f}" for name, rate in limits["multiply_adds"].items())
@@ -104,10 +100,6 @@ def rows(report: Report) -> list[tuple[str, str]]:
 def _rate(rate: dict[str, Any], of: str) -> str:
     text = f"{rate['median']:.1f} tokens/s ({rate['low']:.1f} - {rate['high']:.1f}, {int(rate['times'])}x)"
     return f"{text}, {rate['share']:.0%} {of}" if rate["share"] else text
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _clean(text: Any) -> str:

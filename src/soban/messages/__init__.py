@@ -5,6 +5,7 @@ import gettext
 import locale
 import logging
 import os
+import re
 from pathlib import Path
 
 logger = logging.getLogger("soban")
@@ -39,6 +40,15 @@ def width(text: str) -> int:
 
     wide = (2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))
     return sum(wide)
+
+
+# What a terminal obeys, or that turns the order of letters: control characters, line ends, marks of direction.
+OBEYED = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    """The text as it may stand in a terminal: \\x1b, \\n and the like where a character would be obeyed."""
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def padded(text: str, columns: int, right: bool = False) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from soban import messages
 from soban.errors import UserError
+from soban.messages import translate
 
 Config = TypeVar("Config")
 
@@ -76,10 +77,15 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
 
 
 def _expected(options: tuple[Any, ...]) -> str:
-    names = {bool: "true or false", int: "a positive integer", float: "a number above 0", type(None): "null"}
+    names = {
+        bool: translate("true or false"), int: translate("a positive integer"), float: translate("a number above 0"),
+        type(None): "null", tuple: translate("a list"), dict: translate("an object in braces"),
+    }  # fmt: skip
     return " | ".join(
-        " | ".join(map(str, typing.get_args(o))) if typing.get_origin(o) is typing.Literal else names.get(o, str(o))
-        for o in options
+        " | ".join(map(str, typing.get_args(option)))
+        if (origin := typing.get_origin(option)) is typing.Literal
+        else names.get(origin or option, str(option))
+        for option in options
     )
 
 

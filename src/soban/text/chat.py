@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.messages import translate
 from soban.text.contents import checked_message, one_part, plain, text_of, with_parts
 from soban.text.markup import checked, restored, single_bos
 from soban.text.settings import read_bytes, read_json, read_settings
@@ -82,12 +83,14 @@ class ChatTemplate:
                 pieces.append(piece)
                 length += len(piece)
                 if length > MAX_TEXT:
-                    raise TooMuch("it writes more than a conversation can need")
+                    raise TooMuch(translate("it writes more than a conversation can need"))
             return "".join(pieces)
         except RecursionError:
-            reason = "it is nested too deeply"
+            reason = translate("it is nested too deeply")
+        except TooMuch as error:
+            reason = str(error)
         except Exception as error:  # a template is a stranger's program: whatever it raises is its fault
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = f'"{" ".join(str(error).split())[:300] or type(error).__name__}"'  # in its words, or the library's
         raise UserError(
             "{origin}: the chat template fails on this conversation: {reason}",
             origin=self.origin,

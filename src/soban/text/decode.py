@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -89,6 +89,18 @@ class DifferenceStream:
                 break
             same += 1
         return text[same:]
+
+
+class PieceBytes(dict[int, bytes]):
+    """The bytes that each token adds to the text, asked for once; b"" for those that are `silent`."""
+
+    def __init__(self, shown: Callable[[int], bytes], silent: Container[int]) -> None:
+        super().__init__()
+        self._shown, self._silent = shown, silent
+
+    def __missing__(self, token_id: int) -> bytes:
+        found = self[token_id] = b"" if token_id in self._silent else self._shown(token_id)
+        return found
 
 
 def run(stream: StreamDecoder, ids: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from soban.errors import UserError
 from soban.text.decode import (
     ByteStream,
     DifferenceStream,
+    PieceBytes,
     StreamDecoder,
     byte_level_bytes,
     run,
@@ -49,7 +50,7 @@ class FastTokenizer:
         self.frame = _frame(library)
         self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, self.frame)
         self.piece_bytes, self.lead = _decoder(library)
-        self._bytes: dict[int, bytes] = {}
+        self._bytes = PieceBytes(self._shown, self._special)
 
     def _role(self, name: str, fallback: tuple[int, ...]) -> int | None:
         if name in self.special_tokens:
@@ -126,11 +127,7 @@ class FastTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token adds to the text; b"" for special tokens and ids that are none."""
-        found = self._bytes.get(token_id)
-        if found is None:
-            found = b"" if token_id in self._special else self._shown(token_id)
-            self._bytes[token_id] = found
-        return found
+        return self._bytes[token_id]
 
     def _shown(self, token_id: int) -> bytes:
         if self.piece_bytes is None:

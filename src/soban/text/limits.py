@@ -9,6 +9,8 @@ from typing import Any
 from jinja2.exceptions import SecurityError
 from jinja2.utils import Namespace
 
+from soban.messages import translate
+
 MAX_BYTES = 96 << 20  # made in one rendering, all together
 MAX_SECONDS = 0.8  # of processor time
 SECONDS_PER_TURN = 0.008  # more of it for each message: some templates look at all messages for each of them
@@ -51,7 +53,7 @@ class Budget:
         """Take `size` bytes off; TooMuch where bytes or time have run out."""
         self._left -= size + 50
         if self._left < 0:
-            raise TooMuch("it makes more text than a conversation can need")
+            raise TooMuch(translate("it makes more text than a conversation can need"))
         self.work(size)
 
     def work(self, size: int) -> None:
@@ -60,7 +62,7 @@ class Budget:
         if self._work >= 16:
             self._work = 0
             if time.thread_time() > self._end:
-                raise TooMuch("it takes too long")
+                raise TooMuch(translate("it takes too long"))
 
 
 def measure(value: object) -> int:
@@ -82,7 +84,7 @@ def measure(value: object) -> int:
         elif isinstance(item, Namespace):
             waiting.append(object.__getattribute__(item, "_Namespace__attrs"))
         if total > MAX_TEXT or count + len(waiting) > MAX_NODES:
-            raise TooMuch("it nests values without end")
+            raise TooMuch(translate("it nests values without end"))
     return total + count
 
 
@@ -90,7 +92,9 @@ def limited(number: int, most: int = MAX_TEXT) -> None:
     """TooMuch where a text or list would be longer than `most`."""
     if number > most:
         raise TooMuch(
-            f"it asks for {number} of at most {most}" if number < 1 << 63 else "it asks for too large a number"
+            translate("it asks for {number} of at most {most}", number=number, most=most)
+            if number < 1 << 63
+            else translate("it asks for too large a number")
         )
 
 
@@ -104,7 +108,7 @@ def as_list(values: Iterable[Any]) -> list[Any]:
 def checked_method(owner: str, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments for a method of a text, if it is of sensible size."""
     if name not in TEXT_METHODS:
-        raise SecurityError(f"{name} is not for chat templates")
+        raise SecurityError(translate("{name} is not for chat templates", name=name))
     if name == "join" and args:
         items = as_list(args[0])
         check_join(items, owner)
@@ -139,13 +143,13 @@ def check_remainder(left: Any, right: Any) -> None:
 
 def check_format(layout: Any, *values: Any, **named: Any) -> None:
     if WIDE_FORMAT.search(str(layout)):
-        raise TooMuch("it asks for very wide numbers")
+        raise TooMuch(translate("it asks for very wide numbers"))
     limited(measure(values) + measure(named) + sum(map(int, WIDTHS.findall(str(layout)))))
 
 
 def check_braces(layout: str, *values: Any, **named: Any) -> None:
     if NESTED_FORMAT.search(layout):
-        raise TooMuch("it computes the width of a number")
+        raise TooMuch(translate("it computes the width of a number"))
     check_format(layout, *values, **named)
     limited(layout.count("{") * (measure(values) + MAX_WIDTH))
 

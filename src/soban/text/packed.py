@@ -10,7 +10,7 @@ import numpy as np
 
 from soban.errors import UserError
 from soban.text.bpe import BytePairs
-from soban.text.decode import ByteStream, run, sentencepiece_bytes
+from soban.text.decode import ByteStream, PieceBytes, run, sentencepiece_bytes
 from soban.text.markup import Matcher, Span, checked, framed, is_markup, policy, restored
 from soban.text.settings import AddedToken, Settings
 from soban.weights.safetensors import read_safetensors
@@ -123,7 +123,7 @@ class PackedTokenizer:
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
         self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, facts["frame"])
         self._lead = int(facts["lead"])
-        self._bytes: dict[int, bytes] = {}
+        self._bytes = PieceBytes(self._shown, self._special)
 
     def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
         """The ids of `text`; see `Tokenizer`."""
@@ -174,11 +174,7 @@ class PackedTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token adds to the text; b"" for special tokens and ids that are none."""
-        found = self._bytes.get(token_id)
-        if found is None:
-            found = b"" if token_id in self._special else self._shown(token_id)
-            self._bytes[token_id] = found
-        return found
+        return self._bytes[token_id]
 
     def _shown(self, token_id: int) -> bytes:
         piece = self._added.get(token_id)

@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from soban.messages import translate
 from soban.text.limits import (
     FILTERS,
     MAX_DEPTH,
@@ -131,13 +132,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """A call of a macro, a method or a global function, if it is of sensible size."""
         self, function = __self, __obj
+        if getattr(function, "__self__", None) is self:
+            return function(*args)  # a charge that `Charged` has written; no template can name one
         owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         if isinstance(owner, str):
             args = checked_method(owner, function.__name__, args)
         elif isinstance(owner, (int, float, complex, bytes)):
-            raise SecurityError(f"{function.__name__} is not for chat templates")
+            raise SecurityError(translate("{name} is not for chat templates", name=function.__name__))
         if self.budget.depth >= MAX_DEPTH:
-            raise TooMuch("it calls itself without end")
+            raise TooMuch(translate("it calls itself without end"))
         self.budget.depth += 1
         try:
             result = super().call(__context, function, *args, **kwargs)

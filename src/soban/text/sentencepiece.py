@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
 from soban.text.charsmap import Charsmap
-from soban.text.decode import ByteStream, run, sentencepiece_bytes
+from soban.text.decode import ByteStream, PieceBytes, run, sentencepiece_bytes
 from soban.text.markup import Matcher, Span, checked, framed, is_markup, restored
 from soban.text.merge import WordCache, crosses_words, merge
 from soban.text.settings import AddedToken, Settings
@@ -46,7 +46,7 @@ class SentencePieceTokenizer:
             index: token.content for index, token in added.items() if index >= len(model.pieces)
         }
         self._words = _word_encoder(model, markup)
-        self._bytes: dict[int, bytes] = {}
+        self._bytes = PieceBytes(self._shown, self._control)
         self.vocab_size = max(self._pieces) + 1
         self.special_tokens: Mapping[str, str] = roles(model) | dict(settings.names)
         self.bos_id = by_content.get(self.special_tokens.get("bos_token", ""))
@@ -117,11 +117,7 @@ class SentencePieceTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token adds to the text; b"" for control tokens and ids that are none."""
-        found = self._bytes.get(token_id)
-        if found is None:
-            found = b"" if token_id in self._control else self._shown(token_id)
-            self._bytes[token_id] = found
-        return found
+        return self._bytes[token_id]
 
     def _shown(self, token_id: int) -> bytes:
         piece = self._pieces.get(token_id, "")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.messages import translate
+from soban.weights.files import quoted, reason
 
 MAX_BYTES = 256 << 20  # the largest tokenizer.json of a known model has 35 MB
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -84,15 +86,12 @@ def parse_json_object(path: Path, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        reason = str(error) or type(error).__name__
-        raise UserError("{path}: not JSON ({reason})", path=path, reason=reason, hint="fetch it again") from None
+        raise UserError("{path}: not JSON ({reason})", path=path, reason=reason(error), hint="fetch it again") from None
     if not isinstance(value, dict):
         raise UserError(
-            "{path}: holds a {kind} where a JSON object belongs",
-            path=path,
-            kind=type(value).__name__,
-            hint="fetch it again",
-        )
+            "{path}: not a valid JSON object: {reason}", path=path,
+            reason=translate("it holds {value}", value=quoted(value)), hint="fetch it again",
+        )  # fmt: skip
     return value
 
 

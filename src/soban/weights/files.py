@@ -31,8 +31,17 @@ def quoted(value: object) -> str:
 
 def reason(error: Exception) -> str:
     """Why a call failed, without Python's number and path around it: common reasons in the user's language."""
+    if isinstance(error, json.JSONDecodeError):
+        return translate(
+            "line {line}, column {column}: {problem}", line=error.lineno, column=error.colno,
+            problem=_json_problem(error.msg),
+        )  # fmt: skip
+    if isinstance(error, UnicodeDecodeError):
+        return translate("byte {number} is not UTF-8", number=error.start)
+    if isinstance(error, RecursionError):
+        return translate("nested too deeply")
     if not isinstance(error, OSError):
-        return str(error)
+        return str(error) or type(error).__name__
     told = {
         errno.ENOENT: translate("no such file or folder"),
         errno.EACCES: translate("permission denied"),
@@ -48,6 +57,22 @@ def reason(error: Exception) -> str:
         errno.EMFILE: translate("too many open files"),
     }
     return told.get(error.errno or 0) or error.strerror or str(error)
+
+
+def _json_problem(message: str) -> str:
+    """What is wrong at a place in JSON, in the user's language; the library's own words, set off, if they are new."""
+    told = {
+        "Expecting value": translate("a value is missing"),
+        "Expecting property name enclosed in double quotes": translate("a name in double quotes is missing"),
+        "Expecting ':' delimiter": translate("a colon is missing"),
+        "Expecting ',' delimiter": translate("a comma or a closing bracket is missing"),
+        "Extra data": translate("something stands behind the end"),
+        "Unterminated string starting at": translate("the quotation mark that ends this text is missing"),
+        "Invalid control character at": translate("a control character stands in a text"),
+        "Invalid \\escape": translate("a backslash stands before a wrong character"),
+        "Invalid \\uXXXX escape": translate("four hexadecimal digits are missing"),
+    }
+    return next((ours for theirs, ours in told.items() if message.startswith(theirs)), f'"{message}"')
 
 
 def unreadable(path: Path | str, error: OSError) -> UserError:
@@ -139,14 +164,11 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object in these bytes; ValueError for anything else, duplicate keys, NaN and infinities."""
     try:
         text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start} is not UTF-8") from error
-    try:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError(reason(error)) from error
     if not isinstance(value, dict):
-        raise ValueError(f"it holds {quoted(value)}")
+        raise ValueError(translate("it holds {value}", value=quoted(value)))
     return value
 
 
@@ -156,18 +178,18 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {quoted(key)} stands twice")
+                raise ValueError(translate("the key {key} stands twice", key=quoted(key)))
             seen.add(key)
     return result
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(translate("{name} is no JSON number", name=name))
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"the number {quoted(text)} is too large")
+        raise ValueError(translate("the number {number} is too large", number=quoted(text)))
     return value
 
 

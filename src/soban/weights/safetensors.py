@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from soban.errors import UserError
+from soban.messages import translate
 from soban.weights.checkpoint import Tensor
-from soban.weights.files import JSON_LIMIT, map_file, new_file, parse_object, quoted
+from soban.weights.files import JSON_LIMIT, map_file, new_file, parse_object, quoted, reason
 
 # Every dtype with whole bytes, as the array that shows its bits.
 DTYPES = {
@@ -75,7 +76,7 @@ def read_header(
 def _header(path: Path, data: bytes) -> dict[str, Any]:
     try:
         if not data.startswith(b"{"):  # the format allows spaces behind the object, not before it
-            raise ValueError(f"it begins with {quoted(data[:8])}")
+            raise ValueError(translate("it begins with {bytes}", bytes=quoted(data[:8])))
         header = parse_object(data)
         "".join(header).encode()  # JSON can spell half a surrogate pair, which no terminal or file name can
         return header
@@ -83,7 +84,7 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
         raise UserError(
             "{path}: the header is not a valid JSON object: {reason}",
             path=path,
-            reason=str(error),
+            reason=reason(error),
             hint="it is damaged or not a safetensors file: fetch it again",
         ) from error
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.learn.data import near
+from soban.learn.data import chats, near
 from soban.learn.data.personal import masked
 from soban.learn.data.quality import Quality, fault, tidied
 from soban.weights.files import write_error
@@ -120,7 +120,7 @@ class Cleaned:
 
 
 def clean(
-    documents: Iterable[str], how: Cleaning, work: Path, tell: Callable[[str, int, float | None], None]
+    documents: Iterable[chats.Document], how: Cleaning, work: Path, tell: Callable[[str, int, float | None], None]
 ) -> Cleaned:
     """Tidies, masks, judges and compares documents. `tell` gets a stage, how many documents, and a share of it."""
     tally = Tally()
@@ -137,12 +137,12 @@ def clean(
     groups, dropped = np.arange(len(texts)), np.zeros(len(texts), bool)
     if how.similarity <= 1 and len(texts):
         signatures = np.memmap(work / "signatures.bin", np.uint32, "r", shape=(len(texts), near.HASHES))
-        shingles = lru_cache(CACHED)(lambda number: near.shingles(near.code_points(texts[number])))
+        shingles = lru_cache(CACHED)(lambda number: near.shingles(near.code_points(chats.plain(texts[number]))))
         similar, groups, pairs = near.alike(
             signatures, shingles, how.similarity, lambda share: tell("comparing", len(texts), share)
         )
         for first, second in pairs[:EXAMPLES]:
-            tally.show("near-duplicates", texts[first][:SHOWN] + "\n~\n" + texts[second][:SHOWN])
+            tally.show("near-duplicates", "\n~\n".join(chats.plain(texts[n])[:SHOWN] for n in (first, second)))
         if how.near == "drop":
             dropped = similar
             tally.left_out["near-duplicates"] = int(similar.sum())
@@ -152,27 +152,34 @@ def clean(
 
 
 def _worthy(
-    documents: Iterable[str], how: Cleaning, tally: Tally, texts: Texts, keys: "array[int]",
+    documents: Iterable[chats.Document], how: Cleaning, tally: Tally, texts: Texts, keys: "array[int]",
     tell: Callable[[str, int, float | None], None],
 ) -> Iterator[near.Codes]:  # fmt: skip
     """The code points of each document that is good enough and new; its text goes to `texts`."""
     seen: set[int] = set()
     for document in documents:
         tally.documents += 1
-        tally.bytes += len(document.encode("utf-8", "replace"))
+        parts = chats.parts(document)
+        tally.bytes += sum(len(part.encode("utf-8", "replace")) for part in parts)
         if tally.documents % TELL_EVERY == 0:
             tell("reading", tally.documents, None)
-        text = tidied(document)
+        parts = [tidied(part) for part in parts]
         if how.personal != "keep":
-            hidden, found = masked(text)
-            if found:
-                tally.show("personal", hidden)  # masked: a report is shown to others
+            hidden = [masked(part) for part in parts]
+            if found := sum((counts for _, counts in hidden), Counter[str]()):
+                parts = [part for part, _ in hidden]
+                shown = "\n".join(parts)
+                tally.show("personal", shown)  # masked: a report is shown to others
                 tally.documents_with_personal += 1
                 tally.personal += found
                 if how.personal == "drop":
-                    tally.leave_out("personal", hidden)
+                    tally.leave_out("personal", shown)
                     continue
-                text = hidden
+        if (why := chats.fault(document, parts)) is not None:
+            tally.leave_out(why, "\n".join(parts))
+            continue
+        kept = chats.kept(document, parts)
+        text = chats.plain(kept)
         codes = near.code_points(text)
         if (why := fault(text, codes, how.quality)) is not None:
             tally.leave_out(why, text)
@@ -183,7 +190,7 @@ def _worthy(
             continue
         seen.add(one)
         keys.append(one)
-        texts.add(text)
+        texts.add(kept)
         yield codes
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from soban.errors import UserError
 from soban.learn.data.sources import Source, broken
 from soban.text.encodings import BOMS
-from soban.weights.files import reason
+from soban.weights.files import unreadable
 
 PIECE = 1 << 20
 MARK = b"<|endoftext|>"
@@ -78,10 +78,7 @@ def _read(source: Source, file: BinaryIO, size: int) -> bytes:
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise broken(source.name, error) from error
     except OSError as error:
-        raise UserError(
-            "{path}: cannot be read: {reason}", path=source.name, reason=reason(error),
-            hint="check that the file is there and that you may read it",
-        ) from error  # fmt: skip
+        raise unreadable(source.name, error) from error
 
 
 def text_stream(source: Source, encoding: Encoding, newline: str | None = None) -> io.TextIOWrapper:

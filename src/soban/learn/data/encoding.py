@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soban.errors import UserError
+from soban.learn.data.chats import Writer, is_conversation
 from soban.learn.tokenizer import special_ids
 from soban.weights.files import read_json
 
@@ -29,14 +30,27 @@ class Encoder:
     entries: int
     bos_id: int | None
     eos_id: int
+    writer: Writer | None = None  # of conversations
 
     def encode(self, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
-        """Each text's ids between BOS and EOS. What is spelled like a special token, as <s> in HTML, is text."""
+        """Each text's ids between BOS and EOS, of which a conversation's template may write some itself.
+
+        What is spelled like a special token, as <s> in HTML, is text.
+        """
         plain = _without_specials(self.tokenizer)
-        before = [] if self.bos_id is None else [self.bos_id]
         for some in _batches(texts):
-            for encoding in plain.encode_batch_fast(some, add_special_tokens=False):
-                yield np.array([*before, *encoding.ids, self.eos_id], np.int64)
+            talk = [self.writer is not None and is_conversation(text) for text in some]
+            conversations = [text for text, one in zip(some, talk, strict=True) if one]
+            written = iter(self.writer.encode(conversations) if self.writer else ())
+            stories = [text for text, one in zip(some, talk, strict=True) if not one]
+            encoded = iter(plain.encode_batch_fast(stories, add_special_tokens=False))
+            for one in talk:
+                yield np.array(self._framed(next(written) if one else next(encoded).ids), np.int64)
+
+    def _framed(self, ids: list[int]) -> list[int]:
+        """The ids with one BOS before them and one EOS after them."""
+        before = [] if self.bos_id is None or ids[:1] == [self.bos_id] else [self.bos_id]
+        return [*before, *ids, *([] if ids[-1:] == [self.eos_id] else [self.eos_id])]
 
 
 def own(tokenizer: "Tokenizer") -> Encoder:

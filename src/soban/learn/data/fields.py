@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soban.errors import UserError
+from soban.learn.data.chats import Conversation
 
 Record = Mapping[str, Any]
 
@@ -21,6 +22,7 @@ KNOWN: tuple[tuple[str, ...], ...] = (
     ("본문",), ("내용",), ("원문",), ("텍스트",), ("문장",), ("이야기",),
 )  # fmt: skip
 INNER = ("content", "value", "text", "utterance", "발화")  # what a turn or a part of one calls its words
+ROLE = ("role", "from")  # and who says it
 PEEK = 100  # records from which the fields are chosen
 PROSE = 40  # characters on average, from which a field of unknown name may be the text
 DEEPEST = 8
@@ -43,6 +45,23 @@ class Fields:
             return ""
         return "\n".join(filter(None, parts))
 
+    def conversation(self, record: Any) -> Conversation | None:
+        """The record's turns; None where its text is no conversation.
+
+        Turns are listed in the first field; or the last field answers those before it.
+        """
+        if not isinstance(record, Mapping):
+            return None
+        held = [value(record, name.rstrip("?")) for name in self.names]
+        if isinstance(held[0], list):
+            said = [_turn(part, number) for number, part in enumerate(held[0])]
+            return Conversation(tuple(said + [("assistant", words(answer)) for answer in held[1:] if words(answer)]))
+        if len(held) < 2:
+            return None
+        system = [("system", words(held.pop(0)))] if self.names[0] == "system?" else []
+        question = "\n".join(filter(None, (words(one).strip() for one in held[:-1])))
+        return Conversation((*(turn for turn in system if turn[1]), ("user", question), ("assistant", words(held[-1]))))
+
     def __str__(self) -> str:
         return " + ".join(name.rstrip("?") for name in self.names)
 
@@ -62,6 +81,14 @@ def choose(records: Sequence[Any], given: Sequence[str], path: str) -> Fields:
         if fields and 2 * sum(bool(fields.text(row)) for row in rows) >= len(rows):
             return fields
     return Fields((_longest(rows, names, path),))
+
+
+def _turn(part: Any, number: int) -> tuple[str, str]:
+    """Who says a part of a conversation, and what; bare texts are a user's and an assistant's in turn."""
+    if isinstance(part, str):
+        return ("assistant" if number % 2 else "user"), part
+    role = next((part[name] for name in ROLE if name in part), None) if isinstance(part, Mapping) else None
+    return role.lower() if isinstance(role, str) else "", words(part)
 
 
 def known(record: Record) -> bool:

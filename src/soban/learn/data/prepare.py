@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from soban.errors import UserError
 from soban.learn import tokenizer as learning
-from soban.learn.data import encoding, keeping, shards, sources, vocabulary
+from soban.learn.data import chats, encoding, keeping, shards, sources, vocabulary
 from soban.learn.data.cleaning import Cleaned, Cleaning, Tally, clean
 from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.splitting import SPLITS, split
 from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout
+from soban.text.templates import find_template
 
 SAMPLE = 64_000_000  # bytes of text from which a tokenizer learns
 MOST_ENTRIES = 1 << 20
@@ -40,6 +41,7 @@ class Preparation:
     vocab_size: int | None = None  # None: by bits per byte
     layout: Layout = "llama"
     tokenizer: Path | None = None  # a folder with one that is there already
+    template: str | None = None  # a chat template's name or file: conversations are written by it
     examples: bool = False  # of what was left out, in the report
     force: bool = False
     beside: frozenset[str] = frozenset()  # what else may lie in `out`
@@ -91,6 +93,8 @@ def check(wanted: Preparation) -> None:
             "{share} of the documents cannot be held out", share=held_out,
             hint="give --validation and --test as shares from 0, below 1 together",
         )  # fmt: skip
+    if wanted.template is not None:
+        find_template(wanted.template)
     if wanted.seed < 0:
         raise UserError("--seed {value} is below 0", value=wanted.seed, hint="give 0 or more")
     if wanted.vocab_size is not None and not SMALLEST_VOCABULARY <= wanted.vocab_size <= MOST_ENTRIES:
@@ -121,6 +125,8 @@ def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
     told = [shards.FORMAT, options, [(file.name, file.size, file.modified) for file in files]]
     if wanted.tokenizer is not None and (path := wanted.tokenizer / "tokenizer.json").is_file():
         told.append(shards.file_hash(path))
+    if wanted.template is not None:
+        told.append(find_template(wanted.template).source)
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
 
 
@@ -147,6 +153,8 @@ def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
         learning.save_tokenizer(encoder.tokenizer, work)
         if wanted.tokenizer is not None:
             _copy_config(wanted.tokenizer, work)
+        if wanted.template is not None:
+            encoder = replace(encoder, writer=chats.writer_in(work, wanted.template))
         told = {name: _written(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])}
     finally:
         cleaned.texts.close()
@@ -155,7 +163,7 @@ def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
         "bos_token_id": encoder.bos_id, "eos_token_id": encoder.eos_id,
     }  # fmt: skip
     manifest = {
-        "format": shards.FORMAT, "data_hash": _data_hash(cleaned.keys, parts), "tokenizer": about,
+        "format": shards.FORMAT, "data_hash": _data_hash(wanted, cleaned.keys, parts), "tokenizer": about,
         "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": wanted.seed, "splits": told,
         "inputs": [{"name": source.name, "bytes": source.size} for source in found.sources],
     }  # fmt: skip
@@ -172,6 +180,9 @@ def _encoder(
     if wanted.tokenizer is not None:
         return encoding.given(wanted.tokenizer), []
     sample = [cleaned.texts[number] for number in _spread(cleaned, train, SAMPLE)]
+    if wanted.template is not None:
+        writer = chats.Writer(wanted.template)
+        sample = [writer.written(text) for text in sample]
     size, trials = wanted.vocab_size, list[vocabulary.Trial]()
     if size is None:
         tell("sizes", len(sample), 0.0)
@@ -210,9 +221,12 @@ def _written(
     }  # fmt: skip
 
 
-def _data_hash(keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
+def _data_hash(wanted: Preparation, keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
     """Which documents there are, in which order and split, as a hash."""
     found = hashlib.sha256()
+    if wanted.template is not None and wanted.tokenizer is not None:
+        # one that is learnt differs with the template, and has a hash of its own in the manifest
+        found.update(find_template(wanted.template).source.encode())
     for name in SPLITS:
         found.update(name.encode() + keys[parts[name]].astype("<u8").tobytes())
     return found.hexdigest()

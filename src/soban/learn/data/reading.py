@@ -9,6 +9,7 @@ from typing import Any
 
 from soban.errors import UserError
 from soban.learn.data import fields as choosing
+from soban.learn.data.chats import Document
 from soban.learn.data.decoding import detect
 from soban.learn.data.records import Broken, Parting, records
 from soban.learn.data.sources import Source, broken
@@ -40,9 +41,10 @@ class Reading:
     fields: tuple[str, ...] = ()  # which hold the text; () finds them
     parting: Parting = "auto"
     samples: int = 3
+    conversations: bool = False  # as such, not as their text
 
 
-def documents(sources: Sequence[Source], how: Reading, told: list[Read]) -> Iterator[str]:
+def documents(sources: Sequence[Source], how: Reading, told: list[Read]) -> Iterator[Document]:
     """The text of every record; `told` gets what was found of each file.
 
     A file of a folder that is no text is passed over, with a note. Raises UserError for one that the user has named,
@@ -68,7 +70,7 @@ class Unreadable(Exception):
         super().__init__(str(why))
 
 
-def _whole(source: Source, how: Reading, found: Read) -> Iterator[str]:
+def _whole(source: Source, how: Reading, found: Read) -> Iterator[Document]:
     """The documents of one file. Raises Unreadable also where it fails in its middle."""
     try:
         yield from _file(source, how, found)
@@ -78,7 +80,7 @@ def _whole(source: Source, how: Reading, found: Read) -> Iterator[str]:
         raise Unreadable(unreadable(source.name, error)) from error
 
 
-def _file(source: Source, how: Reading, found: Read) -> Iterator[str]:
+def _file(source: Source, how: Reading, found: Read) -> Iterator[Document]:
     """The documents of one file."""
     try:
         encoding = detect(source) if source.kind != "parquet" else None
@@ -102,7 +104,7 @@ def _file(source: Source, how: Reading, found: Read) -> Iterator[str]:
             found.documents += 1
             if len(found.samples) < how.samples:
                 found.samples.append(text[:SAMPLE])
-            yield text
+            yield (chosen.conversation(record) if how.conversations else None) or text
         elif not isinstance(record, str):
             found.empty += 1
     if found.broken:

@@ -6,12 +6,14 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from soban.errors import UserError
-from soban.learn.data import fetching
+from soban.hub import download
+from soban.hub.names import Repository
+from soban.learn.data.chats import Document, parts
 from soban.learn.data.cleaning import clean
 from soban.learn.data.prepare import SAMPLE, Preparation, Tell, check
 from soban.learn.data.reading import Read, documents
@@ -21,20 +23,19 @@ from soban.learn.tokenizer import save_tokenizer, train_tokenizer
 from soban.weights.files import free_bytes, no_space, write_error
 
 STEPS = ("all", "download", "train-vocab", "pretokenize")
-REPOSITORY, ARCHIVE = "roneneldan/TinyStories", "TinyStories_all_data.tar.gz"
+REPOSITORY = Repository("roneneldan/TinyStories", kind="datasets")
+ARCHIVE = "TinyStories_all_data.tar.gz"
 FOLDER = "TinyStories_all_data"
 DONE = ".complete"
 VOCABULARY = "vocabulary"
-BESIDE = frozenset((FOLDER, VOCABULARY, ARCHIVE, f"{ARCHIVE}.part", f"{ARCHIVE}.part.json"))
+BESIDE = frozenset((FOLDER, VOCABULARY, ARCHIVE, f"{ARCHIVE}.part", f"{ARCHIVE}.part.map"))
 MEMBER = re.compile(r"(?:\./)?(?:\w+/)?(data\d+\.json)")
 EXPANSION = 5  # the unpacked stories for the archive's size, about
 USUAL_ENTRIES = 4096
 PIECE = 1 << 20
 
-Fetch = Callable[[str, str, Path, fetching.Tell], None]
 
-
-def stories(out: Path, tell: fetching.Tell, fetch: bool, by: Fetch = fetching.fetch) -> tuple[str, ...]:
+def stories(out: Path, progress: download.Report, fetch: bool) -> tuple[str, ...]:
     """The files with the stories, fetched and unpacked where they are not and `fetch` allows it."""
     folder = out / FOLDER
     if not (folder / DONE).is_file():
@@ -46,7 +47,7 @@ def stories(out: Path, tell: fetching.Tell, fetch: bool, by: Fetch = fetching.fe
         out.mkdir(parents=True, exist_ok=True)
         archive = out / ARCHIVE
         if not archive.is_file():
-            by(REPOSITORY, ARCHIVE, archive, tell)
+            download.to_file(REPOSITORY, ARCHIVE, archive, progress)
         unpack(archive, folder)
         archive.unlink()
     return tuple(str(path) for path in sorted(folder.glob("data*.json")))
@@ -92,7 +93,7 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
     with tempfile.TemporaryDirectory(prefix="soban-data-") as work:
         told: list[Read] = []
         cleaned = clean(
-            _first(documents(found.sources, wanted.reading, told)),
+            _first(documents(found.sources, replace(wanted.reading, conversations=False), told)),
             replace(wanted.cleaning, similarity=2.0),
             Path(work),
             tell,
@@ -119,12 +120,12 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
     return folder
 
 
-def _first(texts: Iterable[str]) -> Iterator[str]:
+def _first(texts: Iterable[Document]) -> Iterator[Document]:
     """As many texts as a tokenizer learns from."""
     size = 0
     for text in texts:
         yield text
-        size += len(text)
+        size += sum(map(len, parts(text)))
         if size >= SAMPLE:
             return
 

@@ -29,7 +29,7 @@ def say(telling: "Telling", slot: Slot, key: str) -> str:
     text = (
         person(telling, slot, key)
         if slot.kind == "person"
-        else thing(telling, slot, key)
+        else telling.thing(slot, key, "en", AGAIN, always=slot.particle == "a")
         if slot.kind == "thing"
         else words("en").get(slot.kind, key, slot.attribute or "noun")
     )
@@ -63,22 +63,6 @@ def person(telling: "Telling", slot: Slot, key: str) -> str:
         case "":
             return f"{key} the {who.kind}" if who.kind and not telling.state else key
     return PRONOUNS[slot.attribute][who.gender]
-
-
-def thing(telling: "Telling", slot: Slot, key: str) -> str:
-    """A thing: with its colour at first, later mostly without."""
-    noun = words("en").get("thing", key)
-    colour = telling.cast.colours[key]
-    match slot.attribute:
-        case "":
-            full = slot.particle == "a" or key not in telling.mentioned or telling.chance.random() < AGAIN
-            telling.mentioned.add(key)
-            return f"{colour} {noun}" if full else noun
-        case "n":
-            return noun
-        case "colour":
-            return colour
-    return words("en").get("thing", key, slot.attribute)
 
 
 def finish(text: str, level: str) -> str:

@@ -58,7 +58,7 @@ def say(telling: "Telling", slot: Slot, key: str) -> str:
     text = (
         person(telling, slot, key)
         if slot.kind == "person"
-        else thing(telling, slot, key)
+        else telling.thing(slot, key, "ko", AGAIN)
         if slot.kind == "thing"
         else words("ko").get(slot.kind, key, slot.attribute or "noun")
     )
@@ -94,22 +94,6 @@ def person(telling: "Telling", slot: Slot, key: str) -> str:
         case "kind":
             return kind
     return familiar(telling, key)
-
-
-def thing(telling: "Telling", slot: Slot, key: str) -> str:
-    """A thing: with its colour at first, later mostly without."""
-    noun = words("ko").get("thing", key)
-    colour = telling.cast.colours[key]
-    match slot.attribute:
-        case "":
-            full = key not in telling.mentioned or telling.chance.random() < AGAIN
-            telling.mentioned.add(key)
-            return f"{colour} {noun}" if full else noun
-        case "n":
-            return noun
-        case "colour":
-            return colour
-    return words("ko").get("thing", key, slot.attribute)
 
 
 def finish(text: str, level: str) -> str:

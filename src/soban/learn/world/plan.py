@@ -1,7 +1,7 @@
 """A story before it is told: who and what is in it, and a chain of events from a want to its fulfilment."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +10,8 @@ from soban.learn.world.table import CLASSES, Language, Step, Words, events, plot
 
 CHILDREN = 0.6  # the share of stories about children; the others are about animals
 MIXED = 0.35  # how often a child meets an animal
+# How often a name is made up: whoever learns from the stories must see that a name can be anything, and look back
+INVENTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,20 @@ def character(chance: random.Random, known: Words, child: bool, others: dict[str
     trait = chance.choice(lists["traits"])
     names = lists[f"{gender}s" if child else f"animal_{gender}s"]
     name = chance.choice([name for name in names if name not in others])
+    if chance.random() < INVENTED:
+        name = invented(chance, known, others)
     kinds = {person.kind for person in others.values()}
     kind = "" if child else chance.choice([kind for kind in lists["animals"] if kind not in kinds])
     return Person(name, gender, kind, trait)
+
+
+def invented(chance: random.Random, known: Words, others: Container[str]) -> str:
+    """A name of two parts that no list holds, nor is kept for judging."""
+    lists = known.lists
+    while True:
+        name = chance.choice(lists["name_heads"]) + chance.choice(lists["name_tails"])
+        if name not in others and not any(name in listed for listed in lists.values()):
+            return name
 
 
 def chain(chance: random.Random, cast: Cast) -> list[Happening]:

@@ -51,6 +51,21 @@ class Telling:
         """Whether a character has been in the story before."""
         return key in self.mentioned or (self.hero != key and ("known", key) in self.state)
 
+    def thing(self, slot: Slot, key: str, language: Language, again: float, always: bool = False) -> str:
+        """A thing in words: with its colour at first or `always`, later mostly without; `again`: how often with."""
+        noun = words(language).get("thing", key)
+        colour = self.cast.colours[key]
+        match slot.attribute:
+            case "":
+                full = always or key not in self.mentioned or self.chance.random() < again
+                self.mentioned.add(key)
+                return f"{colour} {noun}" if full else noun
+            case "n":
+                return noun
+            case "colour":
+                return colour
+        return words(language).get("thing", key, slot.attribute)
+
 
 def story(seed: int, language: Language) -> Story:
     """The story of a seed; the same seed and language give the same one."""

@@ -1,0 +1,85 @@
+"""Writes the corpus of the bundled model: the world's stories and conversations, in English and Korean.
+
+    python scripts/make_corpus.py out/corpus --seed 0 --stories 60000 --conversations 40000
+
+One jsonl for each kind and language; numbers are for both languages together. The same seed writes the same files.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from soban.learn import world
+from soban.learn.world.table import Language
+from soban.learn.world.talk import Message
+
+LANGUAGES: tuple[Language, ...] = ("en", "ko")
+# Of a conversation's words with its template: a tokenizer of 4096 entries writes 512 tokens of them at the least.
+MOST_CHARACTERS = {"en": 1730, "ko": 950}
+A_TURN = 14  # characters that [INST] and the like count for, as the same tokenizer writes them
+
+
+def stories(seed: int, language: Language) -> Iterator[dict[str, object]]:
+    """Records of stories without end."""
+    return ({"text": text} for text in world.stories(seed, language))
+
+
+def conversations(seed: int, language: Language) -> Iterator[dict[str, object]]:
+    """Records of conversations without end, none longer than a small model's context."""
+    for messages in world.conversations(seed, language):
+        if cut := shortened(messages, MOST_CHARACTERS[language]):
+            yield {"messages": cut}
+
+
+def shortened(messages: list[Message], most: int) -> list[Message]:
+    """The messages up to the last answer with which they have no more characters than `most`."""
+    size, kept = 0, 0
+    for number, message in enumerate(messages, 1):
+        size += len(message["content"]) + A_TURN
+        if size <= most and message["role"] == "assistant":
+            kept = number
+    return messages[:kept]
+
+
+KINDS = {"stories": stories, "conversations": conversations}
+
+
+def write(out: Path, kind: str, language: Language, seed: int, count: int) -> None:
+    """A file of so many records that all differ, one a line."""
+    seen: set[int] = set()
+    path = out / f"{kind}.{language}.jsonl"
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for record in KINDS[kind](seed, language):
+            line = json.dumps(record, ensure_ascii=False)
+            if len(seen) == count:
+                break
+            if hash(line) not in seen:
+                seen.add(hash(line))
+                file.write(line + "\n")
+                if len(seen) % 10_000 == 0 or len(seen) == count:
+                    print(f"{path.name}: {len(seen):,} of {count:,}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder for the corpus")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stories", type=int, default=60_000, help="of both languages together")
+    parser.add_argument("--conversations", type=int, default=40_000, help="of both languages together")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    counts = {"stories": given.stories // len(LANGUAGES), "conversations": given.conversations // len(LANGUAGES)}
+    with ProcessPoolExecutor() as workers:
+        for made in [
+            workers.submit(write, given.out, kind, language, given.seed, count)
+            for kind, count in counts.items()
+            for language in LANGUAGES
+        ]:
+            made.result()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Checkpoints: all that a training needs to go on, in one file that is always whole."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soban.errors import UserError
+from soban.weights.files import reason
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best: float | None = None  # the lowest held-out loss, in bits a byte
+    best_step: int = 0
+
+
+def whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` make a file beside `path`, then puts it in place at once, so that nobody ever finds half of it.
+
+    Raises UserError where it cannot be written; what was at `path` is then as it was.
+    """
+    from safetensors import SafetensorError
+
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # a power cut must not leave a name without content
+        part.chmod(0o644)  # safetensors makes files that nobody else may read
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            "{path}: cannot be written ({reason})", path=path, reason=reason(error), hint="free some space on that disk"
+        ) from error
+
+
+def save(
+    path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], progress: Progress
+) -> None:  # fmt: skip
+    """Weights, the optimisers' memory and the progress, without pickle."""
+    from safetensors.torch import save_file
+
+    tensors = {f"weight.{name}": tensor.contiguous() for name, tensor in weights.items()}
+    tensors |= {f"state.{name}": tensor.contiguous() for name, tensor in state.items()}
+    whole(path, lambda part: save_file(tensors, part, {"progress": json.dumps(asdict(progress))}))
+
+
+def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"]) -> Progress:
+    """Fills the weights and the optimisers' memory, in place; the progress at which they were saved.
+
+    Raises UserError for a file that is damaged or of another shape, and then changes nothing.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    wanted = {f"weight.{name}": tensor for name, tensor in weights.items()}
+    wanted |= {f"state.{name}": tensor for name, tensor in state.items()}
+    try:
+        with safe_open(path, "pt") as file, torch.no_grad():
+            held = json.loads((file.metadata() or {})["progress"])
+            progress = Progress(**{field.name: held[field.name] for field in fields(Progress)})
+            if set(file.keys()) != set(wanted):
+                raise ValueError("other tensors")
+            found = {name: file.get_tensor(name) for name in wanted}
+            for name, tensor in wanted.items():
+                if found[name].shape != tensor.shape:
+                    raise ValueError(f"{name}: {list(found[name].shape)}, not {list(tensor.shape)}")
+            for name, tensor in wanted.items():
+                tensor.copy_(found[name])
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "{path}: not a checkpoint of this training ({reason})",
+            path=path,
+            reason=reason(error),
+            hint="start again with another --out",
+        ) from error
+    return progress
+
+
+def progress_of(path: Path) -> Progress:
+    """The progress of a checkpoint, from its header alone. Raises UserError for a damaged one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return Progress(**json.loads((file.metadata() or {})["progress"]))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "{path}: not a checkpoint of this training ({reason})",
+            path=path,
+            reason=reason(error),
+            hint="start again with another --out",
+        ) from error

@@ -1,0 +1,146 @@
+"""Where gradients are computed: a thread for each share of a batch, a GPU, or several processes."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soban.learn.data.packing import IGNORED, Batch
+from soban.learn.training import network
+
+# Tokens that one thread computes at a time: what a layer keeps of them stays near the processor
+AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are computed together, as tensors (rows, length)."""
+
+    inputs: Tensor
+    documents: Tensor
+    targets: Tensor
+
+
+def pieces(batch: Batch, parts: int) -> list[list[Piece]]:
+    """A batch in so many parts of about equal numbers of rows, each in pieces of at most AT_ONCE tokens."""
+    length = batch.inputs.shape[1]
+    documents = batch.documents()
+    made = []
+    for rows in np.array_split(np.arange(len(batch.inputs)), min(parts, len(batch.inputs))):
+        groups = np.array_split(rows, -(-len(rows) * length // max(AT_ONCE, length)))
+        made.append([_piece(batch, documents, group) for group in groups])
+    return made
+
+
+def _piece(batch: Batch, documents: Any, rows: Any) -> Piece:
+    arrays = (batch.inputs, documents, batch.targets)
+    return Piece(*(torch.from_numpy(array[rows]).long() for array in arrays))
+
+
+class Computer:
+    """Computes the gradients of a model's weights: `weights` are float32, and changed by whoever learns from them.
+
+    On a CPU each thread takes some rows from start to end, so that threads meet once a step. Threads inside each torch
+    operation would meet thousands of times, and burn all cores in waiting whenever another program wants one.
+    """
+
+    def __init__(self, model: Any, *, dtype: torch.dtype, device: str, parts: int) -> None:
+        """`model`: a transformers model with float32 weights; it is computed with in `dtype`."""
+        self.weights: dict[str, Tensor] = {
+            name: weight.detach().to(device, copy=True) for name, weight in model.named_parameters()
+        }
+        self.model = model.to(device=device, dtype=dtype)
+        self.copies = dict(self.model.named_parameters())
+        self.device = device
+        self.parts = parts if device == "cpu" else 1
+        if device == "cpu":
+            torch.set_num_threads(1)
+        # Kept for all steps: the C library keeps a heap for each thread that ever was
+        self.workers = ThreadPoolExecutor(self.parts)
+        self.group = Group()
+
+    def gradients(self, batches: Sequence[Batch], stop: bool = False) -> tuple[dict[str, Tensor], float, int, bool]:
+        """The gradients of the mean loss over all batches (of all processes), that loss in nats a token, the tokens
+        learnt from, and whether any process wants to stop."""
+        shares = [part for batch in batches for part in pieces(batch, self.parts)]
+        results = list(self.workers.map(self._share, shares))
+        total = {
+            name: torch.stack([gradients[name] for gradients, _ in results]).sum(0) if len(results) > 1
+            else results[0][0][name]
+            for name in self.weights
+        }  # fmt: skip
+        loss = sum(loss for _, loss in results)
+        count = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
+        loss, whole, stops = self.group.sums(total, [loss, float(count), float(stop)])
+        for gradient in total.values():
+            gradient /= whole
+        return total, loss / whole, int(whole), stops > 0
+
+    def _share(self, share: Sequence[Piece]) -> tuple[dict[str, Tensor], float]:
+        """The summed gradients of some pieces, in float32, and their summed loss."""
+        total: dict[str, Tensor] = {}
+        nats = 0.0
+        for piece in share:
+            loss = self.loss(piece)
+            found = torch.autograd.grad(loss, list(self.copies.values()))
+            nats += loss.item()
+            for name, gradient in zip(self.copies, found, strict=True):
+                if name in total:
+                    total[name] += gradient
+                else:
+                    total[name] = gradient.float()
+        return total, nats
+
+    def loss(self, piece: Piece) -> Tensor:
+        """The summed loss of a piece, in nats."""
+        inputs, documents, targets = (x.to(self.device) for x in (piece.inputs, piece.documents, piece.targets))
+        return network.loss(self.model, inputs, documents, targets)
+
+    def measure(self, batches: Iterable[Batch]) -> tuple[float, int]:
+        """The summed loss of batches in nats, and over how many tokens."""
+
+        def share(some: Sequence[Piece]) -> float:
+            with torch.no_grad():
+                return sum(self.loss(piece).item() for piece in some)
+
+        nats, count = 0.0, 0
+        for batch in batches:
+            nats += sum(self.workers.map(share, pieces(batch, self.parts)))
+            count += int((batch.targets != IGNORED).sum())
+        return nats, count
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Brings the copy that is computed with up to the weights."""
+        for name, copy in self.copies.items():
+            copy.copy_(self.weights[name])
+
+
+class Group:
+    """The processes of `accelerate launch` or torchrun; alone where there are none."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = 0, int(os.environ.get("WORLD_SIZE", "1"))
+        if self.size > 1:
+            from accelerate import PartialState
+
+            state = PartialState(cpu=not torch.cuda.is_available())
+            self.rank, self.size = state.process_index, state.num_processes
+
+    def sums(self, gradients: dict[str, Tensor], numbers: list[float]) -> list[float]:
+        """Sums over all processes: of the gradients in place, and of some numbers."""
+        if self.size == 1:
+            return numbers
+        from accelerate.utils import reduce
+
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients.values()])
+        flat = reduce(flat, "sum")
+        for gradient, part in zip(gradients.values(), flat.split([g.numel() for g in gradients.values()]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+        told = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
+        return [float(number) for number in reduce(told, "sum")]

@@ -1,0 +1,131 @@
+"""The folder of a training: the model as transformers has it, and under training/ what it takes to go on."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soban.errors import UserError
+from soban.learn.training import checkpoint
+from soban.learn.training.settings import MAY_CHANGE, Settings, from_json
+from soban.weights.files import read_json, reason
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRAINING = "training"  # the subfolder
+SETTINGS = "settings.json"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+# What a sampled story needs: warm enough to vary, cool enough to keep to its own names and things
+SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50, "max_new_tokens": 256}
+
+
+def kept_settings(folder: Path) -> Settings:
+    """The settings of a training that has begun there. Raises UserError where none has."""
+    path = folder / TRAINING / SETTINGS
+    if not path.is_file() or not (folder / TRAINING / checkpoint.NAME).is_file():
+        raise UserError(
+            "{path}: no checkpoint to go on from", path=folder, hint="check --out, or leave --resume out to begin"
+        )
+    try:
+        return from_json(read_json(path)["settings"])
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            "{path}: not the settings of a training ({reason})", path=path, reason=reason(error),
+            hint="begin again with another --out",
+        ) from None  # fmt: skip
+
+
+def check_same(kept: Settings, asked: Settings, names: frozenset[str]) -> None:
+    """UserError where one of these settings would make another training of a continuation."""
+    before, now = _flat(kept.as_json()), _flat(asked.as_json())
+    for key, value in before.items():
+        if key in names - MAY_CHANGE and now[key] != value:
+            told = {"data_hash": "data", "tokenizer_hash": "tokenizer"}.get(key)
+            if told:
+                raise UserError(
+                    "the checkpoint was trained with other {what}", what=told,
+                    hint="give the folder of --data that it began with, or another --out",
+                )  # fmt: skip
+            raise UserError(
+                "the checkpoint was trained with {name} {value}, not {other}", name=key, value=value, other=now[key],
+                hint="leave the flag out, or choose another --out",
+            )  # fmt: skip
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    return {**settings, **settings["shape"], "shape": None}
+
+
+def check_free(folder: Path) -> None:
+    """UserError where the folder holds a training or a model already, or cannot be a folder."""
+    if (folder / TRAINING / checkpoint.NAME).exists():
+        raise UserError(
+            "{path}: holds a training already", path=folder, hint="--resume goes on with it; or choose another --out"
+        )
+    if (folder / "config.json").exists():
+        raise UserError("{path}: holds a model already", path=folder, hint="choose another --out")
+    if folder.exists() and not folder.is_dir():
+        raise UserError("{path}: not a folder", path=folder, hint="choose another --out")
+
+
+def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
+    """Makes the folder and writes down what is trained there; `about`: the command, versions, what it learns from."""
+    try:
+        (folder / TRAINING).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be made ({reason})", path=folder, reason=reason(error),
+            hint="choose another folder with --out",
+        ) from error  # fmt: skip
+    write_json(folder / TRAINING / SETTINGS, {"settings": settings.as_json(), **about})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A JSON file that people can read, whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    checkpoint.whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def export(folder: Path, model: Any, weights: Mapping[str, "Tensor"], tokenizer: Path, context: int) -> None:
+    """The model as a Hugging Face folder, in float32, with the tokenizer of the folder `tokenizer`.
+
+    Each file is put in place whole. Raises UserError where they cannot be written.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as name:
+            work = Path(name)
+            config = type(model.config).from_dict(model.config.to_dict() | {"architectures": [type(model).__name__]})
+            config.dtype = "float32"
+            config.save_pretrained(work)
+            ids = {key: getattr(config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+            GenerationConfig(**SAMPLING, **ids).save_pretrained(work)
+            copy_tokenizer(tokenizer, work, context)
+            _save_weights(work / "model.safetensors", weights)
+            for path in sorted(work.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+                os.replace(path, folder / path.name)
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be written ({reason})", path=folder, reason=reason(error),
+            hint="free some space on that disk",
+        ) from error  # fmt: skip
+
+
+def _save_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    checkpoint.whole(path, lambda part: save_file(tensors, part, {"format": "pt"}))
+
+
+def copy_tokenizer(source: Path, target: Path, context: int) -> None:
+    """The tokenizer's files, with the longest text that the model has learnt from."""
+    for name in TOKENIZER:
+        shutil.copyfile(source / name, target / name)
+    path = target / "tokenizer_config.json"
+    write_json(path, read_json(path) | {"model_max_length": context})

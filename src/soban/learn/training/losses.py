@@ -1,0 +1,57 @@
+"""The loss of next tokens, with its gradient, over a few hundred tokens at a time: logits never fill the memory."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from soban.learn.data.packing import IGNORED
+
+AT_ONCE = 256  # tokens whose logits exist at one time: with a vocabulary of 4096, 4 MB in float32
+
+
+class NextTokenLoss(torch.autograd.Function):
+    """Cross-entropy in nats, summed over the tokens that have a target; its gradient is found on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
+        """states (N, hidden), head (vocabulary, hidden), targets (N,) with IGNORED; `cap`: soft cap of the logits."""
+        wanted = targets != IGNORED
+        of_states = torch.zeros_like(states) if ctx.needs_input_grad[0] else None
+        of_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        total = torch.zeros((), dtype=torch.float64, device=states.device)
+        for rows in torch.nonzero(wanted).squeeze(1).split(AT_ONCE):
+            some, aims = states[rows], targets[rows].unsqueeze(1)
+            logits = (some @ head.T).float()
+            if cap is not None:
+                logits = torch.tanh(logits / cap)
+                slope = 1 - logits.square()
+                logits *= cap
+            whole = torch.logsumexp(logits, 1, keepdim=True)
+            total += (whole - logits.gather(1, aims)).sum()
+            if of_states is None:
+                continue
+            # the gradient of the logits: what the model expects, less what came
+            gradient = logits.sub_(whole).exp_()
+            gradient.scatter_add_(1, aims, torch.full_like(aims, -1.0, dtype=gradient.dtype))
+            if cap is not None:
+                gradient *= slope
+            gradient = gradient.to(head.dtype)
+            of_states[rows] = gradient @ head
+            if of_head is not None:
+                of_head += gradient.T @ some
+        ctx.save_for_backward(of_states, None if of_head is None else of_head.to(head.dtype))
+        return total.float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of states and head."""
+        (scale,) = gradients
+        of_states, of_head = ctx.saved_tensors
+        return of_states * scale.to(of_states.dtype), of_head * scale.to(of_head.dtype), None, None
+
+
+def next_token_loss(states: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
+    """The summed loss in nats of states (..., hidden) against targets (...)."""
+    result: Tensor = NextTokenLoss.apply(states.reshape(-1, states.shape[-1]), head, targets.reshape(-1), cap)
+    return result

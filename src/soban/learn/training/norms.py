@@ -1,0 +1,54 @@
+"""RMS norms with a backward pass written out: a third of the memory traffic of the one that autograd finds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Norm(torch.autograd.Function):
+    """x over its root mean square, times (weight + offset)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor:
+        """x (..., width), weight (width)."""
+        flat = x.reshape(-1, x.shape[-1])
+        mean = torch.linalg.vector_norm(flat, dim=1, keepdim=True, dtype=torch.float32).square_() / flat.shape[1]
+        inverse = torch.rsqrt(mean + epsilon)
+        gain = weight + offset if offset else weight
+        ctx.save_for_backward(flat, inverse, gain)
+        result: Tensor = (flat * inverse.to(flat.dtype)).mul_(gain).view(x.shape)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x and weight."""
+        (gradient,) = gradients
+        x, inverse, gain = ctx.saved_tensors
+        flat = gradient.reshape(x.shape)
+        product = flat * x
+        of_weight = inverse.to(x.dtype).T @ product
+        # along x itself nothing changes: its length is divided out
+        along = (product @ gain).unsqueeze(1).float() * inverse.pow(3) / x.shape[1]
+        of_x = (flat * gain).mul_(inverse.to(x.dtype)).sub_(x * along.to(x.dtype))
+        return of_x.view(gradient.shape), of_weight.squeeze(0), None, None
+
+
+def replace_norms(model: nn.Module) -> None:
+    """Makes every RMS norm of a transformers model compute by `Norm`; names and weights stay as they are."""
+    for module in model.modules():
+        match type(module).__name__:
+            case "LlamaRMSNorm":
+                module.forward = _by_norm(module, 0.0)
+            case "Gemma2RMSNorm":
+                module.forward = _by_norm(module, 1.0)
+
+
+def _by_norm(module: Any, offset: float) -> Any:
+    epsilon = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
+
+    def forward(x: Tensor) -> Tensor:
+        result: Tensor = Norm.apply(x, module.weight, epsilon, offset)
+        return result
+
+    return forward

@@ -1,0 +1,75 @@
+"""Networks by name: shapes that have proved themselves, llama2.c's among them."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from soban.errors import UserError
+
+Family = Literal["llama", "gemma2"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a network, but for its vocabulary, which the data brings. Names as in transformers."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    context: int  # longest text in tokens
+    window: int = 0  # how many tokens back every other layer of Gemma 2 looks; 0: half of the context
+
+    @property
+    def head_dim(self) -> int:
+        """The width of a head."""
+        return self.hidden_size // self.num_attention_heads
+
+    def parameters(self, vocab_size: int, family: Family = "llama") -> int:
+        """How many weights there are; the output layer shares the embedding's."""
+        kv = self.head_dim * self.num_key_value_heads
+        layer = 2 * self.hidden_size * (self.hidden_size + kv) + 3 * self.hidden_size * self.intermediate_size
+        norms = 2 if family == "llama" else 4
+        layers = self.num_hidden_layers * (layer + norms * self.hidden_size)
+        return vocab_size * self.hidden_size + layers + self.hidden_size
+
+    def flops_per_token(self, vocab_size: int) -> float:
+        """Operations for a token's forward and backward pass: six a weight, and attention's own."""
+        kv = self.head_dim * self.num_key_value_heads
+        layer = 2 * self.hidden_size * (self.hidden_size + kv) + 3 * self.hidden_size * self.intermediate_size
+        attention = 2 * self.context * self.hidden_size  # scores and mixture, half of which no token may see
+        return 6.0 * (self.num_hidden_layers * (layer + attention) + vocab_size * self.hidden_size)
+
+
+# 260k, 15m, 42m and 110m: karpathy's stories260K, stories15M, stories42M and stories110M (github.com/karpathy/llama2.c)
+PRESETS = {
+    "260k": Shape(64, 172, 5, 8, 4, 512),
+    "1m": Shape(128, 352, 4, 4, 2, 512),
+    "3m": Shape(192, 512, 6, 6, 3, 512),
+    "5m": Shape(256, 512, 6, 4, 2, 512),
+    "15m": Shape(288, 768, 6, 6, 6, 256),
+    "42m": Shape(512, 1376, 8, 8, 8, 1024),
+    "110m": Shape(768, 2048, 12, 12, 12, 1024),
+}
+USUAL = "5m"
+
+
+def preset(name: str) -> Shape:
+    """The shape of that name. Raises UserError for an unknown one."""
+    if name.lower() not in PRESETS:
+        raise UserError(
+            "--preset {name} is not known", name=name, known=", ".join(PRESETS), hint="choose among {known}"
+        )
+    return PRESETS[name.lower()]
+
+
+def smaller(name: str) -> str | None:
+    """The preset one below."""
+    names = list(PRESETS)
+    place = names.index(name)
+    return names[place - 1] if place else None
+
+
+def altered(shape: Shape, **changes: int | None) -> Shape:
+    """The shape with what is given in place of its own."""
+    return replace(shape, **{key: value for key, value in changes.items() if value is not None})

@@ -1,0 +1,66 @@
+"""Training from nothing: settings, shards and a folder to a run of the common loop."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from soban.learn.data import packing
+from soban.learn.data.packing import Batch
+from soban.learn.data.shards import Shards
+from soban.learn.training import folder as folders
+from soban.learn.training import network, optimise
+from soban.learn.training.computing import Computer
+from soban.learn.training.running import Run
+from soban.learn.training.settings import Settings
+
+MEASURED_TOKENS = 65_536  # of the text held out; more say little more, and cost time
+
+
+def start(settings: Settings, data: Path, folder: Path, *, evaluate_every: int, measured: int = MEASURED_TOKENS) -> Run:
+    """A run with fresh weights. Raises UserError for data that is missing or too little."""
+    learnt, held_out = Shards(data), Shards(data, "validation")
+    ids = {"bos_token_id": learnt.bos_id, "eos_token_id": learnt.eos_id}
+    model = network.new_model(settings, ids)
+    dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    computer = Computer(model, dtype=dtype, device=settings.device, parts=settings.parts)
+
+    def measure() -> float:
+        return bits_per_byte(computer, held_out, settings, measured)
+
+    def export(target: Path) -> None:
+        folders.export(target, model, computer.weights, data, settings.shape.context)
+
+    return Run(
+        settings=settings,
+        computer=computer,
+        state=optimise.initial_state(computer.weights, settings),
+        batches=lambda step: steps_of(learnt, settings, step, computer.group.rank),
+        measure=measure,
+        export=export,
+        folder=folder,
+        evaluate_every=evaluate_every,
+    )
+
+
+def steps_of(shards: Shards, settings: Settings, step: int, rank: int) -> Iterator[Sequence[Batch]]:
+    """The batches that each step accumulates, from a step on."""
+    each = packing.batches(
+        shards.documents, settings.batch_size, settings.shape.context, seed=settings.seed,
+        step=step * settings.accumulation, rank=rank, ranks=settings.processes,
+    )  # fmt: skip
+    while some := list(islice(each, settings.accumulation)):
+        yield some
+
+
+def bits_per_byte(computer: Computer, shards: Shards, settings: Settings, most: int) -> float:
+    """What text costs in bits a byte, over about the first `most` tokens: comparable between tokenizers."""
+    length = settings.shape.context
+    rows = min(settings.batch_size, max(1, most // length))
+    batches = packing.once(shards.documents, rows, length)
+    nats, count = computer.measure(islice(batches, max(1, most // (rows * length))))
+    # every document's first token, BOS, is given and not predicted
+    predicted = shards.tokens - len(shards.documents)
+    return nats / math.log(2) / count * predicted / shards.bytes

@@ -1,0 +1,144 @@
+"""Everything that decides what a training comes to: the same settings and data give the same weights, bit for bit."""
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from soban.errors import UserError
+from soban.learn.training.presets import Family, Shape
+
+Optimizer = Literal["muon", "adamw"]
+Schedule = Literal["wsd", "cosine", "linear", "constant"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A training, as `training/settings.json` keeps it."""
+
+    family: Family
+    shape: Shape
+    vocab_size: int
+    batch_size: int  # rows in a step of one process, before accumulation
+    steps: int
+    learning_rate: float
+    accumulation: int = 1
+    processes: int = 1
+    parts: int = 1  # shares of a batch, each computed by one thread: their sum depends on how many there are
+    optimizer: Optimizer = "muon"
+    schedule: Schedule = "wsd"
+    warmup_steps: int = 0
+    decay: float = 0.5  # share of the steps, at their end, over which wsd falls to zero
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    grad_clip: float = 1.0
+    dtype: Dtype = "float32"
+    device: str = "cpu"
+    seed: int = 0
+    data_hash: str = ""
+    tokenizer_hash: str = ""
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step learns from."""
+        return self.batch_size * self.accumulation * self.processes * self.shape.context
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.learning_rate * scheduled(self.schedule, step, self.steps, self.warmup_steps, self.decay)
+
+    def as_json(self) -> dict[str, Any]:
+        """For settings.json."""
+        return asdict(self)
+
+
+# What may differ between a training and its continuation: how long it lasts, and how it ends.
+MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "learning_rate"})
+
+
+def from_json(told: dict[str, Any]) -> Settings:
+    """Settings as they were kept. Raises ValueError for what is none."""
+    known = {field.name for field in fields(Settings)}
+    try:
+        return Settings(**{**{k: v for k, v in told.items() if k in known}, "shape": Shape(**told["shape"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
+def scheduled(schedule: Schedule, step: int, steps: int, warmup: int, decay: float) -> float:
+    """The share of the highest learning rate at a step counted from 0; cosine ends at a tenth, as llama2.c has it.
+
+    wsd: warm-up, stable, then straight down to zero (Hu et al., "MiniCPM", 2024).
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    left = max(0, steps - step) / max(1, steps - warmup)  # from 1 down to 0
+    match schedule:
+        case "wsd":
+            falling = max(1, round(decay * steps))
+            return min(1.0, (steps - step) / falling)
+        case "linear":
+            return left
+        case "cosine":
+            return 0.1 + 0.45 * (1 + math.cos(math.pi * (1 - left)))
+    return 1.0
+
+
+def check(settings: Settings) -> None:
+    """UserError for values that make no network or no training."""
+    for name, value, least in _least(settings):
+        if value < least:
+            raise UserError(
+                "--{name} {value} is too small", name=name, value=value, least=least, hint="at least {least}"
+            )
+    shape = settings.shape
+    if shape.hidden_size % shape.num_attention_heads:
+        raise UserError(
+            "--hidden-size {width} cannot be parted into {heads} heads", width=shape.hidden_size,
+            heads=shape.num_attention_heads, hint="choose --heads that divides --hidden-size",
+        )  # fmt: skip
+    if shape.num_attention_heads % shape.num_key_value_heads:
+        raise UserError(
+            "{heads} heads cannot share {key_value_heads} key-value heads evenly", heads=shape.num_attention_heads,
+            key_value_heads=shape.num_key_value_heads, hint="choose --key-value-heads that divides --heads",
+        )  # fmt: skip
+    if shape.head_dim % 2:
+        raise UserError(
+            "heads of width {width}: an odd number, and rotary positions turn pairs", width=shape.head_dim,
+            hint="choose --hidden-size over --heads so that it is even",
+        )  # fmt: skip
+    for name, number in (("learning-rate", settings.learning_rate), ("grad-clip", settings.grad_clip)):
+        if not 0 < number < math.inf:
+            raise UserError(
+                "--{name} {value} is not above 0", name=name, value=number, hint="leave it out for the usual value"
+            )
+    for name, share in (("beta1", settings.beta1), ("beta2", settings.beta2), ("decay", settings.decay)):
+        if not 0 <= share < 1:
+            raise UserError(
+                "--{name} {value} is not from 0 to below 1", name=name, value=share,
+                hint="leave it out for the usual value",
+            )  # fmt: skip
+    if not 0 <= settings.weight_decay < math.inf:
+        raise UserError(
+            "--{name} {value} is below 0", name="weight-decay", value=settings.weight_decay,
+            hint="leave it out for the usual value",
+        )  # fmt: skip
+
+
+def _least(settings: Settings) -> list[tuple[str, int, int]]:
+    """Flags with their values and the least that each may have."""
+    shape = settings.shape
+    return [
+        ("hidden-size", shape.hidden_size, 1), ("intermediate-size", shape.intermediate_size, 1),
+        ("layers", shape.num_hidden_layers, 1), ("heads", shape.num_attention_heads, 1),
+        ("key-value-heads", shape.num_key_value_heads, 1), ("context", shape.context, 2),
+        ("window", shape.window, 0), ("batch-size", settings.batch_size, 1),
+        ("gradient-accumulation-steps", settings.accumulation, 1), ("steps", settings.steps, 1),
+        ("warmup-steps", settings.warmup_steps, 0), ("seed", settings.seed, 0),
+    ]  # fmt: skip
+
+
+def shortened(settings: Settings, steps: int) -> Settings:
+    """The same training with another length."""
+    return replace(settings, steps=steps)
