@@ -24,7 +24,7 @@ BUILD_TOOLS = ("scikit-build-core>=0.11", "ninja")
 # Test processes, each of which may load torch; a folder's tests stay together, which share what they have made.
 SEVERAL = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
 NONE_CHOSEN = 5  # what pytest says where the arguments name no test
-WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2")
+WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2", "pip>=23.1")  # an older pip passes no settings on to the build
 
 
 def main(arguments: list[str]) -> int:
