@@ -3,6 +3,7 @@
 A field with `help` is a flag. The keys:
     help        what it does, in English; translated for the user
     short       one more spelling, as "-t"
+    also        other names that are taken for it, as ("--dim",), and shown nowhere
     example     a value for the hint, of a float that is not like 0.7
     metavar     what stands for the value in the help
     off         for a bool: the spelling that sets it to False
@@ -79,6 +80,7 @@ def parse(command: str, options: type[Options], arguments: Sequence[str], exampl
     """
     spellings: set[str] = set()
     parser = _parser(f"soban {command}", options, examples, spellings)
+    arguments = _own_spelling(arguments, parser, _other_names(options))
     flags = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if {"-h", "--help"} & set(flags):
         console.write(parser.format_help())
@@ -105,6 +107,31 @@ def parse(command: str, options: type[Options], arguments: Sequence[str], exampl
             hint="{command} --help lists the flags",
         )  # fmt: skip
     return options(**made)
+
+
+def _other_names(options: type) -> dict[str, str]:
+    """Flags by the other names that are taken for them."""
+    described: dict[str, Mapping[str, Any]] = {}
+    for field in dataclasses.fields(options):
+        described |= field.metadata["flags_of"][1] if "flags_of" in field.metadata else {field.name: field.metadata}
+    return {also: _flag(name) for name, metadata in described.items() for also in metadata.get("also", ())}
+
+
+def _own_spelling(arguments: Sequence[str], parser: argparse.ArgumentParser, others: Mapping[str, str]) -> list[str]:
+    """The arguments with each flag as the parser knows it: by its own name, and with - where _ was written."""
+    made: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return [*made, *arguments[place:]]
+        name, sign, value = argument.partition("=")
+        own = name.replace("_", "-") if name.startswith("--") else name
+        own = others.get(own, own)
+        made.append(own + sign + value if own in parser._option_string_actions else argument)
+    return made
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> argparse.ArgumentParser:
@@ -141,9 +168,9 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
 
 def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default: Any, spellings: set[str]) -> None:
     """Adds one field's flag, and the one that turns it off."""
-    flag = "--" + name.replace("_", "-")
+    flag = _flag(name)
     names = [*([metadata["short"]] if "short" in metadata else []), flag]
-    text = translate(metadata["help"])
+    text = translate(metadata["help"]).replace("%", "%%")  # which argparse would take for a format
     many, kind = get_origin(kind) is tuple, inner(kind)
     if kind is bool:
         group.add_argument(*names, dest=name, action="store_true", help=text)

@@ -1,5 +1,6 @@
 """`soban train`: prepared data to a model in a Hugging Face folder, taken up again wherever it was stopped."""
 
+import math
 import os
 import platform
 import signal
@@ -7,79 +8,31 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from soban import __version__, system
 from soban.errors import UserError
 from soban.learn.data.shards import read_manifest
-from soban.learn.training import checkpoint, folder, presets
+from soban.learn.training import checkpoint, folder, forecast, pausing, presets
 from soban.learn.training.checkpoint import Progress
-from soban.learn.training.settings import MAY_CHANGE, Dtype, Optimizer, Schedule, Settings, check
+from soban.learn.training.forecast import Forecast, Speed
+from soban.learn.training.options import TrainOptions, check_vocabulary, plain
+from soban.learn.training.samples import Sampler
+from soban.learn.training.settings import MAY_CHANGE, Dtype, Settings, check
 from soban.learn.training.telling import Teller
+from soban.messages import translate
 
 STEP_TOKENS = 8192  # that a step learns from, where nothing else is said
 WARM_UP = 0.02  # share of the steps
 PASSES = 4  # over the data at most, unless steps are given: from the fifth on little more is learnt
 TOKENS_PER_WEIGHT = 20  # Hoffmann et al., "Training compute-optimal large language models", 2022
 EVALUATIONS = 20  # in a training
+SMALLER = 2  # presets that a forecast compares with
 RATES = {"muon": 4e-3, "adamw": 1e-3}
 BFLOAT16_UNITS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # what torch.cpu says of this processor
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Train a small model from nothing, on data that `soban data` has made.
-
-    OUT becomes a Hugging Face folder that soban and transformers load; the best model so far is there while it is
-    trained. Ctrl-C saves a checkpoint, and --resume goes on from it to the same weights, bit for bit.
-    """
-
-    data: str = field(metadata={"help": "folder made by soban data", "metavar": "FOLDER"})
-    out: str = field(metadata={"help": "folder for the model", "metavar": "FOLDER"})
-    preset: str = field(
-        default=presets.USUAL,
-        metadata={"help": "size of the network: 260k, 1m, 3m, 5m, 15m, 42m or 110m", "metavar": "NAME"},
-    )
-    family: Literal["llama", "gemma2"] = field(default="llama", metadata={"help": "kind of network"})
-    resume: bool = field(default=False, metadata={"help": "go on from the checkpoint in --out"})
-    steps: int | None = field(
-        default=None,
-        metadata={"help": "steps to train (default: 20 tokens for each weight, 4 passes over the data at most)"},
-    )
-    minutes: float | None = field(default=None, metadata={"help": "time to train, in place of steps", "example": "30"})
-    batch_size: int | None = field(default=None, metadata={"help": "rows in a step (default: 8192 tokens)"})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "batches that a step is made of"})
-    learning_rate: float | None = field(
-        default=None, metadata={"help": "the highest (default: 4e-3 with muon, 1e-3 with adamw)", "example": "1e-3"}
-    )
-    optimizer: Optimizer = field(default="muon", metadata={"help": "what moves the weights"})
-    schedule: Schedule = field(
-        default="wsd", metadata={"help": "of the learning rate; wsd: up, level, and down to zero in the last half"}
-    )
-    warmup_steps: int | None = field(default=None, metadata={"help": "steps over which it rises (default: 2 %)"})
-    decay: float = field(default=0.5, metadata={"help": "share of the steps over which wsd falls", "example": "0.3"})
-    weight_decay: float = field(default=0.1, metadata={"help": "how strongly weights are drawn to zero"})
-    beta1: float = field(default=0.9, metadata={"help": "AdamW's memory of gradients", "example": "0.9"})
-    beta2: float = field(default=0.95, metadata={"help": "AdamW's memory of their squares", "example": "0.95"})
-    grad_clip: float = field(default=1.0, metadata={"help": "longest gradient", "example": "1.0"})
-    context: int | None = field(default=None, metadata={"help": "longest text in tokens"})
-    window: int | None = field(default=None, metadata={"help": "tokens that every other layer of gemma2 looks back"})
-    hidden_size: int | None = field(default=None, metadata={"help": "width of the network"})
-    intermediate_size: int | None = field(default=None, metadata={"help": "width inside the feed-forward layers"})
-    layers: int | None = field(default=None, metadata={"help": "depth of the network"})
-    heads: int | None = field(default=None, metadata={"help": "attention heads"})
-    key_value_heads: int | None = field(default=None, metadata={"help": "heads of keys and values"})
-    dtype: Literal["auto", "float32", "bfloat16"] = field(
-        default="auto", metadata={"help": "of the arithmetic; auto: bfloat16 where the processor has units for it"}
-    )
-    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata={"help": "auto: a GPU where there is one"})
-    seed: int = field(default=0, metadata={"help": "decides the first weights and the order of the data"})
-    evaluate_every: int | None = field(
-        default=None, metadata={"help": "steps between two measurements on text held out (default: 20 in all)"}
-    )
 
 
 # Flags whose settings have other names, and all that a continuation compares where they are given
@@ -95,35 +48,124 @@ FLAGS = {flag: RENAMED.get(flag, flag) for flag in DEFAULTS if RENAMED.get(flag,
 def train(options: TrainOptions) -> int:
     """Trains to the end or to Ctrl-C; the exit code. Raises UserError for what cannot be."""
     require_torch()
+    options = plain(options)
+    causes = pausing.causes(options.pause_on)
     out, data = Path(options.out), Path(options.data)
     if not options.out.strip():
         raise UserError("--out is empty", hint="name a folder")
     settings = resolved(options, data)
     if options.resume:
         settings = continued(options, settings, folder.kept_settings(out))
-    else:
+    elif not options.forecast:
         folder.check_free(out)
     check(settings)
+    check_lengths(options)
+    forecast.check_room(settings, out, options.preset)
     from soban.learn.training import running, scratch
 
-    every = options.evaluate_every or max(1, settings.steps // EVALUATIONS)
-    run = scratch.start(settings, data, out, evaluate_every=every)
-    progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state) if options.resume else Progress()
+    run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))
+    speed = forecast.probe(run)
+    progress = Progress()
+    if options.resume:
+        progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
+    if options.minutes is not None:
+        settings = lasting(settings, options, progress.step + steps_in_time(options, settings, speed))
     if progress.step >= settings.steps:
         raise UserError(
             "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
         )
     run.computer.refresh()
+    run = replace(run, settings=settings, evaluate_every=measured_every(settings))
+    if options.forecast:
+        if run.leads:
+            show_forecast(options, settings, speed, progress)
+        return 0
     if run.leads:
         folder.begin(out, settings, about(data))
-    teller = Teller(settings, out, progress)
+    sample = Sampler(run.computer, data, settings.shape.context, options.prompt) if options.samples else None
+    teller = Teller(settings, out, progress, sample, options.llama2c.get("log_interval"))
     if run.leads:
         teller.begin()
+        teller.line.tell(forecast.in_a_line(foreseen(options, settings, speed, progress)))
+    pauses = pausing.Pauses(causes, pausing.PcSensors() if causes else pausing.Asleep(), teller.line.tell)
+    run = replace(run, clock=pauses.working_clock)
     with interruptible() as interruptions:
-        progress, finished = running.run(run, progress, teller, lambda: bool(interruptions))
+
+        def stop() -> bool:
+            pauses.wait(lambda: bool(interruptions))
+            return bool(interruptions)
+
+        progress, finished = running.run(run, progress, teller, stop)
     if run.leads:
         teller.end(progress, finished)
     return 0 if finished else 128 + signal.SIGINT
+
+
+def check_lengths(options: TrainOptions) -> None:
+    """UserError for times and counts that cannot be."""
+    if options.minutes is not None and options.steps is not None:
+        raise UserError("--minutes and --steps both say how long", hint="leave one of them out")
+    if options.minutes is not None and not 0 < options.minutes < math.inf:
+        raise UserError("--{name} {value} is not above 0", name="minutes", value=options.minutes,
+                        hint="give the time to train in minutes, as in --minutes 30")  # fmt: skip
+    counts = {"evaluate-every": options.evaluate_every} | {
+        name.replace("_", "-"): options.llama2c.get(name) for name in ("eval_iters", "log_interval")
+    }
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError("--{name} {value} is too small", name=name, value=value, least=1, hint="at least {least}")
+
+
+def measured_tokens(options: TrainOptions, settings: Settings) -> int:
+    """How many tokens of the text held out a measurement takes at the most."""
+    batches = options.llama2c.get("eval_iters")
+    return forecast.MEASURED if batches is None else batches * settings.batch_size * settings.shape.context
+
+
+def measured_every(settings: Settings) -> int:
+    """Steps between two measurements."""
+    return settings.evaluate_every or max(1, settings.steps // EVALUATIONS)
+
+
+def foreseen(options: TrainOptions, settings: Settings, speed: Speed, progress: Progress) -> Forecast:
+    """What is still to come of this training."""
+    data = Path(options.data)
+    shape = presets.PRESETS.get(options.preset.lower())
+    name = options.preset.lower() if settings.shape == shape else translate("as given")
+    return forecast.forecast(
+        name, settings, speed, data, forecast.trigram_bits(data), measured_every(settings), progress.step
+    )
+
+
+def show_forecast(options: TrainOptions, settings: Settings, speed: Speed, progress: Progress) -> None:
+    """The forecast on stdout: a table of this training and of smaller ones, and what it is made of."""
+    told = [foreseen(options, settings, speed, progress)]
+    name: str | None = options.preset.lower()
+    while not options.resume and len(told) < 1 + SMALLER and name and (name := presets.smaller(name)):
+        other = replace(settings, shape=presets.PRESETS[name])
+        other_speed = forecast.slower(speed, settings, other)
+        if options.minutes is not None:
+            other = lasting(other, options, steps_in_time(options, other, other_speed))
+        elif options.steps is None:
+            other = lasting(other, options, usual_steps(other, forecast.learnt_tokens(Path(options.data))))
+        told.append(replace(foreseen(options, other, other_speed, progress), name=name))
+    lines = [*forecast.in_a_table(told), "", *forecast.footnotes(told[0], speed)]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def steps_in_time(options: TrainOptions, settings: Settings, speed: Speed) -> int:
+    """The steps that --minutes are enough for."""
+    assert options.minutes is not None
+    measuring = EVALUATIONS * forecast.measuring_seconds(speed, Path(options.data))
+    return forecast.steps_within(settings, speed, options.minutes, measuring)
+
+
+def lasting(settings: Settings, options: TrainOptions, steps: int) -> Settings:
+    """The settings with so many steps; a new training rises over its share of them."""
+    if options.resume:
+        return replace(settings, steps=steps)
+    warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * steps)
+    return replace(settings, steps=steps, warmup_steps=warm)
 
 
 def require_torch() -> None:
@@ -149,6 +191,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
     device = chosen_device(options.device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     rows = options.batch_size if options.batch_size is not None else max(1, STEP_TOKENS // max(1, shape.context))
+    check_vocabulary(options, manifest["tokenizer"]["entries"])
     made = Settings(
         family=options.family, shape=shape, vocab_size=manifest["tokenizer"]["entries"], batch_size=rows,
         accumulation=options.gradient_accumulation_steps, processes=processes,
@@ -158,11 +201,11 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
         decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,
         grad_clip=options.grad_clip, dtype=chosen_dtype(options.dtype, device), device=device, seed=options.seed,
         data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
+        evaluate_every=options.evaluate_every or 0,
     )  # fmt: skip
-    if options.steps is None:
-        made = replace(made, steps=usual_steps(made, manifest["splits"]["train"]["tokens"]))
-    warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * made.steps)
-    return replace(made, warmup_steps=warm)
+    steps = options.steps if options.steps is not None else usual_steps(made, manifest["splits"]["train"]["tokens"])
+    warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * steps)
+    return replace(made, steps=steps, warmup_steps=warm)
 
 
 def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Settings:
@@ -176,7 +219,7 @@ def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Setting
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(kept, asked, names)
     changes = {name: getattr(asked, name) for flag, name in given.items() if name in MAY_CHANGE}
-    return replace(kept, device=asked.device, **changes)
+    return replace(kept, **({"device": asked.device} | changes))
 
 
 def usual_steps(settings: Settings, tokens: int) -> int:

@@ -173,6 +173,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "{path}: its format is {format}, this reads {known}", path=path, format=quoted(manifest.get("format")),
             known=FORMAT, hint="prepare the data again with this version",
         )  # fmt: skip
+    if lacking := [key for key in ("data_hash", "tokenizer", "splits") if not manifest.get(key)]:
+        raise UserError(
+            "{path}: damaged: it has no {what}", path=path, what=lacking[0],
+            hint="prepare the data again: soban data ... --force",
+        )  # fmt: skip
     return manifest
 
 

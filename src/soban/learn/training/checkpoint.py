@@ -42,27 +42,29 @@ def whole(path: Path, write: Callable[[Path], object]) -> None:
         part.chmod(0o644)  # safetensors makes files that nobody else may read
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         raise UserError(
             "{path}: cannot be written ({reason})", path=path, reason=reason(error), hint="free some space on that disk"
         ) from error
+    finally:
+        part.unlink(missing_ok=True)  # also where a second Ctrl-C breaks it off
 
 
 def save(
-    path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], progress: Progress
+    path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], progress: Progress, mark: str
 ) -> None:  # fmt: skip
-    """Weights, the optimisers' memory and the progress, without pickle."""
+    """Weights, the optimisers' memory and the progress, without pickle; `mark` tells this training from others."""
     from safetensors.torch import save_file
 
     tensors = {f"weight.{name}": tensor.contiguous() for name, tensor in weights.items()}
     tensors |= {f"state.{name}": tensor.contiguous() for name, tensor in state.items()}
-    whole(path, lambda part: save_file(tensors, part, {"progress": json.dumps(asdict(progress))}))
+    told = {"progress": json.dumps(asdict(progress)), "training": mark}
+    whole(path, lambda part: save_file(tensors, part, told))
 
 
-def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"]) -> Progress:
+def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], mark: str) -> Progress:
     """Fills the weights and the optimisers' memory, in place; the progress at which they were saved.
 
-    Raises UserError for a file that is damaged or of another shape, and then changes nothing.
+    Raises UserError for a file that is damaged, of another shape or of another training, and then changes nothing.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -71,8 +73,11 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
     wanted |= {f"state.{name}": tensor for name, tensor in state.items()}
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
-            held = json.loads((file.metadata() or {})["progress"])
+            told = file.metadata() or {}
+            held = json.loads(told["progress"])
             progress = Progress(**{field.name: held[field.name] for field in fields(Progress)})
+            if told.get("training", mark) != mark:
+                raise ValueError("of another one")
             if set(file.keys()) != set(wanted):
                 raise ValueError("other tensors")
             found = {name: file.get_tensor(name) for name in wanted}

@@ -1,15 +1,17 @@
 """Where gradients are computed: a thread for each share of a batch, a GPU, or several processes."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from soban.errors import UserError
 from soban.learn.data.packing import IGNORED, Batch
 from soban.learn.training import network
 
@@ -51,6 +53,7 @@ class Computer:
 
     def __init__(self, model: Any, *, dtype: torch.dtype, device: str, parts: int) -> None:
         """`model`: a transformers model with float32 weights; it is computed with in `dtype`."""
+        self.group = Group(device)  # first: it tells each process its GPU
         self.weights: dict[str, Tensor] = {
             name: weight.detach().to(device, copy=True) for name, weight in model.named_parameters()
         }
@@ -62,21 +65,21 @@ class Computer:
             torch.set_num_threads(1)
         # Kept for all steps: the C library keeps a heap for each thread that ever was
         self.workers = ThreadPoolExecutor(self.parts)
-        self.group = Group()
 
-    def gradients(self, batches: Sequence[Batch], stop: bool = False) -> tuple[dict[str, Tensor], float, int, bool]:
+    def gradients(
+        self, batches: Sequence[Batch], stop: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Tensor], float, int, bool]:
         """The gradients of the mean loss over all batches (of all processes), that loss in nats a token, the tokens
         learnt from, and whether any process wants to stop."""
-        shares = [part for batch in batches for part in pieces(batch, self.parts)]
-        results = list(self.workers.map(self._share, shares))
-        total = {
-            name: torch.stack([gradients[name] for gradients, _ in results]).sum(0) if len(results) > 1
-            else results[0][0][name]
-            for name in self.weights
-        }  # fmt: skip
-        loss = sum(loss for _, loss in results)
+        parted = [pieces(batch, self.parts) for batch in batches]
+        shares = [[piece for part in parts for piece in part] for parts in zip_longest(*parted, fillvalue=())]
+        (total, loss), *others = self.workers.map(self._share, shares)
+        for gradients, more in others:
+            loss += more
+            for name, gradient in gradients.items():
+                total[name] += gradient
         count = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
-        loss, whole, stops = self.group.sums(total, [loss, float(count), float(stop)])
+        loss, whole, stops = self.group.sums(total, [loss, float(count), float(stop())])
         for gradient in total.values():
             gradient /= whole
         return total, loss / whole, int(whole), stops > 0
@@ -124,12 +127,12 @@ class Computer:
 class Group:
     """The processes of `accelerate launch` or torchrun; alone where there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.rank, self.size = 0, int(os.environ.get("WORLD_SIZE", "1"))
         if self.size > 1:
             from accelerate import PartialState
 
-            state = PartialState(cpu=not torch.cuda.is_available())
+            state = PartialState(cpu=device == "cpu")
             self.rank, self.size = state.process_index, state.num_processes
 
     def sums(self, gradients: dict[str, Tensor], numbers: list[float]) -> list[float]:
@@ -139,8 +142,14 @@ class Group:
         from accelerate.utils import reduce
 
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients.values()])
-        flat = reduce(flat, "sum")
+        told = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
+        try:
+            flat, told = reduce(flat, "sum"), reduce(told, "sum")
+        except RuntimeError as error:  # torch's for a connection that broke, and for one that is silent for too long
+            raise UserError(
+                "another process of this training has ended ({reason})", reason=str(error).strip()[-200:],
+                hint="see what that one says; --resume goes on from the last checkpoint",
+            ) from error  # fmt: skip
         for gradient, part in zip(gradients.values(), flat.split([g.numel() for g in gradients.values()]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        told = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
-        return [float(number) for number in reduce(told, "sum")]
+        return [float(number) for number in told]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TRAINING = "training"  # the subfolder
 SETTINGS = "settings.json"
+WORK = ".model-"  # how folders begin in which a model is put together
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 # What a sampled story needs: warm enough to vary, cool enough to keep to its own names and things
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50, "max_new_tokens": 256}
@@ -32,7 +33,7 @@ def kept_settings(folder: Path) -> Settings:
         )
     try:
         return from_json(read_json(path)["settings"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "{path}: not the settings of a training ({reason})", path=path, reason=reason(error),
             hint="begin again with another --out",
@@ -72,8 +73,17 @@ def check_free(folder: Path) -> None:
         raise UserError("{path}: not a folder", path=folder, hint="choose another --out")
 
 
+def check_apart(folder: Path, data: Path) -> None:
+    """UserError where the model would lie among the data, whose files have the names of its own."""
+    if data.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise UserError("{path}: lies in the folder of the data", path=folder, hint="choose another --out")
+
+
 def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
-    """Makes the folder and writes down what is trained there; `about`: the command, versions, what it learns from."""
+    """Makes the folder and writes down what is trained there; `about`: the command, versions, what it learns from.
+
+    What was told of the commands before stays there, and what a kill has left half written goes.
+    """
     try:
         (folder / TRAINING).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,7 +91,14 @@ def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
             "{path}: cannot be made ({reason})", path=folder, reason=reason(error),
             hint="choose another folder with --out",
         ) from error  # fmt: skip
-    write_json(folder / TRAINING / SETTINGS, {"settings": settings.as_json(), **about})
+    for path in (*folder.glob(f"{WORK}*"), *(folder / TRAINING).glob("*.part")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path = folder / TRAINING / SETTINGS
+    before: list[Any] = []
+    if (folder / TRAINING / checkpoint.NAME).exists():  # a continuation
+        kept = read_json(path)
+        before = [*kept.get("before", []), {name: kept.get(name) for name in about}]
+    write_json(path, {"settings": settings.as_json(), **about, "before": before})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -98,7 +115,7 @@ def export(folder: Path, model: Any, weights: Mapping[str, "Tensor"], tokenizer:
     from transformers import GenerationConfig
 
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".model-") as name:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=WORK) as name:
             work = Path(name)
             config = type(model.config).from_dict(model.config.to_dict() | {"architectures": [type(model).__name__]})
             config.dtype = "float32"

@@ -23,7 +23,7 @@ class Shape:
     @property
     def head_dim(self) -> int:
         """The width of a head."""
-        return self.hidden_size // self.num_attention_heads
+        return self.hidden_size // max(1, self.num_attention_heads)  # none are refused later, with their flag
 
     def parameters(self, vocab_size: int, family: Family = "llama") -> int:
         """How many weights there are; the output layer shares the embedding's."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from soban.learn.training.computing import Computer
 
 SAVE_SECONDS = 180
+LOST = 2  # a loss so many times that of guessing blindly is that of a model beyond help
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,6 @@ class Step:
     rate: float
     length: float  # of the gradient
     tokens: int
-    stop: bool  # some process wants to
 
 
 class Listener(Protocol):
@@ -62,6 +62,7 @@ class Run:
     folder: Path
     evaluate_every: int
     save_seconds: float = SAVE_SECONDS
+    clock: Callable[[], float] = time.monotonic  # of the work: it may stand still between steps
 
     @property
     def checkpoint(self) -> Path:
@@ -79,51 +80,54 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
 
     Raises UserError where the loss is no number or the end cannot be saved; the last checkpoint is then as it was.
     """
+    settings, computer = run.settings, run.computer
+    if progress.step == 0:
+        save(run, progress, listener)  # from now on there is one to go on from, and a full disk is told now
     saved = time.monotonic()
-    stopped = False
-    for step in steps(run, progress, stop):
-        progress = step.progress
-        if run.leads:
-            listener.stepped(step)
-        if step.stop:
-            stopped = progress.step < run.settings.steps
+    started = run.clock() - progress.seconds
+    for batches in run.batches(progress.step):
+        if progress.step >= settings.steps:
             break
-        if progress.step % run.evaluate_every == 0 and progress.step < run.settings.steps:
-            progress = evaluated(run, progress, listener)
-        if run.leads and time.monotonic() - saved >= run.save_seconds:
+        gradients, loss, tokens, stops = computer.gradients(batches, stop)
+        if not math.isfinite(loss):
+            raise _no_number(run, progress.step + 1, loss)
+        if stops:
+            if not good(run, loss, gradients):
+                raise _no_number(run, progress.step + 1, loss)
+            save(run, progress, listener)
+            return progress, False
+        if time.monotonic() - saved >= run.save_seconds and good(run, loss, gradients):
             try:
-                checkpoint.save(run.checkpoint, run.computer.weights, run.state, progress)
-                listener.saved(progress)
+                save(run, progress, listener)
             except UserError as problem:
                 listener.not_saved(problem, progress)  # room may be made before the next one
             saved = time.monotonic()
-    if not stopped:
-        progress = evaluated(run, progress, listener)
-    if run.leads:
-        checkpoint.save(run.checkpoint, run.computer.weights, run.state, progress)
-        listener.saved(progress)
-    return progress, not stopped
-
-
-def steps(run: Run, progress: Progress, stop: Callable[[], bool]) -> Iterator[Step]:
-    """Takes steps from `progress` on until the last; weights and state change with each."""
-    settings = run.settings
-    started = time.monotonic() - progress.seconds
-    for batches in run.batches(progress.step):
-        if progress.step >= settings.steps:
-            return
-        gradients, loss, tokens, stops = run.computer.gradients(batches, stop())
-        if not math.isfinite(loss):
-            raise _no_number(run, progress, loss)
-        length = optimise.update(
-            run.computer.weights, gradients, run.state, progress.step, settings, run.computer.workers.map
-        )
-        run.computer.refresh()
+        length = optimise.update(computer.weights, gradients, run.state, progress.step, settings, computer.workers.map)
+        computer.refresh()
         rate = settings.rate(progress.step)
-        progress = replace(
-            progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=time.monotonic() - started
-        )
-        yield Step(progress, loss, rate, length, tokens, stops)
+        seconds = run.clock() - started
+        progress = replace(progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=seconds)
+        if run.leads:
+            listener.stepped(Step(progress, loss, rate, length, tokens))
+        if progress.step % run.evaluate_every == 0 and progress.step < settings.steps:
+            progress = evaluated(run, progress, listener)
+    progress = evaluated(run, progress, listener)
+    save(run, progress, listener)
+    return progress, True
+
+
+def good(run: Run, loss: float, gradients: Mapping[str, "Tensor"]) -> bool:
+    """Whether the weights that this was found with are worth keeping. A step that is too long throws them far off:
+    they have numbers still, and perhaps a loss, and none a few steps later."""
+    within = loss < LOST * math.log(run.settings.vocab_size)
+    return within and all(bool(gradient.isfinite().all()) for gradient in gradients.values())
+
+
+def save(run: Run, progress: Progress, listener: Listener) -> None:
+    """Writes the checkpoint, in the process that leads. Raises UserError where it cannot be written."""
+    if run.leads:
+        checkpoint.save(run.checkpoint, run.computer.weights, run.state, progress, run.settings.mark)
+        listener.saved(progress)
 
 
 def evaluated(run: Run, progress: Progress, listener: Listener) -> Progress:
@@ -131,23 +135,25 @@ def evaluated(run: Run, progress: Progress, listener: Listener) -> Progress:
     if not run.leads:
         return progress
     bits = run.measure()
+    if not math.isfinite(bits):
+        raise _no_number(run, progress.step, bits)
     best = progress.best is None or bits < progress.best
     if best:
-        progress = replace(progress, best=bits, best_step=progress.step)
-        run.export(run.folder)
+        try:
+            run.export(run.folder)
+            progress = replace(progress, best=bits, best_step=progress.step)
+        except UserError as problem:
+            if progress.step >= run.settings.steps:
+                raise
+            listener.not_saved(problem, progress)  # the next one that is better is tried again
     listener.measured(progress, bits, best)
     return progress
 
 
-def _no_number(run: Run, progress: Progress, loss: float) -> UserError:
+def _no_number(run: Run, step: int, loss: float) -> UserError:
     """Where the last good weights are, and how to go on with them."""
-    if run.checkpoint.is_file():
-        return UserError(
-            "the loss became {loss} at step {step}; {path} keeps the checkpoint of step {good} and the best model",
-            loss=loss, step=progress.step + 1, path=run.folder, good=checkpoint.progress_of(run.checkpoint).step,
-            rate=run.settings.learning_rate / 4, hint="--resume --learning-rate {rate:g} goes on from it",
-        )  # fmt: skip
     return UserError(
-        "the loss became {loss} at step {step}", loss=loss, step=progress.step + 1,
-        rate=run.settings.learning_rate / 4, hint="begin again with --learning-rate {rate:g}",
+        "the loss became {loss} at step {step}; {path} keeps the checkpoint of step {good} and the best model",
+        loss=loss, step=step, path=run.folder, good=checkpoint.progress_of(run.checkpoint).step,
+        rate=run.settings.learning_rate / 4, hint="--resume --learning-rate {rate:g} goes on from it",
     )  # fmt: skip

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from soban.errors import UserError
 from soban.learn.data import packing
 from soban.learn.data.packing import Batch
-from soban.learn.data.shards import Shards
+from soban.learn.data.shards import Shards, file_hash
 from soban.learn.training import folder as folders
 from soban.learn.training import network, optimise
 from soban.learn.training.computing import Computer
@@ -21,7 +22,9 @@ MEASURED_TOKENS = 65_536  # of the text held out; more say little more, and cost
 
 def start(settings: Settings, data: Path, folder: Path, *, evaluate_every: int, measured: int = MEASURED_TOKENS) -> Run:
     """A run with fresh weights. Raises UserError for data that is missing or too little."""
+    folders.check_apart(folder, data)
     learnt, held_out = Shards(data), Shards(data, "validation")
+    check_data(learnt, held_out, settings)
     ids = {"bos_token_id": learnt.bos_id, "eos_token_id": learnt.eos_id}
     model = network.new_model(settings, ids)
     dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
@@ -43,6 +46,26 @@ def start(settings: Settings, data: Path, folder: Path, *, evaluate_every: int, 
         folder=folder,
         evaluate_every=evaluate_every,
     )
+
+
+def check_data(learnt: Shards, held_out: Shards, settings: Settings) -> None:
+    """UserError for data that is damaged, or too little for one row to learn from or one token to measure."""
+    folder = learnt.folder
+    told = [*learnt.manifest["splits"]["train"]["shards"], *learnt.manifest["splits"]["validation"]["shards"]]
+    hashes: dict[str, str | None] = {shard["name"]: shard["sha256"] for shard in told}
+    hashes |= {"tokenizer.json": learnt.manifest["tokenizer"]["sha256"], "tokenizer_config.json": None}
+    for name, wanted in hashes.items():
+        if not (folder / name).is_file() or wanted not in (None, file_hash(folder / name)):
+            raise UserError(
+                "{path}: not the file that the manifest tells of", path=folder / name,
+                hint="prepare the data again: soban data ... --force",
+            )  # fmt: skip
+    if not len(held_out.documents):
+        raise UserError(
+            "{path}: no text is held out for measuring", path=folder,
+            hint="prepare the data again with a larger --validation",
+        )  # fmt: skip
+    next(steps_of(learnt, settings, 0, 0))
 
 
 def steps_of(shards: Shards, settings: Settings, step: int, rank: int) -> Iterator[Sequence[Batch]]:

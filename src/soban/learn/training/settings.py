@@ -1,5 +1,7 @@
 """Everything that decides what a training comes to: the same settings and data give the same weights, bit for bit."""
 
+import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -38,6 +40,13 @@ class Settings:
     seed: int = 0
     data_hash: str = ""
     tokenizer_hash: str = ""
+    evaluate_every: int = 0  # steps between two measurements, which decide which model is kept; 0: as is usual
+
+    @property
+    def mark(self) -> str:
+        """What a training shares with its continuations and with nothing else."""
+        lasting = {name: value for name, value in self.as_json().items() if name not in MAY_CHANGE}
+        return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
     @property
     def step_tokens(self) -> int:
@@ -54,7 +63,7 @@ class Settings:
 
 
 # What may differ between a training and its continuation: how long it lasts, and how it ends.
-MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "learning_rate"})
+MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "learning_rate", "evaluate_every"})
 
 
 def from_json(told: dict[str, Any]) -> Settings:
@@ -62,7 +71,7 @@ def from_json(told: dict[str, Any]) -> Settings:
     known = {field.name for field in fields(Settings)}
     try:
         return Settings(**{**{k: v for k, v in told.items() if k in known}, "shape": Shape(**told["shape"])})
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -136,6 +145,7 @@ def _least(settings: Settings) -> list[tuple[str, int, int]]:
         ("window", shape.window, 0), ("batch-size", settings.batch_size, 1),
         ("gradient-accumulation-steps", settings.accumulation, 1), ("steps", settings.steps, 1),
         ("warmup-steps", settings.warmup_steps, 0), ("seed", settings.seed, 0),
+        ("evaluate-every", settings.evaluate_every, 0),
     ]  # fmt: skip
 
 

@@ -1,0 +1,267 @@
+"""What a training will take and come to, before it starts: time from a probe, memory by a sum, loss from a curve."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soban import system
+from soban.errors import UserError
+from soban.hub.amounts import of_bytes, of_seconds
+from soban.learn.data.shards import Documents, Shards, read_manifest
+from soban.learn.data.vocabulary import probabilities
+from soban.learn.training import presets
+from soban.learn.training.settings import Settings
+from soban.messages import padded, translate, width
+
+if TYPE_CHECKING:
+    from soban.learn.data.packing import Batch
+    from soban.learn.training.running import Run
+
+# Of a probe's batch: a second or two of work, by the same count in each of several processes
+PROBE_FLOPS = {"cpu": 2e10, "cuda": 2e13}
+PROBES = 2  # after one that warms up
+AT_ONCE = 2048  # tokens that a thread computes at a time, as computing.AT_ONCE
+COUNTED = 1_000_000  # tokens of which the trigram model is made: a second's work, and the curve holds for this many
+MEASURED = 65_536  # that it is measured with, and that a measurement of the training takes
+BACKWARD = 3  # a pass that learns, over one that only measures
+LIBRARIES = 150_000_000  # bytes of what torch and transformers load with the first network
+FREE = 0.9  # share of the free memory that a training may plan with
+
+# Bits per byte of text held out over those of a trigram model, by weights N and tokens D, in the form of Hoffmann et
+# al. ("Training compute-optimal large language models", 2022):
+#     FLOOR + WIDTH / N^OF_WEIGHTS + DATA / D^OF_TOKENS
+# scripts/fit_forecast.py found these in benchmarks/results/forecast.csv: nine trainings here of 0.3 to 1 M weights on
+# 0.1 to 1 M tokens of Shakespeare and TinyStories, and for long trainings the losses that llama2.c tells of its four
+# models.
+FLOOR, WIDTH, DATA = 0.0526, 17.8, 38.34
+OF_WEIGHTS, OF_TOKENS = 0.28, 0.30
+# It is off by 2.8 % there (root mean square, 6 % at the most). Other text is further from these than they are from each
+# other; text that a program has written comes to half of it.
+ERROR = 0.1
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the probe found."""
+
+    tokens: float  # that one process computes gradients of in a second
+    update: float  # seconds in which the weights are moved, once a step
+
+    def step_seconds(self, settings: Settings) -> float:
+        """How long a step takes."""
+        return settings.step_tokens / settings.processes / self.tokens + self.update
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A training, as it will probably be."""
+
+    name: str
+    settings: Settings
+    seconds: float
+    passes: float  # over the data
+    bits: tuple[float, float]  # a byte of text held out: from and to
+    memory: int
+    disk: int
+
+
+def probe(run: "Run") -> Speed:
+    """Takes some steps whose effect is undone: the weights are as they were, and nothing is remembered of them."""
+    from soban.learn.training import optimise
+
+    settings = run.settings
+    batches = [_first_rows(next(run.batches(0))[0], probe_rows(settings))]
+    still = replace(settings, learning_rate=0.0)  # at which a step leaves the weights where they are
+    counts, seconds, updates = [], [], []
+    for _ in range(1 + PROBES):
+        start = time.perf_counter()
+        gradients, _, tokens, _ = run.computer.gradients(batches)
+        middle = time.perf_counter()
+        optimise.update(run.computer.weights, gradients, run.state, 0, still, run.computer.workers.map)
+        counts.append(tokens / settings.processes)
+        seconds.append(middle - start)
+        updates.append(time.perf_counter() - middle)
+    for memory in run.state.values():
+        memory.zero_()
+    return Speed(sum(counts[1:]) / sum(seconds[1:]), min(updates[1:]))
+
+
+def probe_rows(settings: Settings) -> int:
+    """Rows that take about a second, and give each thread something to do."""
+    flops = settings.shape.flops_per_token(settings.vocab_size) * settings.shape.context
+    kind = "cpu" if settings.device == "cpu" else "cuda"
+    return min(settings.batch_size, max(settings.parts, int(PROBE_FLOPS[kind] / flops)))
+
+
+def _first_rows(batch: "Batch", rows: int) -> "Batch":
+    places = rows * batch.inputs.shape[1]
+    return replace(
+        batch, inputs=batch.inputs[:rows], targets=batch.targets[:rows], starts=batch.starts[batch.starts < places]
+    )
+
+
+def measuring_seconds(speed: Speed, data: Path) -> float:
+    """How long a measurement takes."""
+    return min(MEASURED, learnt_tokens(data, "validation")) / BACKWARD / speed.tokens
+
+
+def steps_within(settings: Settings, speed: Speed, minutes: float, measuring: float) -> int:
+    """How many steps so many minutes are enough for, where all measurements together take `measuring` seconds; half
+    of the time at the least is for learning."""
+    seconds = max(30 * minutes, 60 * minutes - measuring)
+    return max(1, int(seconds / speed.step_seconds(settings)))
+
+
+def forecast(
+    name: str, settings: Settings, speed: Speed, data: Path, hardness: float, every: int, done: int = 0
+) -> Forecast:
+    """What these settings will come to. `hardness`: bits per byte of a trigram model; `every`: steps between two
+    measurements; `done`: steps that are taken already."""
+    tokens = settings.steps * settings.step_tokens
+    steps = settings.steps - done
+    seconds = steps * speed.step_seconds(settings) + steps / every * measuring_seconds(speed, data)
+    parameters = settings.shape.parameters(settings.vocab_size, settings.family)
+    expected = hardness * ratio(parameters, tokens)
+    return Forecast(
+        name, settings, seconds, tokens / max(1, learnt_tokens(data)), (expected * (1 - ERROR), expected * (1 + ERROR)),
+        memory(settings), disk(settings),
+    )  # fmt: skip
+
+
+def learnt_tokens(data: Path, split: str = "train") -> int:
+    """How many tokens a split of the data has."""
+    tokens: int = read_manifest(data)["splits"].get(split, {"tokens": 0})["tokens"]
+    return tokens
+
+
+def ratio(parameters: float, tokens: float) -> float:
+    """Bits per byte that a network of so many weights has after so many tokens, over those of a trigram model."""
+    return FLOOR + WIDTH / parameters**OF_WEIGHTS + DATA / tokens**OF_TOKENS
+
+
+def slower(speed: Speed, measured: Settings, other: Settings) -> Speed:
+    """The speed of another network on the same PC: by its count of operations."""
+    share = measured.shape.flops_per_token(measured.vocab_size) / other.shape.flops_per_token(other.vocab_size)
+    return Speed(speed.tokens * share, speed.update / share)
+
+
+def trigram_bits(data: Path) -> float:
+    """Bits per byte of the text held out, by a trigram model of the data: how hard the text is."""
+    held_out = Shards(data, "validation")
+    seen, new = _some(Shards(data).documents, COUNTED), _some(held_out.documents, MEASURED)
+    bits = -np.log2(probabilities(seen, new, held_out.entries)).sum()
+    predicted = held_out.tokens - len(held_out.documents)  # BOS is given, and costs the trigrams nothing either
+    return float(bits / max(1, int((new != held_out.bos_id).sum())) * predicted / held_out.bytes)
+
+
+def _some(documents: Documents, most: int) -> NDArray[np.int64]:
+    """The ids of documents from the first on."""
+    number = int(np.searchsorted(np.cumsum(documents.lengths), most)) + 1
+    return np.concatenate([ids.astype(np.int64) for ids in islice(documents, number)])[:most]
+
+
+def memory(settings: Settings) -> int:
+    """Bytes that the training will take beside what this process has now, at the most."""
+    shape = settings.shape
+    weights = shape.parameters(settings.vocab_size, settings.family)
+    each = 4 if settings.dtype == "float32" else 2
+    state = 8 if settings.optimizer == "adamw" else 4  # a weight's bytes of memory; Muon keeps one number for most
+    # what a layer keeps of a token until the backward pass: norms, heads, the feed-forward's parts, attention's shares
+    shares = shape.num_attention_heads * shape.context
+    gemma = settings.family == "gemma2"  # whose soft caps have slopes, and which has twice the norms
+    values = (14 if gemma else 10) * shape.hidden_size + 4 * shape.intermediate_size + (2 if gemma else 1) * shares
+    passing = (8 if gemma else 5) * shares  # of the layer at hand, there and back
+    at_once = max(AT_ONCE, shape.context)
+    activations = settings.parts * at_once * each * (shape.num_hidden_layers * values + passing)
+    gradients = weights * (settings.parts * (4 + each) + 4)
+    kept = weights * (4 + each + state)
+    saving = weights * (4 + state)  # a checkpoint is put together in memory
+    return LIBRARIES + kept + max(gradients + activations, saving)
+
+
+def disk(settings: Settings) -> int:
+    """Bytes for the model and the checkpoint, each there twice while it is replaced."""
+    weights = settings.shape.parameters(settings.vocab_size, settings.family)
+    state = 8 if settings.optimizer == "adamw" else 4
+    return 2 * weights * (4 + 4 + state)
+
+
+def check_room(settings: Settings, out: Path, name: str) -> None:
+    """UserError where the training cannot fit into the memory or onto the disk. `name`: its preset."""
+    free = system.available_memory()
+    needed = memory(settings)
+    if settings.device == "cpu" and free is not None and needed > FREE * free:
+        less = presets.smaller(name)
+        while less and memory(replace(settings, shape=presets.PRESETS[less])) > FREE * free:
+            less = presets.smaller(less)
+        raise UserError(
+            "training this takes {needed} of memory, and {free} are free", needed=of_bytes(needed),
+            free=of_bytes(free), preset=less or "260k", hint="close other programs, or take --preset {preset}",
+        )  # fmt: skip
+    place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    room = shutil.disk_usage(place).free
+    if disk(settings) > room:
+        raise UserError(
+            "{path}: {free} are free, and the training takes {needed}", path=place, free=of_bytes(room),
+            needed=of_bytes(disk(settings)), hint="make room, or choose another disk with --out",
+        )  # fmt: skip
+
+
+def in_a_line(one: Forecast) -> str:
+    """The most important of it."""
+    return translate(
+        "about {time}; then probably {low:.2f} to {high:.2f} bits per byte held out", time=of_time(one.seconds),
+        low=one.bits[0], high=one.bits[1],
+    )  # fmt: skip
+
+
+def in_a_table(forecasts: list[Forecast]) -> Iterator[str]:
+    """Lines: a table with a training in each row, the first of which is the one that was asked for."""
+    rows = [
+        [
+            translate("preset"), translate("weights"), translate("tokens"), translate("passes"), translate("time"),
+            translate("bits per byte"), translate("memory"), translate("disk"),
+        ]
+    ]  # fmt: skip
+    for one in forecasts:
+        parameters = one.settings.shape.parameters(one.settings.vocab_size, one.settings.family)
+        tokens = one.settings.steps * one.settings.step_tokens
+        rows.append(
+            [
+                one.name, f"{parameters / 1e6:.2f} M", f"{tokens / 1e6:.1f} M", f"{one.passes:.1f}",
+                of_time(one.seconds), translate("{low:.2f} to {high:.2f}", low=one.bits[0], high=one.bits[1]),
+                of_bytes(one.memory), of_bytes(one.disk),
+            ]
+        )  # fmt: skip
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, range(len(row)), strict=True)
+        yield "  ".join(padded(cell, size, place > 0) for cell, size, place in cells).rstrip()
+
+
+def footnotes(one: Forecast, speed: Speed) -> Iterator[str]:
+    """What the first row of the table rests on."""
+    settings = one.settings
+    yield translate(
+        "{steps} steps of {tokens} tokens, {rate:.0f} tokens/s in a probe just now; {dtype} on {device}",
+        steps=settings.steps, tokens=settings.step_tokens, rate=settings.step_tokens / speed.step_seconds(settings),
+        dtype=settings.dtype, device=settings.device,
+    )  # fmt: skip
+    if (free := system.available_memory()) is not None:
+        yield translate("memory free now: {free}", free=of_bytes(free))
+    yield translate("bits per byte: of text held out, as people write it; from a curve through other trainings")
+
+
+def of_time(seconds: float) -> str:
+    """Days and hours, too, where it is so much."""
+    days, hours = divmod(round(seconds / 3600), 24)
+    if days:
+        return translate("{days} d {hours} h", days=days, hours=hours)
+    return of_seconds(seconds)

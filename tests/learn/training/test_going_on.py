@@ -1,0 +1,365 @@
+"""A training that is killed, stopped or out of room goes on to the very same model."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import safetensors.torch  # noqa: E402
+
+from soban.learn.training import checkpoint, running, scratch  # noqa: E402
+from soban.learn.training.running import Run  # noqa: E402
+from tests.learn.training import small  # noqa: E402
+
+FLAGS = ("--steps", "24", "--evaluate-every", "6", "--warmup-steps", "2")
+KEPT = ("model.safetensors", "training/checkpoint.safetensors")
+
+
+def saving_often(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
+    """Checkpoints after every step."""
+    start = scratch.start
+
+    def with_many(*arguments: Any, **named: Any) -> Run:
+        run = start(*arguments, **named)
+        run.save_seconds = seconds
+        return run
+
+    monkeypatch.setattr(scratch, "start", with_many)
+
+
+def weights(path: Path) -> dict[str, "torch.Tensor"]:
+    return {name: tensor for name, tensor in safetensors.torch.load_file(path).items()}
+
+
+def same(out: Path, undisturbed: Path) -> None:
+    """The same model, bit for bit, the same memory of the optimisers, and the same table of losses."""
+    assert small.losses(out) == small.losses(undisturbed)
+    for name in KEPT:
+        ours, theirs = weights(out / name), weights(undisturbed / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+    assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "m"
+    assert small.train(data, out, *FLAGS) == 0
+    return out
+
+
+def killed(work: Callable[[], int], out: Path, rows: int) -> None:
+    process = small.child(work)
+    small.reaches(out, rows, process)
+    os.kill(process, signal.SIGKILL)
+    assert small.ended(process) == -signal.SIGKILL
+
+
+def test_killed_again_and_again_it_comes_to_the_same(
+    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving_often(monkeypatch)
+    out = tmp_path / "m"
+    killed(lambda: small.train(data, out, *FLAGS), out, 3)
+    for rows in (8, 11, 21):
+        killed(lambda: small.train(data, out, *FLAGS, "--resume"), out, rows)
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+def test_killed_before_the_first_checkpoint_was_due_it_goes_on_too(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    killed(lambda: small.train(data, out, *FLAGS), out, 9)  # the first measurement was written meanwhile
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+@pytest.mark.parametrize("moment", ["half written", "not in place", "in place"])
+def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
+    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    out = tmp_path / "m"
+    replace, saves = os.replace, 0
+
+    def dying(source: Any, target: Any) -> None:
+        nonlocal saves
+        saves += str(target).endswith(checkpoint.NAME)
+        if saves == 10:
+            if moment == "half written":
+                os.truncate(source, 5000)
+            if moment == "in place":
+                replace(source, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    def work() -> int:
+        monkeypatch.setattr(os, "replace", dying)
+        return small.train(data, out, *FLAGS)
+
+    with monkeypatch.context() as patch:
+        saving_often(patch)
+        assert small.ended(small.child(work)) == -signal.SIGKILL
+    found = checkpoint.progress_of(out / "training" / checkpoint.NAME).step
+    assert 7 <= found <= 10 and found < 24
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    data: Path, undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m"
+    process = small.child(lambda: small.train(data, out, *FLAGS))
+    small.reaches(out, 7, process)
+    os.kill(process, signal.SIGINT)
+    assert small.ended(process) == 130
+    assert "--resume" in capfd.readouterr().err
+    assert 6 <= checkpoint.progress_of(out / "training" / checkpoint.NAME).step < 24
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+@pytest.mark.parametrize("at", [5, 6])
+def test_stopped_where_a_measurement_is_due_it_loses_none(
+    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    out, steps = tmp_path / "m", running.optimise.update
+    taken = 0
+
+    def interrupting(*arguments: Any) -> float:
+        nonlocal taken
+        taken += 1
+        if taken == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return steps(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.optimise, "update", interrupting)
+        assert small.train(data, out, *FLAGS) == 130
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+def test_a_second_ctrl_c_leaves_at_once(data: Path, tmp_path: Path) -> None:
+    out, update = tmp_path / "m", running.optimise.update
+
+    def impatient(*arguments: Any) -> float:
+        if arguments[3] == 3:
+            checkpoint.save = lambda *told: os._exit(3)
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+        return update(*arguments)
+
+    def work() -> int:
+        running.optimise.update = impatient
+        return small.train(data, out, *FLAGS)
+
+    assert small.ended(small.child(work)) == 130
+
+
+def test_a_loss_that_is_no_number_stops_it_and_a_smaller_rate_goes_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving_often(monkeypatch)
+    out = tmp_path / "m"
+    assert small.train(data, out, *FLAGS, "--learning-rate", "1e9") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "the loss became nan at step 3" in said and "the checkpoint of step 0" in said  # 1 is ruined, if a number
+    assert checkpoint.progress_of(out / "training" / checkpoint.NAME).step == 0 and "--learning-rate 2.5e+08" in said
+    assert all(tensor.isfinite().all() for tensor in weights(out / KEPT[1]).values())
+    assert small.train(data, out, *FLAGS, "--resume", "--learning-rate", "1e-3") == 0
+    assert small.numbers(out, "loss")[-1] < 100
+
+
+def test_text_held_out_that_costs_no_number_is_no_best_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "bits_per_byte", lambda *arguments: float("nan"))
+    assert small.train(data, tmp_path / "m", *FLAGS) == 2
+    assert "the loss became nan at step 6" in capsys.readouterr().err
+    assert not (tmp_path / "m" / "config.json").exists()
+
+
+def full(name: str, times: int) -> Callable[..., Any]:
+    """safetensors' save_file on a disk that is full at some of the calls for files of that name."""
+    count = 0
+    save = safetensors.torch.save_file
+
+    def writing(tensors: Any, target: Path, *told: Any) -> None:
+        nonlocal count
+        count += name in Path(target).name
+        save(tensors, target, *told)
+        if name in Path(target).name and count in range(2, 2 + times):
+            os.truncate(target, 100)
+            raise OSError(28, "No space left on device")
+
+    return writing
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "model"])
+def test_while_the_disk_is_full_the_last_files_stay_and_it_goes_on(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "m"
+    saving_often(monkeypatch)
+    monkeypatch.setattr(safetensors.torch, "save_file", full(name, 2))
+    assert small.train(data, out, *FLAGS) == 0
+    said = capsys.readouterr().err
+    assert said.count("not saved") == 2 and "no space left" in said and "Traceback" not in said
+    same(out, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "model"])
+def test_a_disk_that_is_full_at_the_end_leaves_the_last_checkpoint(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "m"
+    with monkeypatch.context() as patch:
+        saving_often(patch)
+        patch.setattr(safetensors.torch, "save_file", full(name, 99))
+        assert small.train(data, out, *FLAGS) == 2
+    assert "no space left" in capsys.readouterr().err.splitlines()[-1]
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+def test_files_that_may_not_grow_are_told_of(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    resource = pytest.importorskip("resource")
+
+    def work() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the weights alone take more
+        return small.train(data, tmp_path / "m", *FLAGS)
+
+    assert small.ended(small.child(work)) == 2
+    said = capfd.readouterr().err
+    assert "checkpoint.safetensors: cannot be written" in said and "Traceback" not in said
+
+
+CHANGES = {
+    "seed": (["--seed", "5"], "seed 0, not 5"),
+    "heads": (["--heads", "8"], "num_attention_heads 4, not 8"),
+    "depth": (["--layers", "3"], "num_hidden_layers 2, not 3"),
+    "family": (["--family", "gemma2"], "family llama, not gemma2"),
+    "rows": (["--batch-size", "9"], "batch_size 6, not 9"),
+    "optimizer": (["--optimizer", "adamw"], "optimizer muon, not adamw"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_training_is_no_continuation(
+    data: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    flags, said = CHANGES[change]
+    before = (undisturbed / KEPT[1]).stat().st_mtime_ns
+    assert small.train(data, undisturbed, "--steps", "30", "--resume", *flags) == 2
+    assert said in capsys.readouterr().err
+    assert (undisturbed / KEPT[1]).stat().st_mtime_ns == before
+
+
+def test_other_data_and_another_tokenizer_are_told_apart(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tales.txt").write_text(small.text(300), encoding="utf-8")
+    (tmp_path / "others.txt").write_text(small.text(300, seed=1), encoding="utf-8")
+    for source, entries, what in (("others.txt", 300, "data"), ("tales.txt", 310, "tokenizer")):
+        data = small.prepared(tmp_path / source, tmp_path / f"data{entries}", entries)
+        assert small.train(data, undisturbed, "--steps", "30", "--resume") == 2
+        assert f"other {what}" in capsys.readouterr().err
+
+
+def test_a_finished_training_says_so_and_more_steps_go_on(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.train(data, undisturbed, "--resume") == 2
+    assert "all 24 steps are taken" in capsys.readouterr().err
+    shutil.copytree(undisturbed, tmp_path / "m")
+    assert small.train(data, tmp_path / "m", "--resume", "--steps", "30") == 0
+    assert [row["step"] for row in small.losses(tmp_path / "m")][-1] == "30"
+
+
+def test_a_folder_with_a_training_or_a_model_is_not_written_over(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.train(data, undisturbed, *FLAGS) == 2
+    assert "holds a training already" in capsys.readouterr().err
+    shutil.copy(undisturbed / "config.json", tmp_path)
+    assert small.train(data, tmp_path, *FLAGS) == 2
+    assert "holds a model already" in capsys.readouterr().err
+    assert small.train(data, tmp_path / "none", *FLAGS, "--resume") == 2
+    assert "no checkpoint to go on from" in capsys.readouterr().err
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def other_shape(path: Path) -> None:
+    tensors = weights(path)
+    tensors["weight.model.norm.weight"] = torch.ones(33)
+    safetensors.torch.save_file(tensors, path, {"progress": PROGRESS})
+
+
+def other_training(path: Path) -> None:
+    safetensors.torch.save_file(weights(path), path, {"progress": PROGRESS, "training": "0" * 64})
+
+
+PROGRESS = '{"step": 4, "tokens": 9, "seconds": 1.0, "best": null, "best_step": 0}'
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut off": cut,
+    "no checkpoint": lambda path: path.write_bytes(b"x" * 3000),
+    "empty": lambda path: path.write_bytes(b""),
+    "a model": lambda path: safetensors.torch.save_file({"a": torch.ones(3)}, path),
+    "other shape": other_shape,
+    "other training": other_training,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_or_foreign_checkpoint_is_refused(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    out = tmp_path / "m"
+    shutil.copytree(undisturbed, out)
+    DAMAGE[damage](out / KEPT[1])
+    found = (out / KEPT[1]).read_bytes()
+    assert small.train(data, out, "--resume", "--steps", "30") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "not a checkpoint of this training" in said
+    assert (out / KEPT[1]).read_bytes() == found
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"settings": []}', '{"settings": {"seed": 1}}', "\0"])
+def test_damaged_settings_are_refused(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "m")
+    (tmp_path / "m" / "training" / "settings.json").write_text(content, encoding="utf-8")
+    assert small.train(data, tmp_path / "m", "--resume", "--steps", "30") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "settings.json" in said
+
+
+def test_what_a_kill_has_left_goes_and_earlier_commands_stay(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    shutil.copytree(undisturbed, out)
+    (out / ".model-abc").mkdir()
+    (out / ".model-abc" / "config.json").write_text("{}", encoding="utf-8")
+    (out / "training" / "checkpoint.safetensors.77.part").write_bytes(b"x")
+    first = json.loads((out / "training" / "settings.json").read_text(encoding="utf-8"))
+    assert first["before"] == []
+    assert small.train(data, out, "--resume", "--steps", "26") == 0
+    assert not list(out.glob(".model-*")) and not list(out.rglob("*.part"))
+    told = json.loads((out / "training" / "settings.json").read_text(encoding="utf-8"))
+    assert [before["command"] for before in told["before"]] == [first["command"]]
