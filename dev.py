@@ -23,7 +23,8 @@ TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 BUILD_TOOLS = ("scikit-build-core>=0.11", "ninja")
 # Test processes, each of which may load torch; a folder's tests stay together, which share what they have made.
 SEVERAL = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
-WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2")
+NONE_CHOSEN = 5  # what pytest says where the arguments name no test
+WHEEL_TOOLS = (zig.PACKAGE, "auditwheel>=6.2", "pip>=23.1")  # an older pip passes no settings on to the build
 
 
 def main(arguments: list[str]) -> int:
@@ -63,7 +64,13 @@ def test_all(arguments: list[str]) -> int:
     """Every test, also those that build for other systems and run that under emulators, where these are installed."""
     set_up("test")
     pip(*WHEEL_TOOLS)
-    return call("-m", "pytest", *arguments, quiet=True)
+    # Slow ones by file, for those of one file build in the same folders; as they come, for the longest come early.
+    by_file = ("--dist", "loadfile", "--no-loadscope-reorder", "--durations", "20")
+    codes = {
+        call("-m", "pytest", *SEVERAL, "-m", "not slow", *arguments, quiet=True),
+        call("-m", "pytest", *SEVERAL, *by_file, "-m", "slow", *arguments, quiet=True),
+    }
+    return max(map(abs, codes - {NONE_CHOSEN} or codes))
 
 
 def lint(arguments: list[str]) -> int:

@@ -95,6 +95,8 @@ def _script(path: Path, command: str) -> Path:
     else:
         text = f'#!/bin/sh\n{COMPILES_ONLY}exec {command} "$@"\n'
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8", newline="")
-        path.chmod(0o755)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        fresh.write_text(text, encoding="utf-8", newline="")
+        fresh.chmod(0o755)
+        fresh.replace(path)  # in one step, for another build may be calling it
     return path

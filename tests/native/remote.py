@@ -5,18 +5,23 @@ Memory that a call reads is sent before it, with pointers put right, and what it
 
 import ctypes
 import functools
+import os
+import shlex
 import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from soban.ops import native
 from soban.ops.cache import CACHE_FORMATS, make_cache
-from soban.ops.formats import FORMATS, stored_bytes
+from soban.ops.formats import FORMATS, HALVES, stored_bytes
 from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, View
 from soban.text.bpe import Pieces
 
+ROOT = Path(__file__).resolve().parents[2]
 # The order is the one in runner.cpp.
 ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI = (
     range(16)
@@ -68,7 +73,7 @@ class Remote:
     def soban_encode(
         self, pool: int, source: int, source_format: int, rows: int, columns: int, format: int, target: int
     ) -> int:
-        size = stored_bytes(FORMATS[format], rows, columns)
+        size = stored_bytes((*FORMATS, *HALVES)[format], rows, columns)
         with self._memory():
             there = self._send(source, stored_bytes(FORMATS[source_format], rows, columns))
             result = self._send(target, size)
@@ -168,6 +173,19 @@ class Remote:
         found = self.process.stdout.read(size)
         assert len(found) == size, f"the runner ended with {self.process.wait()}"
         return found
+
+
+def native_tests(command: list[str], choice: str) -> None:
+    """The tests of this folder that `choice` names, with the library behind a command."""
+    words = ["-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", "-k", choice, str(ROOT / "tests" / "native")]
+    environment = os.environ | {
+        "SOBAN_RUNNER": shlex.join(command), "PYTHONPATH": str(ROOT / "src"), "WINEDEBUG": "-all",
+        "WINEPREFIX": str(ROOT / "build" / "wine"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 def copies(kind: type[ctypes.Structure], first: Any, count: int) -> Any:

@@ -1,21 +1,16 @@
 """The library built by zig for other systems: its form, and its results where an emulator can run it."""
 
 import functools
-import os
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from soban.ops import native
-from tests.native.remote import Remote
+from tests.native.remote import Remote, native_tests
 from toolchain import wheels, zig
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 # One file without libraries, so that the emulator needs no ARM system around it.
 EMULATED = zig.Target("aarch64-linux-musl", "Linux", "aarch64", "")
 # What an emulated processor is, and which instruction sets it has.
@@ -47,30 +42,6 @@ def under_wine() -> list[str]:
     if wine is None:
         pytest.skip("needs wine")
     return [wine, str(built(zig.TARGETS["windows-x86_64"], SOBAN_RUNNER="ON") / "soban_runner.exe")]
-
-
-def native_tests(command: list[str], choice: str) -> None:
-    """The tests of this folder that `choice` names, with the library behind a command."""
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        "-k",
-        choice,
-        str(ROOT / "tests" / "native"),
-    ]
-    environment = os.environ | {
-        "SOBAN_RUNNER": shlex.join(command), "PYTHONPATH": str(ROOT / "src"), "WINEDEBUG": "-all",
-        "WINEPREFIX": str(ROOT / "build" / "wine"),
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("name", zig.TARGETS)

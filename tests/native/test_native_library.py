@@ -2,14 +2,17 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from soban.ops import native
+from tests.native.remote import ROOT, native_tests
 from toolchain.wheels import INTERFACE
 
-BUILD = Path(__file__).resolve().parents[2] / "build"
+BUILD = ROOT / "build"
+EACH_CALL = "scalar and (shape1 or not_finite or whole_numbers or (attention_is and 290-80)) or stored or textbooks"
 
 
 def symbols(path: Path, *options: str) -> list[tuple[str, str]]:
@@ -35,3 +38,14 @@ def test_kernels_define_one_table_for_each_instruction_set_and_no_weak_symbol() 
         assert not [name for kind, name in defined if kind in "WVuvw"], path
         tables = [name for kind, name in defined if kind.isupper()]
         assert len(tables) == 1 and ("compute_" in tables[0] or "encode_" in tables[0]), (path, tables)
+
+
+def test_it_answers_a_program_as_it_answers_python(tmp_path: Path) -> None:
+    """The way on which the tests of other systems go, tried on this one."""
+    compiler = shutil.which("g++")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs g++, on Linux")
+    program, library = tmp_path / "runner", native.library_path()
+    words = ["-std=c++20", f"-I{ROOT / 'native'}", f"-Wl,-rpath,{library.parent}", "-o", str(program)]
+    subprocess.run([compiler, *words, str(ROOT / "tests/native/runner.cpp"), str(library)], check=True)
+    native_tests([str(program)], EACH_CALL)
