@@ -60,7 +60,7 @@ def train(options: TrainOptions) -> int:
         folder.check_free(out)
     check(settings)
     check_lengths(options)
-    forecast.check_room(settings, out, options.preset)
+    forecast.check_room(settings, out, options.preset.lower())
     from soban.learn.training import running, scratch
 
     run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))
