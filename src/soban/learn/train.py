@@ -62,7 +62,7 @@ def train(options: TrainOptions) -> int:
     check(settings)
     check_lengths(options)
     check_rows(read_manifest(data)["splits"]["train"]["tokens"], settings.shape.context)
-    forecast.check_room(settings, out, options.preset)
+    forecast.check_room(settings, out, options.preset.lower())
     from soban.learn.training import running, scratch
 
     run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))

@@ -63,7 +63,7 @@ VALUES = [
         ["--context", "30000", "--preset", "260k", "--layers", "1", "--heads", "1", "--key-value-heads", "1"],
         "no row of",
     ),
-    (["--context", "1000000"], "memory"),
+    (["--batch-size", "1000000"], "memory"),
 ]
 
 

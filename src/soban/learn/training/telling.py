@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from soban.errors import UserError
 from soban.hub.amounts import of_seconds
-from soban.learn.training import curve
+from soban.learn.training import checkpoint, curve
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.folder import TRAINING
 from soban.learn.training.settings import Settings
@@ -54,10 +54,7 @@ class Teller:
     def begin(self) -> None:
         """Opens the table of losses, without the rows of steps that will be taken again."""
         rows = [row for row in read_losses(self.path) if int(row["step"]) <= self.before.step]
-        with self.path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        checkpoint.whole(self.path, lambda part: write_losses(part, rows))
         parameters = self.settings.shape.parameters(self.settings.vocab_size, self.settings.family)
         self.line.say(
             "{parameters:.2f} M parameters, {dtype}; {steps} steps of {tokens} tokens",
@@ -85,12 +82,13 @@ class Teller:
     def measured(self, progress: Progress, bits: float, best: bool) -> None:
         """A measurement on text held out, what the model writes now, and the curve up to here."""
         self._keep(progress, held_out_bits_per_byte=bits)
-        template = (
+        self.line.say(
             "step {step}: {bits:.4f} bits per byte held out, the best so far"
             if best
-            else "step {step}: {bits:.4f} bits per byte held out"
+            else "step {step}: {bits:.4f} bits per byte held out",
+            step=progress.step,
+            bits=bits,
         )
-        self.line.say(template, step=progress.step, bits=bits)
         if self.sample is not None:
             self._keep_samples(progress, bits, self.sample())
         if time.monotonic() - self.drawn >= DRAW_SECONDS:
@@ -258,6 +256,14 @@ def on_terminal() -> bool:
 def columns() -> int:
     """Of the terminal, without the last one, where some begin a new line, and what Ctrl-C would show."""
     return shutil.get_terminal_size((80, 24)).columns - 1 - ECHO if on_terminal() else COLUMNS_ELSEWHERE
+
+
+def write_losses(path: Path, rows: list[dict[str, str]]) -> None:
+    """A table of losses with these rows."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_losses(path: Path) -> list[dict[str, str]]:
