@@ -1,11 +1,12 @@
 """The curve of `soban train --forecast`: short real trainings, and the constants that fit them.
 
-    python scripts/fit_forecast.py run DATA... --out benchmarks/forecast.csv   # some minutes for each folder
-    python scripts/fit_forecast.py fit benchmarks/forecast.csv                 # the constants, and their errors
+    python scripts/fit_forecast.py run DATA... --out benchmarks/results/forecast.csv   # some minutes for each folder
+    python scripts/fit_forecast.py fit benchmarks/results/forecast.csv                 # the constants, and their errors
 
-Each training is a row: its network, its tokens, the bits per byte it came to on text held out, and what a trigram model
-of the same data has there. `fit` looks for the constants of forecast.ratio: the exponents on a grid, the rest by least
-squares of relative errors with no term below zero.
+Each training is a row: its network, its tokens, the bits per byte it came to on text held out, and what a trigram
+model of the same data has there. The rows of llama2.c are the losses that its README tells, turned into bits per byte
+by its tokenizers on TinyStories; it does not say on how many tokens, which are many. `fit` looks for the constants of
+forecast.ratio: the exponents on a grid, the rest by least squares of relative errors with no term below zero.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from soban.learn.train import TrainOptions, resolved
 from soban.learn.training import forecast, running, scratch
 from soban.learn.training.checkpoint import Progress
 
-LENGTHS = {"260k": (16, 32, 64), "1m": (16, 32)}  # steps of 8192 tokens
+LENGTHS = {"260k": (16, 32, 64, 128), "1m": (16, 32, 64, 128)}  # steps of 8192 tokens
 COLUMNS = ("data", "preset", "parameters", "tokens", "trigram", "bits_per_byte")
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("run", "fit"))
     parser.add_argument("paths", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/forecast.csv"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/forecast.csv"))
     given = parser.parse_args()
     if given.what == "run":
         run(given.paths, given.out)
@@ -93,7 +94,7 @@ def fit(rows: Sequence[dict[str, str]]) -> None:
     )
     found = bits / trigram
     best: tuple[float, tuple[float, float], list[float]] | None = None
-    for exponents in itertools.product(np.arange(0.2, 0.61, 0.02), repeat=2):
+    for exponents in itertools.product(np.arange(0.1, 1.01, 0.02), repeat=2):
         terms = np.stack([np.ones_like(found), parameters ** -exponents[0], tokens ** -exponents[1]], 1)
         constants = not_negative(terms / found[:, None])
         worst = float(np.square(terms @ constants / found - 1).mean() ** 0.5)
@@ -102,7 +103,7 @@ def fit(rows: Sequence[dict[str, str]]) -> None:
     assert best is not None
     error, (of_parameters, of_tokens), (floor, width, data) = best
     print(f"FLOOR, WIDTH, DATA = {floor:.4f}, {width:.4g}, {data:.4g}")
-    print(f"OF_PARAMETERS, OF_TOKENS = {of_parameters:.2f}, {of_tokens:.2f}")
+    print(f"OF_WEIGHTS, OF_TOKENS = {of_parameters:.2f}, {of_tokens:.2f}")
     print(f"off by {error:.1%} (root mean square) over {len(rows)} trainings")
     guesses = floor + width * parameters**-of_parameters + data * tokens**-of_tokens
     for row, ratio, guess in zip(rows, found, guesses, strict=True):

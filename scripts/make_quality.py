@@ -24,7 +24,7 @@ from unittest import mock
 import numpy as np
 from make_gguf import write_gguf
 
-from soban.learn.stories import stories
+from soban.learn.world import stories
 from soban.loading import Loaded, load_files
 from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, cut, evaluate
 from soban.models import architecture
@@ -61,7 +61,7 @@ def main() -> None:
     one = commands.add_parser("measure")
     one.add_argument("out", type=Path)
     one.add_argument("model", type=Path)
-    one.add_argument("--texts", default="en,ko", help="en, ko (stories of the built-in generator), or files")
+    one.add_argument("--texts", default="en,ko", help="en, ko (stories of the simulated world), or files")
     one.add_argument("--tokens", type=int, default=6000, help="of each model's texts together")
     one.add_argument("--outliers", action="store_true", help="measure the model with outlier channels")
     commands.add_parser("write").add_argument("out", type=Path)

@@ -70,9 +70,11 @@ def test_transformers_loads_a_model_that_was_taught_both(both: soban.Model) -> N
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    theirs = AutoModelForCausalLM.from_pretrained(both.loaded.path)
-    tokenizer = AutoTokenizer.from_pretrained(both.loaded.path)
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True)["input_ids"]
+    theirs: Any = AutoModelForCausalLM.from_pretrained(both.loaded.path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(both.loaded.path)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], add_generation_prompt=True, return_dict=False
+    )
     assert ids == both.start_chat([{"role": "user", "content": "Hi"}]).sequences[0].tokens
     written = theirs.generate(torch.tensor([ids]), max_new_tokens=4, do_sample=False)
     assert written.shape[1] <= len(ids) + 4 and theirs.generation_config.continue_prompt is True

@@ -21,9 +21,13 @@ BY_PATH = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Redirect
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
+# What would change what is said; GNU readline sets the size of its terminal for whoever imports it.
+STRANGE = ("SOBAN_ISA", "SOBAN_THREADS", "PYTHONIOENCODING", "COLUMNS", "LINES")
+
+
 def environment(**changes: str) -> dict[str, str]:
     """English, and NumPy for exact comparisons; `changes` on top."""
-    given = {k: v for k, v in os.environ.items() if k not in ("SOBAN_ISA", "SOBAN_THREADS", "PYTHONIOENCODING")}
+    given = {k: v for k, v in os.environ.items() if k not in STRANGE}
     return {**given, "PYTHONPATH": str(SOURCE), "SOBAN_OPS": "reference", "SOBAN_LANG": "en", **changes}
 
 

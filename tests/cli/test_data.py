@@ -132,3 +132,30 @@ def test_ctrl_c_leaves_no_half_written_data(tmp_path: Path) -> None:
     out, err = running.communicate(timeout=30)
     assert (running.returncode, out) == (130, b"") and err.count(b"\n") == 1, err
     assert {path.name for path in (tmp_path / "data").iterdir()} <= {".lock"}
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_conversations_are_written_by_a_template_and_bad_ones_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    from tokenizers import Tokenizer
+
+    monkeypatch.setenv("SOBAN_LANG", language)
+    rows = [[("user", f"{n}번 토끼는 어디 갔어?"), ("assistant", f"{n}번 토끼는 숲에 갔어요.")] for n in range(40)]
+    rows += [[("tool", "x")], [("assistant", "안녕")], [("user", "어디?")], [("user", "어디?"), ("assistant", " ")]]
+    lines = [json.dumps({"messages": [{"role": role, "content": text} for role, text in row]}) for row in rows]
+    (tmp_path / "말.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = ("말.jsonl", "--out", "data", "--similarity", "2")
+    code, out, err = run(capsys, *words, "--template", "llama2")
+    assert (code, err) == (0, "") and max(map(columns, out.splitlines())) <= 80
+    told = {
+        "en": ("unknown roles", "turns out of order", "no answer", "an empty turn"),
+        "ko": ("모르는 역할", "차례가 어긋남", "대답이 없음", "빈 차례"),
+    }
+    assert all(f"  - {why}" in out for why in told[language]), out
+    tokenizer = Tokenizer.from_file(str(tmp_path / "data" / "tokenizer.json"))
+    first = Shards(tmp_path / "data").documents[0].tolist()
+    assert tokenizer.decode(first, skip_special_tokens=False).startswith("<s> [INST] 0번 토끼는 어디 갔어? [/INST] 0번")
+    code, _, err = run(capsys, *words, "--template", "lama2")
+    assert code == 2 and "lama2" in err and "llama2" in err

@@ -196,8 +196,7 @@ def test_the_floors_of_the_versions_are_those_of_pyproject() -> None:
     declared = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', text.split("\ndependencies = [")[1].split("]")[0]))
     known = {name: least for name, (least, _) in surroundings.CORE.items()}
     assert known == {name.replace("-", "_"): least for name, least in declared.items()}
-    line = next(line for line in text.splitlines() if line.startswith("learn = "))
-    learn = dict(re.findall(r'"([\w-]+)>=([\d.]+)', line))
+    learn = dict(re.findall(r'"([\w-]+)>=([\d.]+)', text.split("\nlearn = [")[1].split("\n]")[0]))
     assert {name: least for name, (least, _) in surroundings.EXTRAS["learn"].items()} == learn
 
 

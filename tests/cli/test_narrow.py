@@ -44,7 +44,6 @@ def screen(columns: int, language: str, home: Path, *words: str, typed: bytes = 
     own = environment(
         SOBAN_LANG=language, HF_HOME=str(home), HF_HUB_OFFLINE="1", SOBAN_CACHE=str(home / "c"), SOBAN_OPS="native"
     )
-    own.pop("COLUMNS", None)  # pytest-xdist sets it
     process = subprocess.Popen(
         [sys.executable, "-m", "soban", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=own
     )

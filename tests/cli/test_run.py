@@ -160,7 +160,7 @@ def test_at_a_terminal_the_status_is_erased_and_nothing_waits_for_keys(model: Pa
     try:
         done = subprocess.run(
             [sys.executable, "-m", "soban", "run", model, "abc", "--max-new-tokens", "2"],
-            stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, timeout=30, env=environment(),
+            stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, timeout=30, env=environment(COLUMNS="200"),
         )  # fmt: skip
         shown = os.read(keeper, 10_000).decode()
     finally:

@@ -39,7 +39,9 @@ class Terminal:
         subprocess.run([*self._server, "kill-server"], capture_output=True, check=False)
 
     def _tmux(self, *words: str) -> str:
-        done = subprocess.run([*self._server, *words], capture_output=True, encoding="utf-8", timeout=30, check=True)
+        done = subprocess.run(
+            [*self._server, *words], capture_output=True, encoding="utf-8", timeout=30, check=True, env=environment()
+        )
         return done.stdout
 
     def type(self, text: str) -> None:

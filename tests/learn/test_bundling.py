@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,8 @@ def test_transformers_loads_the_trained_folder_and_talks_by_the_same_ids(trained
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(trained), AutoTokenizer.from_pretrained(trained)
+    theirs: Any = AutoModelForCausalLM.from_pretrained(trained)
+    tokenizer: Any = AutoTokenizer.from_pretrained(trained)
     ids = tokenizer.apply_chat_template(QUESTION, return_dict=False)
     ours = soban.load(trained, dtype="f32")
     assert ids == ours.prompt_ids(QUESTION[0]["content"])

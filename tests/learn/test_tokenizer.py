@@ -9,8 +9,8 @@ import pytest
 
 from soban.learn.data.encoding import own
 from soban.learn.sentencepiece_model import save_sentencepiece
-from soban.learn.stories import stories
 from soban.learn.tokenizer import PIECES, SPECIALS, Layout, save_tokenizer, train_tokenizer
+from soban.learn.world import stories
 from soban.text.llama2c import Llama2cTokenizer
 from soban.text.tokenizer import load_tokenizer
 

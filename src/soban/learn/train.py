@@ -60,7 +60,7 @@ def train(options: TrainOptions) -> int:
         folder.check_free(out)
     check(settings)
     check_lengths(options)
-    forecast.check_room(settings, out, options.preset)
+    forecast.check_room(settings, out, options.preset.lower())
     from soban.learn.training import running, scratch
 
     run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))
@@ -69,8 +69,7 @@ def train(options: TrainOptions) -> int:
     if options.resume:
         progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
     if options.minutes is not None:
-        more = forecast.steps_within(settings, speed, options.minutes)
-        settings = lasting(settings, options, progress.step + more)
+        settings = lasting(settings, options, progress.step + steps_in_time(options, settings, speed))
     if progress.step >= settings.steps:
         raise UserError(
             "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
@@ -146,12 +145,19 @@ def show_forecast(options: TrainOptions, settings: Settings, speed: Speed, progr
         other = replace(settings, shape=presets.PRESETS[name])
         other_speed = forecast.slower(speed, settings, other)
         if options.minutes is not None:
-            other = lasting(other, options, forecast.steps_within(other, other_speed, options.minutes))
+            other = lasting(other, options, steps_in_time(options, other, other_speed))
         elif options.steps is None:
             other = lasting(other, options, usual_steps(other, forecast.learnt_tokens(Path(options.data))))
         told.append(replace(foreseen(options, other, other_speed, progress), name=name))
     lines = [*forecast.in_a_table(told), "", *forecast.footnotes(told[0], speed)]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def steps_in_time(options: TrainOptions, settings: Settings, speed: Speed) -> int:
+    """The steps that --minutes are enough for."""
+    assert options.minutes is not None
+    measuring = EVALUATIONS * forecast.measuring_seconds(speed, Path(options.data))
+    return forecast.steps_within(settings, speed, options.minutes, measuring)
 
 
 def lasting(settings: Settings, options: TrainOptions, steps: int) -> Settings:

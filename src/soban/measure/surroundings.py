@@ -22,8 +22,13 @@ CORE = {
     "filelock": ("3.13", "4.2.11"), "prompt_toolkit": ("3.0.52", "3.0.53"), "huggingface_hub": ("1.0", "2.4.0"),
     "truststore": ("0.10", "0.10.5"),
 }  # fmt: skip
-EXTRAS = {"learn": {"torch": ("2.6", "2.13.0"), "transformers": ("4.44", "5.23.0"), "safetensors": ("0.4.3", "0.8.0")}}
-OTHERS = ("peft", "trl", "datasets", "accelerate", "rich")  # told where they are
+EXTRAS = {
+    "learn": {
+        "torch": ("2.6", "2.13.0"), "transformers": ("5.0", "5.23.0"), "safetensors": ("0.4.3", "0.8.0"),
+        "accelerate": ("1.10", "1.15.0"), "matplotlib": ("3.8", "3.11.2"), "psutil": ("5.9", "7.2.2"),
+    }
+}  # fmt: skip
+OTHERS = ("peft", "trl", "datasets", "rich")  # told where they are
 OWN = ("SOBAN_CACHE", "SOBAN_ISA", "SOBAN_LANG", "SOBAN_OPS", "SOBAN_THREADS")
 TOLD = re.compile(
     r"(SOBAN|HF|HUGGING|HUGGINGFACE|TRANSFORMERS|OMP|OPENBLAS|MKL|GOMP|KMP|LC)_\w+|(?i:(https?|all|no)_proxy)"

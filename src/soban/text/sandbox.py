@@ -132,6 +132,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """A call of a macro, a method or a global function, if it is of sensible size."""
         self, function = __self, __obj
+        if getattr(function, "__self__", None) is self:
+            return function(*args)  # a charge that `Charged` has written; no template can name one
         owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         if isinstance(owner, str):
             args = checked_method(owner, function.__name__, args)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
-from soban.weights.files import reason
+from soban.messages import translate
+from soban.weights.files import quoted, reason
 
 MAX_BYTES = 256 << 20  # the largest tokenizer.json of a known model has 35 MB
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -88,11 +89,9 @@ def parse_json_object(path: Path, data: bytes) -> dict[str, Any]:
         raise UserError("{path}: not JSON ({reason})", path=path, reason=reason(error), hint="fetch it again") from None
     if not isinstance(value, dict):
         raise UserError(
-            "{path}: holds a {kind} where a JSON object belongs",
-            path=path,
-            kind=type(value).__name__,
-            hint="fetch it again",
-        )
+            "{path}: not a valid JSON object: {reason}", path=path,
+            reason=translate("it holds {value}", value=quoted(value)), hint="fetch it again",
+        )  # fmt: skip
     return value
 
 

@@ -48,9 +48,10 @@ def made(tmp_path: Path, *records: list[Any], template: str | None = "llama2", *
     source.mkdir()
     for number, some in enumerate(records):
         write(source / f"{number}.jsonl", some)
+    usual: dict[str, Any] = {"cleaning": Cleaning(similarity=2), "validation": 0.0, "vocab_size": 400}
     wanted = Preparation(
-        (str(source),), tmp_path / "data", Reading(conversations=template is not None),
-        Cleaning(similarity=2), vocab_size=400, template=template, **{"validation": 0.0, **more},
+        (str(source),), tmp_path / "data", Reading(conversations=template is not None), template=template,
+        **(usual | more),
     )  # fmt: skip
     return tmp_path / "data", prepare(wanted).report
 
@@ -216,6 +217,32 @@ def test_duplicates_and_personal_data_are_found_in_turns(tmp_path: Path) -> None
     assert report["personal"]["email"] == 2
     text = load_tokenizer(folder, {}).decode(ids_of(folder)[-1])
     assert text.endswith("[INST] My address is [email] [/INST] I will write to [email] ")
+
+
+def test_near_duplicates_are_found_by_the_words_of_all_turns(tmp_path: Path) -> None:
+    talks = [talk(number) for number in range(1, 30, 2)]
+    long = "여우는 아침마다 강가로 가서 조개를 주웠어요. 오래된 다리를 건너면 친구의 집이 나왔어요."
+    twins = [said("이야기 해 줘.", long), said("이야기 해 줘!", long + " 끝.")]
+    _, report = made(
+        tmp_path, [{"messages": one} for one in [*talks, *twins]], cleaning=Cleaning(near="keep"), vocab_size=None
+    )
+    assert report["near_duplicates_kept"] >= 1 and "near-duplicates" not in report["left_out"]
+    (tmp_path / "dropped").mkdir()
+    _, report = made(
+        tmp_path / "dropped", [{"messages": one} for one in [*twins, talk(1)]], cleaning=Cleaning(), vocab_size=None
+    )
+    assert report["left_out"] == {"near-duplicates": 1}
+
+
+def test_data_of_another_template_has_another_hash_though_the_tokenizer_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    records = [{"messages": talk(number)} for number in range(40)]
+    tokenizer, _ = made(tmp_path / "first", records, template=None)
+    hashes = set()
+    for template in ("llama2", "vicuna", None):
+        (tmp_path / str(template)).mkdir()
+        hashes.add(made(tmp_path / str(template), records, template=template, tokenizer=tokenizer)[1]["data_hash"])
+    assert len(hashes) == 3
 
 
 def test_control_characters_of_a_text_make_no_turns(tmp_path: Path) -> None:

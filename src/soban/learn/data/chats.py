@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from soban.errors import UserError
 from soban.learn.data.shards import write_json
@@ -89,7 +90,7 @@ class Writer:
     def __init__(self, name: str, tokenizer: FastTokenizer | None = None) -> None:
         """`tokenizer`: None while there is none yet; then no special tokens are written."""
         self._tokenizer, self.template = tokenizer, find_template(name)
-        self._names = dict.fromkeys(NAMED, "") | dict(tokenizer.special_tokens if tokenizer else {})
+        self._names: dict[str, Any] = dict.fromkeys(NAMED, "") | dict(tokenizer.special_tokens if tokenizer else {})
         turns = [{"role": "user", "content": MARKER}, {"role": "assistant", "content": MARKER}]
         if not self._render(turns).startswith(self._names["bos_token"]):
             source = "{{- bos_token }}" + self.template.source

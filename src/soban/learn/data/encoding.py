@@ -39,13 +39,13 @@ class Encoder:
         """
         plain = _without_specials(self.tokenizer)
         for some in _batches(texts):
-            stories = [text for text in some if not is_conversation(text)]
-            conversations = [text for text in some if is_conversation(text)]
+            talk = [self.writer is not None and is_conversation(text) for text in some]
+            conversations = [text for text, one in zip(some, talk, strict=True) if one]
             written = iter(self.writer.encode(conversations) if self.writer else ())
+            stories = [text for text, one in zip(some, talk, strict=True) if not one]
             encoded = iter(plain.encode_batch_fast(stories, add_special_tokens=False))
-            for text in some:
-                ids = next(written) if is_conversation(text) else next(encoded).ids
-                yield np.array(self._framed(ids), np.int64)
+            for one in talk:
+                yield np.array(self._framed(next(written) if one else next(encoded).ids), np.int64)
 
     def _framed(self, ids: list[int]) -> list[int]:
         """The ids with one BOS before them and one EOS after them."""

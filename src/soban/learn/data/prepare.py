@@ -163,7 +163,7 @@ def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
         "bos_token_id": encoder.bos_id, "eos_token_id": encoder.eos_id,
     }  # fmt: skip
     manifest = {
-        "format": shards.FORMAT, "data_hash": _data_hash(cleaned.keys, parts), "tokenizer": about,
+        "format": shards.FORMAT, "data_hash": _data_hash(wanted, cleaned.keys, parts), "tokenizer": about,
         "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": wanted.seed, "splits": told,
         "inputs": [{"name": source.name, "bytes": source.size} for source in found.sources],
     }  # fmt: skip
@@ -221,9 +221,12 @@ def _written(
     }  # fmt: skip
 
 
-def _data_hash(keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
+def _data_hash(wanted: Preparation, keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
     """Which documents there are, in which order and split, as a hash."""
     found = hashlib.sha256()
+    if wanted.template is not None and wanted.tokenizer is not None:
+        # one that is learnt differs with the template, and has a hash of its own in the manifest
+        found.update(find_template(wanted.template).source.encode())
     for name in SPLITS:
         found.update(name.encode() + keys[parts[name]].astype("<u8").tobytes())
     return found.hexdigest()

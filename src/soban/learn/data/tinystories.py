@@ -13,6 +13,7 @@ from pathlib import Path
 from soban.errors import UserError
 from soban.hub import download
 from soban.hub.names import Repository
+from soban.learn.data.chats import Document, parts
 from soban.learn.data.cleaning import clean
 from soban.learn.data.prepare import SAMPLE, Preparation, Tell, check
 from soban.learn.data.reading import Read, documents
@@ -92,7 +93,7 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
     with tempfile.TemporaryDirectory(prefix="soban-data-") as work:
         told: list[Read] = []
         cleaned = clean(
-            _first(documents(found.sources, wanted.reading, told)),
+            _first(documents(found.sources, replace(wanted.reading, conversations=False), told)),
             replace(wanted.cleaning, similarity=2.0),
             Path(work),
             tell,
@@ -119,12 +120,12 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
     return folder
 
 
-def _first(texts: Iterable[str]) -> Iterator[str]:
+def _first(texts: Iterable[Document]) -> Iterator[Document]:
     """As many texts as a tokenizer learns from."""
     size = 0
     for text in texts:
         yield text
-        size += len(text)
+        size += sum(map(len, parts(text)))
         if size >= SAMPLE:
             return
 

@@ -14,6 +14,7 @@ SIZE = (8.0, 5.4)  # inches
 DOTS = 144  # an inch
 SMOOTHED = 0.02  # share of the steps over which the thick line averages
 LABEL_ROOM = 1.07  # of the axis, for the numbers at the ends of the lines
+SHOWN = 0.95  # of the losses: the fall of the first steps would flatten all that comes after
 POINTS = 2000  # of the raw line at most: more are not seen, and take time
 
 
@@ -32,6 +33,7 @@ def draw(rows: Sequence[dict[str, str]], path: Path, title: str) -> None:
     _measuring(below, held_out[0] / scale, held_out[1])
     for axes, label in ((above, "training loss\nnats a token"), (below, "held out\nbits a byte")):
         _plain(axes, label)
+    figure.align_ylabels()
     above.set_title(title, loc="left", fontsize=11, color=INK, pad=12)
     below.set_xlabel(f"tokens learnt from{unit}", color=INK, fontsize=10)
     below.set_xlim(0, max([1e-9, *learnt[0], *held_out[0]]) / scale * LABEL_ROOM)
@@ -63,16 +65,18 @@ def _learning(axes: Any, tokens: Any, losses: Any) -> None:
         f"{smooth[-1]:.3f}", (tokens[-1], smooth[-1]), (6, 0), textcoords="offset points", color=LEARNT, fontsize=10,
         va="center", annotation_clip=False,
     )  # fmt: skip
-    low, high = losses.min(), np.quantile(losses, 0.995)
+    low, high = losses.min(), np.quantile(losses, SHOWN)
     axes.set_ylim(low - 0.06 * (high - low) - 1e-3, high + 0.06 * (high - low) + 1e-3)
 
 
 def smoothed(values: Any, window: int) -> Any:
-    """The mean of each value and up to `window` - 1 on both sides of it; as many on each, so that ends do not lag."""
+    """The mean of each value and up to `window` - 1 on both sides of it: at the beginning as many on each, so that a
+    steep fall stays where it is, and at the end those before it, so that it is as smooth as the rest."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
-    reach = np.minimum(np.minimum(places, len(values) - 1 - places), window - 1)
-    return (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
+    before = np.minimum(places, window - 1)
+    after = np.minimum(before, len(values) - 1 - places)
+    return (sums[places + after + 1] - sums[places - before]) / (before + after + 1)
 
 
 def _measuring(axes: Any, tokens: Any, bits: Any) -> None:

@@ -42,10 +42,11 @@ class Sampler:
         rng = np.random.default_rng(0)
         ids = [] if self.bos_id is None else [self.bos_id]
         ids += self.tokenizer.encode(prompt, add_special_tokens=False).ids
-        ids = ids[: max(1, self.context - NEW_TOKENS)]
-        first = len(ids)
+        new = min(NEW_TOKENS, self.context // 2)
+        ids = ids[: self.context - new]
+        most = len(ids) + new
         with torch.no_grad():
-            while len(ids) < min(self.context, first + NEW_TOKENS):
+            while len(ids) < most:
                 logits = self._logits(ids)
                 if not np.isfinite(logits).all():  # of which the next step will tell
                     break

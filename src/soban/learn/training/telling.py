@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from soban.errors import UserError
 from soban.hub.amounts import of_seconds
-from soban.learn.training import curve
+from soban.learn.training import checkpoint, curve
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.folder import TRAINING
 from soban.learn.training.settings import Settings
@@ -25,6 +25,7 @@ LINE_SECONDS = 15  # between progress lines that cannot be drawn over
 AVERAGE = 0.98  # of the loss shown: about the last fifty steps
 LOSSES, SAMPLES = "losses.csv", "samples.txt"
 COLUMNS = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "held_out_bits_per_byte")
+DRAW_SECONDS = 30  # between two drawings of the curve, which takes one
 BAR, SHORTEST_BAR = 24, 6  # columns
 ECHO = 2  # columns of the ^C that a terminal shows when it is pressed
 COLUMNS_ELSEWHERE = 110  # for a sample where there is no terminal
@@ -43,7 +44,8 @@ class Teller:
         self.sample, self.line_steps = sample, line_steps
         self.line = Line()
         self.loss = Average()
-        self.told = time.monotonic()
+        self.told = self.drawn = time.monotonic()
+        self.speed = Speed(progress)
         self.path = out / TRAINING / LOSSES
         self.last: Step | None = None
         self.drawing = True
@@ -52,10 +54,7 @@ class Teller:
     def begin(self) -> None:
         """Opens the table of losses, without the rows of steps that will be taken again."""
         rows = [row for row in read_losses(self.path) if int(row["step"]) <= self.before.step]
-        with self.path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        checkpoint.whole(self.path, lambda part: write_losses(part, rows))
         parameters = self.settings.shape.parameters(self.settings.vocab_size, self.settings.family)
         self.line.say(
             "{parameters:.2f} M parameters, {dtype}; {steps} steps of {tokens} tokens",
@@ -67,6 +66,7 @@ class Teller:
         """Keeps the figures, and shows them now and then."""
         self.last = step
         self.loss.note(step.loss)
+        self.speed.note(step.progress)
         self._keep(step.progress, loss=step.loss, learning_rate=step.rate, gradient_norm=step.length)
         now = time.monotonic()
         if on_terminal():
@@ -82,18 +82,23 @@ class Teller:
     def measured(self, progress: Progress, bits: float, best: bool) -> None:
         """A measurement on text held out, what the model writes now, and the curve up to here."""
         self._keep(progress, held_out_bits_per_byte=bits)
-        template = (
+        self.line.say(
             "step {step}: {bits:.4f} bits per byte held out, the best so far"
             if best
-            else "step {step}: {bits:.4f} bits per byte held out"
+            else "step {step}: {bits:.4f} bits per byte held out",
+            step=progress.step,
+            bits=bits,
         )
-        self.line.say(template, step=progress.step, bits=bits)
         if self.sample is not None:
             self._keep_samples(progress, bits, self.sample())
-        self._draw(progress)
+        if time.monotonic() - self.drawn >= DRAW_SECONDS:
+            self._draw(progress)
+            self.drawn = time.monotonic()
+        self.speed.interrupt()
 
     def saved(self, progress: Progress) -> None:
         """A checkpoint was written."""
+        self.speed.interrupt()
 
     def not_saved(self, problem: UserError, progress: Progress) -> None:
         """A checkpoint could not be written."""
@@ -174,7 +179,7 @@ class Teller:
             translate("step {step}/{steps}", step=progress.step, steps=self.settings.steps),
             translate("{time} left", time=of_seconds(left)),
             translate("loss {loss:.3f}", loss=self.loss.value),
-            translate("{rate:.0f} tokens/s", rate=(progress.tokens - self.before.tokens) / seconds),
+            translate("{rate:.0f} tokens/s", rate=self.speed.value),
         ]
 
 
@@ -192,6 +197,30 @@ class Average:
     def value(self) -> float:
         """The average; no number before the first."""
         return self.sum / self.weight if self.weight else math.nan
+
+
+class Speed:
+    """Tokens a second of the steps alone, without the time that measuring and saving take between them."""
+
+    def __init__(self, before: Progress) -> None:
+        self.before: Progress | None = before
+        self.tokens, self.seconds = 0, 0.0
+
+    def note(self, progress: Progress) -> None:
+        """After a step."""
+        if self.before is not None:
+            self.tokens += progress.tokens - self.before.tokens
+            self.seconds += progress.seconds - self.before.seconds
+        self.before = progress
+
+    def interrupt(self) -> None:
+        """What the next step tells of its time is not all its own."""
+        self.before = None
+
+    @property
+    def value(self) -> float:
+        """Tokens a second so far."""
+        return self.tokens / self.seconds if self.seconds else 0.0
 
 
 def fitted(parts: list[str], share: float, most: int) -> str:
@@ -227,6 +256,14 @@ def on_terminal() -> bool:
 def columns() -> int:
     """Of the terminal, without the last one, where some begin a new line, and what Ctrl-C would show."""
     return shutil.get_terminal_size((80, 24)).columns - 1 - ECHO if on_terminal() else COLUMNS_ELSEWHERE
+
+
+def write_losses(path: Path, rows: list[dict[str, str]]) -> None:
+    """A table of losses with these rows."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_losses(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,155 @@
+"""A forecast: a probe that leaves no trace, sums that hold, and clear words where something does not fit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from soban import system  # noqa: E402
+from soban.errors import UserError  # noqa: E402
+from soban.learn.data import shards  # noqa: E402
+from soban.learn.data.shards import Shards  # noqa: E402
+from soban.learn.train import TrainOptions, resolved  # noqa: E402
+from soban.learn.training import forecast, scratch, telling  # noqa: E402
+from soban.learn.training.forecast import Speed  # noqa: E402
+from soban.learn.training.settings import Settings  # noqa: E402
+from tests.learn.training import small  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOBAN_LANG", "en")
+
+
+def settings(data: Path, **changes: object) -> Settings:
+    told = {"preset": "260k", "layers": 2, "context": 32, "batch_size": 6, "steps": 10, "dtype": "float32", **changes}
+    return resolved(TrainOptions(data=str(data), out="", device="cpu", **told), data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_the_probe_leaves_no_trace(data: Path, tmp_path: Path, optimizer: str) -> None:
+    run = scratch.start(settings(data, optimizer=optimizer), data, tmp_path, evaluate_every=5)
+    before = {name: weight.clone() for name, weight in run.computer.weights.items()}
+    random = torch.get_rng_state()
+    speed = forecast.probe(run)
+    assert speed.tokens > 0 and speed.update > 0
+    assert all(torch.equal(before[name], weight) for name, weight in run.computer.weights.items())
+    assert all(not memory.any() for memory in run.state.values())
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_a_probe_is_as_long_as_its_work(data: Path) -> None:
+    known = settings(data, context=64)
+    assert forecast.probe_rows(replace(known, batch_size=3)) == 3
+    wide = replace(known, batch_size=10_000)
+    assert wide.parts <= forecast.probe_rows(wide) < 10_000
+
+
+def test_minutes_become_steps(data: Path) -> None:
+    known = replace(settings(data), batch_size=10, accumulation=2)
+    speed = Speed(tokens=640, update=0.5)
+    assert speed.step_seconds(known) == pytest.approx(10 * 2 * 32 / 640 + 0.5)
+    assert forecast.steps_within(known, speed, 1, 0) == 40
+    assert forecast.steps_within(known, speed, 1, 15) == 30
+    assert forecast.steps_within(known, speed, 1, 100) == 20
+    assert forecast.steps_within(known, speed, 0.001, 0) == 1
+
+
+def test_time_and_passes_are_sums_of_what_is_to_be_done(data: Path) -> None:
+    known = replace(settings(data), steps=100)
+    speed = Speed(tokens=1000, update=0.1)
+    tokens = known.step_tokens
+    held_out = Shards(data, "validation").tokens
+    told = forecast.forecast("x", known, speed, data, 2.0, every=10, done=20)
+    assert told.seconds == pytest.approx(80 * (tokens / 1000 + 0.1) + 8 * held_out / 3 / 1000)
+    assert told.passes == pytest.approx(100 * tokens / Shards(data).tokens)
+    assert told.bits[0] < 2 * forecast.ratio(known.shape.parameters(known.vocab_size), 100 * tokens) < told.bits[1]
+
+
+def test_more_weights_and_more_tokens_promise_a_lower_loss() -> None:
+    sizes, tokens = np.array([3e5, 1e6, 5e6, 1.5e7, 1e8]), np.array([1e5, 1e6, 1e7, 1e9])
+    table = np.array([[forecast.ratio(size, count) for count in tokens] for size in sizes])
+    assert (np.diff(table, axis=0) < 0).all() and (np.diff(table, axis=1) < 0).all() and (table > 0).all()
+
+
+def shard_folder(folder: Path, text: "np.ndarray") -> Path:
+    """Data whose documents all have these ids; a byte each."""
+    splits = {}
+    for split, count in (("train", 100), ("validation", 10)):
+        texts = [np.array([1, *np.roll(text, number), 2]) for number in range(count)]
+        made = shards.write_shards(folder, split, texts, 300)
+        bytes_, tokens = count * len(text), sum(map(len, texts))
+        splits[split] = {"bytes": bytes_, "tokens": tokens, "shards": shards.shard_json(made)}
+    told = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
+    manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": told, "splits": splits}
+    shards.write_json(folder / shards.MANIFEST, manifest)
+    return folder
+
+
+def test_what_repeats_itself_costs_a_trigram_model_nothing(tmp_path: Path) -> None:
+    assert forecast.trigram_bits(shard_folder(tmp_path, np.arange(3, 203))) < 0.3
+
+
+def test_what_trigrams_leave_open_costs_them_its_entropy(tmp_path: Path) -> None:
+    # 0 or 1 with equal chance, and the document's end once in a thousand: a bit each
+    coins = np.random.default_rng(0).integers(3, 5, 1000)
+    assert forecast.trigram_bits(shard_folder(tmp_path, coins)) == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_does_not_fit_into_the_memory_is_refused_before_the_first_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = settings(data, preset="110m", layers=None, context=None)
+    needed = forecast.memory(known)
+    monkeypatch.setattr(system, "available_memory", lambda: needed // 2)
+    with pytest.raises(UserError, match=r"--preset (42m|15m)"):
+        forecast.check_room(known, tmp_path / "m", "110m")
+    monkeypatch.setattr(system, "available_memory", lambda: 2 * needed)
+    forecast.check_room(known, tmp_path / "m", "110m")
+
+
+def test_a_full_disk_is_told_before_the_first_step(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = settings(data)
+    monkeypatch.setattr(
+        "shutil.disk_usage",
+        lambda path: type("Usage", (), {"free": forecast.disk(known) - 1}),  # one byte too few
+    )
+    with pytest.raises(UserError, match="free"):
+        forecast.check_room(known, tmp_path / "not" / "there", "260k")
+
+
+def test_the_memory_of_a_training_stays_below_the_forecast(data: Path, tmp_path: Path) -> None:
+    known = settings(data, preset="1m", layers=None, context=256, batch_size=16)
+    before = system.memory_use()
+    if before is None:
+        pytest.skip("this system does not tell")
+    run = scratch.start(known, data, tmp_path, evaluate_every=5)
+    run.computer.gradients(next(run.batches(0)))
+    after = system.memory_use()
+    assert after is not None
+    # torch's own threads and heaps, which it keeps whatever the network
+    assert after.anonymous - before.anonymous < forecast.memory(known) + 150e6
+
+
+def test_the_command_tells_of_smaller_presets_and_trains_nothing(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.train(data, tmp_path / "m", "--forecast", shape=("--preset", "3m", "--context", "64")) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[0] for row in rows[:4]] == ["preset", "as", "1m", "260k"]
+    assert max(map(len, out.splitlines())) <= 80 and err == ""
+    assert not (tmp_path / "m").exists()
+
+
+def test_minutes_are_taken_for_steps_and_not_beside_them(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.train(data, tmp_path / "m", "--minutes", "0.001") == 0
+    assert len(telling.read_losses(tmp_path / "m" / "training" / "losses.csv")) >= 1
+    for flags, word in ((["--minutes", "1", "--steps", "3"], "--steps"), (["--minutes", "0"], "above 0")):
+        assert small.train(data, tmp_path / "n", *flags) == 2
+        assert word in capsys.readouterr().err
