@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from soban.learn.data.cleaning import Cleaning
 from soban.learn.data.prepare import Preparation, prepare
 from soban.learn.data.quality import Quality
 from soban.learn.data.reading import Reading
+from soban.learn.training import curve
 
 SHAPE = (
     "--preset", "260k", "--hidden-size", "32", "--intermediate-size", "48", "--layers", "2", "--heads", "4",
@@ -51,7 +53,8 @@ def prepared(source: Path, out: Path, entries: int = 300) -> Path:
 def train(data: Path, out: Path, *flags: object, shape: tuple[str, ...] = SHAPE) -> int:
     """`soban train`; its exit code."""
     words = ["train", "--data", data, "--out", out, *shape, *PLAIN, *flags]
-    return main([str(word) for word in words])
+    with mock.patch.object(curve, "draw"):  # a second each, and nobody looks at them
+        return main([str(word) for word in words])
 
 
 def losses(out: Path) -> list[dict[str, str]]:

@@ -63,7 +63,7 @@ VALUES = [
         ["--context", "30000", "--preset", "260k", "--layers", "1", "--heads", "1", "--key-value-heads", "1"],
         "no row of",
     ),
-    (["--batch-size", "1000000"], "memory"),
+    (["--hidden-size", "65536", "--intermediate-size", "65536"], "memory"),
 ]
 
 
@@ -72,6 +72,13 @@ def test_a_value_that_cannot_be_is_named(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
 ) -> None:
     assert said in refusal(capsys, data, tmp_path / "m", *flags)
+
+
+def test_rows_longer_than_the_data_are_told_of(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soban.learn.training.forecast.check_room", lambda *arguments: None)  # whatever is free here
+    assert "make no row of 90000" in refusal(capsys, data, tmp_path / "m", "--preset", "260k", "--context", "90000")
 
 
 def folder_of_text(path: Path, data: Path) -> None:

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from soban.learn.data.packing import IGNORED, Batch  # noqa: E402
-from soban.learn.training import network  # noqa: E402
+from soban.learn.training import attention, network  # noqa: E402
 from soban.learn.training.computing import Computer  # noqa: E402
 from soban.learn.training.presets import Family, Shape  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
@@ -39,8 +39,12 @@ def model_with_noise(family: Family) -> "transformers.PreTrainedModel":
     return model
 
 
+@pytest.mark.parametrize("together", [7, 128])  # queries; rows have 24
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_loss_and_gradients_are_those_of_each_document_alone(family: Family) -> None:
+def test_loss_and_gradients_are_those_of_each_document_alone(
+    family: Family, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "AT_ONCE", together)
     model, batch = model_with_noise(family), packed(0)
     judge = type(model)._from_config(model.config, attn_implementation="eager").double()
     judge.load_state_dict(model.state_dict())
