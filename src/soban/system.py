@@ -14,6 +14,7 @@ from soban.errors import UserError
 
 MOST_THREADS = 1024
 UNLIMITED = 1 << 62  # what the first version of control groups says where there is no limit is little above
+LOW_PRIORITY = 10  # of niceness, 0 to 19
 SHORT_PATH = 150  # characters that leave room for what a model's folder holds, or a cache's
 
 
@@ -247,6 +248,21 @@ def forget_pages(file: BinaryIO, start: int, size: int) -> bool:
         return False
     os.posix_fadvise(file.fileno(), start, size, os.POSIX_FADV_DONTNEED)
     return True
+
+
+def give_way() -> None:
+    """Other programs get the processor first. A priority that was set from outside stays."""
+    if sys.platform != "win32":
+        if os.nice(0) == 0:
+            os.nice(LOW_PRIORITY)
+        return
+    try:
+        import psutil
+    except ImportError:
+        return  # a training without it only runs at the usual priority
+    own = psutil.Process()
+    if own.nice() == psutil.NORMAL_PRIORITY_CLASS:
+        own.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
 
 
 @contextlib.contextmanager

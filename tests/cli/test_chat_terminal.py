@@ -243,7 +243,7 @@ def test_commands_settings_and_files_are_completed(start: Start, tmp_path: Path)
     folder = tmp_path / "대화 모음"
     folder.mkdir()
     (folder / "첫째.json").write_text("[]", encoding="utf-8")
-    with start(columns=100) as terminal:
+    with start(columns=140) as terminal:
         terminal.see("tokens")
         terminal.type("/")
         screen = terminal.see("/clear")

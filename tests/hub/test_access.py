@@ -168,7 +168,7 @@ def test_a_token_file_that_cannot_be_read_is_one_line(
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"\xff\xfe")
-    for at, said in ((tmp_path, "it is a folder"), (file / "token", "part of the path is no folder"), (file, "utf")):
+    for at, said in ((tmp_path, "it is a folder"), (file / "token", "part of the path is no folder"), (file, "UTF-8")):
         monkeypatch.setenv("HF_TOKEN_PATH", str(at))
         monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(at))
         with pytest.raises(UserError, match=said) as error:

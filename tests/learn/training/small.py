@@ -1,5 +1,6 @@
 """Small trainings for tests: text, data made of it, and `soban train` as a call or as a process of its own."""
 
+import contextlib
 import csv
 import os
 import random
@@ -50,10 +51,10 @@ def prepared(source: Path, out: Path, entries: int = 300) -> Path:
     return out
 
 
-def train(data: Path, out: Path, *flags: object, shape: tuple[str, ...] = SHAPE) -> int:
-    """`soban train`; its exit code."""
+def train(data: Path, out: Path, *flags: object, shape: tuple[str, ...] = SHAPE, drawn: bool = False) -> int:
+    """`soban train`; its exit code. A curve takes a second, so only those who look at it have it `drawn`."""
     words = ["train", "--data", data, "--out", out, *shape, *PLAIN, *flags]
-    with mock.patch.object(curve, "draw"):  # a second each, and nobody looks at them
+    with contextlib.nullcontext() if drawn else mock.patch.object(curve, "draw"):
         return main([str(word) for word in words])
 
 

@@ -74,7 +74,7 @@ def test_samples_are_the_same_again_and_change_nothing(data: Path, tmp_path: Pat
 
 def test_the_curve_is_a_picture_that_says_how_far_it_came(data: Path, tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib.image")
-    assert small.train(data, tmp_path / "m", "--steps", "3") == 0
+    assert small.train(data, tmp_path / "m", "--steps", "3", drawn=True) == 0
     picture = matplotlib.imread(tmp_path / "m" / "training" / curve.NAME)
     assert picture.shape[:2] == pytest.approx((curve.SIZE[1] * curve.DOTS, curve.SIZE[0] * curve.DOTS), abs=1)
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 20
@@ -85,7 +85,7 @@ def test_without_matplotlib_there_is_a_note_and_no_picture(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    assert small.train(data, tmp_path / "m", "--steps", "2") == 0
+    assert small.train(data, tmp_path / "m", "--steps", "2", drawn=True) == 0
     said = capsys.readouterr().err
     assert said.count("matplotlib is not installed") == 1
     assert not (tmp_path / "m" / "training" / curve.NAME).exists()
