@@ -309,7 +309,7 @@ def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
 def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int | None) -> dict[str, Any]:
     """What learning would take: the whole model in float32, or LoRA's matrices beside frozen weights of each kind.
 
-    What soban itself cannot do yet is marked: it trains small models from nothing, in float32.
+    What soban itself cannot do yet is marked: it trains small models from nothing.
     """
     c = made.config
     shapes = needs.layer_matrices(made)

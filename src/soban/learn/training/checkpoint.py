@@ -87,12 +87,7 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
             for name, tensor in wanted.items():
                 tensor.copy_(found[name])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            "{path}: not a checkpoint of this training ({reason})",
-            path=path,
-            reason=reason(error),
-            hint="start again with another --out",
-        ) from error
+        raise _not_one(path, error) from error
     return progress
 
 
@@ -104,9 +99,11 @@ def progress_of(path: Path) -> Progress:
         with safe_open(path, "numpy") as file:
             return Progress(**json.loads((file.metadata() or {})["progress"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            "{path}: not a checkpoint of this training ({reason})",
-            path=path,
-            reason=reason(error),
-            hint="start again with another --out",
-        ) from error
+        raise _not_one(path, error) from error
+
+
+def _not_one(path: Path, error: Exception) -> UserError:
+    return UserError(
+        "{path}: not a checkpoint of this training ({reason})", path=path, reason=reason(error),
+        hint="start again with another --out",
+    )  # fmt: skip

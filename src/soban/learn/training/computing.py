@@ -14,9 +14,7 @@ from torch import Tensor
 from soban.errors import UserError
 from soban.learn.data.packing import IGNORED, Batch
 from soban.learn.training import network
-
-# Tokens that one thread computes at a time: what a layer keeps of them stays near the processor
-AT_ONCE = 2048
+from soban.learn.training.settings import AT_ONCE
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from soban.hub.amounts import of_bytes, of_seconds
 from soban.learn.data.shards import Documents, Shards, read_manifest
 from soban.learn.data.vocabulary import probabilities
 from soban.learn.training import presets
-from soban.learn.training.settings import Settings
+from soban.learn.training.settings import AT_ONCE, Settings
 from soban.messages import padded, translate, width
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # Of a probe's batch: a second or two of work, by the same count in each of several processes
 PROBE_FLOPS = {"cpu": 2e10, "cuda": 2e13}
 PROBES = 2  # after one that warms up
-AT_ONCE = 2048  # tokens that a thread computes at a time, as computing.AT_ONCE
 COUNTED = 1_000_000  # tokens of which the trigram model is made: a second's work, and the curve holds for this many
 MEASURED = 65_536  # that it is measured with, and that a measurement of the training takes
 BACKWARD = 3  # a pass that learns, over one that only measures

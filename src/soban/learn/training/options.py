@@ -181,8 +181,7 @@ def _refuse(given: dict[str, Any]) -> None:
         )  # fmt: skip
     if given.get("compile") == "True":
         raise UserError(
-            "--compile True: nothing is compiled, for what would gain from it is written out here",
-            hint="leave it out",
+            "--compile True: nothing is compiled here", hint="leave it out"
         )  # fmt: skip
     if given.get("eval_only") == "True":
         raise UserError("--eval-only True: this only trains", hint="soban eval measures a model")

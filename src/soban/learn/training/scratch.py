@@ -14,13 +14,12 @@ from soban.learn.data.shards import Shards, file_hash
 from soban.learn.training import folder as folders
 from soban.learn.training import network, optimise
 from soban.learn.training.computing import Computer
+from soban.learn.training.forecast import MEASURED
 from soban.learn.training.running import Run
 from soban.learn.training.settings import Settings
 
-MEASURED_TOKENS = 65_536  # of the text held out; more say little more, and cost time
 
-
-def start(settings: Settings, data: Path, folder: Path, *, evaluate_every: int, measured: int = MEASURED_TOKENS) -> Run:
+def start(settings: Settings, data: Path, folder: Path, *, evaluate_every: int, measured: int = MEASURED) -> Run:
     """A run with fresh weights. Raises UserError for data that is missing or too little."""
     folders.check_apart(folder, data)
     learnt, held_out = Shards(data), Shards(data, "validation")

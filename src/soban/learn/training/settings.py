@@ -9,6 +9,7 @@ from typing import Any, Literal
 from soban.errors import UserError
 from soban.learn.training.presets import Family, Shape
 
+AT_ONCE = 2048  # tokens that a thread computes at a time: what a layer keeps of them stays near the processor
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["wsd", "cosine", "linear", "constant"]
 Dtype = Literal["float32", "bfloat16"]
