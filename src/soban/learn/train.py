@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soban import __version__, system
 from soban.errors import UserError
@@ -26,6 +26,9 @@ from soban.learn.training.settings import MAY_CHANGE, Dtype, Settings, check
 from soban.learn.training.telling import Teller
 from soban.messages import translate
 
+if TYPE_CHECKING:
+    from soban.learn.training.running import Run
+
 STEP_TOKENS = 8192  # that a step learns from, where nothing else is said
 WARM_UP = 0.02  # share of the steps
 PASSES = 4  # over the data at most, unless steps are given: from the fifth on little more is learnt
@@ -33,6 +36,7 @@ TOKENS_PER_WEIGHT = 20  # Hoffmann et al., "Training compute-optimal large langu
 EVALUATIONS = 20  # in a training
 SMALLER = 2  # presets that a forecast compares with
 RATES = {"muon": 4e-3, "adamw": 1e-3}
+ENDING = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and the system that shuts down
 BFLOAT16_UNITS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # what torch.cpu says of this processor
 
 
@@ -50,7 +54,7 @@ def train(options: TrainOptions) -> int:
     """Trains to the end or to Ctrl-C; the exit code. Raises UserError for what cannot be."""
     require_torch()
     options = plain(options)
-    causes = pausing.causes(options.pause_on)
+    pausing.causes(options.pause_on)
     out, data = Path(options.out), Path(options.data)
     if not options.out.strip():
         raise UserError("--out is empty", hint="name a folder")
@@ -63,9 +67,22 @@ def train(options: TrainOptions) -> int:
     check_lengths(options)
     check_rows(read_manifest(data)["splits"]["train"]["tokens"], settings.shape.context)
     forecast.check_room(settings, out, options.preset.lower())
-    from soban.learn.training import running, scratch
+    from soban.learn.training import scratch
 
     run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))
+    with ExitStack() as held:
+        if run.leads and not options.forecast:
+            held.enter_context(folder.alone(out))
+            if not options.resume:
+                folder.check_free(out)  # nor has one ended meanwhile
+        return begun(options, settings, run)
+
+
+def begun(options: TrainOptions, settings: Settings, run: "Run") -> int:
+    """Trains what is ready, or tells how it would go; the exit code."""
+    out, data = run.folder, Path(options.data)
+    from soban.learn.training import running
+
     speed = forecast.probe(run)
     progress = Progress()
     if options.resume:
@@ -89,6 +106,7 @@ def train(options: TrainOptions) -> int:
     if run.leads:
         teller.begin()
         teller.line.tell(forecast.in_a_line(foreseen(options, settings, speed, progress)))
+    causes = pausing.causes(options.pause_on)
     pauses = pausing.Pauses(causes, pausing.PcSensors() if causes else pausing.Asleep(), teller.line.tell)
     run = replace(run, clock=pauses.working_clock)
     with interruptible() as interruptions:
@@ -100,7 +118,7 @@ def train(options: TrainOptions) -> int:
         progress, finished = running.run(run, progress, teller, stop)
     if run.leads:
         teller.end(progress, finished)
-    return 0 if finished else 128 + signal.SIGINT
+    return 0 if finished else 128 + (interruptions or ENDING)[0]
 
 
 def check_lengths(options: TrainOptions) -> None:
@@ -269,7 +287,7 @@ def about(data: Path) -> dict[str, Any]:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """A list that Ctrl-C puts its signal into, so that a step is never cut in half; a second Ctrl-C stops at once."""
+    """A list that signals to end are put into, so that a step is never cut in half; a second one stops at once."""
     interruptions: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -280,8 +298,9 @@ def interruptible() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may listen to signals
         yield interruptions
         return
-    previous = signal.signal(signal.SIGINT, note)
+    previous = {number: signal.signal(number, note) for number in ENDING}
     try:
         yield interruptions
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 import safetensors.torch  # noqa: E402
 
-from soban.learn.training import checkpoint, running, scratch  # noqa: E402
+from soban.learn.training import checkpoint, folder, running, scratch  # noqa: E402
 from soban.learn.training.running import Run  # noqa: E402
 from tests.learn.training import small  # noqa: E402
 
@@ -46,7 +46,8 @@ def same(out: Path, undisturbed: Path) -> None:
         ours, theirs = weights(out / name), weights(undisturbed / name)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
-    assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.suffix == ".part"]
+    half = [path for path in out.rglob("*") if path.name.startswith(folder.WORK) or path.suffix == ".part"]
+    assert not half
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +116,15 @@ def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
     same(out, undisturbed)
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_says_how_to_go_on(
-    data: Path, undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data: Path, undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], sent: signal.Signals
 ) -> None:
     out = tmp_path / "m"
     process = small.child(lambda: small.train(data, out, *FLAGS))
     small.reaches(out, 7, process)
-    os.kill(process, signal.SIGINT)
-    assert small.ended(process) == 130
+    os.kill(process, sent)
+    assert small.ended(process) == 128 + sent
     assert "--resume" in capfd.readouterr().err
     assert 6 <= checkpoint.progress_of(out / "training" / checkpoint.NAME).step < 24
     assert small.train(data, out, *FLAGS, "--resume") == 0
@@ -147,6 +149,18 @@ def test_stopped_where_a_measurement_is_due_it_loses_none(
         patch.setattr(running.optimise, "update", interrupting)
         assert small.train(data, out, *FLAGS) == 130
     assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+def test_two_trainings_never_share_a_folder(
+    data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m"
+    with folder.alone(out):
+        assert small.train(data, out, *FLAGS) == 2
+        assert "another training is running there" in capsys.readouterr().err
+        assert small.train(data, out, *FLAGS, "--forecast") == 0  # which writes nothing
+    assert small.train(data, out, *FLAGS) == 0
     same(out, undisturbed)
 
 

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TRAINING = "training"  # the subfolder
 SETTINGS = "settings.json"
+LOCK = ".lock"
 WORK = ".model-"  # how folders begin in which a model is put together
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 # What a sampled story needs: warm enough to vary, cool enough to keep to its own names and things
@@ -79,18 +81,35 @@ def check_apart(folder: Path, data: Path) -> None:
         raise UserError("{path}: lies in the folder of the data", path=folder, hint="choose another --out")
 
 
-def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
-    """Makes the folder and writes down what is trained there; `about`: the command, versions, what it learns from.
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other training in the folder meanwhile; makes it. Raises UserError where one runs or it cannot be made."""
+    from filelock import FileLock, Timeout
 
-    What was told of the commands before stays there, and what a kill has left half written goes.
-    """
+    lock = FileLock(folder / TRAINING / LOCK)
     try:
         (folder / TRAINING).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            "{path}: another training is running there", path=folder, hint="wait for it, or choose another --out"
+        ) from None
     except OSError as error:
         raise UserError(
             "{path}: cannot be made ({reason})", path=folder, reason=reason(error),
             hint="choose another folder with --out",
         ) from error  # fmt: skip
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
+    """Writes down in the folder what is trained there; `about`: the command, versions, what it learns from.
+
+    What was told of the commands before stays there, and what a kill has left half written goes.
+    """
     for path in (*folder.glob(f"{WORK}*"), *(folder / TRAINING).glob("*.part")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     path = folder / TRAINING / SETTINGS
