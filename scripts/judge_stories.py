@@ -49,8 +49,8 @@ OPENINGS = {
         "어느 날 {girl:은}",
         "어느 날, {boy:은} 길에서",
         "{boy}에게는",
-        "{girl:은} 무서운 것이",
-        "{boy:은} 배우고 싶었",
+        "{girl:이} 무서워하는 것이",
+        "{boy}에게는 소원이",
         "해님이 반짝 떠올랐습니다. {girl:은}",
         "{girl:과} {boy:은} 친한 친구였습니다.",
         "어느 작은 마을에",
@@ -106,13 +106,13 @@ class Corpus:
 
 
 def openings(language: Language, count: int) -> Iterator[str]:
-    """Openings in turns, with names that no story of the corpus has."""
+    """Openings in turns, as a story may begin, with names that no story of the corpus has."""
     for i in range(count):
         girl, boy = GIRLS[language][i % len(GIRLS[language])], BOYS[language][i // 2 % len(BOYS[language])]
         text = OPENINGS[language][i % len(OPENINGS[language])]
         for role, name in (("girl", girl), ("boy", boy)):
             text = text.replace(f"{{{role}}}", name)
-            for kind, forms in (("은", "은는"), ("이라", ("이라", "라")), ("과", "과와")):
+            for kind, forms in (("은", "은는"), ("이", "이가"), ("이라", ("이라", "라")), ("과", "과와")):
                 text = text.replace(f"{{{role}:{kind}}}", name + forms[0 if final(name) else 1])
         yield text
 

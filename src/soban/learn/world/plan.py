@@ -1,7 +1,7 @@
 """A story before it is told: who and what is in it, and a chain of events from a want to its fulfilment."""
 
 import random
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +11,8 @@ from soban.learn.world.table import CLASSES, Language, Step, Words, events, plot
 CHILDREN = 0.6  # the share of stories about children; the others are about animals
 MIXED = 0.35  # how often a child meets an animal
 # How often a name is made up: whoever learns from the stories must see that a name can be anything, and look back
-INVENTED = 0.5
+INVENTED = 0.6
+SHORT = 0.25  # of them, names of one syllable
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,21 @@ def character(chance: random.Random, known: Words, child: bool, others: dict[str
 
 
 def invented(chance: random.Random, known: Words, others: Container[str]) -> str:
-    """A name of two parts that no list holds, nor is kept for judging."""
-    lists = known.lists
+    """A name that is no word of the language's stories, in no list, and not kept for judging."""
     while True:
-        name = chance.choice(lists["name_heads"]) + chance.choice(lists["name_tails"])
-        if name not in others and not any(name in listed for listed in lists.values()):
+        name = spelled(chance, known.lists)
+        never = any(part in name.lower() for part in known.lists["name_never"])
+        if not never and len(name) > 1 and name not in others and name.lower() not in known.spoken:
             return name
+
+
+def spelled(chance: random.Random, lists: Mapping[str, list[str]]) -> str:
+    """A name of two parts from their lists, or put together from sounds."""
+    if "name_heads" in lists:
+        return chance.choice(lists["name_heads"]) + chance.choice(lists["name_tails"])
+    short = chance.random() < SHORT
+    parts = ("onsets", "vowels", "codas") if short else ("onsets", "vowels", "middles", "ends")
+    return "".join(chance.choice(lists[f"name_{part}"]) for part in parts).replace("-", "").capitalize()
 
 
 def chain(chance: random.Random, cast: Cast) -> list[Happening]:

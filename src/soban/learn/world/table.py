@@ -82,6 +82,7 @@ class Words:
 
     lists: Mapping[str, list[str]]
     classes: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    spoken: frozenset[str] = frozenset()  # every word that the language's files hold, in small letters
 
     def get(self, kind: str, key: str, attribute: str = "noun") -> str:
         """A member's word or attribute; where the class has no nouns, its first attribute."""
@@ -148,7 +149,9 @@ def words(language: Language) -> Words:
             attributes = rest.split()
         else:
             members[head] = dict(zip(attributes, rest.split(" | "), strict=True))
-    return Words(lists, classes)
+    files = (HERE / language / name for name in ("words.txt", "wordings.txt", "talk.txt"))
+    spoken = frozenset(word for path in files for word in re.findall(r"\w+", path.read_text("utf-8").lower()))
+    return Words(lists, classes, spoken)
 
 
 @cache
