@@ -6,7 +6,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,10 +20,10 @@ from soban.learn.data.shards import read_manifest
 from soban.learn.training import checkpoint, folder, forecast, pausing, presets
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.forecast import Forecast, Speed
-from soban.learn.training.options import TrainOptions, check_vocabulary, plain
+from soban.learn.training.options import TrainOptions, check_vocabulary, flag_of, plain
 from soban.learn.training.samples import Sampler
 from soban.learn.training.settings import MAY_CHANGE, Dtype, Settings, check
-from soban.learn.training.telling import Teller
+from soban.learn.training.telling import LOSSES, Teller, read_losses
 from soban.messages import translate
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ TOKENS_PER_WEIGHT = 20  # Hoffmann et al., "Training compute-optimal large langu
 EVALUATIONS = 20  # in a training
 SMALLER = 2  # presets that a forecast compares with
 RATES = {"muon": 4e-3, "adamw": 1e-3}
-ENDING = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and the system that shuts down
+# Ctrl-C, the system that shuts down, and a terminal that is closed
+ENDING = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 BFLOAT16_UNITS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # what torch.cpu says of this processor
 
 
@@ -45,7 +46,7 @@ RENAMED = {
     "gradient_accumulation_steps": "accumulation", "layers": "num_hidden_layers", "heads": "num_attention_heads",
     "key_value_heads": "num_key_value_heads",
 }  # fmt: skip
-DEFAULTS = {field.name: field.default for field in fields(TrainOptions)}
+DEFAULTS = {field.name: field.default for field in fields(TrainOptions) if not field.metadata.get("spelled")}
 SETTLED = {field.name for kind in (Settings, presets.Shape) for field in fields(kind)}
 FLAGS = {flag: RENAMED.get(flag, flag) for flag in DEFAULTS if RENAMED.get(flag, flag) in SETTLED}
 
@@ -87,9 +88,9 @@ def begun(options: TrainOptions, settings: Settings, run: "Run") -> int:
     progress = Progress()
     if options.resume:
         progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
-    if options.minutes is not None:
+    if options.minutes is not None and not (options.resume and options.minutes == folder.kept_minutes(out)):
         settings = lasting(settings, options, progress.step + steps_in_time(options, settings, speed))
-    if progress.step >= settings.steps:
+    if progress.step >= settings.steps and was_measured(out, progress.step):
         raise UserError(
             "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
         )
@@ -100,7 +101,7 @@ def begun(options: TrainOptions, settings: Settings, run: "Run") -> int:
             show_forecast(options, settings, speed, progress)
         return 0
     if run.leads:
-        folder.begin(out, settings, about(data))
+        folder.begin(out, settings, about(data, options.minutes))
     sample = Sampler(run.computer, data, settings.shape.context, options.prompt) if options.samples else None
     teller = Teller(settings, out, progress, sample, options.llama2c.get("log_interval"))
     if run.leads:
@@ -109,7 +110,7 @@ def begun(options: TrainOptions, settings: Settings, run: "Run") -> int:
     causes = pausing.causes(options.pause_on)
     pauses = pausing.Pauses(causes, pausing.PcSensors() if causes else pausing.Asleep(), teller.line.tell)
     run = replace(run, clock=pauses.working_clock)
-    with interruptible() as interruptions:
+    with interruptible(teller.stopping) as interruptions:
 
         def stop() -> bool:
             pauses.wait(lambda: bool(interruptions))
@@ -144,7 +145,7 @@ def measured_tokens(options: TrainOptions, settings: Settings) -> int:
 
 def measured_every(settings: Settings) -> int:
     """Steps between two measurements."""
-    return settings.evaluate_every or max(1, settings.steps // EVALUATIONS)
+    return settings.evaluate_every or -(-settings.steps // EVALUATIONS)
 
 
 def foreseen(options: TrainOptions, settings: Settings, speed: Speed, progress: Progress) -> Forecast:
@@ -210,12 +211,13 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
     )  # fmt: skip
     device = chosen_device(options.device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     rows = options.batch_size if options.batch_size is not None else max(1, STEP_TOKENS // max(1, shape.context))
     check_vocabulary(options, manifest["tokenizer"]["entries"])
     made = Settings(
         family=options.family, shape=shape, vocab_size=manifest["tokenizer"]["entries"], batch_size=rows,
         accumulation=options.gradient_accumulation_steps, processes=processes,
-        parts=max(1, system.threads() // processes) if device == "cpu" else 1,
+        parts=max(1, system.threads() // here) if device == "cpu" else 1,
         steps=1 if options.steps is None else options.steps, optimizer=options.optimizer, schedule=options.schedule,
         learning_rate=RATES[options.optimizer] if options.learning_rate is None else options.learning_rate,
         decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,
@@ -233,13 +235,24 @@ def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Setting
 
     Raises UserError for flags and data that would make another training of it.
     """
-    given = {flag: name for flag, name in FLAGS.items() if getattr(options, flag) != DEFAULTS[flag]}
+    given = {flag: name for flag, name in FLAGS.items() if was_given(options, flag)}
     names = frozenset(given.values()) | {"data_hash", "tokenizer_hash", "processes"}
-    if options.preset != DEFAULTS["preset"]:
+    if was_given(options, "preset"):
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(kept, asked, names)
     changes = {name: getattr(asked, name) for flag, name in given.items() if name in MAY_CHANGE}
     return replace(kept, **({"device": asked.device} | changes))
+
+
+def was_given(options: TrainOptions, name: str) -> bool:
+    """Whether somebody has asked for it, be it for what is usual."""
+    return flag_of(name) in options.spelled or getattr(options, name) != DEFAULTS[name]
+
+
+def was_measured(out: Path, step: int) -> bool:
+    """Whether text held out was measured after this step: the end of a training whose end was not cut off."""
+    rows = read_losses(out / folder.TRAINING / LOSSES)
+    return any(row["step"] == str(step) and row["held_out_bits_per_byte"] for row in rows)
 
 
 def usual_steps(settings: Settings, tokens: int) -> int:
@@ -269,15 +282,18 @@ def chosen_dtype(wanted: str, device: str) -> Dtype:
     return "bfloat16" if any(getattr(torch.cpu, name, bool)() for name in BFLOAT16_UNITS) else "float32"
 
 
-def about(data: Path) -> dict[str, Any]:
+def about(data: Path, minutes: float | None) -> dict[str, Any]:
     """What else made the result: for whoever wants to repeat it."""
+    import numpy
     import torch
     import transformers
 
     return {
         "command": ["soban", *sys.argv[1:]],
+        "minutes": minutes,
         "data": str(data),
         "soban": __version__,
+        "numpy": numpy.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
@@ -286,19 +302,25 @@ def about(data: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list that signals to end are put into, so that a step is never cut in half; a second one stops at once."""
+def interruptible(stopping: Callable[[], None]) -> Iterator[list[int]]:
+    """A list that signals to end are put into, so that a step is never cut in half; a second one ends at once.
+
+    `stopping` is called at the first: a step may take long.
+    """
     interruptions: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if interruptions:
-            raise KeyboardInterrupt
+            os._exit(128 + number)  # threads that compute would be waited for otherwise
         interruptions.append(number)
+        stopping()
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may listen to signals
         yield interruptions
         return
-    previous = {number: signal.signal(number, note) for number in ENDING}
+    # one that is ignored, as SIGHUP under nohup, stays so
+    wanted = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in wanted}
     try:
         yield interruptions
     finally:

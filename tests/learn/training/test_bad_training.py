@@ -58,6 +58,11 @@ VALUES = [
     (["--beta2", "1"], "--beta2 1"),
     (["--weight-decay", "-1"], "--weight-decay -1"),
     (["--optimizer", "sgd"], "sgd"),
+    (["--seed", str(2**64)], f"--seed {2**64} is too large"),
+    (["--warmup-steps", "9", "--steps", "9"], "--warmup-steps 9 of 9 steps"),
+    (["--window", "4"], "--window says nothing without --family gemma2"),
+    (["--decay", "0.5", "--schedule", "cosine"], "--decay says nothing without --schedule wsd"),
+    (["--prompt", "Once", "--no-samples"], "--prompt says nothing without --samples"),
     (["--preset", "7b"], "7b"),
     (
         ["--context", "30000", "--preset", "260k", "--layers", "1", "--heads", "1", "--key-value-heads", "1"],

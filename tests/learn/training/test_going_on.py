@@ -33,6 +33,7 @@ def saving_often(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
         return run
 
     monkeypatch.setattr(scratch, "start", with_many)
+    monkeypatch.setattr(running, "SAVE_SHARE", 0)
 
 
 def weights(path: Path) -> dict[str, "torch.Tensor"]:
@@ -245,8 +246,79 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_last_checkpoint(
         patch.setattr(safetensors.torch, "save_file", full(name, 99))
         assert small.train(data, out, *FLAGS) == 2
     assert "no space left" in capsys.readouterr().err.splitlines()[-1]
+    if name == "model":  # no step is taken again
+        assert checkpoint.progress_of(out / KEPT[1]).step == 24
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
+
+
+def test_stopped_before_anything_is_measured_there_is_a_model_to_try(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    process = small.child(lambda: small.train(data, out, "--steps", "4000", "--evaluate-every", "4000"))
+    small.reaches(out, 2, process)
+    os.kill(process, signal.SIGINT)
+    assert small.ended(process) == 130
+    saved = checkpoint.progress_of(out / KEPT[1])
+    assert saved.best is None and saved.step > 0
+    ours, kept = weights(out / KEPT[0]), weights(out / KEPT[1])
+    assert all(torch.equal(ours[name], kept["weight." + name]) for name in ours)
+
+
+def test_a_continuation_obeys_a_flag_that_says_what_is_usual(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m"
+    assert small.train(data, out, "--steps", "8", "--schedule", "constant", "--seed", "3") == 0
+    assert small.train(data, out, "--steps", "12", "--resume", "--seed", "0") == 2
+    assert "seed 3, not 0" in capsys.readouterr().err
+    assert small.train(data, out, "--steps", "12", "--resume", "--schedule", "wsd") == 0
+    rates = small.numbers(out, "learning_rate")
+    assert rates[0] == rates[7] > rates[8] > rates[11]  # level, then falling over the last half
+
+
+def test_the_same_minutes_on_resuming_are_the_same_steps(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = tmp_path / "m", ("--minutes", "0.01", "--evaluate-every", "1000")
+    monkeypatch.setattr("soban.learn.train.steps_in_time", lambda *arguments: 20)
+    process = small.child(lambda: small.train(data, out, *told))
+    small.reaches(out, 5, process)
+    os.kill(process, signal.SIGINT)
+    assert small.ended(process) == 130
+    monkeypatch.setattr("soban.learn.train.steps_in_time", lambda *arguments: 7)
+    assert small.train(data, out, *told, "--resume") == 0
+    assert len(small.numbers(out, "loss")) == 20
+    assert small.train(data, out, "--minutes", "0.02", "--resume") == 0
+    assert len(small.numbers(out, "loss")) == 27
+
+
+def test_a_table_of_losses_with_a_damaged_end_is_read_up_to_it(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    killed(lambda: small.train(data, out, *FLAGS), out, 9)
+    with (out / "training" / "losses.csv").open("ab") as file:
+        file.write(b"\x00\x00\xff\xfe9,")
+    assert small.train(data, out, *FLAGS, "--resume") == 0
+    same(out, undisturbed)
+
+
+def test_a_terminal_that_is_closed_saves_unless_hanging_up_is_ignored(data: Path, tmp_path: Path) -> None:
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is None:
+        pytest.skip("no such signal here")
+    out, ignoring = tmp_path / "m", tmp_path / "i"
+    process = small.child(lambda: small.train(data, out, *FLAGS))
+    small.reaches(out, 5, process)
+    os.kill(process, hang_up)
+    assert small.ended(process) == 128 + hang_up
+
+    def under_nohup() -> int:
+        signal.signal(hang_up, signal.SIG_IGN)
+        return small.train(data, ignoring, *FLAGS)
+
+    process = small.child(under_nohup)
+    small.reaches(ignoring, 5, process)
+    os.kill(process, hang_up)
+    assert small.ended(process) == 0
 
 
 def test_files_that_may_not_grow_are_told_of(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

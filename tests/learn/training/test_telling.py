@@ -81,6 +81,22 @@ def test_the_curve_is_a_picture_that_says_how_far_it_came(data: Path, tmp_path: 
     assert not list((tmp_path / "m" / "training").glob("*.part"))
 
 
+def test_a_curve_takes_any_name_and_no_trouble_of_a_picture_ends_a_training(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "모델 $a_{$b"
+    assert small.train(data, out, "--steps", "3", drawn=True) == 0
+    assert (out / "training" / curve.NAME).read_bytes().startswith(b"\x89PNG")
+    assert "cannot be written" not in capsys.readouterr().err
+
+    def failing(*arguments: object) -> None:
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr(curve, "draw", failing)
+    assert small.train(data, out, "--steps", "5", "--resume", drawn=True) == 0
+    assert "no such colour" in capsys.readouterr().err
+
+
 def test_without_matplotlib_there_is_a_note_and_no_picture(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

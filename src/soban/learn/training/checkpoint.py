@@ -1,7 +1,9 @@
 """Checkpoints: all that a training needs to go on, in one file that is always whole."""
 
+import errno
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "checkpoint.safetensors"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,33 @@ def whole(path: Path, write: Callable[[Path], object]) -> None:
         with part.open("rb+") as file:
             os.fsync(file.fileno())  # a power cut must not leave a name without content
         part.chmod(0o644)  # safetensors makes files that nobody else may read
-        os.replace(part, path)
+        put(part, path)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            "{path}: cannot be written ({reason})", path=path, reason=reason(error), hint="free some space on that disk"
-        ) from error
+        raise not_written(path, error) from error
     finally:
         part.unlink(missing_ok=True)  # also where a second Ctrl-C breaks it off
+
+
+def put(part: Path, path: Path) -> None:
+    """Puts a file in place of another. On Windows that fails while a program reads the other one: it is tried again
+    for a moment."""
+    for seconds in (0.1, 0.3, 0.6, None):
+        try:
+            os.replace(part, path)
+            return
+        except PermissionError:
+            if seconds is None:
+                raise
+            time.sleep(seconds)
+
+
+def not_written(path: Path, error: Exception) -> UserError:
+    """What to do where a file cannot be written: a full disk is told from the rest."""
+    full = getattr(error, "errno", None) in FULL or "os error 28" in str(error)  # as safetensors words it
+    return UserError(
+        "{path}: cannot be written ({reason})", path=path, reason=reason(error),
+        hint="free some space on that disk" if full else "close what has it open, or check who may write there",
+    )  # fmt: skip
 
 
 def save(

@@ -15,6 +15,8 @@ DOTS = 144  # an inch
 SMOOTHED = 0.02  # share of the steps over which the thick line averages
 LABEL_ROOM = 1.07  # of the axis, for the numbers at the ends of the lines
 SHOWN = 0.95  # of the losses: the fall of the first steps would flatten all that comes after
+# Fonts with Hangul of Windows, macOS and Linux
+HANGUL = ("Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans CJK KR", "NanumGothic", "UnDotum")
 POINTS = 2000  # of the raw line at most: more are not seen, and take time
 
 
@@ -34,10 +36,18 @@ def draw(rows: Sequence[dict[str, str]], path: Path, title: str) -> None:
     for axes, label in ((above, "training loss\nnats a token"), (below, "held out\nbits a byte")):
         _plain(axes, label)
     figure.align_ylabels()
-    above.set_title(title, loc="left", fontsize=11, color=INK, pad=12)
+    above.set_title(title, loc="left", fontsize=11, color=INK, pad=12, fontfamily=_fonts(), parse_math=False)
     below.set_xlabel(f"tokens learnt from{unit}", color=INK, fontsize=10)
     below.set_xlim(0, max([1e-9, *learnt[0], *held_out[0]]) / scale * LABEL_ROOM)
     checkpoint.whole(path, lambda part: figure.savefig(part, format="png"))
+
+
+def _fonts() -> list[str]:
+    """Fonts for a title that may be Korean: the usual one, and those with Hangul that are there."""
+    from matplotlib import font_manager
+
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in HANGUL if name in there)]
 
 
 def _columns(rows: Sequence[dict[str, str]], name: str) -> tuple[Any, Any]:

@@ -1,7 +1,6 @@
 """The folder of a training: the model as transformers has it, and under training/ what it takes to go on."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -42,11 +41,22 @@ def kept_settings(folder: Path) -> Settings:
         ) from None  # fmt: skip
 
 
+def kept_minutes(folder: Path) -> float | None:
+    """The --minutes that the training there was given last."""
+    minutes = read_json(folder / TRAINING / SETTINGS).get("minutes")
+    return minutes if isinstance(minutes, int | float) else None
+
+
 def check_same(kept: Settings, asked: Settings, names: frozenset[str]) -> None:
     """UserError where one of these settings would make another training of a continuation."""
     before, now = _flat(kept.as_json()), _flat(asked.as_json())
     for key, value in before.items():
         if key in names - MAY_CHANGE and now[key] != value:
+            if key == "processes":
+                raise UserError(
+                    "the checkpoint was trained by {value} processes, not by {other}", value=value, other=now[key],
+                    hint="accelerate launch --num_processes {value}",
+                )  # fmt: skip
             told = {"data_hash": "data", "tokenizer_hash": "tokenizer"}.get(key)
             if told:
                 raise UserError(
@@ -144,12 +154,9 @@ def export(folder: Path, model: Any, weights: Mapping[str, "Tensor"], tokenizer:
             copy_tokenizer(tokenizer, work, context)
             _save_weights(work / "model.safetensors", weights)
             for path in sorted(work.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-                os.replace(path, folder / path.name)
+                checkpoint.put(path, folder / path.name)
     except OSError as error:
-        raise UserError(
-            "{path}: cannot be written ({reason})", path=folder, reason=reason(error),
-            hint="free some space on that disk",
-        ) from error  # fmt: skip
+        raise checkpoint.not_written(folder, error) from error
 
 
 def _save_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:

@@ -46,7 +46,7 @@ def update(
     """Moves the weights along their gradients, in place, at the rate of `step` (from 0); the gradients' length before
     it was clipped. `each` computes independent parts."""
     length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]))
-    if length > settings.grad_clip:
+    if settings.grad_clip and length > settings.grad_clip:
         for gradient in gradients.values():
             gradient *= settings.grad_clip / (length + 1e-6)
     rate = settings.rate(step)

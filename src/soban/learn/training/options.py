@@ -34,12 +34,12 @@ class Llama2cFlags:
 LLAMA2C: dict[str, dict[str, Any]] = {
     "init_from": {"help": "resume: as --resume"},
     "multiple_of": {"help": "the width inside the feed-forward layers is rounded up to one"},
-    "decay_lr": {"help": "False: as --schedule constant"},
+    "decay_lr": {"help": "True: as --schedule cosine; False: as --schedule constant"},
     "eval_iters": {"help": "batches that a measurement takes"},
     "log_interval": {"help": "steps between two lines where the output is no terminal"},
     "vocab_source": {"help": "must be as the data is"},
     "vocab_size": {"help": "must be as the data has it"},
-    "always_save_checkpoint": {"help": "True, as it is anyway"},
+    "always_save_checkpoint": {"help": "a checkpoint is always kept, and OUT has the best model"},
     "eval_only": {"help": "False; soban eval measures"},
     "compile": {"help": "False: nothing is compiled"},
     "dropout": {"help": "0: nothing is dropped", "example": "0"},
@@ -134,6 +134,7 @@ class TrainOptions:
         default=None,
         metadata={"help": "heads of keys and values (default: as many as --heads)", "also": ("--n-kv-heads",)},
     )
+    spelled: frozenset[str] = field(default=frozenset(), metadata={"spelled": True})  # the flags that were given
     llama2c: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "flags of llama2.c's train.py, for its users", "flags_of": (Llama2cFlags, LLAMA2C)},
@@ -147,10 +148,11 @@ def plain(options: TrainOptions) -> TrainOptions:
     """
     given = options.llama2c
     _refuse(given)
+    _refuse_idle(options)
     if given.get("init_from") == "resume":
         options = replace(options, resume=True)
-    if given.get("decay_lr") == "False":
-        options = replace(options, schedule="constant")
+    if "decay_lr" in given:
+        options = replace(options, schedule="cosine" if given["decay_lr"] == "True" else "constant")
     if options.hidden_size is not None and options.intermediate_size is None:
         width = feed_forward(options.hidden_size, given.get("multiple_of", MULTIPLE))
         options = replace(options, intermediate_size=width)
@@ -185,14 +187,29 @@ def _refuse(given: dict[str, Any]) -> None:
         )  # fmt: skip
     if given.get("eval_only") == "True":
         raise UserError("--eval-only True: this only trains", hint="soban eval measures a model")
-    if given.get("always_save_checkpoint") == "False":
-        raise UserError(
-            "--always-save-checkpoint False: a checkpoint is always kept, so that no work is lost", hint="leave it out"
-        )
     if given.get("wandb_log") == "True" or "wandb_project" in given or "wandb_run_name" in given:
         raise UserError(
             "wandb: nothing is sent anywhere", hint="the curves are in training/losses.csv and losses.png of --out"
         )
+
+
+def flag_of(name: str) -> str:
+    """As a field's flag is written."""
+    return "--" + name.replace("_", "-")
+
+
+def _refuse_idle(options: TrainOptions) -> None:
+    """UserError for a flag that would say nothing beside the others."""
+    idle = {
+        "window": (options.window is not None and options.family != "gemma2" and not options.resume, "--family gemma2"),
+        "decay": (flag_of("decay") in options.spelled and options.schedule != "wsd", "--schedule wsd"),
+        "prompt": (bool(options.prompt) and not options.samples, "--samples"),
+    }
+    for name, (says_nothing, other) in idle.items():
+        if says_nothing:
+            raise UserError(
+                "{flag} says nothing without {other}", flag=flag_of(name), other=other, hint="leave one of them out"
+            )
 
 
 def check_vocabulary(options: TrainOptions, entries: int) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from soban.learn.training.computing import Computer
 
 SAVE_SECONDS = 180
+SAVE_SHARE = 50  # times as long as a checkpoint takes, there is none: large ones would wear out a disk
 LOST = 2  # a loss so many times that of guessing blindly is that of a model beyond help
 
 
@@ -83,7 +84,7 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
     settings, computer = run.settings, run.computer
     if progress.step == 0:
         save(run, progress, listener)  # from now on there is one to go on from, and a full disk is told now
-    saved = time.monotonic()
+    saved, wait = time.monotonic(), run.save_seconds
     started = run.clock() - progress.seconds
     for batches in run.batches(progress.step):
         if progress.step >= settings.steps:
@@ -95,13 +96,17 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
             if not good(run, loss, gradients):
                 raise _no_number(run, progress.step + 1, loss)
             save(run, progress, listener)
+            if progress.best is None and run.leads:
+                run.export(run.folder)  # something to try, where nothing was measured yet
             return progress, False
-        if time.monotonic() - saved >= run.save_seconds and good(run, loss, gradients):
+        if time.monotonic() - saved >= wait and good(run, loss, gradients):
+            saving = time.monotonic()
             try:
                 save(run, progress, listener)
             except UserError as problem:
                 listener.not_saved(problem, progress)  # room may be made before the next one
             saved = time.monotonic()
+            wait = max(run.save_seconds, SAVE_SHARE * (saved - saving))
         length = optimise.update(computer.weights, gradients, run.state, progress.step, settings, computer.workers.map)
         computer.refresh()
         rate = settings.rate(progress.step)
@@ -144,6 +149,7 @@ def evaluated(run: Run, progress: Progress, listener: Listener) -> Progress:
             progress = replace(progress, best=bits, best_step=progress.step)
         except UserError as problem:
             if progress.step >= run.settings.steps:
+                save(run, progress, listener)  # no step is lost: --resume measures again, and writes the model
                 raise
             listener.not_saved(problem, progress)  # the next one that is better is tried again
     listener.measured(progress, bits, best)

@@ -10,6 +10,7 @@ from soban.errors import UserError
 from soban.learn.training.presets import Family, Shape
 
 AT_ONCE = 2048  # tokens that a thread computes at a time: what a layer keeps of them stays near the processor
+MOST_SEED = 2**63 - 1  # that torch takes
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["wsd", "cosine", "linear", "constant"]
 Dtype = Literal["float32", "bfloat16"]
@@ -35,7 +36,7 @@ class Settings:
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
-    grad_clip: float = 1.0
+    grad_clip: float = 1.0  # 0: gradients stay as long as they are
     dtype: Dtype = "float32"
     device: str = "cpu"
     seed: int = 0
@@ -77,7 +78,7 @@ def from_json(told: dict[str, Any]) -> Settings:
 
 
 def scheduled(schedule: Schedule, step: int, steps: int, warmup: int, decay: float) -> float:
-    """The share of the highest learning rate at a step counted from 0; cosine ends at a tenth, as llama2.c has it.
+    """The share of the highest learning rate at a step counted from 0; cosine ends at nothing, as llama2.c has it.
 
     wsd: warm-up, stable, then straight down to zero (Hu et al., "MiniCPM", 2024).
     """
@@ -91,7 +92,7 @@ def scheduled(schedule: Schedule, step: int, steps: int, warmup: int, decay: flo
         case "linear":
             return left
         case "cosine":
-            return 0.1 + 0.45 * (1 + math.cos(math.pi * (1 - left)))
+            return 0.5 * (1 + math.cos(math.pi * (1 - left)))
     return 1.0
 
 
@@ -118,22 +119,29 @@ def check(settings: Settings) -> None:
             "heads of width {width}: an odd number, and rotary positions turn pairs", width=shape.head_dim,
             hint="choose --hidden-size over --heads so that it is even",
         )  # fmt: skip
-    for name, number in (("learning-rate", settings.learning_rate), ("grad-clip", settings.grad_clip)):
-        if not 0 < number < math.inf:
-            raise UserError(
-                "--{name} {value} is not above 0", name=name, value=number, hint="leave it out for the usual value"
-            )
+    if not 0 < settings.learning_rate < math.inf:
+        raise UserError(
+            "--{name} {value} is not above 0", name="learning-rate", value=settings.learning_rate,
+            hint="leave it out for the usual value",
+        )  # fmt: skip
+    if settings.seed > MOST_SEED:
+        raise UserError("--seed {value} is too large", value=settings.seed, most=MOST_SEED, hint="at most {most}")
+    if settings.warmup_steps >= settings.steps > 1:
+        raise UserError(
+            "--warmup-steps {value} of {steps} steps: the learning rate would never be reached",
+            value=settings.warmup_steps, steps=settings.steps, hint="give fewer of them, or more --steps",
+        )  # fmt: skip
     for name, share in (("beta1", settings.beta1), ("beta2", settings.beta2), ("decay", settings.decay)):
         if not 0 <= share < 1:
             raise UserError(
                 "--{name} {value} is not from 0 to below 1", name=name, value=share,
                 hint="leave it out for the usual value",
             )  # fmt: skip
-    if not 0 <= settings.weight_decay < math.inf:
-        raise UserError(
-            "--{name} {value} is below 0", name="weight-decay", value=settings.weight_decay,
-            hint="leave it out for the usual value",
-        )  # fmt: skip
+    for name, number in (("weight-decay", settings.weight_decay), ("grad-clip", settings.grad_clip)):
+        if not 0 <= number < math.inf:
+            raise UserError(
+                "--{name} {value} is below 0", name=name, value=number, hint="leave it out for the usual value"
+            )
 
 
 def _least(settings: Settings) -> list[tuple[str, int, int]]:

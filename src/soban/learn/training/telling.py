@@ -1,5 +1,6 @@
 """What a training says: a progress line, measurements and samples on stderr, and its figures in training/."""
 
+import contextlib
 import csv
 import math
 import shutil
@@ -104,6 +105,11 @@ class Teller:
         """A checkpoint could not be written."""
         self.line.say("step {step}: not saved: {problem}", step=progress.step, problem=problem)
 
+    def stopping(self) -> None:
+        """Somebody has asked to end; called by a signal, perhaps in the middle of another line."""
+        with contextlib.suppress(RuntimeError):  # "reentrant call": a word is not worth more
+            self.line.say("stopping after this step, and saving; once more ends at once")
+
     def end(self, progress: Progress, finished: bool) -> None:
         """The last words."""
         self._draw(progress)
@@ -149,7 +155,7 @@ class Teller:
         except ImportError:
             self.drawing = False
             self.line.say("no curve is drawn: matplotlib is not installed (pip install matplotlib)")
-        except UserError as error:
+        except Exception as error:  # matplotlib's are of many kinds, and a picture is not worth a training
             self._complain(self.path.with_name(curve.NAME), error)
 
     def _complain(self, path: Path, error: Exception) -> None:
@@ -270,8 +276,9 @@ def read_losses(path: Path) -> list[dict[str, str]]:
     """The rows of a table of losses that are whole; none where there is no table."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("step", "").isdigit() and None not in row]
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:  # a power cut may leave anything at its end
+        lines = (line.replace("\0", "") for line in file)
+        return [row for row in csv.DictReader(lines) if row.get("step", "").isdigit() and None not in row.values()]
 
 
 class Line:
