@@ -64,10 +64,11 @@ def test_loss_and_gradients_are_those_of_each_document_alone(
         assert (gradients[name] - weight.grad).norm() < 1e-5 * weight.grad.norm(), name
 
 
-def test_bfloat16_comes_near() -> None:
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_bfloat16_comes_near(family: Family) -> None:
     batch = packed(0)
     found = [
-        Computer(model_with_noise("llama"), dtype=dtype, device="cpu", parts=1).gradients([batch])
+        Computer(model_with_noise(family), dtype=dtype, device="cpu", parts=1).gradients([batch])
         for dtype in (torch.float32, torch.bfloat16)
     ]
     (exact, loss, _, _), (rounded, near, _, _) = found
