@@ -1,4 +1,4 @@
-"""The network as transformers' own class, with this project's attention and norms inside it."""
+"""The network as transformers' own class, with this project's attention, gates and norms inside it."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from soban.learn.training import attention, norms
+from soban.learn.training import attention, gates, norms
 from soban.learn.training.losses import next_token_loss
 from soban.learn.training.settings import Settings
 
@@ -47,6 +47,7 @@ def new_model(settings: Settings, ids: dict[str, int]) -> Any:
         )
         narrow(model, settings.shape.num_hidden_layers)
     norms.replace_norms(model)
+    gates.replace_gates(model)
     model.train()
     return model
 
