@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -26,20 +25,16 @@ class Piece:
     targets: Tensor
 
 
-def pieces(batch: Batch, parts: int) -> list[list[Piece]]:
-    """A batch in so many parts of about equal numbers of rows, each in pieces of at most AT_ONCE tokens."""
-    length = batch.inputs.shape[1]
-    documents = batch.documents()
+def pieces(batches: Sequence[Batch], parts: int) -> list[list[Piece]]:
+    """The rows of all batches in so many parts of about equal numbers, each in pieces of at most AT_ONCE tokens."""
+    fields = zip(*((batch.inputs, batch.documents(), batch.targets) for batch in batches), strict=True)
+    arrays = [np.concatenate(some) for some in fields]
+    count, length = arrays[0].shape
     made = []
-    for rows in np.array_split(np.arange(len(batch.inputs)), min(parts, len(batch.inputs))):
+    for rows in np.array_split(np.arange(count), min(parts, count)):
         groups = np.array_split(rows, -(-len(rows) * length // max(AT_ONCE, length)))
-        made.append([_piece(batch, documents, group) for group in groups])
+        made.append([Piece(*(torch.from_numpy(array[group]).long() for array in arrays)) for group in groups])
     return made
-
-
-def _piece(batch: Batch, documents: Any, rows: Any) -> Piece:
-    arrays = (batch.inputs, documents, batch.targets)
-    return Piece(*(torch.from_numpy(array[rows]).long() for array in arrays))
 
 
 class Computer:
@@ -69,9 +64,7 @@ class Computer:
     ) -> tuple[dict[str, Tensor], float, int, bool]:
         """The gradients of the mean loss over all batches (of all processes), that loss in nats a token, the tokens
         learnt from, and whether any process wants to stop."""
-        parted = [pieces(batch, self.parts) for batch in batches]
-        shares = [[piece for part in parts for piece in part] for parts in zip_longest(*parted, fillvalue=())]
-        (total, loss), *others = self.workers.map(self._share, shares)
+        (total, loss), *others = self.workers.map(self._share, pieces(batches, self.parts))
         for gradients, more in others:
             loss += more
             for name, gradient in gradients.items():
@@ -111,7 +104,7 @@ class Computer:
 
         nats, count = 0.0, 0
         for batch in batches:
-            nats += sum(self.workers.map(share, pieces(batch, self.parts)))
+            nats += sum(self.workers.map(share, pieces([batch], self.parts)))
             count += int((batch.targets != IGNORED).sum())
         return nats, count
 
