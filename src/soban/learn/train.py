@@ -318,9 +318,9 @@ def interruptible(stopping: Callable[[], None]) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may listen to signals
         yield interruptions
         return
-    # one that is ignored, as SIGHUP under nohup, stays so
-    wanted = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, note) for number in wanted}
+    hang_up = getattr(signal, "SIGHUP", None)
+    ignored = {hang_up} if hang_up and signal.getsignal(hang_up) is signal.SIG_IGN else set()  # under nohup
+    previous = {number: signal.signal(number, note) for number in ENDING if number not in ignored}
     try:
         yield interruptions
     finally:

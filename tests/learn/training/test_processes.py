@@ -76,4 +76,4 @@ def test_another_number_of_processes_is_no_continuation(
 ) -> None:
     assert [small.ended(process) for process in started(data, tmp_path / "m")] == [0, 0]
     assert small.train(data, tmp_path / "m", "--resume", "--steps", 20, "--batch-size", 3) == 2
-    assert "processes 2, not 1" in capfd.readouterr().err
+    assert "by 2 processes, not by 1" in capfd.readouterr().err
