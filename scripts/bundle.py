@@ -15,6 +15,7 @@ from soban.weights.checkpoint import open_checkpoint
 
 GENERATION = "generation_config.json"
 SETTINGS = ("config.json", GENERATION, "tokenizer.json", "tokenizer_config.json")
+TEMPERATURE = 0.5  # a small model keeps to its names and things better where it chooses the likelier
 MOST = 6_000_000  # bytes in all, so that the wheel stays small
 
 
@@ -37,6 +38,7 @@ def bundle(folder: Path, target: Path) -> None:
     for name in SETTINGS:
         shutil.copyfile(folder / name, target / name)
     settings = json.loads((target / GENERATION).read_text(encoding="utf-8"))
+    settings["temperature"] = TEMPERATURE
     settings[CONTINUES] = True  # `soban run` goes on with a story, whatever `soban chat` does
     (target / GENERATION).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in target.iterdir())

@@ -14,9 +14,10 @@ from itertools import groupby
 from pathlib import Path
 
 COLUMNS, ROWS = 96, 30
-COMMAND = "soban chat --seed 3 --no-history"
+COMMAND = "soban chat --seed 4 --no-history"
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-KEYS = ("Once upon a time", "옛날 옛적에", "/stats", None, "/s")  # None: nothing more is sent
+ASKED = ("이야기 하나 해 줘.", "누구 이야기야?", "누구를 만났어?")
+KEYS = (*ASKED, "/stats", None, "/s")  # None: nothing more is sent
 LEFT, TOP, LINE, CHARACTER = 24, 58, 22, 8.4
 COLOURS = {"31": "#d9736a", "32": "#8fb573", "33": "#f5d28e", "34": "#8aa6c8", "35": "#c79bb8", "36": "#9cc7b8"}
 STYLE = """<style>

@@ -22,6 +22,7 @@ from soban.learn import world
 from soban.learn.world.korean import final
 from soban.learn.world.table import Language
 
+HEADING = "## What the judge finds"
 LIMIT = 300  # tokens within which a story should end by itself
 ORDER = 5  # words that the baseline looks back on
 SAMPLES = 20
@@ -47,7 +48,7 @@ OPENINGS = {
         "옛날 옛적에",
         "옛날 옛적에 {girl:이라}는 착한 아이가 살고 있었어요.",
         "어느 날 {girl:은}",
-        "어느 날, {boy:은} 길에서",
+        "어느 맑은 날, {boy:은} 길에서",
         "{boy}에게는",
         "{girl:이} 무서워하는 것이",
         "{boy}에게는 소원이",
@@ -117,11 +118,13 @@ def openings(language: Language, count: int) -> Iterator[str]:
         yield text
 
 
-def judge(model: soban.Model, language: Language, count: int, corpus: Corpus, seed: int) -> list[Judged]:
-    """Stories from unseen openings, each with the checker's verdict."""
+def judge(
+    model: soban.Model, language: Language, count: int, corpus: Corpus, seed: int, **options: float
+) -> list[Judged]:
+    """Stories from unseen openings, written as the model's own settings say, each with the checker's verdict."""
     judged = []
     for number, opening in enumerate(openings(language, count)):
-        told = str(model.generate(opening, max_new_tokens=LIMIT, seed=seed + number, temperature=0.7))
+        told = str(model.generate(opening, max_new_tokens=LIMIT, seed=seed + number, **options))
         text = told if told.startswith(opening) else opening + told
         tokens = len(model.tokenize(text))
         spent = tokens - len(model.tokenize(opening))
@@ -179,7 +182,8 @@ def main() -> None:
     parser.add_argument("--corpus", type=int, default=5000, help="stories that copied runs are looked for in")
     parser.add_argument("--corpus-seed", type=int, default=0, help="seed of the corpus that the model learnt from")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first story")
-    parser.add_argument("--out", type=Path, help="markdown file; printed where none is given")
+    parser.add_argument("--temperature", type=float, help="in place of the model's own")
+    parser.add_argument("--out", type=Path, help=f"markdown file: what stands there from {HEADING!r} on is replaced")
     given = parser.parse_args()
     model = soban.load(given.model) if given.model else soban.load()
     results: dict[Language, list[Judged]] = {}
@@ -188,12 +192,14 @@ def main() -> None:
     for language in languages:
         texts = [text.split() for text in islice(world.stories(given.corpus_seed, language), given.corpus)]
         corpus = Corpus(texts)
-        results[language] = judge(model, language, given.count, corpus, given.seed)
+        own = {} if given.temperature is None else {"temperature": given.temperature}
+        results[language] = judge(model, language, given.count, corpus, given.seed, **own)
         chance = random.Random(given.seed)
         baseline[language] = [corpus.longest_run(corpus.babble(chance)) for _ in range(given.count)]
     text = "\n".join([*table(results, baseline), *samples(results)]) + "\n"
     if given.out:
-        given.out.write_text(text, encoding="utf-8")
+        before = given.out.read_text(encoding="utf-8") if given.out.exists() else ""
+        given.out.write_text(f"{before.partition(HEADING)[0]}{HEADING}\n\n{text}", encoding="utf-8")
     print(text)
 
 

@@ -250,7 +250,7 @@ measures yours.
 - **Line** is the KL of the straight line through llama.cpp's Q4_0 and Q4_K_M at that many bits; where it has fallen
   below zero there is none. Below the line is better.
 
-The models are small, and small models suffer most from rounding. *stories-4M* is the story model that comes with
+The models are small, and small models suffer most from rounding. *stories-4M* is the first story model that came with
 soban (4.2 million weights, Gemma 2's shape, a quarter of them vocabulary), on stories in English and Korean that it
 has not seen. *TinyStories-656K* is a Llama with 0.67 million; its rows of 128 are too short for llama.cpp's K types,
 which then become Q5_0, Q5_1 and Q8_0.

@@ -10,7 +10,7 @@ from soban.generation import Figures
 
 STORY = (
     "Once upon a time, there was a little dog named Max. Max had a red ball. One day, Max lost the red ball. "
-    "Max was sad. Then a little girl named Lily found the red ball. Lily gave the red ball to Max. Max was happy. "
+    "Max was sad. Then a"
 )
 SETTINGS: list[dict[str, Any]] = [
     {"do_sample": False},

@@ -163,7 +163,7 @@ class Model:
 
         `messages`: {"role": "system" | "user" | "assistant", "content": text} each; a content may also be a list of
         {"type": "text", "text": text}. `template`: how they are written for the model: its own way (None), alpaca,
-        chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file. What the template refuses is mended with a
+        chatml, koalpaca, llama2, plain, vicuna, or a Jinja file. What the template refuses is mended with a
         note; with `strict` it is a UserError. `options` are those of `generate`; where the context is full, on_full
         "slide" forgets the oldest turns, and "summarise" lets the model sum them up.
         """

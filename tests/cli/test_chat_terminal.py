@@ -16,6 +16,7 @@ import soban
 from soban.dialogue import Reply
 from tests.cli import tiny
 from tests.cli.tmux import Terminal
+from tests.tiny import make_model
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
 Start = Callable[..., Terminal]
@@ -109,7 +110,7 @@ def test_the_greeting_says_what_is_talking(start: Start) -> None:
     with start("--seed", "3", columns=120) as terminal:
         assert terminal.see("of 512 tokens").split("\n") == [
             f"soban {soban.__version__} · the bundled model · q8 · 512 tokens of context",
-            'It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".',
+            'It tells little stories, and answers about them: "Tell me a story." "이야기 하나 해 줘."',
             "/help lists the commands, Ctrl-D leaves",
             "",
             ">",
@@ -310,14 +311,14 @@ def test_a_conversation_is_kept_and_gone_on_with(start: Start, dialogue: soban.D
             terminal.type(f"/save {path}")
             terminal.press("Enter")
             if answer:
-                terminal.wait(lambda screen: "Write over it? [y/N]" in screen.replace("\n", ""))
+                terminal.wait(lambda screen: "Writeoverit?[y/N]" in "".join(screen.split()))
                 path.write_text("", encoding="utf-8")
                 terminal.type(answer)
                 terminal.press("Enter")
             terminal.wait(
                 lambda screen, saved=saved, answer=answer: (
                     screen.count("saved: ") == saved
-                    and (not answer or f"[y/N] {answer}" in screen.replace("\n", ""))
+                    and (not answer or f"[y/N]{answer}" in "".join(screen.split()))
                     and screen.endswith("tokens")
                 )
             )
@@ -391,8 +392,9 @@ def test_an_error_is_one_line_and_the_conversation_goes_on(start: Start, dialogu
         assert terminal.see(f"{dialogue.used} of").endswith(exchange("Hello", answer, 100) + prompt(dialogue))
 
 
-def test_a_note_about_a_command_stands_by_itself(start: Start) -> None:
-    with start("--seed", "3", "--quiet", "--max-new-tokens", "5", columns=100) as terminal:
+def test_a_note_about_a_command_stands_by_itself(start: Start, tmp_path: Path) -> None:
+    refusing = make_model(tmp_path / "m", chat=True)
+    with start(refusing, "--seed", "3", "--quiet", "--max-new-tokens", "5", columns=100) as terminal:
         terminal.see("tokens")
         for line in ("Once", "/system Be kind."):
             terminal.type(line)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.convert import small
+from tests.tiny import make_model
 
 from .conftest import Command, environment
 
@@ -82,12 +83,11 @@ def test_the_bundled_model_alone_becomes_a_folder(soban: Command, tmp_path: Path
 def test_what_is_wrong_is_said_in_one_line(
     soban: Command, llama: Path, llama2c_model: Path, tmp_path: Path, words: list[str], wanted: str
 ) -> None:
-    from soban.loading import BUNDLED
-
+    gemma = make_model(tmp_path / "gemma")
     alone = tmp_path / "alone" / "model.bin"
     alone.parent.mkdir()
     alone.write_bytes(llama2c_model.read_bytes())
-    places = {"llama": llama, "out": tmp_path / "out", "nowhere": tmp_path / "없음", "gemma": BUNDLED, "bin": alone}
+    places = {"llama": llama, "out": tmp_path / "out", "nowhere": tmp_path / "없음", "gemma": gemma, "bin": alone}
     done = soban("convert", *(word.format(**places) for word in words))
     told = done.stderr.decode()
     assert done.returncode == 2 and done.stdout == b"" and wanted in told and told.count("\n") == 1

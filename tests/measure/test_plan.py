@@ -232,7 +232,7 @@ def test_a_slice_is_so_many_layers_of_the_model() -> None:
 def test_without_a_model_the_bundled_one_is_planned(capsys: pytest.CaptureFixture[str], rates: None) -> None:
     assert main(["plan", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["parameters"] == 4_198_656 and [form["kind"] for form in found["forms"]] == ["q8"]
+    assert found["parameters"] == 4_590_848 and [form["kind"] for form in found["forms"]] == ["q8"]
     assert soban.__version__ == found["soban"]
 
 

@@ -14,8 +14,8 @@ from tests.native.running import assert_same_bits, normal, run_native, tokens_ba
 
 # What the bundled model goes on with, greedily.
 STORY = (
-    "Once upon a time, there was a young girl named Sena. Sena was proud because she could run fast. "
-    "One day, a fox said"
+    "어느 날, 지우는 농장으로 놀러 갔어요. 지우는 갈대 속에서 파란 것을 보았어요. 파란 모자였어요! "
+    '지우는 그것을 주웠어요. "이 모자'
 )
 
 
@@ -122,4 +122,4 @@ def test_every_instruction_set_gives_the_integers_that_whole_numbers_have(isa: s
 
 def test_every_instruction_set_tells_the_same_story(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_ISA", isa)
-    assert soban.load().generate("Once upon a time", max_new_tokens=24, do_sample=False) == STORY
+    assert soban.load().generate("어느 날, 지우는", max_new_tokens=24, do_sample=False) == STORY

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from soban.model import Model
 
 FINE, USER_ERROR, INTERRUPTED = 0, 2, 130
-BUNDLED_TEMPLATE = "story"  # all that the bundled model can: it goes on with the beginning of a story
 EXAMPLES = """\
   soban chat                                        the bundled model
   soban chat path/to/gemma-2-2b-it --system "짧게 답해 줘"
@@ -40,9 +39,9 @@ class ChatOptions(ModelFlags):
     '''Talk with a model. Enter sends a message, /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.
 
     MODEL is a name (gemma2:2b, or owner/name on the hub), a Hugging Face folder or a llama2.c .bin; without one the
-    bundled story model talks. PROMPT is the first message. Where stdin or stdout is no terminal, each line is a message
-    (a backslash at its end joins the next line to it, and lines between two """ are one message), and stdout gets the
-    answers alone.
+    bundled model tells stories and answers about them. PROMPT is the first message. Where stdin or stdout is no
+    terminal, each line is a message (a backslash at its end joins the next line to it, and lines between two """ are
+    one message), and stdout gets the answers alone.
     '''
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})
@@ -52,7 +51,7 @@ class ChatOptions(ModelFlags):
         default=None,
         metadata={
             "metavar": "NAME|FILE",
-            "help": "how turns are written: alpaca, chatml, koalpaca, llama2, plain, story, vicuna, or a Jinja file "
+            "help": "how turns are written: alpaca, chatml, koalpaca, llama2, plain, vicuna, or a Jinja file "
             "(default: the model's own)",
         },
     )
@@ -106,10 +105,11 @@ def call(options: ChatOptions) -> int:
     with _screen(options) as screen:
         if screen.attended and not options.quiet:
             screen.show(paragraphs(greeting(name, model), screen.columns))
-        template = options.template or (BUNDLED_TEMPLATE if name is None and model.template is None else None)
+        usual = {} if name else {"on_full": "slide"}  # a few turns fill the bundled model's context
         with _notes_afterwards(screen):
             dialogue = Dialogue(
-                model, system=options.system, template=template, strict=options.strict, **options.sampling
+                model, system=options.system, template=options.template, strict=options.strict,
+                **usual | options.sampling,
             )  # fmt: skip
         return Chat(dialogue, screen, options).run(prompt)
 
@@ -133,9 +133,7 @@ def greeting(name: str | None, model: "Model") -> str:
     lines = [" · ".join(parts)]
     if name is None:
         lines.append(
-            translate('It only tells stories: begin one with "Once upon a time" or "옛날 옛적에".')
-            if model.template is None
-            else translate('It tells little stories, and answers about them: "Tell me a story." "이야기 하나 해 줘."')
+            translate('It tells little stories, and answers about them: "Tell me a story." "이야기 하나 해 줘."')
         )
     return "\n".join([*lines, translate("/help lists the commands, Ctrl-D leaves")])
 

@@ -85,11 +85,6 @@ PLAIN = """\
 {{- 'Assistant:' }}
 {%- endif %}
 """
-# For models that only go on with what they are given, as the bundled one: each message begins a text of its own.
-STORY = """\
-{{- messages[-2].content if messages | length > 1 and messages[-1].role == 'assistant' }}
-{{- messages[-1].content }}
-"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,6 @@ NAMED: Mapping[str, Named] = {
     "koalpaca": Named(TURNS + KOALPACA, _blank_or_not("### 질문:", "### 답변:", "### 맥락:")),
     "llama2": Named(TURNS + LLAMA2, ("[INST]", " [INST]", "\n[INST]")),
     "plain": Named(TURNS + PLAIN, ("\nUser:", "\n\nUser:", "\nAssistant:", "\n\nAssistant:")),
-    "story": Named(STORY, ()),
     "vicuna": Named(TURNS + VICUNA, ("USER:", " USER:", "\nUSER:", "\n\nUSER:")),
 }
 

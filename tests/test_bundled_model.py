@@ -1,0 +1,55 @@
+"""The model that comes with soban does what it is there for: stories that hold together, and answers about them."""
+
+import pytest
+
+import soban
+from soban.learn import world
+from soban.learn.world.table import Language
+
+# With names that no story of its corpus has
+OPENINGS: list[tuple[Language, str, str]] = [
+    ("en", "Greta", "Once upon a time, there was a little girl named Greta."),
+    ("en", "Rufus", "One day, Rufus met a"),
+    ("en", "Tess", "Tess wanted to learn to"),
+    ("en", "Otis", "Otis had a"),
+    ("en", "Pearl", "Pearl and Basil were good friends."),
+    ("en", "Nell", "One sunny morning, Nell woke up"),
+    ("ko", "해솔", "옛날 옛적에 해솔이라는 착한 아이가 살고 있었어요."),
+    ("ko", "찬우", "어느 맑은 날, 찬우는 길에서"),
+    ("ko", "별하", "별하에게는"),
+    ("ko", "초아", "초아와 규민은 친한 친구였습니다."),
+    ("ko", "태인", "태인이 무서워하는 것이"),
+    ("ko", "나경", "해님이 반짝 떠올랐습니다. 나경은"),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> soban.Model:
+    return soban.load()
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_its_stories_hold_together_and_end(model: soban.Model, language: Language) -> None:
+    held = 0
+    for spoken, name, opening in OPENINGS:
+        if spoken == language:
+            generation = model.start(opening, temperature=0, max_new_tokens=300, echo=True)
+            told = generation.read()
+            assert isinstance(told, str) and told.startswith(opening) and told.count(name) >= 3
+            held += world.check(told, language, opening).consistent and generation.figures.finished == "end"
+    assert held >= 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "question"),
+    [
+        ("Tell me a story about Zelmo.", "Zelmo", "Who was in the story?"),
+        ("소담이 이야기 해 줘.", "소담", "누구 이야기야?"),
+    ],
+)
+def test_it_tells_a_story_when_asked_and_answers_about_it(
+    model: soban.Model, asked: str, name: str, question: str
+) -> None:
+    talk = soban.Dialogue(model, temperature=0, max_new_tokens=200)
+    assert talk.say(asked).read().count(name) >= 3
+    assert name in talk.say(question).read()
