@@ -122,6 +122,8 @@ class Fetching:
         What is fetched stays.
         """
         started, before = time.monotonic(), self._done
+        if before < self._total:
+            self._report(self._progress())  # before anything comes: how much there is to fetch
         with session.opened() as client:
             count = min(MOST, sum(len(job.partial.missing()) or 1 for job in self._jobs))
             threads = [threading.Thread(target=self._work, args=(client,), daemon=True) for _ in range(count)]
