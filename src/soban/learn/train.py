@@ -55,7 +55,7 @@ def train(options: TrainOptions) -> int:
     """Trains to the end or to Ctrl-C; the exit code. Raises UserError for what cannot be."""
     require_torch()
     options = plain(options)
-    pausing.causes(options.pause_on)
+    causes = pausing.causes(options.pause_on)
     out, data = Path(options.out), Path(options.data)
     if not options.out.strip():
         raise UserError("--out is empty", hint="name a folder")
@@ -76,10 +76,10 @@ def train(options: TrainOptions) -> int:
             held.enter_context(folder.alone(out))
             if not options.resume:
                 folder.check_free(out)  # nor has one ended meanwhile
-        return begun(options, settings, run)
+        return begun(options, settings, run, causes)
 
 
-def begun(options: TrainOptions, settings: Settings, run: "Run") -> int:
+def begun(options: TrainOptions, settings: Settings, run: "Run", causes: frozenset[str]) -> int:
     """Trains what is ready, or tells how it would go; the exit code."""
     out, data = run.folder, Path(options.data)
     from soban.learn.training import running
@@ -107,7 +107,6 @@ def begun(options: TrainOptions, settings: Settings, run: "Run") -> int:
     if run.leads:
         teller.begin()
         teller.line.tell(forecast.in_a_line(foreseen(options, settings, speed, progress)))
-    causes = pausing.causes(options.pause_on)
     pauses = pausing.Pauses(causes, pausing.PcSensors() if causes else pausing.Asleep(), teller.line.tell)
     run = replace(run, clock=pauses.working_clock)
     with interruptible(teller.stopping) as interruptions:

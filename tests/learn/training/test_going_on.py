@@ -296,7 +296,7 @@ def test_a_table_of_losses_with_a_damaged_end_is_read_up_to_it(data: Path, undis
     out = tmp_path / "m"
     killed(lambda: small.train(data, out, *FLAGS), out, 9)
     with (out / "training" / "losses.csv").open("ab") as file:
-        file.write(b"\x00\x00\xff\xfe9,")
+        file.write(b"9,1,1,1,1,1,1,1,1\n9,1\n\x00\x00\xff\xfe9,")
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
 

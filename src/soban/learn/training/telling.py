@@ -278,7 +278,8 @@ def read_losses(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", errors="replace", newline="") as file:  # a power cut may leave anything at its end
         lines = (line.replace("\0", "") for line in file)
-        return [row for row in csv.DictReader(lines) if row.get("step", "").isdigit() and None not in row.values()]
+        rows = [row for row in csv.DictReader(lines) if row.get("step", "").isdigit()]
+    return [row for row in rows if None not in row and None not in row.values()]  # neither too long nor too short
 
 
 class Line:
