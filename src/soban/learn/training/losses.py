@@ -27,12 +27,12 @@ class NextTokenLoss(torch.autograd.Function):
                 logits = torch.tanh(logits / cap)
                 slope = 1 - logits.square()
                 logits *= cap
-            whole = torch.logsumexp(logits, 1, keepdim=True)
-            total += (whole - logits.gather(1, aims)).sum()
+            expected = torch.log_softmax(logits, 1, out=logits)
+            total -= expected.gather(1, aims).sum()
             if of_states is None:
                 continue
             # the gradient of the logits: what the model expects, less what came
-            gradient = logits.sub_(whole).exp_()
+            gradient = expected.exp_()
             gradient.scatter_add_(1, aims, torch.full_like(aims, -1.0, dtype=gradient.dtype))
             if cap is not None:
                 gradient *= slope
