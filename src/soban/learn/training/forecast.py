@@ -43,7 +43,7 @@ FLOOR, WIDTH, DATA = 0.0526, 17.8, 38.34
 OF_WEIGHTS, OF_TOKENS = 0.28, 0.30
 FEWEST = 100_000  # tokens: on fewer, how many steps they are taken in decides more than they do
 # It is off by 2.8 % there (root mean square, 6 % at the most). Other text is further from these than they are from each
-# other; text that a program has written comes to half of it.
+# other; text that a program has written comes to a third of it.
 ERROR = 0.1
 
 
