@@ -1,6 +1,6 @@
 """The README's picture: runs soban and draws what a terminal shows as an SVG.
 
-python scripts/draw_run.py docs/run.svg 'soban run "Once upon a time" --seed 7' 'soban run "옛날 옛적에" --seed 1'
+python scripts/draw_run.py docs/run.svg 'soban run "Once upon a time" --seed 2' 'soban run "옛날 옛적에" --seed 4'
 """
 
 import html
