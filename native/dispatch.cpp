@@ -18,11 +18,14 @@
 namespace soban {
 extern const Kernels compute_scalar;
 extern const Encoders encode_scalar;
+extern const Learning learn_scalar;
 #if defined(__x86_64__)
 extern const Kernels compute_avx2, compute_avxvnni, compute_avx512vl, compute_avx512vnni, compute_amx;
 extern const Encoders encode_avx2, encode_avx512vnni;
+extern const Learning learn_avx2, learn_avx512vnni;
 #elif defined(__aarch64__)
 extern const Kernels compute_neon, compute_neon_i8mm;
+extern const Learning learn_neon;
 #endif
 } // namespace soban
 
@@ -134,6 +137,17 @@ const Encoders *encoders_of(int32_t isa) {
     if (isa >= SOBAN_ISA_AVX2) return &encode_avx2;
 #endif
     return &encode_scalar;
+}
+
+const Learning *learning_of(int32_t isa) {
+    if (!soban_isa_runs(isa)) return nullptr;
+#if defined(__x86_64__)
+    if (isa >= SOBAN_ISA_AVX512VNNI) return &learn_avx512vnni;
+    if (isa >= SOBAN_ISA_AVX2) return &learn_avx2;
+#elif defined(__aarch64__)
+    if (isa >= SOBAN_ISA_NEON) return &learn_neon;
+#endif
+    return &learn_scalar;
 }
 
 } // namespace soban

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 5 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 6 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
@@ -101,6 +101,54 @@ typedef struct { /* a packed byte-pair tokenizer: the mapped tables that src/sob
     int32_t count, unused; /* ids are below count */
 } soban_pieces;
 
+/* For training: dense rows of float32 or bf16 (`format`); backward, `out` is the gradient of what went forward. */
+typedef struct { /* out = activation(gate) * up */
+    int32_t format, activation;
+    int64_t count;
+    const void *gate, *up;
+    void *out, *of_gate, *of_up;
+} soban_glu;
+
+typedef struct { /* out = x * inverse * (weight + offset), inverse = 1 / sqrt(mean(x * x) + epsilon) of each row */
+    int32_t format, unused;
+    int64_t rows, columns;
+    float epsilon, offset;
+    const void *x, *weight;
+    void *out, *of_x;
+    float *inverse, *of_weight;
+} soban_norm;
+
+typedef struct { /* to = from * scale, its pairs (i, i + size / 2) turned by `angles`: (tokens, 2, size / 2), cosines
+                    first; (rows, key heads, tokens, queries a key head) vectors of `size` lie at strides of numbers */
+    int32_t format, back;
+    int64_t shape[4], from_strides[4], to_strides[4], size;
+    const void *from;
+    void *to;
+    const float *angles;
+    float scale, unused;
+} soban_turn;
+
+typedef struct {              /* -log(softmax(cap * tanh(logits / cap))[target]) of each row; cap 0: none */
+    int32_t format, learning; /* learning: each row of logits becomes its gradient */
+    int64_t rows, columns;
+    void *logits;
+    const int64_t *targets;
+    float *scratch; /* `columns` of them */
+    float cap, unused;
+} soban_loss;
+
+typedef struct { /* attention over whole texts, float32; of each query, the keys from first[its token] to its own */
+    int32_t rows, key_heads, tokens, queries, size; /* `queries` that share a key head */
+    float cap;                                      /* of the scores, which are q @ k, or cap * tanh(q @ k); 0: none */
+    const float *q, *k, *v;    /* (rows, key heads, tokens, queries, size), (rows, key heads, tokens,
+                                  size), (rows, tokens, key heads, size) */
+    const int32_t *first;      /* (rows, tokens); later tokens never look further back */
+    float *out;                /* (rows, tokens, key heads, queries, size) */
+    float *of_q, *of_k, *of_v; /* as q, k and v */
+    float *shares;             /* soban_attention_shares() floats, from forward to backward */
+    float *scratch;            /* soban_attention_room() floats */
+} soban_attention;
+
 typedef struct soban_pool soban_pool; /* threads and scratch memory, with the kernels of one instruction set */
 
 SOBAN_API int32_t soban_abi(void);
@@ -127,6 +175,18 @@ SOBAN_API int64_t soban_find_not_finite(soban_pool *pool, const void *values, in
  * `ids` has room for `length`. Returns how many they are, or what went wrong. */
 SOBAN_API int64_t soban_bpe(const soban_pieces *pieces, const uint8_t *text, int64_t length, int32_t cut,
                             uint32_t *ids);
+
+/* Each works in the calling thread, with an instruction set that runs here. */
+SOBAN_API void soban_glu_forward(int32_t isa, const soban_glu *task);
+SOBAN_API void soban_glu_backward(int32_t isa, const soban_glu *task);
+SOBAN_API void soban_norm_forward(int32_t isa, const soban_norm *task);
+SOBAN_API void soban_norm_backward(int32_t isa, const soban_norm *task);
+SOBAN_API void soban_turn_pairs(int32_t isa, const soban_turn *task);
+SOBAN_API double soban_next_token_loss(int32_t isa, const soban_loss *task); /* the sum over the rows */
+SOBAN_API int64_t soban_attention_shares(int32_t isa, const soban_attention *task);
+SOBAN_API int64_t soban_attention_room(int32_t isa, const soban_attention *task);
+SOBAN_API void soban_attention_forward(int32_t isa, const soban_attention *task);
+SOBAN_API void soban_attention_backward(int32_t isa, const soban_attention *task);
 
 /* For benchmarks: reads every byte with all threads and returns the exclusive or of the 64-bit words. `bytes` is a
  * multiple of 64 * streams; streams: 1, 2, 4, 8; prefetches `ahead` bytes into cache 1 or 2; cache 0: not at all. */

@@ -102,9 +102,23 @@ struct Encoders {
     int64_t (*find_not_finite)(const void *values, int32_t format, int64_t count);
 };
 
+struct Learning { // for training
+    void (*glu_forward)(const soban_glu *task);
+    void (*glu_backward)(const soban_glu *task);
+    void (*norm_forward)(const soban_norm *task);
+    void (*norm_backward)(const soban_norm *task);
+    void (*turn)(const soban_turn *task);
+    double (*loss)(const soban_loss *task);
+    int64_t (*attention_shares)(const soban_attention *task);
+    int64_t (*attention_room)(const soban_attention *task);
+    void (*attention_forward)(const soban_attention *task);
+    void (*attention_backward)(const soban_attention *task);
+};
+
 // Null where the machine at hand cannot run the instruction set or the library was built without it.
 const Kernels *kernels_of(int32_t isa);
 const Encoders *encoders_of(int32_t isa);
+const Learning *learning_of(int32_t isa);
 
 } // namespace soban
 #endif

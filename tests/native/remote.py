@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,14 @@ from soban.text.bpe import Pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 # The order is the one in runner.cpp.
-ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI = (
-    range(16)
-)
+(
+    ALLOCATE, FREE, WRITE, READ, RUNS, CREATE, DESTROY, RUN, ENCODE, FIND, READ_ALL, MULTIPLY, BPE, WORKS, STORED, ABI,
+    LEARN,
+) = range(17)  # fmt: skip
+LEARNING = (
+    "glu_forward", "glu_backward", "norm_forward", "norm_backward", "turn_pairs", "next_token_loss",
+    "attention_shares", "attention_room", "attention_forward", "attention_backward",
+)  # fmt: skip
 
 
 class Remote:
@@ -37,6 +42,8 @@ class Remote:
         # ctypes' functions take attributes, and so do these.
         self.soban_bpe = functools.partial(self._bpe)
         self.soban_stored_bytes = functools.partial(self._ask, STORED)
+        for number, name in enumerate(LEARNING):
+            setattr(self, f"soban_{name}", functools.partial(self._learn, number))
         weakref.finalize(self, self.process.kill)
 
     def close(self) -> None:
@@ -134,6 +141,22 @@ class Remote:
             self._fetch(result, ids, 4 * length)
         return count
 
+    def _learn(self, number: int, isa: int, task: Any) -> float:
+        ours = task._obj  # of ctypes.byref
+        there = type(ours).from_buffer_copy(ours)
+        sizes = learning_bytes(ours, lambda: [int(self._learn(LEARNING.index(f"attention_{x}"), isa, task))
+                                              for x in ("shares", "room")]
+                               if LEARNING[number].endswith("ward") else [0, 0])  # fmt: skip
+        with self._memory():
+            given = {name: getattr(ours, name) for name in sizes if getattr(ours, name)}
+            for name, address in given.items():
+                setattr(there, name, self._send(address, sizes[name]))
+            answer = self._ask(LEARN, number, isa, self._struct(there))
+            for name, address in given.items():
+                self._fetch(getattr(there, name), address, sizes[name])
+        is_loss = LEARNING[number] == "next_token_loss"  # a number of another kind in the same bits
+        return ctypes.c_double.from_buffer(ctypes.c_int64(answer)).value if is_loss else answer
+
     @contextmanager
     def _memory(self) -> Iterator[None]:
         """What is sent inside is freed at the end."""
@@ -202,6 +225,34 @@ def vector_length(now: Instruction, parts: ctypes.Array) -> int:
             return now.out.columns // 2
         case _:
             return now.a.columns
+
+
+def learning_bytes(task: Any, rooms: Callable[[], list[int]]) -> dict[str, int]:
+    """Bytes of what a task of training points to; `rooms`: floats that attention keeps, and that it works in."""
+    item = stored_bytes(FORMATS[task.format], 1, 1) if hasattr(task, "format") else 4
+    match type(task).__name__:
+        case "Glu":
+            return dict.fromkeys(("gate", "up", "out", "of_gate", "of_up"), task.count * item)
+        case "Norm":
+            rows = dict.fromkeys(("x", "out", "of_x"), task.rows * task.columns * item)
+            return rows | {"weight": task.columns * item, "inverse": task.rows * 4, "of_weight": task.columns * 4}
+        case "Turn":
+            ends = [
+                task.size + sum((count - 1) * step for count, step in zip(task.shape, strides, strict=True))
+                for strides in (task.from_strides, task.to_strides)
+            ]
+            angles = task.shape[2] * task.size * 4
+            return {"source": ends[0] * item, "to": ends[1] * item, "angles": angles}
+        case "Loss":
+            return {
+                "logits": task.rows * task.columns * item, "targets": task.rows * 8, "scratch": task.columns * 4,
+            }  # fmt: skip
+        case _:
+            keys = task.rows * task.key_heads * task.tokens * task.size * 4
+            shares, room = rooms()
+            return dict.fromkeys(("k", "v", "of_k", "of_v"), keys) | dict.fromkeys(
+                ("q", "out", "of_q"), keys * task.queries
+            ) | {"first": task.rows * task.tokens * 4, "shares": 4 * shares, "scratch": 4 * room}  # fmt: skip
 
 
 def end_of(view: View, batch: BatchStruct) -> int:

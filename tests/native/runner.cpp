@@ -4,6 +4,7 @@
 // number, after READ the bytes. Addresses are this process's own: see remote.py, which sends them.
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "soban.h"
@@ -31,10 +32,32 @@ enum {
     BPE,
     WORKS,
     STORED,
-    ABI
+    ABI,
+    LEARN
 };
 
 template <class T> T *at(int64_t address) { return (T *)(intptr_t)address; }
+
+// The functions of training in the order of remote.py's LEARNING.
+int64_t learn(int64_t number, int32_t isa, int64_t task) {
+    switch (number) {
+    case 0: soban_glu_forward(isa, at<soban_glu>(task)); return 0;
+    case 1: soban_glu_backward(isa, at<soban_glu>(task)); return 0;
+    case 2: soban_norm_forward(isa, at<soban_norm>(task)); return 0;
+    case 3: soban_norm_backward(isa, at<soban_norm>(task)); return 0;
+    case 4: soban_turn_pairs(isa, at<soban_turn>(task)); return 0;
+    case 5: {
+        const double nats = soban_next_token_loss(isa, at<soban_loss>(task));
+        int64_t bits;
+        std::memcpy(&bits, &nats, sizeof bits);
+        return bits;
+    }
+    case 6: return soban_attention_shares(isa, at<soban_attention>(task));
+    case 7: return soban_attention_room(isa, at<soban_attention>(task));
+    case 8: soban_attention_forward(isa, at<soban_attention>(task)); return 0;
+    default: soban_attention_backward(isa, at<soban_attention>(task)); return 0;
+    }
+}
 
 int64_t call(const int64_t *now) {
     const int64_t *a = now + 1;
@@ -59,6 +82,7 @@ int64_t call(const int64_t *now) {
     case BPE: return soban_bpe(at<soban_pieces>(a[0]), at<uint8_t>(a[1]), a[2], (int32_t)a[3], at<uint32_t>(a[4]));
     case WORKS: return soban_isa_works((int32_t)a[0]);
     case STORED: return soban_stored_bytes((int32_t)a[0], a[1], a[2]);
+    case LEARN: return learn(a[0], (int32_t)a[1], a[2]);
     default: return soban_abi();
     }
 }

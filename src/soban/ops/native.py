@@ -21,7 +21,7 @@ from soban.ops.formats import FORMATS, HALVES, Floats, Matrix, Rows, stored_byte
 from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
 from soban.ops.reference import ACTIVATIONS, REFINED_MARGIN, refined_panels
 
-ABI = 5
+ABI = 6
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 OPS = (

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from soban.learn.training import attention  # noqa: E402
+from soban.learn.training import attention, kernels  # noqa: E402
 
 ROWS, HEADS, GROUP, LENGTH, WIDTH = 2, 2, 3, 29, 4
 STARTS = [[0, 3, 14, 15, 27], [0, 21]]  # where documents begin in each row
@@ -28,14 +28,27 @@ def may_look(window: int | None) -> "torch.Tensor":
     return allowed
 
 
+def angles() -> "torch.Tensor":
+    """(tokens, 2, pairs): cosines and sines."""
+    turns = torch.arange(LENGTH, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.3], dtype=torch.float64)
+    return torch.stack([turns.cos(), turns.sin()], 1)
+
+
+def turned(x: "torch.Tensor") -> "torch.Tensor":
+    """(rows, tokens, heads, width): each pair as a complex number, turned by its token's angle."""
+    pairs = torch.complex(*x.chunk(2, -1)) * torch.complex(*angles().unbind(1))[:, None]
+    return torch.cat([pairs.real, pairs.imag], -1)
+
+
 def by_formula(
     q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", window: int | None, scale: float, cap: float | None
 ) -> "torch.Tensor":
-    scores = torch.einsum("bktgd,bksd->bktgs", q, k) * scale
+    q, k = turned(q), turned(k).repeat_interleave(GROUP, 2)
+    scores = torch.einsum("bthd,bshd->bhts", q, k) * scale
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)
-    scores = scores.masked_fill(~may_look(window)[:, None, :, None], -torch.inf)
-    return torch.einsum("bktgs,bksd->bktgd", scores.softmax(-1), v)
+    scores = scores.masked_fill(~may_look(window)[:, None], -torch.inf)
+    return torch.einsum("bhts,bshd->bthd", scores.softmax(-1), v.repeat_interleave(GROUP, 2))
 
 
 @pytest.mark.parametrize("together", [4, 128])
@@ -46,7 +59,8 @@ def test_a_blocks_keys_begin_with_the_first_that_a_query_of_it_may_look_at(
     monkeypatch.setattr(attention, "AT_ONCE", together)
     allowed = may_look(window)
     asked = np.zeros((ROWS, LENGTH), int)
-    for block in attention.blocks(attention.visible(documents(), window, torch.float32), HEADS, GROUP):
+    hidden = attention.hidden(attention.firsts(documents(), window), torch.float32)
+    for block in attention.blocks(hidden, HEADS, GROUP):
         keys = allowed[block.rows, block.tokens].flatten(0, 1).any(0).nonzero()
         assert (block.keys.start, block.keys.stop) == (keys.min(), keys.max() + 1)
         asked[block.rows, block.tokens] += 1
@@ -59,17 +73,21 @@ NEAR = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 0.02}
 
 @pytest.mark.parametrize("dtype", NEAR)
 @pytest.mark.parametrize(("window", "cap"), [(None, None), (None, 1.5), (6, 1.5), (40, None)])
+@pytest.mark.parametrize("ops", ["native", "reference"])
 def test_attention_and_its_gradients_are_those_of_the_formula(
-    dtype: "torch.dtype", window: int | None, cap: float | None, monkeypatch: pytest.MonkeyPatch
+    dtype: "torch.dtype", window: int | None, cap: float | None, ops: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "AT_ONCE", 8)
+    if ops == "reference":
+        monkeypatch.setattr(kernels, "take", lambda x: False)
     generator = torch.Generator().manual_seed(0)
-    shapes = [(ROWS, HEADS, LENGTH, GROUP, WIDTH)] + 2 * [(ROWS, HEADS, LENGTH, WIDTH)]
+    shapes = [(ROWS, LENGTH, HEADS * GROUP, WIDTH)] + 2 * [(ROWS, LENGTH, HEADS, WIDTH)]
     given = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
     weight = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(dtype)
     ours, theirs = ([x.to(kind).requires_grad_() for x in given] for kind in (dtype, torch.float64))
-    hidden = attention.visible(documents(), window, dtype)
-    mixed, right = attention.Attention.apply(*ours, hidden, 0.9, cap), by_formula(*theirs, window, 0.9, cap)
+    mask = attention.mask(documents(), window, dtype)
+    told = angles() if dtype == torch.float64 else angles().float()
+    mixed, right = attention.Attention.apply(*ours, told, mask, 0.9, cap), by_formula(*theirs, window, 0.9, cap)
     found, expected = torch.autograd.grad(mixed, ours, weight), torch.autograd.grad(right, theirs, weight.double())
     for one, judge in zip((mixed, *found), (right, *expected), strict=True):
         assert (one - judge).norm() < NEAR[dtype] * judge.norm()

@@ -1,12 +1,13 @@
-"""Attention for training, within documents: plain matrix products with a backward pass that keeps little."""
+"""Attention for training, within documents, with a backward pass that keeps little: native, or by plain products."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-NAME = "soban"  # in transformers' table of attention functions
+from soban.learn.training import kernels
+
 AT_ONCE = 128  # queries of one product: none is compared with keys that come after all of them
 
 
@@ -22,52 +23,109 @@ class Block:
 
 
 class Attention(torch.autograd.Function):
-    """softmax(cap(scale q k') + hidden) v; queries that share a key head are rows of one product."""
+    """softmax(cap(scale q k') + hidden) v, with rotary positions in q and k: from projections to what is projected."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, cap: float | None) -> Tensor:
-        """q (B, K, T, G, D), k and v (B, K, T, D), hidden (B, 1, T, T): -inf where a query may not look, 0 elsewhere;
-        it may look at itself, at none that comes after it, and nowhere before what the query before it may look at."""
-        length, group, width = q.shape[2:]
-        ctx.scale = scale if cap is None else scale / cap
-        scaled = torch.mul(q, ctx.scale, out=q.new_empty(q.shape)).view(-1, length * group, width)
-        k, v = k.reshape(-1, length, width), v.reshape(-1, length, width)
-        mixed = torch.empty_like(scaled)
-        kept = []
-        ctx.blocks = blocks(hidden, q.shape[1], group)
-        for block in ctx.blocks:
-            scores = scaled[block.heads, block.queries] @ k[block.heads, block.keys].mT
-            slope = None
-            if cap is not None:
-                scores = torch.tanh(scores)
-                slope = (1 - scores.square()).mul_(cap)
-                scores *= cap
-            unseen = hidden[block.rows, :, block.tokens, block.keys].unsqueeze(3)
-            scores.view(len(unseen), -1, unseen.shape[2], group, unseen.shape[4]).add_(unseen)
-            shares = torch.softmax(scores, -1)
-            torch.bmm(shares, v[block.heads, block.keys], out=mixed[block.heads, block.queries])
-            kept += [shares, slope]
-        ctx.save_for_backward(scaled, k, v, *kept)
-        return mixed.view(q.shape)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, angles: Tensor, mask: Tensor, scale: float, cap: float | None
+    ) -> Tensor:
+        """q (B, T, H, D), k and v (B, T, K, D), angles (T, 2, D / 2): cosines and sines. A query may look at itself, at
+        none that comes after it, and nowhere before what the query before it may look at, which is told by
+        mask (B, 1, 1, T), the first key of each, or (B, 1, T, T): -inf where it may not look, 0 elsewhere."""
+        rows, length, heads, width = k.shape
+        ctx.scale, ctx.cap = scale if cap is None else scale / cap, cap
+        grouped = q.view(rows, length, heads, -1, width).transpose(1, 2)
+        turned_q = turn(grouped, angles, q.new_empty(grouped.shape), ctx.scale)
+        turned_k = turn(k.transpose(1, 2).unsqueeze(3), angles, k.new_empty(rows, heads, length, 1, width))
+        if mask.dtype == torch.int32:
+            v = v.contiguous()
+            out, shares = kernels.attention(turned_q, turned_k, v, mask, cap)
+            ctx.save_for_backward(angles, turned_q, turned_k, v, mask, shares)
+            return out.view(q.shape)
+        v = v.transpose(1, 2).reshape(-1, length, width)
+        scaled, turned_k = turned_q.view(-1, length * grouped.shape[3], width), turned_k.view(-1, length, width)
+        ctx.blocks = blocks(mask, heads, grouped.shape[3])
+        mixed, kept = _mix(scaled, turned_k, v, mask, ctx.blocks, cap)
+        ctx.save_for_backward(angles, scaled, turned_k, v, *kept)
+        return mixed.view(grouped.shape).transpose(1, 2).reshape(q.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of q, k and v."""
         (gradient,) = gradients
-        scaled, k, v, *kept = ctx.saved_tensors
-        of_mixed = gradient.reshape(scaled.shape)
-        of_q, of_k, of_v = torch.empty_like(scaled), torch.zeros_like(k), torch.zeros_like(v)
-        for place, block in enumerate(ctx.blocks):
-            shares, slope = kept[2 * place : 2 * place + 2]
-            queries, keys = (block.heads, block.queries), (block.heads, block.keys)
-            of_v[keys].baddbmm_(shares.mT, of_mixed[queries])
-            of_scores = torch._softmax_backward_data(of_mixed[queries] @ v[keys].mT, shares, -1, shares.dtype)
-            if slope is not None:
-                of_scores *= slope
-            torch.bmm(of_scores, k[keys], out=of_q[queries])
-            of_k[keys].baddbmm_(of_scores.mT, scaled[queries])
-        per_key = (*gradient.shape[:3], gradient.shape[4])
-        return of_q.mul_(ctx.scale).view(gradient.shape), of_k.view(per_key), of_v.view(per_key), None, None, None
+        angles, turned_q, turned_k, *kept = ctx.saved_tensors
+        if turned_k.ndim == 5:
+            v, mask, shares = kept
+            found_q, found_k, of_v = kernels.attention_backward(
+                turned_q, turned_k, v, mask, ctx.cap, shares, gradient.contiguous()
+            )
+        else:
+            v, *kept = kept
+            rows, length, _, width = gradient.shape
+            heads = len(turned_k) // rows
+            of_mixed = gradient.view(rows, length, heads, -1, width).transpose(1, 2)
+            found_q, found_k, of_v = _mix_backward(of_mixed, turned_q, turned_k, v, ctx.blocks, kept)
+            found_q, found_k = found_q.view(of_mixed.shape), found_k.view(rows, heads, length, 1, width)
+            of_v = of_v.view(rows, heads, length, width).transpose(1, 2)
+        rows, heads, length, group, width = found_q.shape
+        of_q, of_k = gradient.new_empty(gradient.shape), gradient.new_empty(rows, length, heads, width)
+        turn(found_q, angles, of_q.view(rows, length, heads, group, width).transpose(1, 2), ctx.scale, back=True)
+        turn(found_k, angles, of_k.transpose(1, 2).unsqueeze(3), back=True)
+        return of_q, of_k, of_v, None, None, None, None
+
+
+def turn(x: Tensor, angles: Tensor, to: Tensor, scale: float = 1.0, *, back: bool = False) -> Tensor:
+    """x * scale, both (B, K, T, G, D), in `to`: rotary positions put in, or taken out again."""
+    if kernels.take(x):
+        kernels.turn(x, to, angles, scale, back=back)
+        return to
+    cosines, sines = (angles[:, i, None].to(x.dtype) * scale for i in (0, 1))
+    first, second = x.chunk(2, -1)
+    to_first, to_second = to.chunk(2, -1)
+    sines = -sines if back else sines
+    to_first.copy_(first * cosines - second * sines)
+    to_second.copy_(second * cosines + first * sines)
+    return to
+
+
+def _mix(
+    scaled: Tensor, k: Tensor, v: Tensor, hidden: Tensor, blocks: "list[Block]", cap: float | None
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Attention by torch: scaled (B * K, T * G, D), k and v (B * K, T, D); and what the way back needs."""
+    mixed = torch.empty_like(scaled)
+    group = scaled.shape[1] // k.shape[1]
+    kept: list[Tensor | None] = []
+    for block in blocks:
+        scores = scaled[block.heads, block.queries] @ k[block.heads, block.keys].mT
+        slope = None
+        if cap is not None:
+            scores = torch.tanh(scores)
+            slope = (1 - scores.square()).mul_(cap)
+            scores *= cap
+        unseen = hidden[block.rows, :, block.tokens, block.keys].unsqueeze(3)
+        scores.view(len(unseen), -1, unseen.shape[2], group, unseen.shape[4]).add_(unseen)
+        shares = torch.softmax(scores, -1)
+        torch.bmm(shares, v[block.heads, block.keys], out=mixed[block.heads, block.queries])
+        kept += [shares, slope]
+    return mixed, kept
+
+
+def _mix_backward(
+    gradient: Tensor, scaled: Tensor, k: Tensor, v: Tensor, blocks: "list[Block]", kept: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of scaled, k and v."""
+    of_mixed = gradient.reshape(scaled.shape)
+    of_q, of_k, of_v = torch.empty_like(scaled), torch.zeros_like(k), torch.zeros_like(v)
+    for place, block in enumerate(blocks):
+        shares, slope = kept[2 * place : 2 * place + 2]
+        queries, keys = (block.heads, block.queries), (block.heads, block.keys)
+        of_v[keys].baddbmm_(shares.mT, of_mixed[queries])
+        of_scores = torch._softmax_backward_data(of_mixed[queries] @ v[keys].mT, shares, -1, shares.dtype)
+        if slope is not None:
+            of_scores *= slope
+        torch.bmm(of_scores, k[keys], out=of_q[queries])
+        of_k[keys].baddbmm_(of_scores.mT, scaled[queries])
+    return of_q, of_k, of_v
 
 
 def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
@@ -90,32 +148,49 @@ def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
     return made
 
 
-def attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float,
-    softcap: float | None = None, **others: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """What transformers' layers call: query (B, H, T, D), key and value (B, K, T, D) to (B, T, H, D)."""
-    assert attention_mask is not None  # always given: see network.hidden_states
-    batch, heads, length, width = query.shape
-    grouped = query.reshape(batch, key.shape[1], -1, length, width).transpose(2, 3)
-    mixed = Attention.apply(grouped, key, value, attention_mask, scaling, softcap)
-    return mixed.transpose(1, 2).reshape(batch, length, heads, width), None
+def replace_attention(model: nn.Module) -> None:
+    """Makes every attention of a transformers model compute by `Attention`; names and weights stay as they are."""
+    for module in model.modules():
+        if type(module).__name__ in ("LlamaAttention", "Gemma2Attention"):
+            module.forward = _attending(module, getattr(module, "attn_logit_softcapping", None))  # Gemma's alone
 
 
-def register() -> None:
-    """Makes `attend` known to transformers."""
-    from transformers import AttentionInterface
+def _attending(module: Any, cap: float | None) -> Any:
+    def forward(
+        hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], attention_mask: Tensor, **others: Any
+    ) -> tuple[Tensor, None]:
+        heads = (*hidden_states.shape[:-1], -1, module.head_dim)
+        q, k, v = (project(hidden_states).view(heads) for project in (module.q_proj, module.k_proj, module.v_proj))
+        # transformers' (1, T, D), each with its halves alike
+        angles = torch.stack([table[0, :, : module.head_dim // 2].float() for table in position_embeddings], 1)
+        mixed = Attention.apply(q, k, v, angles, attention_mask, module.scaling, cap)
+        return module.o_proj(mixed.flatten(2)), None
 
-    AttentionInterface.register(NAME, attend)
+    return forward
 
 
-def visible(documents: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-    """(B, 1, T, T) from each token's document (B, T): 0 where a query may look (itself and before it in its document,
-    and `window` - 1 tokens back at most), -inf elsewhere."""
-    length = documents.shape[1]
-    seen = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
-    if window is not None and window < length:
-        seen = seen.triu(1 - window)
-    allowed = (documents.unsqueeze(2) == documents.unsqueeze(1)) & seen
-    hidden = torch.zeros(allowed.shape, dtype=dtype, device=documents.device)
-    return hidden.masked_fill_(~allowed, -torch.inf).unsqueeze(1)
+def mask(documents: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    """What `Attention` takes for tokens of these documents (B, T), in a network of such numbers: each may look at
+    itself and before it in its document, and `window` - 1 tokens back at most."""
+    first = firsts(documents, window)
+    if dtype == torch.float32 and kernels.usable(dtype, documents.device):
+        return first.unsqueeze(1).unsqueeze(1)
+    return hidden(first, dtype)
+
+
+def firsts(documents: Tensor, window: int | None) -> Tensor:
+    """(B, T) in int32: the first token that each may look at."""
+    places = torch.arange(documents.shape[1], device=documents.device).expand(documents.shape)
+    begins = places.clone()
+    begins[:, 1:] *= documents[:, 1:] != documents[:, :-1]
+    first = begins.cummax(1).values
+    if window is not None:
+        first = torch.maximum(first, places - (window - 1))
+    return first.int()
+
+
+def hidden(first: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, T, T) from firsts: 0 where a query may look, -inf elsewhere."""
+    keys = torch.arange(first.shape[1], device=first.device)
+    unseen = (keys < first.unsqueeze(2)) | (keys > keys.unsqueeze(1))
+    return torch.zeros(unseen.shape, dtype=dtype, device=first.device).masked_fill_(unseen, -torch.inf).unsqueeze(1)

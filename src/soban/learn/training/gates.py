@@ -1,62 +1,56 @@
 """Gated feed-forward parts with a backward pass written out: it keeps two of the three parts that autograd keeps."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soban.learn.training import kernels
+
 aten = torch.ops.aten
+ACTIVATIONS: dict[str, Any] = {"silu": functional.silu, "gelu_tanh": partial(functional.gelu, approximate="tanh")}
+BACKWARD: dict[str, Any] = {"silu": aten.silu_backward, "gelu_tanh": partial(aten.gelu_backward, approximate="tanh")}
 
 
-class SiluGate(torch.autograd.Function):
-    """silu(gate) * up, found again on the way back: cheaper than to keep silu(gate), and to fetch it from memory."""
+class Gate(torch.autograd.Function):
+    """activation(gate) * up; the first is found again on the way back, cheaper than to fetch it from memory."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        """Both of one shape."""
+    def forward(ctx: Any, gate: Tensor, up: Tensor, activation: str) -> Tensor:
+        """gate and up of one shape; `activation`: silu or gelu_tanh."""
         ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+        ctx.activation = activation
+        if kernels.take(gate):
+            return kernels.glu(gate, up, activation)
+        product: Tensor = ACTIVATIONS[activation](gate).mul_(up)
+        return product
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of gate and up."""
         (gradient,) = gradients
         gate, up = ctx.saved_tensors
-        return aten.silu_backward(gradient * up, gate), functional.silu(gate).mul_(gradient)
-
-
-class GeluGate(torch.autograd.Function):
-    """gelu(gate) * up, with the gelu that is made of tanh."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        """Both of one shape."""
-        ctx.save_for_backward(gate, up)
-        return functional.gelu(gate, approximate="tanh").mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """The gradients of gate and up."""
-        (gradient,) = gradients
-        gate, up = ctx.saved_tensors
-        of_gate = aten.gelu_backward(gradient * up, gate, approximate="tanh")
-        return of_gate, functional.gelu(gate, approximate="tanh").mul_(gradient)
+        if kernels.take(gate):
+            return *kernels.glu_backward(gate, up, gradient, ctx.activation), None
+        of_gate = BACKWARD[ctx.activation](gradient * up, gate)
+        return of_gate, ACTIVATIONS[ctx.activation](gate).mul_(gradient), None
 
 
 def replace_gates(model: nn.Module) -> None:
-    """Makes the feed-forward parts of a transformers model compute by the functions above; names and weights stay."""
+    """Makes the feed-forward parts of a transformers model compute by `Gate`; names and weights stay as they are."""
     for module in model.modules():
         match type(module).__name__:
             case "LlamaMLP":
-                module.forward = _gated(module, SiluGate)
+                module.forward = _gated(module, "silu")
             case "Gemma2MLP":
-                module.forward = _gated(module, GeluGate)
+                module.forward = _gated(module, "gelu_tanh")
 
 
-def _gated(module: Any, gate: Any) -> Any:
+def _gated(module: Any, activation: str) -> Any:
     def forward(x: Tensor) -> Tensor:
-        result: Tensor = module.down_proj(gate.apply(module.gate_proj(x), module.up_proj(x)))
+        result: Tensor = module.down_proj(Gate.apply(module.gate_proj(x), module.up_proj(x), activation))
         return result
 
     return forward

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from soban.learn.data.packing import IGNORED
+from soban.learn.training import kernels
 
 AT_ONCE = 256  # tokens whose logits exist at one time: with a vocabulary of 4096, 4 MB in float32
 
@@ -20,25 +21,25 @@ class NextTokenLoss(torch.autograd.Function):
         of_states = torch.zeros_like(states) if ctx.needs_input_grad[0] else None
         of_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float64, device=states.device)
+        scratch = torch.empty(len(head), dtype=torch.float32, device=states.device)
         for rows in torch.nonzero(wanted).squeeze(1).split(AT_ONCE):
-            some, aims = states[rows], targets[rows].unsqueeze(1)
-            logits = (some @ head.T).float()
-            if cap is not None:
-                logits = torch.tanh(logits / cap)
-                slope = 1 - logits.square()
-                logits *= cap
-            expected = torch.log_softmax(logits, 1, out=logits)
-            total -= expected.gather(1, aims).sum()
+            some, aims = states[rows], targets[rows]
+            logits = some @ head.T
+            if kernels.take(logits):
+                total += kernels.next_token_loss(logits, aims, cap, scratch, learning=of_states is not None)
+                gradient = logits
+            else:
+                nats, gradient = _loss(logits.float(), aims.unsqueeze(1), cap, learning=of_states is not None)
+                total += nats
             if of_states is None:
                 continue
-            # the gradient of the logits: what the model expects, less what came
-            gradient = expected.exp_()
-            gradient.scatter_add_(1, aims, torch.full_like(aims, -1.0, dtype=gradient.dtype))
-            if cap is not None:
-                gradient *= slope
             gradient = gradient.to(head.dtype)
             of_states[rows] = gradient @ head
-            if of_head is not None:
+            if of_head is None:
+                continue
+            if head.dtype == torch.float32:
+                of_head.addmm_(gradient.T, some)
+            else:
                 of_head += gradient.T @ some
         ctx.save_for_backward(of_states, None if of_head is None else of_head.to(head.dtype))
         return total.float()
@@ -48,7 +49,26 @@ class NextTokenLoss(torch.autograd.Function):
         """The gradients of states and head."""
         (scale,) = gradients
         of_states, of_head = ctx.saved_tensors
-        return of_states * scale.to(of_states.dtype), of_head * scale.to(of_head.dtype), None, None
+        if scale != 1:
+            of_states, of_head = of_states * scale.to(of_states.dtype), of_head * scale.to(of_head.dtype)
+        return of_states, of_head, None, None
+
+
+def _loss(logits: Tensor, aims: Tensor, cap: float | None, *, learning: bool) -> tuple[Tensor, Tensor]:
+    """As kernels.next_token_loss, by torch; aims (rows, 1)."""
+    slope = None
+    if cap is not None:
+        logits = torch.tanh(logits / cap)
+        slope = 1 - logits.square()
+        logits *= cap
+    expected = torch.log_softmax(logits, 1, out=logits)
+    nats = -expected.gather(1, aims).sum()
+    if learning:
+        # the gradient of the logits: what the model expects, less what came
+        expected.exp_().scatter_add_(1, aims, torch.full_like(aims, -1.0, dtype=expected.dtype))
+        if slope is not None:
+            expected *= slope
+    return nats, expected
 
 
 def next_token_loss(states: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:

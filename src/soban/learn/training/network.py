@@ -38,14 +38,12 @@ def new_model(settings: Settings, ids: dict[str, int]) -> Any:
     """A model with fresh float32 weights, decided by the seed."""
     import transformers
 
-    attention.register()
     made = config(settings, ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = getattr(transformers, CLASSES[settings.family][1])._from_config(
-            made, attn_implementation=attention.NAME
-        )
+        model = getattr(transformers, CLASSES[settings.family][1])._from_config(made, attn_implementation="eager")
         narrow(model, settings.shape.num_hidden_layers)
+    attention.replace_attention(model)
     norms.replace_norms(model)
     gates.replace_gates(model)
     model.train()
@@ -63,10 +61,10 @@ def narrow(model: Any, layers: int) -> None:
 def states(model: Any, inputs: Tensor, documents: Tensor) -> Tensor:
     """Hidden states (B, T, hidden) after the last norm; `documents` (B, T) says which tokens belong together."""
     dtype = model.dtype
-    full = attention.visible(documents, None, dtype)
+    full = attention.mask(documents, None, dtype)
     mask: Any = full
     if model.config.model_type == "gemma2":
-        near = attention.visible(documents, model.config.sliding_window, dtype)
+        near = attention.mask(documents, model.config.sliding_window, dtype)
         mask = {"full_attention": full, "sliding_attention": near}
     positions = torch.arange(inputs.shape[1], device=inputs.device).unsqueeze(0)  # relative ones are all that counts
     result: Tensor = model.model(

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from soban.learn.training import kernels
+
 
 class Norm(torch.autograd.Function):
     """x over its root mean square, times (weight + offset)."""
@@ -12,7 +14,12 @@ class Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor:
         """x (..., width), weight (width)."""
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x.reshape(-1, x.shape[-1]).contiguous()
+        ctx.offset = offset
+        if kernels.take(x):
+            out, inverse = kernels.norm(flat, weight, epsilon, offset)
+            ctx.save_for_backward(flat, inverse, weight)
+            return out.view(x.shape)
         mean = torch.linalg.vector_norm(flat, dim=1, keepdim=True, dtype=torch.float32).square_() / flat.shape[1]
         inverse = torch.rsqrt(mean + epsilon)
         gain = weight + offset if offset else weight
@@ -25,7 +32,10 @@ class Norm(torch.autograd.Function):
         """The gradients of x and weight."""
         (gradient,) = gradients
         x, inverse, gain = ctx.saved_tensors
-        flat = gradient.reshape(x.shape)
+        flat = gradient.reshape(x.shape).contiguous()
+        if kernels.take(x):
+            of_x, of_weight = kernels.norm_backward(x, gain, ctx.offset, inverse, flat)
+            return of_x.view(gradient.shape), of_weight.to(gain.dtype), None, None
         product = flat * x
         of_weight = inverse.to(x.dtype).T @ product
         # along x itself nothing changes: its length is divided out
