@@ -24,6 +24,7 @@ from soban.ops.reference import ACTIVATIONS, REFINED_MARGIN, refined_panels
 ABI = 6
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
+ARM = ("neon", "neon_i8mm")
 OPS = (
     "embed", "rms_norm", "linear", "rotary", "rope", "attention", "glu", "add", "take_rows", "softcap",
     "refine",

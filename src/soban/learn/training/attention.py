@@ -173,7 +173,7 @@ def mask(documents: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
     """What `Attention` takes for tokens of these documents (B, T), in a network of such numbers: each may look at
     itself and before it in its document, and `window` - 1 tokens back at most."""
     first = firsts(documents, window)
-    if dtype == torch.float32 and kernels.usable(dtype, documents.device):
+    if kernels.attends(dtype, documents.device):
         return first.unsqueeze(1).unsqueeze(1)
     return hidden(first, dtype)
 

@@ -75,6 +75,12 @@ def usable(dtype: torch.dtype, device: torch.device) -> bool:
     return device.type == "cpu" and dtype in FORMATS and _library() is not None
 
 
+def attends(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether attention is theirs, too: not in bfloat16, for which torch has faster products, nor on ARM, where it may
+    have units that no instruction of theirs reaches."""
+    return dtype == torch.float32 and usable(dtype, device) and native.chosen_isa() not in native.ARM
+
+
 def take(x: Tensor) -> bool:
     """Whether these kernels compute with tensors such as this one."""
     return usable(x.dtype, x.device)
