@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from soban.learn.data.packing import IGNORED, Batch  # noqa: E402
-from soban.learn.training import attention, network  # noqa: E402
+from soban.learn.training import attention, kernels, network  # noqa: E402
 from soban.learn.training.computing import Computer  # noqa: E402
 from soban.learn.training.presets import Family, Shape  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
@@ -39,12 +39,18 @@ def model_with_noise(family: Family) -> "transformers.PreTrainedModel":
     return model
 
 
-@pytest.mark.parametrize("together", [7, 128])  # queries; rows have 24
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "usable", lambda dtype, device: False)
+
+
+@pytest.mark.parametrize("together", [7, 128, None])  # queries that torch takes at once, of rows of 24; None: kernels
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_loss_and_gradients_are_those_of_each_document_alone(
-    family: Family, together: int, monkeypatch: pytest.MonkeyPatch
+    family: Family, together: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "AT_ONCE", together)
+    if together is not None:
+        by_torch(monkeypatch)
+        monkeypatch.setattr(attention, "AT_ONCE", together)
     model, batch = model_with_noise(family), packed(0)
     judge = type(model)._from_config(model.config, attn_implementation="eager").double()
     judge.load_state_dict(model.state_dict())
@@ -64,8 +70,11 @@ def test_loss_and_gradients_are_those_of_each_document_alone(
         assert (gradients[name] - weight.grad).norm() < 1e-5 * weight.grad.norm(), name
 
 
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_bfloat16_comes_near(family: Family) -> None:
+def test_bfloat16_comes_near(family: Family, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:
+        by_torch(monkeypatch)
     batch = packed(0)
     found = [
         Computer(model_with_noise(family), dtype=dtype, device="cpu", parts=1).gradients([batch])

@@ -54,7 +54,7 @@ class Attention(torch.autograd.Function):
         """The gradients of q, k and v."""
         (gradient,) = gradients
         angles, turned_q, turned_k, *kept = ctx.saved_tensors
-        if turned_k.ndim == 5:
+        if turned_k.ndim == 5:  # as the kernels take it
             v, mask, shares = kept
             found_q, found_k, of_v = kernels.attention_backward(
                 turned_q, turned_k, v, mask, ctx.cap, shares, gradient.contiguous()

@@ -50,24 +50,25 @@ def update(
         for gradient in gradients.values():
             gradient *= settings.grad_clip / (length + 1e-6)
     rate = settings.rate(step)
-    by_shape: dict[torch.Size, list[str]] = {}
+    groups: dict[torch.Size | str, list[str]] = {}  # what moves together: by Muon matrices of one shape
     for name, weight in weights.items():
-        if "momentum." + name in state:
-            by_shape.setdefault(weight.shape, []).append(name)
-        else:
-            # with Muon beside it only embeddings and norms are left: a norm needs no decay, rare rows would only fade
-            decay = settings.weight_decay if settings.optimizer == "adamw" and weight.ndim == 2 else 0.0
-            memory = state["mean." + name], state["square." + name]
-            adamw(weight, gradients[name], memory, step + 1, rate, (settings.beta1, settings.beta2), decay)
+        groups.setdefault(weight.shape if "momentum." + name in state else name, []).append(name)
     dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
 
     def move(names: list[str]) -> None:
-        momenta = [state["momentum." + name] for name in names]
-        some = [weights[name] for name in names], [gradients[name] for name in names], momenta
+        some = [weights[name] for name in names], [gradients[name] for name in names]
         with torch.no_grad():  # which holds for one thread alone
-            muon(*some, rate, settings.weight_decay, dtype)
+            if "momentum." + names[0] in state:
+                momenta = [state["momentum." + name] for name in names]
+                muon(*some, momenta, rate, settings.weight_decay, dtype)
+                return
+            for name, weight, gradient in zip(names, *some, strict=True):
+                # beside Muon only embeddings and norms are left: a norm needs no decay, rare rows would only fade
+                decay = settings.weight_decay if settings.optimizer == "adamw" and weight.ndim == 2 else 0.0
+                memory = state["mean." + name], state["square." + name]
+                adamw(weight, gradient, memory, step + 1, rate, (settings.beta1, settings.beta2), decay)
 
-    list(each(move, [names[i : i + AT_ONCE] for names in by_shape.values() for i in range(0, len(names), AT_ONCE)]))
+    list(each(move, [names[i : i + AT_ONCE] for names in groups.values() for i in range(0, len(names), AT_ONCE)]))
     return length.item()
 
 
@@ -103,10 +104,11 @@ def muon(
 def orthogonal(matrices: Tensor) -> Tensor:
     """(N, rows, columns): near each matrix the one whose singular values are all about 1, by Newton-Schulz rounds."""
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
+    x = matrices.mT.contiguous() if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON)
     first, third, fifth = NEWTON_SCHULZ
     for _ in range(ROUNDS):
         gram = x @ x.mT
-        x = first * x + (third * gram + fifth * gram @ gram) @ x
+        # first x + (third gram + fifth gram gram) x, without passes of its own for sums and factors
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
     return x.mT if tall else x
