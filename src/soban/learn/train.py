@@ -17,7 +17,7 @@ from soban import __version__, system
 from soban.errors import UserError
 from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest
-from soban.learn.training import checkpoint, folder, forecast, pausing, presets
+from soban.learn.training import beginning, checkpoint, folder, forecast, pausing, presets
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.forecast import Forecast, Speed
 from soban.learn.training.options import TrainOptions, check_vocabulary, flag_of, plain
@@ -48,6 +48,9 @@ RENAMED = {
 }  # fmt: skip
 DEFAULTS = {field.name: field.default for field in fields(TrainOptions) if not field.metadata.get("spelled")}
 SETTLED = {field.name for kind in (Settings, presets.Shape) for field in fields(kind)}
+SHAPING = (
+    "preset", "family", "context", "window", "hidden_size", "intermediate_size", "layers", "heads", "key_value_heads",
+)  # fmt: skip
 FLAGS = {flag: RENAMED.get(flag, flag) for flag in DEFAULTS if RENAMED.get(flag, flag) in SETTLED}
 
 
@@ -70,7 +73,10 @@ def train(options: TrainOptions) -> int:
     forecast.check_room(settings, out, options.preset.lower())
     from soban.learn.training import scratch
 
-    run = scratch.start(settings, data, out, evaluate_every=1, measured=measured_tokens(options, settings))
+    run = scratch.start(
+        settings, data, out, initial=None if options.resume else initial_folder(options), evaluate_every=1,
+        measured=measured_tokens(options, settings),
+    )  # fmt: skip
     with ExitStack() as held:
         if run.leads and not options.forecast:
             held.enter_context(folder.alone(out))
@@ -121,6 +127,11 @@ def begun(options: TrainOptions, settings: Settings, run: "Run", causes: frozens
     return 0 if finished else 128 + (interruptions or ENDING)[0]
 
 
+def initial_folder(options: TrainOptions) -> Path | None:
+    """The model whose weights are begun with."""
+    return None if options.init_from == "scratch" else Path(options.init_from)
+
+
 def check_lengths(options: TrainOptions) -> None:
     """UserError for times and counts that cannot be."""
     if options.minutes is not None and options.steps is not None:
@@ -161,7 +172,8 @@ def show_forecast(options: TrainOptions, settings: Settings, speed: Speed, progr
     """The forecast on stdout: a table of this training and of smaller ones, and what it is made of."""
     told = [foreseen(options, settings, speed, progress)]
     name: str | None = options.preset.lower()
-    while not options.resume and len(told) < 1 + SMALLER and name and (name := presets.smaller(name)):
+    begun_with = options.resume or settings.initial_hash
+    while not begun_with and len(told) < 1 + SMALLER and name and (name := presets.smaller(name)):
         other = replace(settings, shape=presets.PRESETS[name])
         other_speed = forecast.slower(speed, settings, other)
         if options.minutes is not None:
@@ -202,8 +214,19 @@ def require_torch() -> None:
 def resolved(options: TrainOptions, data: Path) -> Settings:
     """The settings that the options mean for this data on this PC."""
     manifest = read_manifest(data)
+    family, shape = options.family, presets.preset(options.preset)
+    initial = initial_folder(options)
+    if initial is not None:
+        beginning.check_tokenizer(initial, data)
+        given = sorted(flag_of(flag) for flag in SHAPING if was_given(options, flag))
+        if given:
+            raise UserError(
+                "{flags}: the model of --init-from has a shape already", flags=", ".join(given),
+                hint="leave one of them out",
+            )  # fmt: skip
+        family, shape = beginning.read_shape(initial)
     shape = presets.altered(
-        presets.preset(options.preset), context=options.context, window=options.window,
+        shape, context=options.context, window=options.window,
         hidden_size=options.hidden_size, intermediate_size=options.intermediate_size,
         num_hidden_layers=options.layers, num_attention_heads=options.heads,
         num_key_value_heads=options.key_value_heads,
@@ -214,7 +237,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
     rows = options.batch_size if options.batch_size is not None else max(1, STEP_TOKENS // max(1, shape.context))
     check_vocabulary(options, manifest["tokenizer"]["entries"])
     made = Settings(
-        family=options.family, shape=shape, vocab_size=manifest["tokenizer"]["entries"], batch_size=rows,
+        family=family, shape=shape, vocab_size=manifest["tokenizer"]["entries"], batch_size=rows,
         accumulation=options.gradient_accumulation_steps, processes=processes,
         parts=max(1, system.threads() // here) if device == "cpu" else 1,
         steps=1 if options.steps is None else options.steps, optimizer=options.optimizer, schedule=options.schedule,
@@ -222,7 +245,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
         decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,
         grad_clip=options.grad_clip, dtype=chosen_dtype(options.dtype, device), device=device, seed=options.seed,
         data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
-        evaluate_every=options.evaluate_every or 0,
+        evaluate_every=options.evaluate_every or 0, initial_hash=beginning.weights_hash(initial) if initial else "",
     )  # fmt: skip
     steps = options.steps if options.steps is not None else usual_steps(made, manifest["splits"]["train"]["tokens"])
     warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * steps)
@@ -236,6 +259,8 @@ def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Setting
     """
     given = {flag: name for flag, name in FLAGS.items() if was_given(options, flag)}
     names = frozenset(given.values()) | {"data_hash", "tokenizer_hash", "processes"}
+    if initial_folder(options) is not None:
+        names |= {"initial_hash"}
     if was_given(options, "preset"):
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(kept, asked, names)

@@ -85,7 +85,6 @@ def test_heads_alone_are_all_of_keys_and_values_too() -> None:
         ("--wandb_project=p", "nothing is sent"),
         ("--multiple_of=32", "--hidden-size"),
         ("--dtype=float16", "float16 is not known"),
-        ("--init_from=gpt2", "scratch, resume"),
         ("--decay_lr=perhaps", "True, False"),
     ],
 )

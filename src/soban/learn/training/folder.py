@@ -57,6 +57,10 @@ def check_same(kept: Settings, asked: Settings, names: frozenset[str]) -> None:
                     "the checkpoint was trained by {value} processes, not by {other}", value=value, other=now[key],
                     hint="accelerate launch --num_processes {value}",
                 )  # fmt: skip
+            if key == "initial_hash":
+                raise UserError(
+                    "the checkpoint began with other weights", hint="leave --init-from out, or choose another --out"
+                )
             told = {"data_hash": "data", "tokenizer_hash": "tokenizer"}.get(key)
             if told:
                 raise UserError(

@@ -219,7 +219,9 @@ def check_room(settings: Settings, out: Path, name: str) -> None:
 
 
 def in_a_line(one: Forecast) -> str:
-    """The most important of it."""
+    """The most important of it; no loss where the first weights are a model's, of which no curve is known."""
+    if one.settings.initial_hash:
+        return translate("about {time}", time=of_time(one.seconds))
     return translate(
         "about {time}; then probably {low:.2f} to {high:.2f} bits per byte held out", time=of_time(one.seconds),
         low=one.bits[0], high=one.bits[1],
@@ -240,14 +242,19 @@ def in_a_table(forecasts: list[Forecast]) -> Iterator[str]:
         rows.append(
             [
                 one.name, f"{parameters / 1e6:.2f} M", amount(tokens), f"{one.passes:.1f}",
-                of_time(one.seconds), translate("{low:.2f} to {high:.2f}", low=one.bits[0], high=one.bits[1]),
-                of_bytes(one.memory), of_bytes(one.disk),
+                of_time(one.seconds), _bits(one), of_bytes(one.memory), of_bytes(one.disk),
             ]
         )  # fmt: skip
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, range(len(row)), strict=True)
         yield "  ".join(padded(cell, size, place > 0) for cell, size, place in cells).rstrip()
+
+
+def _bits(one: Forecast) -> str:
+    if one.settings.initial_hash:
+        return "-"
+    return translate("{low:.2f} to {high:.2f}", low=one.bits[0], high=one.bits[1])
 
 
 def amount(count: float) -> str:

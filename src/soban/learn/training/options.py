@@ -15,7 +15,6 @@ MULTIPLE = 32  # of which llama2.c makes the inner width
 class Llama2cFlags:
     """Flags of llama2.c's train.py that are no others of ours; those that are have its names in `also`."""
 
-    init_from: Literal["scratch", "resume"]
     multiple_of: int
     decay_lr: Truth
     eval_iters: int
@@ -32,7 +31,6 @@ class Llama2cFlags:
 
 
 LLAMA2C: dict[str, dict[str, Any]] = {
-    "init_from": {"help": "resume: as --resume"},
     "multiple_of": {"help": "the width inside the feed-forward layers is rounded up to one"},
     "decay_lr": {"help": "True: as --schedule cosine; False: as --schedule constant"},
     "eval_iters": {"help": "batches that a measurement takes"},
@@ -67,6 +65,13 @@ class TrainOptions:
         default=False, metadata={"help": "only tell what it would take, and come to: time, memory, loss"}
     )
     resume: bool = field(default=False, metadata={"help": "go on from the checkpoint in --out"})
+    init_from: str = field(
+        default="scratch",
+        metadata={
+            "help": "begin with the weights of a model that this has trained (resume: as --resume)",
+            "metavar": "FOLDER",
+        },
+    )
     steps: int | None = field(
         default=None,
         metadata={
@@ -149,8 +154,8 @@ def plain(options: TrainOptions) -> TrainOptions:
     given = options.llama2c
     _refuse(given)
     _refuse_idle(options)
-    if given.get("init_from") == "resume":
-        options = replace(options, resume=True)
+    if options.init_from == "resume":
+        options = replace(options, resume=True, init_from="scratch")
     if "decay_lr" in given:
         options = replace(options, schedule="cosine" if given["decay_lr"] == "True" else "constant")
     if options.hidden_size is not None and options.intermediate_size is None:

@@ -11,21 +11,27 @@ from soban.errors import UserError
 from soban.learn.data import packing
 from soban.learn.data.packing import Batch
 from soban.learn.data.shards import Shards, file_hash
+from soban.learn.training import beginning, network, optimise
 from soban.learn.training import folder as folders
-from soban.learn.training import network, optimise
 from soban.learn.training.computing import Computer
 from soban.learn.training.forecast import MEASURED
 from soban.learn.training.running import Run
 from soban.learn.training.settings import Settings
 
 
-def start(settings: Settings, data: Path, folder: Path, *, evaluate_every: int, measured: int = MEASURED) -> Run:
-    """A run with fresh weights. Raises UserError for data that is missing or too little."""
+def start(
+    settings: Settings, data: Path, folder: Path, *, initial: Path | None = None, evaluate_every: int,
+    measured: int = MEASURED,
+) -> Run:  # fmt: skip
+    """A run with fresh weights, or those of the model in `initial`. Raises UserError for data that is missing or too
+    little, and for another model than the settings say."""
     folders.check_apart(folder, data)
     learnt, held_out = Shards(data), Shards(data, "validation")
     check_data(learnt, held_out, settings)
     ids = {"bos_token_id": learnt.bos_id, "eos_token_id": learnt.eos_id}
     model = network.new_model(settings, ids)
+    if initial is not None:
+        beginning.take_weights(model, settings, initial)
     dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
     computer = Computer(model, dtype=dtype, device=settings.device, parts=settings.parts)
 

@@ -42,12 +42,15 @@ class Settings:
     seed: int = 0
     data_hash: str = ""
     tokenizer_hash: str = ""
+    initial_hash: str = ""  # of the weights that it begins with; none where they are random
     evaluate_every: int = 0  # steps between two measurements, which decide which model is kept; 0: as is usual
 
     @property
     def mark(self) -> str:
         """What a training shares with its continuations and with nothing else."""
         lasting = {name: value for name, value in self.as_json().items() if name not in MAY_CHANGE}
+        if not self.initial_hash:
+            del lasting["initial_hash"]
         return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
     @property

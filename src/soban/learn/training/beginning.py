@@ -1,0 +1,70 @@
+"""Weights to begin with other than random ones: those of a model that `soban train` has made."""
+
+from pathlib import Path
+from typing import Any
+
+from soban.errors import UserError
+from soban.learn.data.shards import file_hash
+from soban.learn.training.folder import TOKENIZER
+from soban.learn.training.presets import Family, Shape
+from soban.learn.training.settings import Settings
+from soban.weights.checkpoint import open_checkpoint
+
+WEIGHTS = "model.safetensors"
+SHAPE = {
+    "hidden_size": "hidden_size", "intermediate_size": "intermediate_size", "num_hidden_layers": "num_hidden_layers",
+    "num_attention_heads": "num_attention_heads", "num_key_value_heads": "num_key_value_heads",
+    "max_position_embeddings": "context", "sliding_window": "window",
+}  # fmt: skip
+# What may differ between configurations that compute the same
+BESIDE = {"architectures", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "pad_token_id",
+          "pretraining_tp", "torch_dtype", "transformers_version", "use_cache"}  # fmt: skip
+
+
+def read_shape(folder: Path) -> tuple[Family, Shape]:
+    """The network of a model's folder. Raises UserError for one that `soban train` does not make."""
+    config = open_checkpoint(folder).config
+    family = config.get("model_type")
+    missing = [key for key in SHAPE if key != "sliding_window" and not isinstance(config.get(key), int)]
+    if family not in ("llama", "gemma2") or missing or not (folder / WEIGHTS).is_file():
+        raise _not_made_here(folder)
+    shape = Shape(**{ours: config[key] for key, ours in SHAPE.items() if isinstance(config.get(key), int)})
+    return family, shape
+
+
+def check_tokenizer(folder: Path, data: Path) -> None:
+    """UserError where the model has learnt from other tokens than the data's."""
+    if not (folder / TOKENIZER[0]).is_file() or file_hash(folder / TOKENIZER[0]) != file_hash(data / TOKENIZER[0]):
+        raise UserError(
+            "{path}: its tokenizer is not that of {data}", path=folder, data=data,
+            hint="prepare the data with the model's own: soban data ... --tokenizer {path}",
+        )  # fmt: skip
+
+
+def weights_hash(folder: Path) -> str:
+    """What tells these weights from others."""
+    return file_hash(folder / WEIGHTS)
+
+
+def take_weights(model: Any, settings: Settings, folder: Path) -> None:
+    """Puts the folder's weights into a fresh model of the same configuration. Raises UserError for another one."""
+    import torch
+
+    checkpoint = open_checkpoint(folder)
+    ours = model.config.to_dict()
+    theirs = type(model.config).from_dict(checkpoint.config).to_dict()
+    names = {name for name, _ in model.named_parameters()}
+    if any(ours[key] != theirs.get(key) for key in ours.keys() - BESIDE) or names != set(checkpoint.tensors):
+        raise _not_made_here(folder)
+    if weights_hash(folder) != settings.initial_hash:
+        raise UserError("{path}: has changed just now", path=folder, hint="wait until it is whole, and begin again")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(torch.from_numpy(checkpoint.tensors[name].float32().copy()))
+
+
+def _not_made_here(folder: Path) -> UserError:
+    return UserError(
+        "{path}: not a network that soban train makes", path=folder,
+        hint="--init-from takes the --out folder of a training",
+    )  # fmt: skip
