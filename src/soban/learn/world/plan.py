@@ -12,9 +12,6 @@ CHILDREN = 0.6  # the share of stories about children; the others are about anim
 MIXED = 0.35  # how often a child meets an animal
 # How often a name is made up: whoever learns from the stories must see that a name can be anything, and look back
 INVENTED = 0.6
-RARE = 0.05  # of a name's Korean syllables, those that no list has
-# The 2,350 that KS X 1001 has: all that are usual, and many that are not
-SYLLABLES = [bytes((row, place)).decode("euc_kr") for row in range(0xB0, 0xC9) for place in range(0xA1, 0xFF)]
 SHORT = 0.25  # of them, names of one syllable
 
 
@@ -98,9 +95,9 @@ def invented(chance: random.Random, known: Words, others: Container[str]) -> str
 
 
 def spelled(chance: random.Random, lists: Mapping[str, list[str]]) -> str:
-    """A name of two syllables of a list, now and then of any that Korean has, or put together from sounds."""
+    """A name of two syllables of a list, or put together from sounds."""
     if "name_sounds" in lists:
-        return "".join(chance.choice(SYLLABLES if chance.random() < RARE else lists["name_sounds"]) for _ in range(2))
+        return "".join(chance.choice(lists["name_sounds"]) for _ in range(2))
     short = chance.random() < SHORT
     parts = ("onsets", "vowels", "codas") if short else ("onsets", "vowels", "middles", "ends")
     return "".join(chance.choice(lists[f"name_{part}"]) for part in parts).replace("-", "").capitalize()
