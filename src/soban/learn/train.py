@@ -217,7 +217,6 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
     family, shape = options.family, presets.preset(options.preset)
     initial = initial_folder(options)
     if initial is not None:
-        beginning.check_tokenizer(initial, data)
         given = sorted(flag_of(flag) for flag in SHAPING if was_given(options, flag))
         if given:
             raise UserError(
@@ -225,6 +224,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
                 hint="leave one of them out",
             )  # fmt: skip
         family, shape = beginning.read_shape(initial)
+        beginning.check_tokenizer(initial, data)
     shape = presets.altered(
         shape, context=options.context, window=options.window,
         hidden_size=options.hidden_size, intermediate_size=options.intermediate_size,

@@ -76,5 +76,6 @@ def test_what_cannot_be_begun_with(model: Path, data: Path, tmp_path: Path, caps
     assert "not a network that soban train makes" in told("--init-from", changed)
     (changed / "config.json").write_text(json.dumps(config | {"model_type": "mistral"}))
     assert "not a network that soban train makes" in told("--init-from", changed)
+    (changed / "config.json").write_text(json.dumps(config))
     (changed / "tokenizer.json").write_text("{}")
     assert "its tokenizer is not that of" in told("--init-from", changed)

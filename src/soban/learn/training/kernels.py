@@ -76,9 +76,15 @@ def usable(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def attends(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether attention is theirs, too: not in bfloat16, for which torch has faster products, nor on ARM, where it may
-    have units that no instruction of theirs reaches."""
-    return dtype == torch.float32 and usable(dtype, device) and native.chosen_isa() not in native.ARM
+    """Whether attention is theirs, too: not in bfloat16, for whose products torch has units that theirs do not use, nor
+    on ARM, where it may have others."""
+    found = _library()
+    return (
+        dtype == torch.float32
+        and device.type == "cpu"
+        and found is not None
+        and native.ISAS[found[1]] not in native.ARM
+    )
 
 
 def take(x: Tensor) -> bool:
