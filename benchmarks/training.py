@@ -65,7 +65,7 @@ def settings(told: argparse.Namespace) -> Any:
     return Settings(
         "llama", shape, told.vocabulary, batch_size=max(1, told.tokens // shape.context), steps=1 << 30,
         learning_rate=RATE, optimizer="adamw", schedule="constant", grad_clip=CLIP, weight_decay=DECAY,
-        beta1=BETAS[0], beta2=BETAS[1], dtype=told.dtype[0], parts=os.cpu_count() or 1,
+        beta1=BETAS[0], beta2=BETAS[1], dtype=told.dtype[0], threads=os.cpu_count() or 1,
     )  # fmt: skip
 
 

@@ -239,7 +239,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
     made = Settings(
         family=family, shape=shape, vocab_size=manifest["tokenizer"]["entries"], batch_size=rows,
         accumulation=options.gradient_accumulation_steps, processes=processes,
-        parts=max(1, system.threads() // here) if device == "cpu" else 1,
+        threads=max(1, system.threads() // here),
         steps=1 if options.steps is None else options.steps, optimizer=options.optimizer, schedule=options.schedule,
         learning_rate=RATES[options.optimizer] if options.learning_rate is None else options.learning_rate,
         decay=options.decay, weight_decay=options.weight_decay, beta1=options.beta1, beta2=options.beta2,

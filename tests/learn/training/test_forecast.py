@@ -12,7 +12,7 @@ from soban import system  # noqa: E402
 from soban.errors import UserError  # noqa: E402
 from soban.learn.data import shards  # noqa: E402
 from soban.learn.data.shards import Shards  # noqa: E402
-from soban.learn.train import TrainOptions, resolved  # noqa: E402
+from soban.learn.train import TrainOptions, continued, resolved  # noqa: E402
 from soban.learn.training import forecast, scratch, telling  # noqa: E402
 from soban.learn.training.forecast import Speed  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
@@ -46,6 +46,17 @@ def test_a_probe_is_as_long_as_its_work(data: Path) -> None:
     assert forecast.probe_rows(replace(known, batch_size=3)) == 3
     wide = replace(known, batch_size=10_000)
     assert wide.parts <= forecast.probe_rows(wide) < 10_000
+
+
+def test_what_a_gpu_began_goes_on_with_all_threads_of_the_pc(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "threads", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    began = resolved(TrainOptions(data=str(data), out="", dtype="float32"), data)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    options = TrainOptions(data=str(data), out="", dtype="float32")
+    later = continued(options, resolved(options, data), began)
+    assert (began.device, began.parts) == ("cuda", 1)
+    assert (later.device, later.parts) == ("cpu", 3) and later.mark == began.mark
 
 
 def test_minutes_become_steps(data: Path) -> None:

@@ -17,7 +17,7 @@ STARTS = [0, 7, 24, 48, 60, 72]  # where documents begin in the four rows of 24
 
 
 def settings(family: Family, parts: int = 2) -> Settings:
-    return Settings(family, SHAPE, 64, batch_size=4, steps=10, learning_rate=1e-3, parts=parts)
+    return Settings(family, SHAPE, 64, batch_size=4, steps=10, learning_rate=1e-3, threads=parts)
 
 
 def packed(seed: int) -> Batch:

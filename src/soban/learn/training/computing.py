@@ -53,7 +53,7 @@ class Computer:
         self.model = model.to(device=device, dtype=dtype)
         self.copies = dict(self.model.named_parameters())
         self.device = device
-        self.parts = parts if device == "cpu" else 1
+        self.parts = parts
         if device == "cpu":
             torch.set_num_threads(1)
         # Kept for all steps: the C library keeps a heap for each thread that ever was

@@ -28,7 +28,7 @@ class Settings:
     learning_rate: float
     accumulation: int = 1
     processes: int = 1
-    parts: int = 1  # shares of a batch, each computed by one thread: their sum depends on how many there are
+    threads: int = 1  # of each process, where it computes on a CPU
     optimizer: Optimizer = "muon"
     schedule: Schedule = "wsd"
     warmup_steps: int = 0
@@ -52,6 +52,11 @@ class Settings:
         if not self.initial_hash:
             del lasting["initial_hash"]
         return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def parts(self) -> int:
+        """Shares of a batch that are computed side by side; their sum depends on how many there are."""
+        return self.threads if self.device == "cpu" else 1
 
     @property
     def step_tokens(self) -> int:
