@@ -7,6 +7,7 @@ One jsonl for each kind and language; numbers are for both languages together. T
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,7 @@ from soban.learn.world.talk import Message
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 # Of a conversation's words with its template: a tokenizer of 4096 entries writes 512 tokens of them at the least.
 MOST_CHARACTERS = {"en": 1730, "ko": 950}
+HANGUL = re.compile("[가-힣]")
 A_TURN = 14  # characters that [INST] and the like count for, as the same tokenizer writes them
 
 
@@ -30,16 +32,17 @@ def stories(seed: int, language: Language) -> Iterator[dict[str, object]]:
 def conversations(seed: int, language: Language) -> Iterator[dict[str, object]]:
     """Records of conversations without end, none longer than a small model's context."""
     for messages in world.conversations(seed, language):
-        if cut := shortened(messages, MOST_CHARACTERS[language]):
+        if cut := shortened(messages):
             yield {"messages": cut}
 
 
-def shortened(messages: list[Message], most: int) -> list[Message]:
-    """The messages up to the last answer with which they have no more characters than `most`."""
-    size, kept = 0, 0
+def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:
+    """The messages up to the last answer that a small model's context has room for, or `context` times as much."""
+    size, kept = 0.0, 0
     for number, message in enumerate(messages, 1):
-        size += len(message["content"]) + A_TURN
-        if size <= most and message["role"] == "assistant":
+        language: Language = "ko" if HANGUL.search(message["content"]) else "en"
+        size += (len(message["content"]) + A_TURN) / MOST_CHARACTERS[language]
+        if size <= context and message["role"] == "assistant":
             kept = number
     return messages[:kept]
 

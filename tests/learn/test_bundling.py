@@ -65,9 +65,11 @@ def test_the_corpus_is_the_same_for_a_seed_and_holds_nothing_twice(texts: Path, 
 
 
 def test_long_conversations_are_cut_after_an_answer() -> None:
-    shortened = script("make_corpus").shortened
-    turns = [{"role": ("user", "assistant")[n % 2], "content": "x" * 100} for n in range(8)]
-    assert [len(shortened(turns, most)) for most in (100, 230, 400, 460, 10_000)] == [0, 2, 2, 4, 8]
+    make = script("make_corpus")
+    for letter, most in (("x", make.MOST_CHARACTERS["en"]), ("가", make.MOST_CHARACTERS["ko"])):
+        turns = [{"role": ("user", "assistant")[n % 2], "content": letter * 100} for n in range(8)]
+        kept = [len(make.shortened(turns, characters / most)) for characters in (100, 230, 400, 460, 10_000)]
+        assert kept == [0, 2, 2, 4, 8]
 
 
 def test_the_bundled_model_goes_on_in_run_and_answers_in_chat(trained: Path, tmp_path: Path) -> None:

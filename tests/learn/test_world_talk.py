@@ -1,5 +1,6 @@
 """Conversations: turns in order, and answers that are true of the story told."""
 
+import random
 import re
 from itertools import pairwise
 
@@ -7,7 +8,9 @@ import pytest
 
 from soban.learn import world
 from soban.learn.world.table import CLASSES, Language, events, words
-from soban.learn.world.talk import turns
+from soban.learn.world.talk import LEVEL, Talk, listener, meant, turns
+from soban.learn.world.tell import story_of
+from tests.scripts import script
 
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 HANGUL = re.compile("[가-힣]")
@@ -37,6 +40,59 @@ def test_an_answer_is_in_the_language_of_its_question(language: Language) -> Non
             )
             other += bool(HANGUL.search(question["content"])) != (language == "ko")
     assert other  # small talk in the other language happens
+
+
+def test_another_story_may_be_asked_for_in_the_other_language() -> None:
+    told = []
+    for seed in range(150):
+        answers = [m["content"] for m in world.conversation(seed, "en") if m["role"] == "assistant"]
+        told.append({bool(HANGUL.search(answer)) for answer in answers if len(answer) > 200})
+    assert {False, True} in told and {False} in told and {True} in told
+
+
+class Parrot:
+    """A model that gives the answers it was made with, in turns."""
+
+    def __init__(self, answers: list[str]) -> None:
+        self.answers = answers
+
+    def chat(self, messages: object, **_: object) -> str:
+        return self.answers.pop(0)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_judge_takes_the_worlds_own_answers_and_no_others(language: Language) -> None:
+    judge = script("judge_answers")
+    asked = {
+        kind: list(judge.questions(language, 40, random.Random(f"1 {language} {kind}"), kind))
+        for kind in ("about", "stranger")
+    }
+    for kind, conversations in asked.items():
+        for one in conversations:
+            assert [message["role"] for message in one.messages] == ["user", "assistant", "user"]
+        rightly = [min(one.right) for one in conversations]
+        assert judge.answered(Parrot(rightly), conversations, 0)[0] == [True] * 40
+        wrongly = [min(one.right) for one in (*conversations[1:], conversations[0])]
+        assert sum(judge.answered(Parrot(wrongly), conversations, 0)[0]) < 10, kind
+
+
+def test_the_judge_reads_stories_with_and_without_words_before_them() -> None:
+    judge = script("judge_answers")
+    stories = [story_of(random.Random(seed), "en").text for seed in range(20)]
+    introduced = [f"Here is a story about somebody.\n{story}" for story in stories]
+    others = [" ".join(story.split()[:-9]) for story in stories]
+    for told, least, most in ((stories, 19, 20), (introduced, 19, 20), (others, 0, 1)):
+        assert least <= sum(judge.told(Parrot(told), "en", 20, random.Random(0), 0)) <= most
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_the_world_answers_is_right(language: Language) -> None:
+    judge, chance = script("judge_answers"), random.Random(3)
+    talk = Talk(chance, language, [])
+    for _ in range(30):
+        story = story_of(chance, language, level=LEVEL)
+        for _, answer, turn, roles in meant(talk, story, listener(story)):
+            assert answer in judge.answers(talk, story, turn.answers, roles)
 
 
 def stories_of(seed: int) -> list[list[dict[str, str]]]:

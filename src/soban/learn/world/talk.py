@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 
-from soban.learn.world.plan import draw
+from soban.learn.world.plan import INVENTED, draw, invented
 from soban.learn.world.rules import agrees, bound
 from soban.learn.world.slots import Slot, parts
 from soban.learn.world.table import CLASSES, HERE, Fact, Language, events, lines, words
@@ -15,10 +15,13 @@ from soban.learn.world.tell import VOICES, Story, Telling, story_of, tell
 Message = dict[str, str]
 
 # How often a conversation has such a turn.
-SYSTEM, GREETING, SMALL_TALK, ODD, ANOTHER, SHORTER, THANKS, GOODBYE = 0.3, 0.4, 0.3, 0.35, 0.3, 0.25, 0.5, 0.3
+SYSTEM, GREETING, SMALL_TALK, ODD, ANOTHER, SHORTER, THANKS, GOODBYE = 0.3, 0.4, 0.3, 0.6, 0.35, 0.2, 0.5, 0.3
 INTRODUCED = 0.5  # stories that come with a word before them
 QUESTIONS = (1, 4)  # about each story
 OTHER_LANGUAGE = 0.06  # small talk in the other language, answered in it
+SWITCHED = (0.1, 0.35)  # the language of the first story, and of another one, to what was spoken before
+ODD_ONES = ("stranger", "stranger", "stranger", "unsaid", "unknown")  # whom nobody named is easily taken for a hero
+REQUESTS = ("story", "story", "storyof", "storykind", "storything")
 SMALL = ("name", "can", "feel", "unknown", "nobody")
 LEVEL = "어요"  # a conversation's stories in Korean
 
@@ -48,6 +51,11 @@ def turns(language: Language) -> list[Turn]:
     return found
 
 
+def named(name: str, language: Language) -> Turn:
+    """The turn that is said at any time by that name."""
+    return next(turn for turn in turns(language) if turn.kind == "turn" and turn.subject == (name,))
+
+
 @dataclass
 class Talk:
     """A conversation as it grows."""
@@ -66,7 +74,7 @@ class Talk:
 
     def turn(self, name: str, telling: Telling, roles: dict[str, str]) -> tuple[str, str]:
         """A question of a kind and one of its answers ("" where a story is the answer)."""
-        kind = next(t for t in turns(self.language) if t.kind == "turn" and t.subject == (name,))
+        kind = named(name, self.language)
         question, answer = self.chance.choice(kind.questions or [""]), self.chance.choice(kind.answers or [""])
         return self.say(question, telling, roles), self.say(answer, telling, roles)
 
@@ -92,9 +100,13 @@ def draw_conversation(chance: random.Random, language: Language) -> list[Message
         talk.add(*talk.turn("hello", *stage(talk)))
     if chance.random() < SMALL_TALK:
         small_talk(talk)
-    told = request(talk, chance.choice(("story", "story", "storyof", "storykind", "storything")))
+    if chance.random() < SWITCHED[0]:
+        talk = switched(talk)
+    told = request(talk, chance.choice(REQUESTS))
     if chance.random() < ANOTHER:
-        told = request(talk, "another")
+        again = chance.random() >= SWITCHED[1]
+        talk = talk if again else switched(talk)
+        told = request(talk, "another" if again else chance.choice(("another", *REQUESTS)))
     if chance.random() < SHORTER:
         talk.add(talk.turn("shorter", *stage(talk))[0], shortened(chance, told))
     if chance.random() < THANKS:
@@ -104,10 +116,14 @@ def draw_conversation(chance: random.Random, language: Language) -> list[Message
     return talk.messages
 
 
+def switched(talk: Talk) -> Talk:
+    """The same conversation, gone on with in the other language."""
+    return replace(talk, language="ko" if talk.language == "en" else "en")
+
+
 def small_talk(talk: Talk) -> None:
     """One turn that is about no story, now and then in the other language and answered in it."""
-    other: Language = "ko" if talk.language == "en" else "en"
-    speaker = replace(talk, language=other) if talk.chance.random() < OTHER_LANGUAGE else talk
+    speaker = switched(talk) if talk.chance.random() < OTHER_LANGUAGE else talk
     speaker.add(*speaker.turn(talk.chance.choice(SMALL), *stage(speaker)))
 
 
@@ -127,14 +143,17 @@ def request(talk: Talk, kind: str) -> Story:
     if talk.chance.random() < ODD:
         name = stranger(talk, story)
         telling.cast.persons[name] = replace(hero, name=name, kind="")
-        talk.add(
-            *talk.turn(talk.chance.choice(("stranger", "unsaid", "unknown")), telling, {**story.cast.roles, "c": name})
-        )
+        talk.add(*talk.turn(talk.chance.choice(ODD_ONES), telling, {**story.cast.roles, "c": name}))
     return story
 
 
 def asked(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str]]:
-    """One question with its answer for everything that happened, and for what is so at the end.
+    """One question with its answer for everything that happened, and for what is so at the end."""
+    yield from ((question, answer) for question, answer, _, _ in meant(talk, story, telling))
+
+
+def meant(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str, Turn, dict[str, str]]]:
+    """The same with what each question is about: a turn and its roles.
 
     A question that two things answer differently ("Where did she go?") is asked of none.
     """
@@ -143,14 +162,15 @@ def asked(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str
         for roles in subjects(turn, story):
             question = talk.say(talk.chance.choice(turn.questions), telling, roles)
             telling.mentioned.clear()
-            candidates.append((turn.subject, question, talk.say(talk.chance.choice(turn.answers), telling, roles)))
+            answer = talk.say(talk.chance.choice(turn.answers), telling, roles)
+            candidates.append((question, answer, turn, roles))
     possible = [
         said
         for turn in turns(talk.language)
         for roles in subjects(turn, story)
         for said in every(talk, turn, telling, roles)
     ]
-    yield from ((question, answer) for _, question, answer in candidates if possible.count(question) == 1)
+    yield from (one for one in candidates if possible.count(one[0]) == 1)
 
 
 def every(talk: Talk, turn: Turn, telling: Telling, roles: dict[str, str]) -> list[str]:
@@ -177,8 +197,10 @@ def subjects(turn: Turn, story: Story) -> Iterator[dict[str, str]]:
 
 def stranger(talk: Talk, story: Story) -> str:
     """A name that is not in the story."""
-    lists = words(talk.language).lists
-    return talk.chance.choice([name for name in lists["girls"] + lists["boys"] if name not in story.text])
+    known = words(talk.language)
+    if talk.chance.random() < INVENTED:
+        return invented(talk.chance, known, story.text)
+    return talk.chance.choice([name for name in known.lists["girls"] + known.lists["boys"] if name not in story.text])
 
 
 def shortened(chance: random.Random, story: Story) -> str:
