@@ -309,7 +309,7 @@ def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
 def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int | None) -> dict[str, Any]:
     """What learning would take: the whole model in float32, or LoRA's matrices beside frozen weights of each kind.
 
-    What soban itself cannot do yet is marked: it trains small models from nothing.
+    What soban itself cannot do yet is marked: it trains small models of its own alone.
     """
     c = made.config
     shapes = needs.layer_matrices(made)
@@ -337,5 +337,5 @@ def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int
         )  # fmt: skip
     return {
         "tokens_in_a_step": tokens, "rank": RANK, "adapter_parameters": adapter, "ways": ways,
-        "possible": False,  # `soban train` makes new models of its own shape; going on with another is not there yet
+        "possible": False,  # `soban train` makes models of its own shape, and goes on with these alone
     }  # fmt: skip
