@@ -120,6 +120,21 @@ def test_measuring_sees_every_token_once_in_order(opened: shards.Documents) -> N
     assert targets[targets != packing.IGNORED].tolist() == expected
 
 
+def test_a_sample_is_from_all_over_and_always_the_same(opened: shards.Documents) -> None:
+    tokens = int(opened.lengths.sum())
+    for most in (1, tokens // 3, tokens // 2):
+        numbers = opened.sample(most)
+        assert most <= opened.lengths[numbers].sum() < most + opened.lengths.max()
+        assert (np.diff(numbers) > 0).all() and (numbers == opened.sample(most)).all()
+        batches = packing.once(opened, 3, 16, numbers)
+        assert (
+            sum(int((batch.targets != packing.IGNORED).sum()) for batch in batches)
+            == (opened.lengths[numbers] - 1).sum()
+        )
+    assert numbers.min() < len(opened) / 3 < 2 * len(opened) / 3 < numbers.max()
+    assert opened.sample(10 * tokens).tolist() == list(range(len(opened)))
+
+
 def test_too_little_text_for_a_row_is_told(opened: shards.Documents) -> None:
     with pytest.raises(UserError, match="make no row of 100000"):
         next(packing.batches(opened, 1, 100_000))

@@ -1,5 +1,6 @@
 """A forecast: a probe that leaves no trace, sums that hold, and clear words where something does not fit."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ torch = pytest.importorskip("torch")
 from soban import system  # noqa: E402
 from soban.errors import UserError  # noqa: E402
 from soban.learn.data import shards  # noqa: E402
+from soban.learn.data.packing import IGNORED, Batch  # noqa: E402
 from soban.learn.data.shards import Shards  # noqa: E402
 from soban.learn.train import TrainOptions, continued, resolved  # noqa: E402
-from soban.learn.training import forecast, scratch, telling  # noqa: E402
+from soban.learn.training import forecast, presets, scratch, telling  # noqa: E402
 from soban.learn.training.forecast import Speed  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
 from tests.learn.training import small  # noqa: E402
@@ -108,6 +110,28 @@ def test_what_trigrams_leave_open_costs_them_its_entropy(tmp_path: Path) -> None
     # 0 or 1 with equal chance, and the document's end once in a thousand: a bit each
     coins = np.random.default_rng(0).integers(3, 5, 1000)
     assert forecast.trigram_bits(shard_folder(tmp_path, coins)) == pytest.approx(1.0, abs=0.02)
+
+
+class Counter:
+    """Finds a bit in every token 4, and nothing else that costs anything."""
+
+    def measure(self, batches: Iterable[Batch]) -> tuple[float, int]:
+        targets = np.concatenate([batch.targets.ravel() for batch in batches])
+        return float((targets == 4).sum() * np.log(2)), int((targets != IGNORED).sum())
+
+
+def test_text_at_the_end_of_what_is_held_out_is_measured_too(tmp_path: Path) -> None:
+    texts = [np.array([1, *np.full(48, 3 if number < 900 else 4), 2]) for number in range(1000)]
+    made = shards.shard_json(shards.write_shards(tmp_path, "validation", texts, 300))
+    told = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
+    splits = {"validation": {"bytes": 48_000, "tokens": 50_000, "shards": made}}
+    manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": told, "splits": splits}
+    shards.write_json(tmp_path / shards.MANIFEST, manifest)
+    known = Settings("llama", presets.preset("260k"), 300, batch_size=2, steps=1, learning_rate=1.0)
+    known = replace(known, shape=replace(known.shape, context=32))
+    held_out = shards.Shards(tmp_path, "validation")
+    assert scratch.bits_per_byte(Counter(), held_out, known, 10**6) == pytest.approx(0.1)  # type: ignore[arg-type]
+    assert 0.05 < scratch.bits_per_byte(Counter(), held_out, known, 10_000) < 0.15  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_into_the_memory_is_refused_before_the_first_step(

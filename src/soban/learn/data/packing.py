@@ -97,9 +97,9 @@ def batches(
         step += 1
 
 
-def once(documents: Documents, rows: int, length: int) -> Iterator[Batch]:
-    """All documents one time in their own order, for measuring; what does not fill the last row is IGNORED there."""
-    line = _Line(documents, np.arange(len(documents)))
+def once(documents: Documents, rows: int, length: int, numbers: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+    """Documents one time, for measuring: those of these numbers, or all. What does not fill the last row is IGNORED."""
+    line = _Line(documents, np.arange(len(documents)) if numbers is None else numbers)
     places = range(0, len(line) - 1, length)
     for first in range(0, len(places), rows):
         known = [min(len(line) - start, length + 1) for start in places[first : first + rows]]

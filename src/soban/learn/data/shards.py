@@ -128,6 +128,12 @@ class Documents:
         first, last = self._starts[shard][within : within + 2]
         return self._arrays[shard][first:last]
 
+    def sample(self, most: int) -> NDArray[np.int64]:
+        """Numbers of documents from all over that have so many ids together, or of all; always the same, in order."""
+        drawn = np.random.default_rng(0).permutation(len(self))
+        count = int(np.searchsorted(np.cumsum(self.lengths[drawn]), most)) + 1
+        return np.sort(drawn[:count])
+
     def __iter__(self) -> Iterator[Ids]:
         return (self[number] for number in range(len(self)))
 

@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,9 +165,8 @@ def trigram_bits(data: Path) -> float:
 
 
 def _some(documents: Documents, most: int) -> NDArray[np.int64]:
-    """The ids of documents from the first on."""
-    number = int(np.searchsorted(np.cumsum(documents.lengths), most)) + 1
-    return np.concatenate([ids.astype(np.int64) for ids in islice(documents, number)])[:most]
+    """The ids of documents from all over."""
+    return np.concatenate([documents[number][:most].astype(np.int64) for number in documents.sample(most)])[:most]
 
 
 def memory(settings: Settings) -> int:
@@ -233,7 +231,7 @@ def in_a_table(forecasts: list[Forecast]) -> Iterator[str]:
     rows = [
         [
             translate("preset"), translate("weights"), translate("tokens"), translate("passes"), translate("time"),
-            translate("bits per byte"), translate("memory needed"), translate("disk"),
+            translate("bits per byte"), translate("RAM"), translate("disk"),
         ]
     ]  # fmt: skip
     for one in forecasts:

@@ -84,10 +84,10 @@ def steps_of(shards: Shards, settings: Settings, step: int, rank: int) -> Iterat
 
 
 def bits_per_byte(computer: Computer, shards: Shards, settings: Settings, most: int) -> float:
-    """What text costs in bits a byte, over about the first `most` tokens: comparable between tokenizers."""
+    """What text costs in bits a byte, over about `most` tokens from all over: comparable between tokenizers."""
     length = settings.shape.context
     rows = min(settings.batch_size, max(1, most // length))
-    batches = packing.once(shards.documents, rows, length)
+    batches = packing.once(shards.documents, rows, length, shards.documents.sample(most))
     nats, count = computer.measure(islice(batches, max(1, most // (rows * length))))
     # every document's first token, BOS, is given and not predicted
     predicted = shards.tokens - len(shards.documents)
