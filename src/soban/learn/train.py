@@ -96,7 +96,12 @@ def begun(options: TrainOptions, settings: Settings, run: "Run", causes: frozens
         progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
     if options.minutes is not None and not (options.resume and options.minutes == folder.kept_minutes(out)):
         settings = lasting(settings, options, progress.step + steps_in_time(options, settings, speed))
-    if progress.step >= settings.steps and was_measured(out, progress.step):
+    if progress.step > settings.steps:
+        raise UserError(
+            "--steps {steps}: {taken} are taken already", steps=settings.steps, taken=progress.step,
+            hint="they are counted from the beginning: give more than that",
+        )  # fmt: skip
+    if progress.step == settings.steps and was_measured(out, progress.step):
         raise UserError(
             "{path}: all {steps} steps are taken", path=out, steps=progress.step, hint="--steps with more goes on"
         )

@@ -375,6 +375,35 @@ def test_a_finished_training_says_so_and_more_steps_go_on(
     assert [row["step"] for row in small.losses(tmp_path / "m")][-1] == "30"
 
 
+def test_fewer_steps_than_are_taken_are_refused(
+    data: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (undisturbed / folder.TRAINING / "settings.json").read_bytes()
+    assert small.train(data, undisturbed, "--resume", "--steps", "10") == 2
+    assert "--steps 10: 24 are taken already" in capsys.readouterr().err
+    assert (undisturbed / folder.TRAINING / "settings.json").read_bytes() == before
+
+
+def test_the_model_keeps_the_tokenizer_that_it_began_with(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    wanted = (mine / "tokenizer.json").read_bytes()
+    start = scratch.start
+
+    def replaced(*arguments: Any, **named: Any) -> Run:
+        run = start(*arguments, **named)
+        for name in folder.TOKENIZER:
+            (mine / name).write_text("{}", encoding="utf-8")
+        return run
+
+    monkeypatch.setattr(scratch, "start", replaced)
+    assert small.train(mine, tmp_path / "m", "--steps", "3") == 0
+    assert (tmp_path / "m" / "tokenizer.json").read_bytes() == wanted
+    assert '"model_max_length": 32' in (tmp_path / "m" / "tokenizer_config.json").read_text(encoding="utf-8")
+
+
 def test_a_folder_with_a_training_or_a_model_is_not_written_over(
     data: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

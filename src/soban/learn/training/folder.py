@@ -140,8 +140,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     checkpoint.whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def export(folder: Path, model: Any, weights: Mapping[str, "Tensor"], tokenizer: Path, context: int) -> None:
-    """The model as a Hugging Face folder, in float32, with the tokenizer of the folder `tokenizer`.
+def export(folder: Path, model: Any, weights: Mapping[str, "Tensor"], tokenizer: Mapping[str, bytes]) -> None:
+    """The model as a Hugging Face folder, in float32, with the files of its tokenizer.
 
     Each file is put in place whole. Raises UserError where they cannot be written.
     """
@@ -155,7 +155,8 @@ def export(folder: Path, model: Any, weights: Mapping[str, "Tensor"], tokenizer:
             config.save_pretrained(work)
             ids = {key: getattr(config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
             GenerationConfig(**SAMPLING, **ids).save_pretrained(work)
-            copy_tokenizer(tokenizer, work, context)
+            for name, content in tokenizer.items():
+                (work / name).write_bytes(content)
             _save_weights(work / "model.safetensors", weights)
             for path in sorted(work.iterdir(), key=lambda path: path.suffix == ".safetensors"):
                 checkpoint.put(path, folder / path.name)
@@ -170,9 +171,9 @@ def _save_weights(path: Path, weights: Mapping[str, "Tensor"]) -> None:
     checkpoint.whole(path, lambda part: save_file(tensors, part, {"format": "pt"}))
 
 
-def copy_tokenizer(source: Path, target: Path, context: int) -> None:
-    """The tokenizer's files, with the longest text that the model has learnt from."""
-    for name in TOKENIZER:
-        shutil.copyfile(source / name, target / name)
-    path = target / "tokenizer_config.json"
-    write_json(path, read_json(path) | {"model_max_length": context})
+def tokenizer_files(data: Path, context: int) -> dict[str, bytes]:
+    """The tokenizer's files for a model, with the longest text that it learns from. Read once: what lies in the data's
+    folder hours later may be another one."""
+    config = read_json(data / TOKENIZER[1]) | {"model_max_length": context}
+    told = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    return {TOKENIZER[0]: (data / TOKENIZER[0]).read_bytes(), TOKENIZER[1]: told.encode()}

@@ -28,6 +28,7 @@ def start(
     folders.check_apart(folder, data)
     learnt, held_out = Shards(data), Shards(data, "validation")
     check_data(learnt, held_out, settings)
+    tokenizer = folders.tokenizer_files(data, settings.shape.context)
     ids = {"bos_token_id": learnt.bos_id, "eos_token_id": learnt.eos_id}
     model = network.new_model(settings, ids)
     if initial is not None:
@@ -39,7 +40,7 @@ def start(
         return bits_per_byte(computer, held_out, settings, measured)
 
     def export(target: Path) -> None:
-        folders.export(target, model, computer.weights, data, settings.shape.context)
+        folders.export(target, model, computer.weights, tokenizer)
 
     return Run(
         settings=settings,
