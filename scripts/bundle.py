@@ -6,6 +6,7 @@ python scripts/bundle.py out/stories [--target FOLDER]
 import argparse
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 from soban.loading import BUNDLED, CONTINUES
@@ -14,6 +15,7 @@ from soban.models.assemble import check_tensors, pack
 from soban.weights.checkpoint import open_checkpoint
 
 GENERATION = "generation_config.json"
+WEIGHTS = "model.safetensors"
 SETTINGS = ("config.json", GENERATION, "tokenizer.json", "tokenizer_config.json")
 TEMPERATURE = 0.4  # a small model keeps to its names and things better where it chooses the likelier
 MOST = 6_000_000  # bytes in all, so that the wheel stays small
@@ -28,23 +30,30 @@ def main() -> None:
 
 
 def bundle(folder: Path, target: Path) -> None:
-    """The model of a Hugging Face folder in 8 bits, in place of what the target held."""
+    """The model of a Hugging Face folder in 8 bits, in place of the one that the target held."""
+    others = sorted({path.name for path in target.iterdir()} - {*SETTINGS, WEIGHTS}) if target.exists() else []
+    if others:
+        raise SystemExit(f"{target}: holds {others[0]}, which is no part of a bundled model; choose another --target")
     checkpoint = open_checkpoint(folder)
     made = architecture(checkpoint.config)
     check_tensors(made, checkpoint)
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    pack(made, checkpoint, "q8", target / "model.safetensors")
-    for name in SETTINGS:
-        shutil.copyfile(folder / name, target / name)
-    settings = json.loads((target / GENERATION).read_text(encoding="utf-8"))
-    settings["temperature"] = TEMPERATURE
-    settings[CONTINUES] = True  # `soban run` goes on with a story, whatever `soban chat` does
-    (target / GENERATION).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    size = sum(path.stat().st_size for path in target.iterdir())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        work = Path(name)
+        pack(made, checkpoint, "q8", work / WEIGHTS)
+        for setting in SETTINGS:
+            shutil.copyfile(folder / setting, work / setting)
+        settings = json.loads((work / GENERATION).read_text(encoding="utf-8"))
+        settings["temperature"] = TEMPERATURE
+        settings[CONTINUES] = True  # `soban run` goes on with a story, whatever `soban chat` does
+        (work / GENERATION).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        size = sum(path.stat().st_size for path in work.iterdir())
+        if size > MOST:
+            raise SystemExit(f"too big: {size / 1e6:.2f} MB, at most {MOST / 1e6:.0f} MB")
+        target.mkdir(exist_ok=True)
+        for path in sorted(work.iterdir()):
+            path.replace(target / path.name)
     print(f"{target}: {size / 1e6:.2f} MB")
-    if size > MOST:
-        raise SystemExit(f"too big: at most {MOST / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

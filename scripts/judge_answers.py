@@ -153,7 +153,8 @@ def main() -> None:
     lines += [f"- {answer}" for one in languages for answer in judged[one][1][:WRONG]]
     text = "\n".join(lines) + "\n"
     if given.out:
-        before, _, after = given.out.read_text(encoding="utf-8").partition(HEADING)
+        whole = given.out.read_text(encoding="utf-8") if given.out.exists() else ""
+        before, _, after = whole.partition(HEADING)
         rest = after[after.index(NEXT) :] if NEXT in after else ""
         given.out.write_text(f"{before}{HEADING}\n\n{text}\n{rest}", encoding="utf-8")
     print(text)

@@ -4,18 +4,21 @@
     python scripts/judge_stories.py out/bundled --count 50 --out docs/bundled-model.md
 
 Every story goes on from an opening with names that the world's lists do not hold. The longest run of words that is
-found in the corpus is compared with that of an n-gram model learnt from the same stories: a model that merely copies
+found in the corpus, all of it, is compared with that of an n-gram model of the same corpus: a model that merely copies
 has runs as long as that one's.
 """
 
 import argparse
 import random
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 import soban
 from soban.learn import world
@@ -25,6 +28,7 @@ from soban.learn.world.table import Language
 HEADING = "## What the judge finds"
 LIMIT = 300  # tokens within which a story should end by itself
 ORDER = 5  # words that the baseline looks back on
+END, UNKNOWN = 0, -1  # in place of a word: after a story, and for a word that no story has
 SAMPLES = 20
 GIRLS = {
     "en": ("Nell", "Fay", "Tess", "Greta", "Wilma", "Ada", "Pearl"),
@@ -71,39 +75,57 @@ class Judged:
     run: int  # the longest run of words that the corpus holds
 
 
-@dataclass
 class Corpus:
-    """The training stories as the words that follow each run of `ORDER` words."""
+    """The training stories word by word, and where each run of `ORDER` words stands in them."""
 
-    texts: list[list[str]]
-    next_words: dict[tuple[str, ...], list[str]] = field(default_factory=lambda: defaultdict(list))
-    places: dict[tuple[str, ...], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.numbers: dict[str, int] = {}
+        self.starts: list[int] = []
+        told = array("i")
+        for text in texts:
+            self.starts.append(len(told))
+            told.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in text.split())
+            told.extend([END] * ORDER)
+        self.words = np.array(told)
+        self.vocabulary = ["", *self.numbers]
+        runs = self.hashes(self.words)
+        self.sorted = np.argsort(runs)
+        self.runs = runs[self.sorted]
 
-    def __post_init__(self) -> None:
-        for number, text in enumerate(self.texts):
-            for i in range(len(text) - ORDER + 1):
-                run = tuple(text[i : i + ORDER])
-                self.places[run].append((number, i))
-                self.next_words[run].append(text[i + ORDER] if i + ORDER < len(text) else "")
+    def hashes(self, words: NDArray[np.int32]) -> NDArray[np.uint64]:
+        """A number for each run of `ORDER` words; two runs hardly ever share one."""
+        found = np.zeros(max(0, len(words) - ORDER + 1), np.uint64)
+        for i in range(ORDER):
+            found = found * np.uint64(0x9E3779B97F4A7C15) + words[i : i + len(found)].astype(np.uint64)
+        return found
+
+    def places(self, run: np.uint64) -> NDArray[np.int64]:
+        """Where a run of that number stands."""
+        first, last = np.searchsorted(self.runs, run), np.searchsorted(self.runs, run, "right")
+        return self.sorted[first:last]
 
     def longest_run(self, told: list[str]) -> int:
-        """The length of the longest run of words that also stands in one of the texts."""
+        """The length of the longest run of words that also stands in one of the stories; 0 below `ORDER`."""
+        words = np.array([self.numbers.get(word, UNKNOWN) for word in told], np.int32)
         longest = 0
-        for i in range(len(told) - ORDER + 1):
-            for number, j in self.places.get(tuple(told[i : i + ORDER]), ()):
-                length = 0
-                text = self.texts[number]
-                while i + length < len(told) and j + length < len(text) and told[i + length] == text[j + length]:
-                    length += 1
-                longest = max(longest, length)
-        return longest
+        for i, run in enumerate(self.hashes(words)):
+            length, places = 0, self.places(run)
+            while len(places) and i + length < len(words):
+                places = places[self.words[places + length] == words[i + length]]
+                length += bool(len(places))
+            longest = max(longest, length)
+        return longest if longest >= ORDER else 0
 
     def babble(self, chance: random.Random) -> list[str]:
         """A story of the n-gram baseline: every next word is drawn from those that followed the last few."""
-        told = list(chance.choice(self.texts)[:ORDER])
-        while len(told) < LIMIT and (word := chance.choice(self.next_words.get(tuple(told[-ORDER:]), [""]))):
-            told.append(word)
-        return told
+        start = chance.choice(self.starts)
+        told = self.words[start : start + ORDER].tolist()
+        while len(told) < LIMIT:
+            places = self.places(self.hashes(np.array(told[-ORDER:], np.int32))[0])
+            told.append(int(self.words[chance.choice(places.tolist()) + ORDER]))
+            if told[-1] == END:
+                break
+        return [self.vocabulary[word] for word in told if word != END]
 
 
 def openings(language: Language, count: int) -> Iterator[str]:
@@ -179,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="model folder; the bundled one where none is given")
     parser.add_argument("--count", type=int, default=200, help="stories per language")
-    parser.add_argument("--corpus", type=int, default=5000, help="stories that copied runs are looked for in")
+    parser.add_argument("--corpus", type=int, default=80_000, help="stories that copied runs are looked for in")
     parser.add_argument("--corpus-seed", type=int, default=0, help="seed of the corpus that the model learnt from")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first story")
     parser.add_argument("--temperature", type=float, help="in place of the model's own")
@@ -190,8 +212,7 @@ def main() -> None:
     baseline: dict[Language, list[int]] = {}
     languages: tuple[Language, ...] = ("en", "ko")
     for language in languages:
-        texts = [text.split() for text in islice(world.stories(given.corpus_seed, language), given.corpus)]
-        corpus = Corpus(texts)
+        corpus = Corpus(islice(world.stories(given.corpus_seed, language), given.corpus))
         own = {} if given.temperature is None else {"temperature": given.temperature}
         results[language] = judge(model, language, given.count, corpus, given.seed, **own)
         chance = random.Random(given.seed)

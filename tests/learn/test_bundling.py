@@ -1,14 +1,17 @@
 """The way to the bundled model: its corpus, data with conversations, and a folder that goes on and answers."""
 
 import json
+import random
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import soban
+from soban.learn import world
 from soban.learn.data.cleaning import Cleaning
 from soban.learn.data.prepare import Preparation, prepare
 from soban.learn.data.reading import Reading
@@ -70,6 +73,39 @@ def test_long_conversations_are_cut_after_an_answer() -> None:
         turns = [{"role": ("user", "assistant")[n % 2], "content": letter * 100} for n in range(8)]
         kept = [len(make.shortened(turns, characters / most)) for characters in (100, 230, 400, 460, 10_000)]
         assert kept == [0, 2, 2, 4, 8]
+
+
+def test_a_bundle_takes_the_place_of_another_and_of_nothing_else(trained: Path, tmp_path: Path) -> None:
+    bundle = script("bundle").bundle
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"mine\.txt"):
+        bundle(trained, tmp_path / "notes")
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine.txt"]
+    bundle(trained, tmp_path / "bundled")
+    first = {path.name: path.read_bytes() for path in (tmp_path / "bundled").iterdir()}
+    bundle(trained, tmp_path / "bundled")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "bundled").iterdir()} == first
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "bundled"}
+
+
+def test_the_longest_copied_run_is_found_wherever_it_stands() -> None:
+    texts = list(islice(world.stories(0, "en"), 60))
+    corpus = script("judge_stories").Corpus(texts)
+
+    def found(told: list[str]) -> int:
+        """By trying every run."""
+        whole = " # ".join(" ".join(text.split()) for text in texts)
+        runs = [(i, j) for i in range(len(told)) for j in range(i + 5, len(told) + 1)]
+        return max((j - i for i, j in runs if f" {' '.join(told[i:j])} " in f" {whole} "), default=0)
+
+    for text in texts[:3]:
+        assert corpus.longest_run(["Whoever", *text.split()]) == len(text.split())
+    for text in islice(world.stories(1, "en"), 8):
+        assert corpus.longest_run(text.split()) == found(text.split())
+    assert corpus.longest_run(["a", "b", "c", "d", "e", "f"]) == 0
+    told = corpus.babble(random.Random(0))
+    assert corpus.longest_run(told) >= 5 and " ".join(told[:5]) in {" ".join(text.split()[:5]) for text in texts}
 
 
 def test_the_bundled_model_goes_on_in_run_and_answers_in_chat(trained: Path, tmp_path: Path) -> None:
