@@ -10,8 +10,9 @@ from soban.learn.world.table import CLASSES, Language, Step, Words, events, plot
 
 CHILDREN = 0.6  # the share of stories about children; the others are about animals
 MIXED = 0.35  # how often a child meets an animal
-# How often a name is made up: whoever learns from the stories must see that a name can be anything, and look back
-INVENTED = 0.6
+# How often a name is made up: whoever learns from the stories must see that a name can be anything, and look back. Of
+# the others it is less: whoever has to make up a name of its own, out of so many, is tempted to repeat the hero's
+INVENTED, INVENTED_LATER = 0.6, 0.2
 SHORT = 0.25  # of them, names of one syllable
 
 
@@ -78,7 +79,7 @@ def character(chance: random.Random, known: Words, child: bool, others: dict[str
     trait = chance.choice(lists["traits"])
     names = lists[f"{gender}s" if child else f"animal_{gender}s"]
     name = chance.choice([name for name in names if name not in others])
-    if chance.random() < INVENTED:
+    if chance.random() < (INVENTED_LATER if others else INVENTED):
         name = invented(chance, known, others)
     kinds = {person.kind for person in others.values()}
     kind = "" if child else chance.choice([kind for kind in lists["animals"] if kind not in kinds])
