@@ -138,7 +138,8 @@ def test_a_run_that_ends_while_files_are_moved_leaves_no_manifest_of_the_old_one
     with pytest.raises(UserError, match="no prepared data"):
         shards.Shards(out)
     monkeypatch.undo()
-    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+    with pytest.raises(UserError, match="holds other files"):  # which nothing says are an earlier run's
+        prepare(Preparation((str(texts),), out, vocab_size=380))
 
 
 def environment() -> dict[str, str]:
@@ -155,6 +156,65 @@ def test_a_folder_with_other_things_in_it_is_left_alone(texts: Path, tmp_path: P
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be made"):
         prepare(Preparation((str(texts),), tmp_path / "file" / "data"))
+
+
+def corpus(folder: Path) -> dict[str, bytes]:
+    for name in ("train", "test"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.txt").write_text("\n\n".join(text(number) for number in range(60)), encoding="utf-8")
+    return listing(folder)
+
+
+def test_the_users_own_splits_are_neither_replaced_nor_deleted(texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    before = corpus(out)
+    with pytest.raises(UserError, match="corpus: holds the text itself"):
+        prepare(Preparation((str(out / "train"),), out, vocab_size=400))
+    with pytest.raises(UserError, match="corpus: holds the text itself"):
+        prepare(Preparation((str(out / "test" / "a.txt"),), out, vocab_size=400))
+    with pytest.raises(UserError, match=r"corpus: holds other files \(test\)"):
+        prepare(Preparation((str(texts),), out, vocab_size=400))
+    assert listing(out) == before
+
+
+@pytest.mark.parametrize(
+    "manifest", ['{"name": "app"}', '{"format": 1}', "[]", "no json", '{"format": "soban-data 1"}']
+)
+def test_another_programs_manifest_does_not_make_a_folder_ours(texts: Path, tmp_path: Path, manifest: str) -> None:
+    out = tmp_path / "app"
+    (out / "test").mkdir(parents=True)
+    (out / "test" / "app.test.js").write_text("x", encoding="utf-8")
+    (out / "manifest.json").write_text(manifest, encoding="utf-8")
+    before = listing(out)
+    with pytest.raises(UserError, match=r"app: holds other files \(manifest\.json\)"):
+        prepare(Preparation((str(texts),), out, vocab_size=400))
+    assert listing(out) == before
+
+
+def test_of_an_earlier_run_only_what_it_has_made_is_replaced(texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    prepare(Preparation((str(texts),), out, vocab_size=400, test=0.1))
+    (out / "notes.md").write_text("mine", encoding="utf-8")
+    (out / "train" / "mine.txt").write_text("mine", encoding="utf-8")
+    before = listing(out)
+    with pytest.raises(UserError, match=r"data: holds other files \(train/mine\.txt\)"):
+        prepare(Preparation((str(texts),), out, vocab_size=380))
+    assert listing(out) == before
+    (out / "train" / "mine.txt").rename(out / "mine.txt")
+    (out / "test" / ".DS_Store").write_bytes(b"")
+    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+    assert not (out / "test").exists() and {"notes.md", "mine.txt"} < set(listing(out))
+
+
+def test_a_manifest_that_names_files_elsewhere_deletes_none_of_them(texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    prepare(Preparation((str(texts),), out, vocab_size=400))
+    manifest = json.loads((out / shards.MANIFEST).read_text(encoding="utf-8"))
+    manifest["splits"]["train"]["shards"].append({"name": "../../글/a.jsonl"})
+    manifest["splits"]["../글"] = {"shards": [{"name": "../글/b.txt"}]}
+    (out / shards.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+    assert {path.name for path in texts.iterdir()} == {"a.jsonl", "b.txt"}
 
 
 def test_data_within_the_folder_of_the_text_is_not_read_as_text(texts: Path) -> None:

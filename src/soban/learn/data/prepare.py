@@ -110,12 +110,12 @@ def _found(wanted: Preparation) -> sources.Found:
     if wanted.out is not None:
         out = wanted.out.resolve()
         for path in map(Path, wanted.paths):
-            if path.is_dir() and path.resolve() == out:
+            if not (full := path.resolve()).is_relative_to(out):
+                found.sources = [one for one in found.sources if not one.path.resolve().is_relative_to(out)]
+            elif full == out or full.relative_to(out).parts[0] in keeping.OURS:  # which would be replaced
                 raise UserError(
                     "{path}: holds the text itself", path=wanted.out, hint="choose another folder with --out"
                 )
-            if not path.resolve().is_relative_to(out):
-                found.sources = [one for one in found.sources if not one.path.resolve().is_relative_to(out)]
     return found
 
 

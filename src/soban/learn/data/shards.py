@@ -24,7 +24,8 @@ from soban.errors import UserError
 from soban.weights.files import quoted, read_json, write_error
 
 MANIFEST = "manifest.json"
-FORMAT = "soban-data 1"
+KIND = "soban-data "  # what every version's format begins with
+FORMAT = f"{KIND}1"
 SHARD_TOKENS = 32 << 20  # of a shard, and so in memory while it is made
 HASHED_AT_ONCE = 1 << 20
 Ids = NDArray[np.uint16] | NDArray[np.uint32]
