@@ -134,6 +134,17 @@ def test_ctrl_c_leaves_no_half_written_data(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "data").iterdir()} <= {".lock"}
 
 
+def test_ctrl_c_while_the_report_is_shown_does_not_say_that_nothing_was_made(
+    texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("soban.cli.console.write", press)
+    assert run(capsys, texts, "--out", tmp_path / "data", "--similarity", "2") == (130, "", "")
+    assert Shards(tmp_path / "data").documents
+
+
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_conversations_are_written_by_a_template_and_bad_ones_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, language: str

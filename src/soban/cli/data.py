@@ -166,15 +166,18 @@ def _prepare(wanted: "Preparation", options: DataOptions, status: console.Status
     from soban.learn.data.prepare import prepare
 
     outcome = prepare(wanted, lambda stage, count, share: status.show(_stage(stage, count, share)))
-    status.clear()
-    if options.json:
-        console.write(json.dumps(outcome.report, ensure_ascii=False) + "\n")
-        return 0
-    console.write(table(outcome.report, wanted.out, options.samples))
-    if not outcome.made:
-        console.tell(translate("{path}: here already; --force makes it again", path=wanted.out))
-    elif wanted.out is None:
-        console.tell(translate("nothing was written; --out FOLDER makes training data of it"))
+    try:
+        status.clear()
+        if options.json:
+            console.write(json.dumps(outcome.report, ensure_ascii=False) + "\n")
+            return 0
+        console.write(table(outcome.report, wanted.out, options.samples))
+        if not outcome.made:
+            console.tell(translate("{path}: here already; --force makes it again", path=wanted.out))
+        elif wanted.out is None:
+            console.tell(translate("nothing was written; --out FOLDER makes training data of it"))
+    except KeyboardInterrupt:
+        return INTERRUPTED  # only the report is cut short: the data are there
     return 0
 
 

@@ -1,11 +1,15 @@
 """From files to a folder that training reads: whole or not at all, once, and the same for everybody."""
 
+import errno
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,26 +124,85 @@ def test_a_run_that_is_killed_leaves_nothing_and_the_next_is_whole(texts: Path, 
     assert shards.Shards(out).entries == 380 and not (out / ".work").exists()
 
 
-def test_a_run_that_ends_while_files_are_moved_leaves_no_manifest_of_the_old_ones(
-    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+MOVES = 13  # manifest, report, tokenizer, its settings and two splits away; the same and a third to their place
+
+
+def stopped_at(move: int, monkeypatch: pytest.MonkeyPatch, stop: Callable[[], None]) -> None:
+    """Calls `stop` before that one of the moves."""
+    moved, replace = itertools.count(), Path.replace
+
+    def counted(path: Path, target: Path) -> Path:
+        if next(moved) == move:
+            stop()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", counted)
+
+
+def fail() -> None:
+    raise PermissionError(errno.EACCES, "in use")
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts, and data of them."""
+    folder = tmp_path_factory.mktemp("older")
+    (folder / "a.txt").write_text("\n\n".join(text(number) for number in range(60)), encoding="utf-8")
+    prepare(older_data(folder, 400))
+    return folder
+
+
+def older_data(folder: Path, size: int) -> Preparation:
+    return Preparation((str(folder / "a.txt"),), folder / "data", vocab_size=size, test=0.0 if size == 400 else 0.1)
+
+
+@pytest.mark.parametrize("move", range(MOVES))
+def test_where_files_cannot_be_moved_the_old_ones_are_back_and_the_new_ones_are_kept(
+    older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int
 ) -> None:
-    out = tmp_path / "data"
-    prepare(Preparation((str(texts),), out, vocab_size=400))
-    write = shards.write_json
-
-    def stop(path: Path, content: dict[str, object]) -> None:
-        if path.name == shards.MANIFEST:
-            raise KeyboardInterrupt
-        write(path, content)
-
-    monkeypatch.setattr(shards, "write_json", stop)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(Preparation((str(texts),), out, vocab_size=380))
-    with pytest.raises(UserError, match="no prepared data"):
-        shards.Shards(out)
+    shutil.copytree(older, tmp_path, dirs_exist_ok=True)
+    out, wanted = tmp_path / "data", older_data(tmp_path, 380)
+    old = listing(out)
+    stopped_at(move, monkeypatch, fail)
+    with pytest.raises(UserError, match=r"cannot be written: permission denied.*what it has made is kept"):
+        prepare(wanted)
+    assert {name: data for name, data in listing(out).items() if not name.startswith(".work")} == old
+    assert shards.Shards(out).entries == 400
     monkeypatch.undo()
-    with pytest.raises(UserError, match="holds other files"):  # which nothing says are an earlier run's
-        prepare(Preparation((str(texts),), out, vocab_size=380))
+    monkeypatch.setattr("soban.learn.data.prepare.clean", lambda *_: pytest.fail("made once more"))
+    assert prepare(wanted).made
+    assert shards.Shards(out, "test").entries == 380
+    assert {path.name for path in out.iterdir()} <= {".lock", *keeping.REPLACED}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("move", [0, 1, 3, 5, 6, 9, 12])
+def test_a_run_that_is_killed_while_files_are_moved_is_settled_by_the_next(
+    older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int, first: bool
+) -> None:
+    shutil.copytree(older, tmp_path, dirs_exist_ok=True)
+    out = tmp_path / "data"
+    if first:
+        shutil.rmtree(out)
+    stopped_at(move % 7 if first else move, monkeypatch, fail)
+    monkeypatch.setattr(keeping, "put_back", lambda out: None)
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare(older_data(tmp_path, 380))
+    monkeypatch.undo()
+    assert prepare(older_data(tmp_path, 370)).made
+    assert shards.Shards(out, "test").entries == 370
+    assert {path.name for path in out.iterdir()} <= {".lock", *keeping.REPLACED}
+
+
+@pytest.mark.parametrize("move", [0, 5, 12])
+def test_ctrl_c_while_files_are_moved_comes_too_late(
+    older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int
+) -> None:
+    shutil.copytree(older, tmp_path, dirs_exist_ok=True)
+    stopped_at(move, monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    assert prepare(older_data(tmp_path, 380)).made
+    assert shards.Shards(tmp_path / "data", "test").entries == 380
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def environment() -> dict[str, str]:

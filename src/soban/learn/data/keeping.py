@@ -2,7 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from soban.weights.files import free_bytes, no_space, reason
 
 REPORT = "report.json"
 WORK, LOCK = ".work", ".lock"
-OURS = {shards.MANIFEST, REPORT, WORK, LOCK, *SPLITS, "tokenizer.json", "tokenizer_config.json"}
+OLD, ASIDE = ".replaced", "all"  # older data while new ones take their place; a mark that all of them are in it
+REPLACED = (*SPLITS, "tokenizer.json", "tokenizer_config.json", REPORT, shards.MANIFEST)
+OURS = {WORK, LOCK, OLD, *REPLACED}
 LEFT_BY_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # in any folder that somebody has looked into
 # What the working files take beside the shards, in bytes for a byte of input: the text itself, and half as much in ids
 ROOM = 2
@@ -56,7 +60,7 @@ def check_own(out: Path, beside: frozenset[str]) -> None:
     """UserError where the folder holds what no earlier run has made and the next would replace."""
     made = made_earlier(out)
     if made is None:
-        others = [path for path in out.iterdir() if path.name not in {WORK, LOCK} | beside]
+        others = [path for path in out.iterdir() if path.name not in {WORK, LOCK, OLD} | beside]
     else:
         splits = [out / name for name in SPLITS]
         others = [path for split in splits for path in split.rglob("*") if path not in made]
@@ -68,25 +72,16 @@ def check_own(out: Path, beside: frozenset[str]) -> None:
         )  # fmt: skip
 
 
-def delete(folder: Path, made: set[Path]) -> None:
-    """Deletes an earlier run's shards, and the folders of the splits where nothing else is in them."""
-    for path in made:
-        path.unlink(missing_ok=True)
-    for split in SPLITS:
-        for name in LEFT_BY_SYSTEMS:
-            (folder / split / name).unlink(missing_ok=True)
-        if (folder / split).is_dir():
-            (folder / split).rmdir()
-
-
 @contextlib.contextmanager
 def alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
     """The folder, made where it is missing, and no second run in it. Raises UserError where it holds other things."""
     from filelock import FileLock, Timeout
 
+    killed = (out / OLD / ASIDE).exists() or made_earlier(out / OLD) is not None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        check_own(out, beside)
+        if not killed:  # else it was looked at before
+            check_own(out, beside)
     except OSError as error:
         raise UserError(
             "{path}: cannot be made ({reason})", path=out, reason=reason(error), hint="choose another folder with --out"
@@ -104,23 +99,95 @@ def alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
             hint="choose another folder with --out",
         ) from error
     try:
+        if killed:
+            settle(out)
         yield
     finally:
         lock.release()
 
 
-def publish(work: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Puts the finished files in place of older ones; the manifest goes first and comes back last."""
-    made = made_earlier(out)
-    (out / shards.MANIFEST).unlink(missing_ok=True)
+@contextlib.contextmanager
+def unbroken() -> Iterator[None]:
+    """Ctrl-C comes too late meanwhile, and is not heard."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen to signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        delete(out, made or set())
-        for name in (*SPLITS, "tokenizer.json", "tokenizer_config.json", REPORT):
-            if (work / name).exists():
-                (work / name).replace(out / name)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def publish(work: Path, out: Path) -> None:
+    """Puts the finished files in place of older ones; the manifest goes first and comes last.
+
+    Raises UserError where that fails: the older ones are then back, and the finished ones in `work`.
+    """
+    try:
+        check_own(out, frozenset(path.name for path in out.iterdir()) - OURS)
+        (out / OLD).mkdir(exist_ok=True)
+        try:
+            move(out, out / OLD, reversed(REPLACED))
+            (out / OLD / ASIDE).touch()
+            move(work, out, REPLACED)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what cannot be put back now, the next run puts back
+                put_back(out)
+            raise
     except OSError as error:
         raise UserError(
             "{path}: cannot be written: {reason}", path=out, reason=reason(error),
-            hint="close what uses the folder, and run the same command again",
+            hint="close what uses the folder, and run the same command again: what it has made is kept",
         ) from error  # fmt: skip
-    shards.write_json(out / shards.MANIFEST, manifest)
+    discard(out / OLD)
+
+
+def move(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Moves those that are there."""
+    for name in names:
+        if (source / name).exists():
+            (source / name).replace(target / name)
+
+
+def put_back(out: Path) -> None:
+    """Older data to their place again, and new ones that were there already back to the working folder."""
+    if (out / OLD / ASIDE).exists():
+        (out / WORK).mkdir(exist_ok=True)
+        move(out, out / WORK, REPLACED)
+        (out / OLD / ASIDE).unlink()
+    move(out / OLD, out, REPLACED)
+    with contextlib.suppress(OSError):
+        (out / OLD).rmdir()
+
+
+def discard(old: Path) -> None:
+    """Deletes what its manifest tells, and the folders where nothing else is in them; what is in use is left."""
+    made = made_earlier(old) or set()
+    junk = {old / split / name for split in SPLITS for name in LEFT_BY_SYSTEMS} if made else set()
+    with contextlib.suppress(OSError):
+        for path in (old / ASIDE, *made, *junk):
+            path.unlink(missing_ok=True)
+        for split in SPLITS:
+            if (old / split).is_dir():
+                (old / split).rmdir()
+        for name in REPLACED[len(SPLITS) :] if made else ():
+            (old / name).unlink(missing_ok=True)
+        old.rmdir()
+
+
+def settle(out: Path) -> None:
+    """Ends what a killed run has begun: the new data stay where all of them are in place, else the old ones come back.
+
+    Raises UserError where they cannot be moved.
+    """
+    try:
+        if (out / shards.MANIFEST).exists():
+            discard(out / OLD)
+        else:
+            put_back(out)
+    except OSError as error:
+        raise UserError(
+            "{path}: cannot be written: {reason}", path=out, reason=reason(error),
+            hint="close what uses the folder, and run the same command again: what it has made is kept",
+        ) from error  # fmt: skip

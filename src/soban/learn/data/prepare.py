@@ -59,6 +59,7 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
     """Reads, cleans, splits, learns a tokenizer and writes shards; where all that is there already, does nothing.
 
     Raises UserError for what cannot be read or written, KeyboardInterrupt at Ctrl-C; `out` is then as it was.
+    A Ctrl-C while the finished files are moved to their place comes too late.
     """
     start = time.monotonic()
     check(wanted)
@@ -73,14 +74,10 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
         if not wanted.force and (held := keeping.held(wanted.out, mark)) is not None:
             return Outcome(held, False)
         work = wanted.out / keeping.WORK
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        try:
-            report, manifest = _make(wanted, found, work, tell)
-            report["seconds"] = time.monotonic() - start
-            shards.write_json(work / keeping.REPORT, report)
-            keeping.publish(work, wanted.out, manifest | {"fingerprint": mark})
-        finally:
+        kept = None if wanted.force else keeping.held(work, mark)  # of a run that could not move it to its place
+        report = kept or _finish(wanted, found, work, mark, start, tell)
+        with keeping.unbroken():
+            keeping.publish(work, wanted.out)
             shutil.rmtree(work, ignore_errors=True)
     return Outcome(report, True)
 
@@ -136,6 +133,23 @@ def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
     cleaned = clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell)
     cleaned.texts.close()
     return _report(wanted, found, read, cleaned)
+
+
+def _finish(
+    wanted: Preparation, found: sources.Found, work: Path, mark: str, start: float, tell: Tell
+) -> dict[str, Any]:
+    """The report; the working folder then holds all that is to be moved, or is gone."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        report, manifest = _make(wanted, found, work, tell)
+        report["seconds"] = time.monotonic() - start
+        shards.write_json(work / keeping.REPORT, report)
+        shards.write_json(work / shards.MANIFEST, manifest | {"fingerprint": mark})
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return report
 
 
 def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
