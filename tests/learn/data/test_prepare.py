@@ -317,6 +317,18 @@ def test_the_size_of_the_vocabulary_is_the_smallest_of_about_the_fewest_bits(fix
     assert bits[size] <= enough and all(bits[other] > enough for other in bits if other < size)
 
 
+@pytest.mark.parametrize("texts", [["one text"], ["the", "the the the the"], ["", "the fox and the river"], []])
+def test_text_too_little_to_try_sizes_with_gives_the_smallest(texts: list[str]) -> None:
+    assert vocabulary.choose_size(texts, "llama") == (512, [])
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_a_few_documents_are_prepared_without_a_size(tmp_path: Path, count: int) -> None:
+    (tmp_path / "a.txt").write_text("\n\n".join(text(number) for number in range(count)), encoding="utf-8")
+    assert prepare(Preparation((str(tmp_path / "a.txt"),), tmp_path / "data", validation=0.0)).report["kept"] == count
+    assert len(shards.Shards(tmp_path / "data").documents) == count
+
+
 def test_the_n_gram_estimate_is_witten_bells() -> None:
     import numpy as np
 

@@ -33,19 +33,23 @@ def choose_size(
 ) -> tuple[int, list[Trial]]:
     """One of SIZES, and what each that was tried would give; the text may support fewer entries.
 
-    One text in eight is measured with, and not learnt from.
+    One text in eight is measured with, and not learnt from. Too little text gives the first of SIZES, and no trials.
     """
     learnt = _some([text for number, text in enumerate(texts) if number % 8], LEARNT)
     measured = _some(list(texts[::8]), MEASURED)
     trials: list[Trial] = []
-    for number, size in enumerate(SIZES):
+    for number, size in enumerate(SIZES if learnt else ()):
         tokenizer = train_tokenizer(learnt, size, layout)
         if tokenizer.get_vocab_size() < size and trials:
             break  # the text offers no more
-        trials.append(trial(tokenizer, learnt, measured))
+        if (made := trial(tokenizer, learnt, measured)) is None:
+            break
+        trials.append(made)
         tell((number + 1) / len(SIZES))
         if len(trials) > 1 and trials[-1].bits_per_byte > trials[-2].bits_per_byte:
             break  # it has become worse, for want of text
+    if not trials:
+        return SIZES[0], []
     best = min(one.bits_per_byte for one in trials)
     enough = (one.bits_per_byte <= best * (1 + GOOD_ENOUGH) for one in trials)
     return next(size for size, is_enough in zip(SIZES, enough, strict=False) if is_enough), trials
@@ -58,11 +62,13 @@ def _some(texts: Sequence[str], characters: int) -> list[str]:
     return list(texts[::step])
 
 
-def trial(tokenizer: "Tokenizer", learnt: Sequence[str], measured: Sequence[str]) -> Trial:
-    """Bits per byte of some texts, as a model sees them that has counted the tokens of others."""
+def trial(tokenizer: "Tokenizer", learnt: Sequence[str], measured: Sequence[str]) -> Trial | None:
+    """Bits per byte of some texts, as a model sees them that has counted the tokens of others; None for too few."""
     seen, new = (
         np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (learnt, measured)
     )
+    if min(len(seen), len(new)) < ORDER:
+        return None
     count = sum(len(text.encode()) for text in measured)
     bits = -np.log2(probabilities(seen.astype(np.int64), new.astype(np.int64), tokenizer.get_vocab_size())).sum()
     return Trial(tokenizer.get_vocab_size(), float(bits / count), count / len(new))
