@@ -169,6 +169,42 @@ def test_broken_records_are_counted_and_the_others_are_read(tmp_path: Path) -> N
         read(tmp_path / "b.jsonl")
 
 
+def test_commas_that_nobody_has_quoted_cut_no_line_of_the_only_column(tmp_path: Path) -> None:
+    lines = ["안녕, 나는 토끼야, 너는?", '"Hi", he said, "there"', "no comma"]
+    (tmp_path / "a.csv").write_text("text\n" + "\r\n".join([*lines, '"quoted, ""all"" of it"']), encoding="utf-8")
+    texts, (told,) = read(tmp_path)
+    assert texts == [*lines, 'quoted, "all" of it'] and told.broken == 0
+
+
+@pytest.mark.parametrize(("name", "tab"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_row_with_more_cells_than_columns_is_broken(tmp_path: Path, name: str, tab: str) -> None:
+    rows = [["id", "text"], ["1", "one"], ["2", "two", " and more"], ["3", "three", ""], ["4"], ["5", "five"]]
+    (tmp_path / name).write_text("\n".join(map(tab.join, rows)), encoding="utf-8")
+    texts, (told,) = read(tmp_path)
+    assert (texts, told.broken, told.empty) == (["one", "three", "five"], 1, 1)
+
+
+STRAY = ['"안녕', '둘"', '"Hi," he said.', 'a 5" disk', '"', '"whole"', "plain"]
+
+
+@pytest.mark.parametrize("texts", [STRAY, STRAY[:2], STRAY[:1], ["plain", *STRAY[:1]], ["plain", "two", 'end"']])
+@pytest.mark.parametrize("columns", [1, 2])
+def test_quotes_of_a_text_between_tabs_stay_and_swallow_no_rows(tmp_path: Path, texts: list[str], columns: int) -> None:
+    rows = [["n", "text"], *([str(number), text] for number, text in enumerate(texts))]
+    lines = ["\t".join(row[-columns:]) for row in rows]
+    (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if (columns, texts) != (1, STRAY[:2]):  # that is what a writer makes of one text with a line end
+        assert read(tmp_path)[0] == texts
+
+
+def test_quotes_of_a_writer_between_tabs_are_taken_away(tmp_path: Path) -> None:
+    texts = ['"안녕"', "a\tb", "one\n\ntwo", 'he said "hi"\n"no"', "plain", "tail"]
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter="\t").writerows([["n", "text", "more"], *([1, text, text] for text in texts)])
+    (tmp_path / "a.tsv").write_text(out.getvalue(), encoding="utf-8", newline="")
+    assert read(tmp_path, fields=("text",))[0] == texts
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.csv"])
 def test_one_huge_line_is_refused_before_it_is_in_memory(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

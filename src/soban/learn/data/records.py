@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal
 
 from soban.errors import UserError
@@ -19,6 +20,8 @@ PIECE = 1 << 20
 JSON_LINES = (".jsonl", ".ndjson")
 BETWEEN = re.compile(r"[\s,]*")
 MARK = "<|endoftext|>"
+# A line of a table with tabs in which every quote belongs to a quoted field
+QUOTED_ROW = re.compile(r"""(?:(?:"[^"]*(?:""[^"]*)*"|[^"\t\r\n]*)(?:\t|\r?\n?\Z))+""")
 Parting = Literal["auto", "blank", "line", "file"]
 
 
@@ -34,7 +37,9 @@ def records(source: Source, encoding: Encoding | None, parting: Parting) -> Iter
     newline = "" if source.kind == "table" else None  # a quoted field of a table may have line ends of its own
     with text_stream(source, encoding, newline) as stream:
         if source.kind == "table":
-            yield from _table(source, stream)
+            with text_stream(source, encoding, newline) as first:
+                quoted = source.suffix != ".tsv" or _quoted(source, first)
+            yield from _table(source, stream, quoted)
         elif source.kind == "json":
             yield from (_json_lines if source.suffix in JSON_LINES else _json)(source, stream)
         else:
@@ -76,20 +81,44 @@ def _parts(source: Source, stream: io.TextIOBase, encoding: Encoding, parting: P
     yield "".join(lines)
 
 
-def _table(source: Source, stream: io.TextIOBase) -> Iterator[Any]:
+def _quoted(source: Source, stream: io.TextIOBase) -> bool:
+    """Whether the quotes in a table with tabs are a writer's, all in pairs around fields, and not the text's."""
+    waiting: list[str] = []  # lines of a row whose quote is not closed yet
+    tabs = None
+    size = quotes = 0
+    for line in _lines(source, stream):
+        tabs = line.count("\t") if tabs is None else tabs
+        waiting.append(line)
+        size, quotes = size + len(line), quotes + line.count('"')
+        if quotes % 2 == 0:
+            if '"' in waiting[0] and not QUOTED_ROW.fullmatch("".join(waiting)):
+                return False
+            if len(waiting) > 1 and tabs and all(part.count("\t") == tabs for part in waiting):
+                return False  # each is a row by itself
+            waiting, size, quotes = [], 0, 0
+        elif size > LONGEST:
+            return False
+    return not waiting
+
+
+def _table(source: Source, stream: io.TextIOBase, quoted: bool) -> Iterator[Any]:
     """The rows of a table whose first line names its columns."""
     csv.field_size_limit(LONGEST)
     lines = _lines(source, stream)
     head = next(lines, "")
     delimiter = "\t" if source.suffix == ".tsv" else max(",;\t|", key=head.count)
 
-    def rest() -> Iterator[str]:
-        yield head
-        yield from lines
+    taken: list[str] = []  # the lines of the row at hand
 
-    rows = csv.reader(rest(), delimiter=delimiter)
+    def rest() -> Iterator[str]:
+        for line in chain([head], lines):
+            taken.append(line)
+            yield line
+
+    rows = csv.reader(rest(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     names: list[str] | None = None
     while True:
+        taken.clear()
         try:
             row = next(rows, None)
         except csv.Error as error:
@@ -99,6 +128,10 @@ def _table(source: Source, stream: io.TextIOBase) -> Iterator[Any]:
             return
         if names is None:
             names = row
+        elif len(names) == 1 and len(row) > 1:
+            yield {names[0]: "".join(taken).rstrip("\r\n")}  # nobody has quoted its commas
+        elif any(row[len(names) :]):
+            yield Broken("more cells than columns")
         elif row:
             yield dict(zip(names, row, strict=False))
 
