@@ -64,6 +64,12 @@ def test_a_text_with_a_few_damaged_bytes_is_read_and_a_binary_file_is_passed_ove
         read(tmp_path / "b.txt")
 
 
+def test_a_text_with_a_mark_and_a_damaged_byte_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "가나다 라마바\n\n".encode() * 500 + b"\xff rest")
+    texts, (told,) = read(tmp_path / "a.txt")
+    assert (texts[0], texts[-1], told.encoding) == ("가나다 라마바", "\ufffd rest", "utf-8-sig")
+
+
 def test_end_of_text_parts_documents_where_a_file_has_it_and_blank_lines_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\nstill one<|endoftext|>\ntwo\n<|endoftext|>\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("one\n \ntwo\nlines\n", encoding="utf-8")

@@ -40,7 +40,7 @@ def detect(source: Source) -> Encoding:
     for name in names:
         if (found := _try(source, name, "strict")) is not None:
             return found
-    if names[0] == "utf-8" and (found := _try(source, "utf-8", "replace")) is not None:
+    if names[0].startswith("utf-8") and (found := _try(source, names[0], "replace")) is not None:
         return found
     raise UserError(
         "{path}: not text in UTF-8, UTF-16 or cp949", path=source.name, hint="save it again as UTF-8, or leave it out"
