@@ -170,11 +170,39 @@ def test_a_given_tokenizer_is_taught_the_template_too(tmp_path: Path) -> None:
         ({"질문": "어디?", "답변": "숲"}, (("user", "어디?"), ("assistant", "숲"))),
         ({"dialog": ["Hi", "Hello", "Bye"]}, (("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"))),
         ({"text": "Once upon a time."}, None),
+        ({"text": ["Once upon a time.", "There was a fox."]}, None),
+        ({"본문": ["옛날 옛적에", "여우가 살았어요."]}, None),
+        ({"text": said("Hi", "Hello")}, (("user", "Hi"), ("assistant", "Hello"))),
+        (
+            {"System": "Be brief.", "Prompt": "Why?", "Completion": "So."},
+            (("system", "Be brief."), ("user", "Why?"), ("assistant", "So.")),
+        ),
+        ({"prompt": "Why?", "chosen": said("Why?", "So.")}, (("user", "Why?"), ("assistant", "So."))),
+        ({"prompt": said("Why?"), "chosen": said("", "So.")[1:]}, (("user", "Why?"), ("assistant", "So."))),
+        (
+            {"system": "Be brief.", "prompt": said("Why?"), "chosen": said("Why?", "So.")},
+            (("system", "Be brief."), ("user", "Why?"), ("assistant", "So.")),
+        ),
     ],
 )
 def test_records_of_usual_kinds_become_turns(record: Any, turns: Any) -> None:
     found = choose([record], (), "a.jsonl").conversation(record)
     assert found == (None if turns is None else Conversation(turns))
+
+
+def test_the_question_in_a_list_of_messages_is_not_told_twice() -> None:
+    record = {"prompt": "Why?", "chosen": said("Why?", "So."), "rejected": said("Why?", "No.")}
+    assert choose([record], (), "a.jsonl").text(record) == "Why?\nSo."
+    assert choose([record], ("chosen",), "a.jsonl").text(record) == "Why?\nSo."
+
+
+@pytest.mark.parametrize("names", [("질문?", "답?"), ("system?", "a")])
+def test_a_question_mark_may_be_part_of_a_fields_name(names: tuple[str, str]) -> None:
+    record = dict(zip(names, ("어디?", "숲"), strict=True))
+    fields = choose([record], names, "a.jsonl")
+    assert (fields.text(record), str(fields)) == ("어디?\n숲", " + ".join(names))
+    assert fields.conversation(record) == Conversation((("user", "어디?"), ("assistant", "숲")))
+    assert fields.text({names[0]: "", names[1]: "숲"}) == ""
 
 
 @pytest.mark.parametrize(

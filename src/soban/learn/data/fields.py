@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from soban.errors import UserError
-from soban.learn.data.chats import Conversation
+from soban.learn.data.chats import ROLES, Conversation
 
 Record = Mapping[str, Any]
 
-# The first that a file's records have wins; what ends in ? may be missing or empty. A story comes before an
+# The first that a file's records have wins; here, what ends in ? may be missing or empty. A story comes before an
 # instruction, because TinyStories' records have both.
 KNOWN: tuple[tuple[str, ...], ...] = (
     ("story",), ("text",), ("messages",),
@@ -21,6 +21,8 @@ KNOWN: tuple[tuple[str, ...], ...] = (
     ("content",), ("contents",), ("document",), ("passage",), ("article",), ("body",), ("original",), ("sentence",),
     ("본문",), ("내용",), ("원문",), ("텍스트",), ("문장",), ("이야기",),
 )  # fmt: skip
+# A list of bare texts is one of turns here; in the other single fields above it is a text's.
+TURNS = {"messages", "conversations", "conversation", "dialogue", "dialog", "turns"}
 INNER = ("content", "value", "text", "utterance", "발화")  # what a turn or a part of one calls its words
 ROLE = ("role", "from")  # and who says it
 PEEK = 100  # records from which the fields are chosen
@@ -29,10 +31,19 @@ DEEPEST = 8
 
 
 @dataclass(frozen=True)
+class Field:
+    """One field, as the records spell it, and what it is for: a system message, or the answer to those before it."""
+
+    name: str
+    optional: bool = False
+    role: Literal["", "system", "answer"] = ""
+
+
+@dataclass(frozen=True)
 class Fields:
     """The fields whose words, one after the other, are a record's text."""
 
-    names: tuple[str, ...]
+    fields: tuple[Field, ...]
 
     def text(self, record: Any) -> str:
         """The record's text; "" where it has none, or lacks a field that it needs."""
@@ -40,8 +51,9 @@ class Fields:
             return record
         if not isinstance(record, Mapping):
             return ""
-        parts = [words(value(record, name.rstrip("?"))).strip() for name in self.names]
-        if not all(part or name.endswith("?") for part, name in zip(parts, self.names, strict=True)):
+        held = [(field, value(record, field.name)) for field in self.fields]
+        parts = [(answer(one) if field.role == "answer" else words(one)).strip() for field, one in held]
+        if not all(part or field.optional for part, field in zip(parts, self.fields, strict=True)):
             return ""
         return "\n".join(filter(None, parts))
 
@@ -52,18 +64,25 @@ class Fields:
         """
         if not isinstance(record, Mapping):
             return None
-        held = [value(record, name.rstrip("?")) for name in self.names]
-        if isinstance(held[0], list):
+        held = [value(record, field.name) for field in self.fields]
+        system = [("system", words(held.pop(0)))] if self.fields[0].role == "system" else []
+        system = [turn for turn in system if turn[1]]
+        if isinstance(held[0], list) and (len(held) > 1 or self._lists_turns(held[0])):
             said = [_turn(part, number) for number, part in enumerate(held[0])]
-            return Conversation(tuple(said + [("assistant", words(answer)) for answer in held[1:] if words(answer)]))
+            answers = [("assistant", text) for one in held[1:] if (text := answer(one))]
+            return Conversation((*system, *said, *answers))
         if len(held) < 2:
             return None
-        system = [("system", words(held.pop(0)))] if self.names[0] == "system?" else []
         question = "\n".join(filter(None, (words(one).strip() for one in held[:-1])))
-        return Conversation((*(turn for turn in system if turn[1]), ("user", question), ("assistant", words(held[-1]))))
+        return Conversation((*system, ("user", question), ("assistant", answer(held[-1]))))
+
+    def _lists_turns(self, parts: list[Any]) -> bool:
+        """Whether a list in the only field is one of turns: where its name does not say so, by who says its parts."""
+        name = self.fields[0].name.rpartition(".")[2].strip().lower()
+        return name in TURNS or (name,) not in KNOWN or all(map(_role, parts))
 
     def __str__(self) -> str:
-        return " + ".join(name.rstrip("?") for name in self.names)
+        return " + ".join(field.name for field in self.fields)
 
 
 def choose(records: Sequence[Any], given: Sequence[str], path: str) -> Fields:
@@ -75,20 +94,25 @@ def choose(records: Sequence[Any], given: Sequence[str], path: str) -> Fields:
     if given:
         if missing := [name for name in given if not any(words(value(row, name)) for row in rows)]:
             raise _no_field(path, missing[0], names)
-        return Fields(tuple(given))
+        return Fields(tuple(map(Field, given)))
     for usual in KNOWN:
         fields = _spelled(usual, names)
         if fields and 2 * sum(bool(fields.text(row)) for row in rows) >= len(rows):
             return fields
-    return Fields((_longest(rows, names, path),))
+    return Fields((Field(_longest(rows, names, path)),))
 
 
 def _turn(part: Any, number: int) -> tuple[str, str]:
     """Who says a part of a conversation, and what; bare texts are a user's and an assistant's in turn."""
     if isinstance(part, str):
         return ("assistant" if number % 2 else "user"), part
+    return _role(part), words(part)
+
+
+def _role(part: Any) -> str:
+    """Who says a part of a conversation; "" where that is not told."""
     role = next((part[name] for name in ROLE if name in part), None) if isinstance(part, Mapping) else None
-    return role.lower() if isinstance(role, str) else "", words(part)
+    return role.lower() if isinstance(role, str) else ""
 
 
 def known(record: Record) -> bool:
@@ -102,8 +126,14 @@ def _spelled(usual: tuple[str, ...], names: Sequence[str]) -> Fields | None:
     spelling = {name.strip().lower(): name for name in reversed(names) if isinstance(name, str)}
     if any(name not in spelling for name in usual if not name.endswith("?")):
         return None
-    here = [name for name in usual if name.rstrip("?") in spelling]
-    return Fields(tuple(spelling[name.rstrip("?")] + ("?" if name.endswith("?") else "") for name in here))
+    found = []
+    for name in usual:
+        if (plain := name.rstrip("?")) in spelling:
+            role: Literal["", "system", "answer"] = "system" if plain == "system" else ""
+            if name == usual[-1] and len(usual) > 1:
+                role = "answer"
+            found.append(Field(spelling[plain], name.endswith("?"), role))
+    return Fields(tuple(found))
 
 
 def _longest(rows: Sequence[Record], names: Sequence[str], path: str) -> str:
@@ -155,3 +185,10 @@ def words(held: Any, depth: int = 0) -> str:
     if depth < DEEPEST and isinstance(held, Mapping):
         return next((words(held[name], depth + 1) for name in INNER if name in held), "")
     return ""
+
+
+def answer(held: Any) -> str:
+    """The words in a value; of a list of messages, those of the assistant's last, for the question may be in it."""
+    if isinstance(held, list) and held and all(_role(part) for part in held):
+        held = next((part for part in reversed(held) if ROLES.get(_role(part)) == "assistant"), held[-1])
+    return words(held)
