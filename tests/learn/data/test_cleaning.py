@@ -63,9 +63,9 @@ def test_everything_is_counted_and_what_is_kept_is_as_it_was(tmp_path: Path) -> 
         "\ufffd" * 9,
         "전화는 010-1234-5678이에요",
     ]
-    found = cleaned(texts, tmp_path)
+    with cleaned(texts, tmp_path) as found:
+        assert [found.texts[number] for number in found.kept] == [GOOD, "전화는 [phone]이에요"]
     assert found.tally.left_out == {"duplicates": 1, "near-duplicates": 1, "short": 1, "broken": 1}
-    assert [found.texts[number] for number in found.kept] == [GOOD, "전화는 [phone]이에요"]
     assert found.tally.documents == len(found) + sum(found.tally.left_out.values())
     assert found.tally.personal == {"phone": 1}
     assert "010-1234" not in repr(found.tally.examples)
@@ -73,9 +73,10 @@ def test_everything_is_counted_and_what_is_kept_is_as_it_was(tmp_path: Path) -> 
 
 def test_personal_data_can_be_dropped_or_kept(tmp_path: Path) -> None:
     text = "전화는 010-1234-5678이에요"
-    assert len(cleaned([text], tmp_path, personal="drop")) == 0
-    kept = cleaned([text], tmp_path, personal="keep")
-    assert kept.texts[0] == text
+    with cleaned([text], tmp_path, personal="drop") as dropped:
+        assert len(dropped) == 0
+    with cleaned([text], tmp_path, personal="keep") as kept:
+        assert kept.texts[0] == text
 
 
 def variants(count: int) -> list[str]:
@@ -90,7 +91,8 @@ def variants(count: int) -> list[str]:
 
 
 def test_twins_never_lie_in_two_splits_and_the_seed_decides(tmp_path: Path) -> None:
-    found = cleaned(variants(150), tmp_path, near="keep")
+    with cleaned(variants(150), tmp_path, near="keep") as found:
+        pass
     assert found.tally.kept_near == 150 and len(found) == 300
     parts = split(found.keys, found.groups, found.kept, (0.2, 0.1), 1)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(300))

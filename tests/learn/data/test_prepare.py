@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from soban.errors import UserError
-from soban.learn.data import keeping, shards, vocabulary
+from soban.learn.data import cleaning, keeping, records, shards, tinystories, vocabulary
 from soban.learn.data.prepare import Preparation, prepare
 
 WORDS = "fox river bridge shell morning walked found little brother told every near old and the a was"
@@ -292,6 +293,31 @@ def test_a_full_disk_is_told_before_anything_is_written(
     with pytest.raises(UserError, match=r"no room: [\d,]+ bytes needed, 1,000 free"):
         prepare(Preparation((str(texts),), tmp_path / "data"))
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("what", ["look", "make", "vocabulary"])
+def test_a_run_that_fails_has_closed_its_files_before_their_folder_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    (tmp_path / "a.txt").write_text("A fox.\n\n" + "x" * 2000, encoding="utf-8")
+    monkeypatch.setattr(records, "LONGEST", 1000)
+    opened, seen = [], []
+    begin, remove = cleaning.Texts.__init__, shutil.rmtree
+
+    def noted(texts: cleaning.Texts, path: Path) -> None:
+        begin(texts, path)
+        opened.append(texts)
+
+    def judged(path: Path, *how: Any, **more: Any) -> None:
+        seen.extend(texts._file.closed for texts in opened)
+        remove(path, *how, **more)
+
+    monkeypatch.setattr(cleaning.Texts, "__init__", noted)
+    monkeypatch.setattr(shutil, "rmtree", judged)
+    wanted = Preparation((str(tmp_path / "a.txt"),), None if what == "look" else tmp_path / "data")
+    with pytest.raises(UserError, match="more than 1,000 characters"):
+        tinystories.train_vocabulary(wanted, lambda *told: None) if what == "vocabulary" else prepare(wanted)
+    assert seen and all(seen)
 
 
 def test_nothing_left_is_told(tmp_path: Path) -> None:

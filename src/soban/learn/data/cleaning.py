@@ -4,6 +4,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -119,12 +120,27 @@ class Cleaned:
         return len(self.kept)
 
 
+@contextmanager
 def clean(
     documents: Iterable[chats.Document], how: Cleaning, work: Path, tell: Callable[[str, int, float | None], None]
-) -> Cleaned:
-    """Tidies, masks, judges and compares documents. `tell` gets a stage, how many documents, and a share of it."""
-    tally = Tally()
+) -> Iterator[Cleaned]:
+    """Tidies, masks, judges and compares documents. `tell` gets a stage, how many documents, and a share of it.
+
+    What is kept can be read until the block ends: then its file is closed, so that Windows too lets `work` be deleted.
+    """
     texts = Texts(work / "texts.bin")
+    try:
+        yield _clean(documents, how, work, texts, tell)
+    finally:
+        texts.close()
+
+
+def _clean(
+    documents: Iterable[chats.Document], how: Cleaning, work: Path, texts: Texts,
+    tell: Callable[[str, int, float | None], None],
+) -> Cleaned:  # fmt: skip
+    """What is kept, its texts in `texts`."""
+    tally = Tally()
     keys = array("Q")
     with (work / "signatures.bin").open("wb", buffering=0) as file:
         for made in _signed(_worthy(documents, how, tally, texts, keys, tell), how.similarity <= 1):

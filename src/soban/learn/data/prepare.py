@@ -65,7 +65,7 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
     check(wanted)
     found = _found(wanted)
     if wanted.out is None:
-        with tempfile.TemporaryDirectory(prefix="soban-data-") as folder:
+        with tempfile.TemporaryDirectory(prefix="soban-data-", ignore_cleanup_errors=True) as folder:
             report = _look(wanted, found, Path(folder), tell)
             return Outcome(report | {"seconds": time.monotonic() - start}, True)
     keeping.room(wanted.out, sum(source.size for source in found.sources))
@@ -130,9 +130,8 @@ def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
 def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> dict[str, Any]:
     """The report alone."""
     read: list[Read] = []
-    cleaned = clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell)
-    cleaned.texts.close()
-    return _report(wanted, found, read, cleaned)
+    with clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
+        return _report(wanted, found, read, cleaned)
 
 
 def _finish(
@@ -155,8 +154,7 @@ def _finish(
 def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything but the manifest, in the working folder; the report and the manifest."""
     read: list[Read] = []
-    cleaned = clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell)
-    try:
+    with clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
         if not len(cleaned):
             raise UserError(
                 "no text is left of {count} documents", count=cleaned.tally.documents,
@@ -170,8 +168,6 @@ def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
         if wanted.template is not None:
             encoder = replace(encoder, writer=chats.writer_in(work, wanted.template))
         told = {name: _written(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])}
-    finally:
-        cleaned.texts.close()
     about = {
         "sha256": shards.file_hash(work / "tokenizer.json"), "entries": encoder.entries,
         "bos_token_id": encoder.bos_id, "eos_token_id": encoder.eos_id,

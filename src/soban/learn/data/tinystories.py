@@ -90,17 +90,12 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
     check(wanted)
     size = wanted.vocab_size or USUAL_ENTRIES
     found = find(wanted.paths)
-    with tempfile.TemporaryDirectory(prefix="soban-data-") as work:
+    with tempfile.TemporaryDirectory(prefix="soban-data-", ignore_cleanup_errors=True) as work:
         told: list[Read] = []
-        cleaned = clean(
-            _first(documents(found.sources, replace(wanted.reading, conversations=False), told)),
-            replace(wanted.cleaning, similarity=2.0),
-            Path(work),
-            tell,
-        )
-        tell("tokenizer", len(cleaned), None)
-        tokenizer = train_tokenizer((cleaned.texts[int(number)] for number in cleaned.kept), size, wanted.layout)
-        cleaned.texts.close()
+        texts = _first(documents(found.sources, replace(wanted.reading, conversations=False), told))
+        with clean(texts, replace(wanted.cleaning, similarity=2.0), Path(work), tell) as cleaned:
+            tell("tokenizer", len(cleaned), None)
+            tokenizer = train_tokenizer((cleaned.texts[int(number)] for number in cleaned.kept), size, wanted.layout)
     if (most := tokenizer.get_vocab_size()) < size:
         raise UserError(
             "--vocab-size {value}: this text supports only {most} entries", value=size, most=most,
