@@ -256,7 +256,7 @@ def check_room(path: Path, needed: int) -> None:
 
 def free_bytes(folder: Path) -> int:
     """How many bytes this user may still write where `folder` is, or will be made."""
-    while not folder.exists() and folder != folder.parent:
+    while not is_there(folder) and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 

@@ -217,6 +217,8 @@ def test_a_folder_with_other_things_in_it_is_left_alone(texts: Path, tmp_path: P
         prepare(Preparation((str(texts),), tmp_path / "mine"))
     with pytest.raises(UserError, match="holds the text itself"):
         prepare(Preparation((str(texts),), texts))
+    with pytest.raises(UserError, match="cannot be made"):
+        prepare(Preparation((str(texts),), tmp_path / ("x" * 300)))
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be made"):
         prepare(Preparation((str(texts),), tmp_path / "file" / "data"))

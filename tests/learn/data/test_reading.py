@@ -268,6 +268,33 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         find([tmp_path / "b.zip"])
 
 
+def test_a_zip_of_a_folder_that_cannot_be_read_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and no more")
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("first.txt", "text")
+        archive.writestr("locked.txt", "text")
+    data = bytearray((tmp_path / "locked.zip").read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1  # the flag of an encrypted file
+    (tmp_path / "locked.zip").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        archive.writestr("b.txt", "more")
+        archive.writestr("c.png", b"")
+    found = find([tmp_path])
+    assert [source.path.name for source in found.sources] == ["a.txt", "whole.zip"]
+    assert found.ignored == {".zip": 2, ".png": 1}
+    said = [record.getMessage() for record in caplog.records]
+    assert "broken.zip: damaged" in said[0] and "locked.zip/locked.txt: locked by a password" in said[1]
+    with pytest.raises(UserError, match="locked by a password"):
+        find([tmp_path / "locked.zip"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "글" * 100 + ".txt", "a\0b"])
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        find([tmp_path / name])
+
+
 def test_an_empty_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no text in it"):
         find([tmp_path])

@@ -11,7 +11,7 @@ from typing import Any
 from soban.errors import UserError
 from soban.learn.data import shards
 from soban.learn.data.splitting import SPLITS
-from soban.weights.files import free_bytes, no_space, reason
+from soban.weights.files import free_bytes, is_there, no_space, reason
 
 REPORT = "report.json"
 WORK, LOCK = ".work", ".lock"
@@ -77,7 +77,7 @@ def alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
     """The folder, made where it is missing, and no second run in it. Raises UserError where it holds other things."""
     from filelock import FileLock, Timeout
 
-    killed = (out / OLD / ASIDE).exists() or made_earlier(out / OLD) is not None
+    killed = is_there(out / OLD / ASIDE) or made_earlier(out / OLD) is not None
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not killed:  # else it was looked at before

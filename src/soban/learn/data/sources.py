@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from soban.errors import UserError
 from soban.messages import warn
-from soban.weights.files import open_regular, reason, unreadable
+from soban.weights.files import is_there, open_regular, reason, unreadable
 
 KINDS = {
     ".txt": "text", ".text": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json",
@@ -91,7 +91,7 @@ def find(paths: Sequence[str | Path]) -> Found:
     """Every file with text among these files and folders, in a fixed order. Raises UserError where there is none."""
     found = Found()
     for path in map(Path, paths):
-        if not path.exists():
+        if not is_there(path):
             raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
         if path.is_dir():
             _add_folder(found, path)
@@ -120,13 +120,28 @@ def _add(found: Found, path: Path, name: str, named: bool) -> None:
     """One file of the disk."""
     kind, suffix, gzipped = _kind(path.name)
     if kind == "zip" and not gzipped:
-        found.sources += _members(found, path, name)
+        _add_zip(found, path, name, named)
     elif kind and kind != "zip":
         found.sources.append(Source(name, kind, suffix, path, path.stat().st_size, None, gzipped, named))
     elif named:
         found.sources.append(Source(name, "text", suffix, path, path.stat().st_size, None, gzipped, named))
     else:
         found.ignored[suffix or "-"] = found.ignored.get(suffix or "-", 0) + 1
+
+
+def _add_zip(found: Found, path: Path, name: str, named: bool) -> None:
+    """The files in a zip; one of a folder that cannot be read is passed over, with a note."""
+    inside = Found()
+    try:
+        inside.sources += _members(inside, path, name)
+    except UserError as error:
+        if named:
+            raise
+        warn("passed over: {problem}", problem=error)
+        inside = Found([], {".zip": 1})
+    found.sources += inside.sources
+    for suffix, count in inside.ignored.items():
+        found.ignored[suffix] = found.ignored.get(suffix, 0) + count
 
 
 def _kind(name: str) -> tuple[str | None, str, bool]:
@@ -142,7 +157,7 @@ def _members(found: Found, path: Path, name: str) -> Iterator[Source]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise broken(name, error) from error
     total = sum(member.file_size for member in members)
     if len(members) > MOST_MEMBERS or total > max(HARMLESS, MOST_EXPANSION * path.stat().st_size):
