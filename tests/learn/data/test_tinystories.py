@@ -97,3 +97,14 @@ def test_the_three_steps_give_shards_with_the_vocabulary_that_was_learnt(hub: Hu
     assert opened.entries == 300 and (out / tinystories.FOLDER / "data00.json").is_file()
     with pytest.raises(UserError, match="not 280 entries"):
         tinystories.with_vocabulary(Preparation(files, out, vocab_size=280))
+
+
+def test_a_vocabulary_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "some.json").write_text(json.dumps([story(number) for number in range(50)]), encoding="utf-8")
+    wanted = Preparation((str(tmp_path / "some.json"),), tmp_path, vocab_size=300)
+    folder = tinystories.train_vocabulary(wanted, lambda *told: None)
+    assert tinystories.train_vocabulary(wanted, lambda *told: None) == folder
+    (folder / "words.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match=r"vocabulary: holds other files \(words\.txt\)"):
+        tinystories.train_vocabulary(wanted, lambda *told: None)
+    assert (folder / "words.txt").read_text(encoding="utf-8") == "mine"

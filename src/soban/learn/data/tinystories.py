@@ -15,6 +15,7 @@ from soban.hub import download
 from soban.hub.names import Repository
 from soban.learn.data.chats import Document, parts
 from soban.learn.data.cleaning import clean
+from soban.learn.data.keeping import LEFT_BY_SYSTEMS
 from soban.learn.data.prepare import SAMPLE, Preparation, Tell, check
 from soban.learn.data.reading import Read, documents
 from soban.learn.data.sources import broken, find
@@ -29,6 +30,7 @@ FOLDER = "TinyStories_all_data"
 DONE = ".complete"
 VOCABULARY = "vocabulary"
 BESIDE = frozenset((FOLDER, VOCABULARY, ARCHIVE, f"{ARCHIVE}.part", f"{ARCHIVE}.part.map"))
+MADE = re.compile(r"tokenizer(_config)?\.json|tok\d+\.model")  # what lies in VOCABULARY
 MEMBER = re.compile(r"(?:\./)?(?:\w+/)?(data\d+\.json)")
 EXPANSION = 5  # the unpacked stories for the archive's size, about
 USUAL_ENTRIES = 4096
@@ -89,6 +91,13 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
     assert wanted.out is not None
     check(wanted)
     size = wanted.vocab_size or USUAL_ENTRIES
+    folder = wanted.out / VOCABULARY
+    inner = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []  # which is replaced
+    if others := [name for name in inner if name not in LEFT_BY_SYSTEMS and not MADE.fullmatch(name)]:
+        raise UserError(
+            "{path}: holds other files ({name})", path=folder, name=others[0][:60],
+            hint="choose a new folder with --out",
+        )  # fmt: skip
     found = find(wanted.paths)
     with tempfile.TemporaryDirectory(prefix="soban-data-", ignore_cleanup_errors=True) as work:
         told: list[Read] = []
@@ -101,7 +110,6 @@ def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
             "--vocab-size {value}: this text supports only {most} entries", value=size, most=most,
             hint="give at most {most}, or more text, or leave it out",
         )  # fmt: skip
-    folder = wanted.out / VOCABULARY
     new = wanted.out / f"{VOCABULARY}.new"
     shutil.rmtree(new, ignore_errors=True)
     try:
