@@ -195,6 +195,19 @@ def test_a_run_that_is_killed_while_files_are_moved_is_settled_by_the_next(
     assert {path.name for path in out.iterdir()} <= {".lock", *keeping.REPLACED}
 
 
+def test_nothing_is_moved_onto_older_data_that_could_not_be_deleted(older: Path, tmp_path: Path) -> None:
+    shutil.copytree(older, tmp_path, dirs_exist_ok=True)
+    out = tmp_path / "data"
+    (out / keeping.OLD / "train").mkdir(parents=True)
+    (out / keeping.OLD / "train" / "00000.npy").write_bytes(b"in use")
+    before = listing(out)
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare(older_data(tmp_path, 380))
+    assert {name: data for name, data in listing(out).items() if not name.startswith(".work")} == before
+    shutil.rmtree(out / keeping.OLD)
+    assert prepare(older_data(tmp_path, 380)).made
+
+
 @pytest.mark.parametrize("move", [0, 5, 12])
 def test_ctrl_c_while_files_are_moved_comes_too_late(
     older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int

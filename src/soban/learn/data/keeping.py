@@ -126,7 +126,9 @@ def publish(work: Path, out: Path) -> None:
     """
     try:
         check_own(out, frozenset(path.name for path in out.iterdir()) - OURS)
-        (out / OLD).mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (out / OLD).rmdir()  # what could not be deleted before is in use: nothing is moved onto it
+        (out / OLD).mkdir()
         try:
             move(out, out / OLD, reversed(REPLACED))
             (out / OLD / ASIDE).touch()
