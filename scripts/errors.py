@@ -35,7 +35,8 @@ def page() -> str:
     tables: dict[str, list[tuple[str, str]]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         rows = tables.setdefault(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), [])
-        rows += [row for row in errors(ast.parse(path.read_text(encoding="utf-8"))) if row not in rows]
+        found = errors(ast.parse(path.read_text(encoding="utf-8")))
+        rows += [row for row in dict.fromkeys(found) if row not in rows]
     for name, rows in tables.items():
         if rows:
             lines = [f"| {cell(told(row, {}))} | {cell(told(row, korean))} |" for row in sorted(rows)]

@@ -124,7 +124,7 @@ def publish(work: Path, out: Path) -> None:
 
     Raises UserError where that fails: the older ones are then back, and the finished ones in `work`.
     """
-    try:
+    with moving(out):
         check_own(out, frozenset(path.name for path in out.iterdir()) - OURS)
         with contextlib.suppress(FileNotFoundError):
             (out / OLD).rmdir()  # what could not be deleted before is in use: nothing is moved onto it
@@ -137,12 +137,19 @@ def publish(work: Path, out: Path) -> None:
             with contextlib.suppress(OSError):  # what cannot be put back now, the next run puts back
                 put_back(out)
             raise
+    discard(out / OLD)
+
+
+@contextlib.contextmanager
+def moving(out: Path) -> Iterator[None]:
+    """UserError where files in the folder cannot be moved."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             "{path}: cannot be written: {reason}", path=out, reason=reason(error),
             hint="close what uses the folder, and run the same command again: what it has made is kept",
         ) from error  # fmt: skip
-    discard(out / OLD)
 
 
 def move(source: Path, target: Path, names: Iterable[str]) -> None:
@@ -183,13 +190,8 @@ def settle(out: Path) -> None:
 
     Raises UserError where they cannot be moved.
     """
-    try:
+    with moving(out):
         if (out / shards.MANIFEST).exists():
             discard(out / OLD)
         else:
             put_back(out)
-    except OSError as error:
-        raise UserError(
-            "{path}: cannot be written: {reason}", path=out, reason=reason(error),
-            hint="close what uses the folder, and run the same command again: what it has made is kept",
-        ) from error  # fmt: skip
