@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 COLUMNS, ROWS = 96, 30
-COMMAND = "soban chat --seed 4 --no-history"
+COMMAND = "soban chat --seed 8 --no-history"
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 ASKED = ("이야기 하나 해 줘.", "누구 이야기야?", "누구를 만났어?")
 KEYS = (*ASKED, "/stats", None, "/s")  # None: nothing more is sent

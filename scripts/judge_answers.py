@@ -154,9 +154,8 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     if given.out:
         whole = given.out.read_text(encoding="utf-8") if given.out.exists() else ""
-        before, _, after = whole.partition(HEADING)
-        rest = after[after.index(NEXT) :] if NEXT in after else ""
-        given.out.write_text(f"{before}{HEADING}\n\n{text}\n{rest}", encoding="utf-8")
+        before, mark, after = whole.partition(NEXT)
+        given.out.write_text(f"{before.partition(HEADING)[0]}{HEADING}\n\n{text}\n{mark}{after}", encoding="utf-8")
     print(text)
 
 

@@ -14,8 +14,8 @@ from tests.native.running import assert_same_bits, normal, run_native, tokens_ba
 
 # What the bundled model goes on with, greedily.
 STORY = (
-    '어느 날 지우와 미나는 꽃밭에 갔습니다. 지우는 노란 그림책을 가져왔습니다. "이제 네 차례야!" 지우가 말했습니다. '
-    "미나는 그림책을 처음부터 끝까지 읽"
+    "옛날 옛적에 민지와 준호는 날마다 함께 놀았습니다. 민지의 생일 전날이었습니다. 민지는 준호를 기쁘게 해 주고 "
+    '싶었습니다. "그래'
 )
 
 
@@ -122,4 +122,4 @@ def test_every_instruction_set_gives_the_integers_that_whole_numbers_have(isa: s
 
 def test_every_instruction_set_tells_the_same_story(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_ISA", isa)
-    assert soban.load().generate("어느 날 지우와 미나는", max_new_tokens=24, do_sample=False) == STORY
+    assert soban.load().generate("옛날 옛적에 민지와 준호는", max_new_tokens=24, do_sample=False) == STORY

@@ -112,7 +112,7 @@ def test_without_the_library_numpy_tells_a_story_and_says_in_one_line_why_it_is_
         env=os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONUTF8": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Once upon a time, there was a little boy named S")
+    assert done.stdout.startswith("Once upon a time, there was a curious girl named M")
     assert [line for line in done.stderr.splitlines() if "NumPy" in line] == [
         "soban: the native library is missing, so NumPy computes: expect a tenth of the speed or less"
     ]

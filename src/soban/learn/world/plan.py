@@ -14,6 +14,7 @@ MIXED = 0.35  # how often a child meets an animal
 # the others it is less: whoever has to make up a name of its own, out of so many, is tempted to repeat the hero's
 INVENTED, INVENTED_LATER = 0.6, 0.2
 SHORT = 0.25  # of them, names of one syllable
+ALIKE = 0.5  # and of two syllables of which one is a known name's, where writing need not go on as in that
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,11 @@ def invented(chance: random.Random, known: Words, others: Container[str]) -> str
 def spelled(chance: random.Random, lists: Mapping[str, list[str]]) -> str:
     """A name of two syllables of a list, or put together from sounds."""
     if "name_sounds" in lists:
-        return "".join(chance.choice(lists["name_sounds"]) for _ in range(2))
+        syllables = [chance.choice(lists["name_sounds"]) for _ in range(2)]
+        if chance.random() < ALIKE:
+            place = chance.randrange(2)
+            syllables[place] = chance.choice([name for name in lists["girls"] + lists["boys"] if len(name) == 2])[place]
+        return "".join(syllables)
     short = chance.random() < SHORT
     parts = ("onsets", "vowels", "codas") if short else ("onsets", "vowels", "middles", "ends")
     return "".join(chance.choice(lists[f"name_{part}"]) for part in parts).replace("-", "").capitalize()
