@@ -270,7 +270,9 @@ def continued(options: TrainOptions, asked: Settings, kept: Settings) -> Setting
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(kept, asked, names)
     changes = {name: getattr(asked, name) for flag, name in given.items() if name in MAY_CHANGE}
-    return replace(kept, **({"device": asked.device} | changes))
+    if asked.device != kept.device:  # else as many threads as it began with: their sums are the same
+        changes |= {"device": asked.device, "threads": asked.threads}
+    return replace(kept, **changes)
 
 
 def was_given(options: TrainOptions, name: str) -> bool:

@@ -55,10 +55,13 @@ def test_what_a_gpu_began_goes_on_with_all_threads_of_the_pc(data: Path, monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     began = resolved(TrainOptions(data=str(data), out="", dtype="float32"), data)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(system, "threads", lambda: 5)
     options = TrainOptions(data=str(data), out="", dtype="float32")
     later = continued(options, resolved(options, data), began)
     assert (began.device, began.parts) == ("cuda", 1)
-    assert (later.device, later.parts) == ("cpu", 3) and later.mark == began.mark
+    assert (later.device, later.parts) == ("cpu", 5) and later.mark == began.mark
+    monkeypatch.setattr(system, "threads", lambda: 2)
+    assert continued(options, resolved(options, data), later).parts == 5  # as it was: to the same weights
 
 
 def test_minutes_become_steps(data: Path) -> None:

@@ -73,7 +73,7 @@ class Settings:
 
 
 # What may differ between a training and its continuation: how long it lasts, and how it ends.
-MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "learning_rate", "evaluate_every"})
+MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "threads", "learning_rate", "evaluate_every"})
 
 
 def from_json(told: dict[str, Any]) -> Settings:
