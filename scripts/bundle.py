@@ -17,7 +17,7 @@ from soban.weights.checkpoint import open_checkpoint
 GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 SETTINGS = ("config.json", GENERATION, "tokenizer.json", "tokenizer_config.json")
-TEMPERATURE = 0.5  # a small model keeps to its names and things better where it chooses the likelier
+TEMPERATURE = 0.5  # by the judge: docs/bundled-model.md
 MOST = 6_000_000  # bytes in all, so that the wheel stays small
 
 

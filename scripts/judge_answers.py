@@ -7,13 +7,12 @@ Stories are asked for by names that the corpus does not hold, and read by the wo
 stories that the world tells and the corpus does not hold; right is what the world itself might answer, word for word.
 """
 
-import argparse
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from judge_stories import BOYS, GIRLS, LIMIT, percent
+from judge_stories import BOYS, GIRLS, LIMIT, arguments, asked_for, percent
+from judge_stories import HEADING as FINDINGS
 
 import soban
 from soban.learn import world
@@ -21,7 +20,7 @@ from soban.learn.world.table import Language
 from soban.learn.world.talk import LEVEL, Message, Talk, listener, meant, named, stage, stranger
 from soban.learn.world.tell import Story, Telling, story_of
 
-HEADING, NEXT = "## What it answers", "## What the judge finds"
+HEADING = "## What it answers"
 SHORT = 60  # tokens that an answer may have
 DRAWS = 20  # of each answer, which may name the colour of a thing or leave it out
 WRONG = 5  # answers that are shown
@@ -134,15 +133,8 @@ def answered(model: soban.Model, asked: Iterable[Asked], seed: int, **options: f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="model folder; the bundled one where none is given")
-    parser.add_argument("--count", type=int, default=200, help="of each kind, in each language")
-    parser.add_argument("--seed", type=int, default=0, help="of the stories and questions")
-    parser.add_argument("--temperature", type=float, help="in place of the model's own")
-    parser.add_argument("--out", type=Path, help=f"markdown file: what stands below {HEADING!r} is replaced")
-    given = parser.parse_args()
-    model = soban.load(given.model) if given.model else soban.load()
-    own = {} if given.temperature is None else {"temperature": given.temperature}
+    given = arguments(__doc__).parse_args()
+    model, own = asked_for(given)
     languages: tuple[Language, ...] = ("en", "ko")
     judged = {language: judge(model, language, given.count, given.seed, **own) for language in languages}
     lines = ["| | " + " | ".join(languages) + " |", "|---|---|---|"]
@@ -154,7 +146,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     if given.out:
         whole = given.out.read_text(encoding="utf-8") if given.out.exists() else ""
-        before, mark, after = whole.partition(NEXT)
+        before, mark, after = whole.partition(FINDINGS)
         given.out.write_text(f"{before.partition(HEADING)[0]}{HEADING}\n\n{text}\n{mark}{after}", encoding="utf-8")
     print(text)
 

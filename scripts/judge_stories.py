@@ -4,11 +4,12 @@
     python scripts/judge_stories.py out/bundled --count 50 --out docs/bundled-model.md
 
 Every story goes on from an opening with names that the world's lists do not hold. The longest run of words that is
-found in the corpus, all of it, is compared with that of an n-gram model of the same corpus: a model that merely copies
+found in its corpus, all of it, is compared with that of an n-gram model of the same corpus: a model that merely copies
 has runs as long as that one's.
 """
 
 import argparse
+import json
 import random
 import statistics
 from array import array
@@ -197,23 +198,41 @@ def samples(results: dict[Language, list[Judged]]) -> Iterator[str]:
             yield f"{number}. **{one.opening}**{rest}  \n   *{'; '.join(found[:3]) or 'consistent'}*"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def written(folders: Sequence[Path], language: Language) -> Iterator[str]:
+    """The stories of corpora that make_corpus.py has written."""
+    for folder in folders:
+        with (folder / f"stories.{language}.jsonl").open(encoding="utf-8") as lines:
+            yield from (json.loads(line)["text"] for line in lines)
+
+
+def arguments(told: str | None) -> argparse.ArgumentParser:
+    """What both judges are asked for."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="model folder; the bundled one where none is given")
-    parser.add_argument("--count", type=int, default=200, help="stories per language")
-    parser.add_argument("--corpus", type=int, default=80_000, help="stories that copied runs are looked for in")
-    parser.add_argument("--corpus-seed", type=int, default=0, help="seed of the corpus that the model learnt from")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first story")
+    parser.add_argument("--count", type=int, default=200, help="of each kind, in each language")
+    parser.add_argument("--seed", type=int, default=0, help="of the first story")
     parser.add_argument("--temperature", type=float, help="in place of the model's own")
-    parser.add_argument("--out", type=Path, help=f"markdown file: what stands there from {HEADING!r} on is replaced")
+    parser.add_argument("--out", type=Path, help="markdown file whose section of these results is replaced")
+    return parser
+
+
+def asked_for(given: argparse.Namespace) -> tuple[soban.Model, dict[str, float]]:
+    """The model, and what differs from its own settings."""
+    own = {} if given.temperature is None else {"temperature": given.temperature}
+    return soban.load(given.model) if given.model else soban.load(), own
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    told = "folders of make_corpus.py, to look for copied runs in (else 80,000 stories as they are told today)"
+    parser.add_argument("--corpus", type=Path, nargs="+", default=[], help=told)
     given = parser.parse_args()
-    model = soban.load(given.model) if given.model else soban.load()
+    model, own = asked_for(given)
     results: dict[Language, list[Judged]] = {}
     baseline: dict[Language, list[int]] = {}
     languages: tuple[Language, ...] = ("en", "ko")
     for language in languages:
-        corpus = Corpus(islice(world.stories(given.corpus_seed, language), given.corpus))
-        own = {} if given.temperature is None else {"temperature": given.temperature}
+        corpus = Corpus(written(given.corpus, language) if given.corpus else islice(world.stories(0, language), 80_000))
         results[language] = judge(model, language, given.count, corpus, given.seed, **own)
         chance = random.Random(given.seed)
         baseline[language] = [corpus.longest_run(corpus.babble(chance)) for _ in range(given.count)]
