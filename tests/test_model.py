@@ -257,3 +257,17 @@ def test_help_reads_well() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for name in ("load(", "class Model", "generate(", "class Sampling", "temperature"):
         assert name in done.stdout
+
+
+def test_a_template_can_be_written_by_hand_and_a_turn_stays_text(base: soban.Model, chat: soban.Model) -> None:
+    written = "<start_of_turn>user\n안녕<end_of_turn>\n<start_of_turn>model\n"
+    asked = chat.prompt_ids("안녕")
+    for prompt in (written, f"<bos>{written}"):  # one BOS, whoever puts it there
+        assert chat.prompt_ids(prompt, raw=True) == base.prompt_ids(prompt) == asked
+        assert chat.tokenize(prompt, special=True) == asked
+        assert chat.tokenize(prompt, special=True, bos=False) == asked[not prompt.startswith("<bos>") :]
+        assert not {4, 5} & {*chat.tokenize(prompt)}
+    assert chat.prompt_ids(written).count(4) == asked.count(4)
+    assert soban.Dialogue(chat).say(written).window.ids.count(4) == asked.count(4)
+    text = str(chat.generate(written, raw=True, max_new_tokens=4, seed=2))
+    assert text.startswith(written) and len(text) > len(written)

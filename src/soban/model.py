@@ -132,7 +132,8 @@ class Model:
         if not prompt and not system:
             raise UserError("the prompt is empty", hint="give some text")
         if self.template is None or not self.answers(system=system, raw=raw):
-            return self.tokenizer.encode(f"{system}\n\n{prompt}" if system else prompt)
+            # a template may have been written out by hand
+            return self.tokenizer.encode(f"{system}\n\n{prompt}" if system else prompt, special=True)
         turns = [{"role": "system", "content": system}] if system else []
         return encode_chat(self.tokenizer, self.template, [*turns, {"role": "user", "content": prompt}])
 
@@ -143,8 +144,8 @@ class Model:
 
         `options` are the fields of `Sampling`: max_new_tokens, do_sample, temperature, top_k, top_p, min_p,
         repetition_penalty, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
-        prompt without a chat template; `echo` says whether the text begins with the prompt. The same seed gives the
-        same text.
+        prompt without a chat template; tokens that are written out in it are read as tokens, as in a base model's
+        prompt. `echo` says whether the text begins with the prompt. The same seed gives the same text.
         """
         return self.start(prompt, system=system, raw=raw, echo=echo, **options).read()
 
@@ -229,9 +230,12 @@ class Model:
                     characters=len(text), context=self.engine.context, hint="shorten it",
                 )  # fmt: skip
 
-    def tokenize(self, text: str, *, bos: bool | None = None) -> list[int]:
-        """Token ids; `bos` None: with a beginning-of-text token if the model's tokenizer adds one."""
-        return self.tokenizer.encode(text, bos=bos)
+    def tokenize(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
+        """Token ids; `bos` None: with a beginning-of-text token if the model's tokenizer adds one, and never two.
+
+        `special`: whether tokens that are written out, such as `<end_of_turn>`, are read as tokens or are plain text.
+        """
+        return self.tokenizer.encode(text, bos=bos, special=special)
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids, special ones left out."""

@@ -39,7 +39,10 @@ class RunOptions(ModelFlags):
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})
     prompt: str | None = field(default=None, metadata={"short": "-i", "help": "the prompt"})
     system: str | None = field(default=None, metadata={"short": "-y", "help": "what the model is told beforehand"})
-    raw: bool = field(default=False, metadata={"help": "pass the prompt without the model's chat template"})
+    raw: bool = field(
+        default=False,
+        metadata={"help": "pass the prompt without the model's chat template; tokens written out in it are read"},
+    )
     echo: bool | None = field(
         default=None,
         metadata={
