@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from messages import ERRORS, PACKAGE, PO, literals, name_of, read_po
 
+JOINED = "{problem}; {remedy}"  # as UserError joins them
 PAGE = PACKAGE.parents[1] / "docs" / "errors.md"
 HEAD = """\
 # What soban says when something is wrong
@@ -55,7 +56,9 @@ def errors(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 def told(row: tuple[str, str], catalogue: dict[str, str]) -> str:
     """The line as it is said, its fields in braces."""
-    return "; ".join(catalogue.get(text) or text for text in row if text).replace("{{", "{").replace("}}", "}")
+    told = [catalogue.get(text) or text for text in row if text]
+    line = catalogue.get(JOINED, JOINED).format(problem=told[0], remedy=told[1]) if len(told) > 1 else told[0]
+    return line.replace("{{", "{").replace("}}", "}")
 
 
 def cell(text: str) -> str:

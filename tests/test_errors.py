@@ -28,4 +28,4 @@ def test_every_error_says_what_to_do() -> None:
 def test_the_page_of_errors_is_up_to_date() -> None:
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     assert page == script("errors").page(), "python dev.py messages"
-    assert "| the prompt is empty; give some text | 프롬프트가 비어 있습니다; " in page
+    assert "| the prompt is empty; give some text | 프롬프트가 비어 있습니다. " in page

@@ -21,8 +21,12 @@ class UserError(Exception):
         super().__init__(template)
 
     def __str__(self) -> str:
-        text = messages.translate(self.template, **self.fields)
-        return text if self.hint is None else f"{text}; {messages.translate(self.hint, **self.fields)}"
+        problem = messages.translate(self.template, **self.fields)
+        if self.hint is None:
+            return problem
+        return messages.translate(
+            "{problem}; {remedy}", problem=problem, remedy=messages.translate(self.hint, **self.fields)
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,7 +162,7 @@ def test_conversations_are_written_by_a_template_and_bad_ones_are_told(
     assert (code, err) == (0, "") and max(map(columns, out.splitlines())) <= 80
     told = {
         "en": ("unknown roles", "turns out of order", "no answer", "an empty turn"),
-        "ko": ("모르는 역할", "차례가 어긋남", "대답이 없음", "빈 차례"),
+        "ko": ("알 수 없는 역할", "대화 순서가 어긋남", "답이 없음", "빈 메시지"),
     }
     assert all(f"  - {why}" in out for why in told[language]), out
     tokenizer = Tokenizer.from_file(str(tmp_path / "data" / "tokenizer.json"))

@@ -14,7 +14,7 @@ from soban.messages import width  # noqa: E402
 from tests.learn.training import small  # noqa: E402
 
 ENGLISH = ["step 12/400", "1 h 02 min left", "loss 2.345", "3901 tokens/s"]
-KOREAN = ["400단계 중 12단계", "1시간 02분 남음", "손실 2.345", "초당 3901토큰"]
+KOREAN = ["12/400스텝", "1시간 02분 남음", "손실 2.345", "3901토큰/초"]
 
 
 @pytest.fixture(autouse=True)
