@@ -42,14 +42,6 @@ def test_a_translation_is_korean_and_in_lines_where_its_text_is() -> None:
         assert text.count("\n") == 0 or korean.count("\n") > 0, text
 
 
-def test_no_particle_depends_on_a_value_that_is_not_known_before() -> None:
-    # 은/는, 이/가, 을/를, 과/와 change with the last letter of the word before.
-    wrong = [
-        korean for korean in KOREAN.values() if re.search(r"\}(은|는|이|가|을|를|과|와|으로|로)(?![가-힣])", korean)
-    ]
-    assert not wrong
-
-
 def test_the_compiled_catalogue_is_the_written_one() -> None:
     with (FOLDER / "ko.mo").open("rb") as file:
         compiled = gettext.GNUTranslations(file)
