@@ -22,7 +22,7 @@ def fetch_quietly(repository: "Repository") -> Path:
 def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quietly) -> Path:
     """The folder or file of a model; a path goes before a name. `fetch` brings what is not in the hub's cache.
 
-    A word that is neither is taken for a path, which whoever opens it will miss. Raises UserError.
+    Raises UserError for a word that is neither.
     """
     if isinstance(name, str) and not name.strip():
         from soban.hub import names
@@ -31,11 +31,15 @@ def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quiet
     path = system.extended(Path(name))
     if isinstance(name, Path) or os.path.lexists(path):
         return path
-    from soban.hub import names, store  # which bring the catalogue: most starts have a path, or the bundled model
+    from soban.hub import (
+        meant,
+        names,
+        store,
+    )  # the catalogue, which most starts can do without
 
     repository = names.find(name)
     if repository is None:
-        return path
+        raise meant.unknown(name)
     folder = store.held(repository) or fetch(repository)
     return _single_file(folder, repository) or folder
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from soban.hub import catalogue, names
+from soban.hub import catalogue, meant, names
 from soban.hub.catalogue import COMMERCIAL, FACTS, FORMS, KINDS, Entry
 from soban.hub.recommend import series
 from soban.models import FAMILIES
@@ -123,7 +123,7 @@ def test_a_model_of_one_file_names_it_and_says_where_its_tokenizer_is() -> None:
 
 def test_the_counts_of_gemma_follow_from_its_shapes() -> None:
     """Gemma 2 2B, by hand: the embedding, and per layer attention, three matrices of the MLP and four norms."""
-    entry = names.require("gemma2:2b").entry
+    entry = meant.require("gemma2:2b").entry
     assert entry is not None
     layers, heads, size = entry.cache or (0, 0, 0)
     width, inner, queries = 2304, 9216, 8

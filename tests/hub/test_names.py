@@ -142,16 +142,6 @@ def test_a_near_miss_is_told_what_may_be_meant(wrong: str, near: str) -> None:
     assert f"did you mean {near}" in str(caught.value)
 
 
-def test_where_only_a_model_can_be_meant_every_other_word_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"no model gema2; did you mean gemma2\?"):
-        names.require("gema2")
-    with pytest.raises(UserError, match="no model hello; soban list --catalogue"):
-        names.require("hello")
-    with pytest.raises(UserError, match="no model what is this"):
-        names.require("what is this")
-    assert names.require("gemma2:2b").id == "google/gemma-2-2b-it"
-
-
 def test_a_short_name_with_a_revision_is_refused_with_what_to_write() -> None:
     with pytest.raises(UserError, match="short names take no revision; write google/gemma-2-2b-it@main"):
         names.find("gemma2:2b@main")

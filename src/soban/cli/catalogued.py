@@ -9,7 +9,7 @@ from soban.cli import console, sections
 from soban.cli.sections import shown
 from soban.cli.wrapping import wrapped
 from soban.errors import UserError
-from soban.hub import catalogue, names
+from soban.hub import catalogue, meant
 from soban.hub.catalogue import Entry, Source
 from soban.hub.choosing import READ
 from soban.messages import translate
@@ -27,7 +27,7 @@ class Fact:
 
 def show(name: str, as_json: bool) -> int:
     """Writes what is known to stdout. Raises UserError for a model that is not in the catalogue."""
-    repository = names.require(name)
+    repository = meant.require(name)
     entry = repository.entry
     if entry is None:
         raise UserError(

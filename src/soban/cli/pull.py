@@ -9,7 +9,7 @@ from soban.cli import console
 from soban.cli.sections import shown
 from soban.cli.transfer import Transfer
 from soban.errors import UserError
-from soban.hub import access, download, names, place, session, store
+from soban.hub import access, download, meant, place, session, store
 from soban.hub.amounts import of_seconds
 from soban.hub.names import Repository
 from soban.messages import translate, warn
@@ -58,7 +58,7 @@ def call(options: PullOptions) -> int:
         )
     cache = Path(options.cache_dir) if options.cache_dir else None
     wait = sys.stderr is not None and sys.stderr.isatty() if options.wait is None else options.wait
-    repositories = [names.require(name) for name in options.models]
+    repositories = [meant.require(name) for name in options.models]
     for repository in repositories:
         known = repository.entry.model_type if repository.entry else None
         warn_without_engine(repository, known)

@@ -15,7 +15,6 @@ from soban.messages import translate
 if TYPE_CHECKING:
     from soban.model import Model
 
-MODEL_FILES = (".bin", ".safetensors", ".gguf")
 # Names, types and defaults are those of `Sampling`; these are its words for the command line.
 SAMPLING_FLAGS = {
     "max_new_tokens": {"help": "end after this many new tokens (default: where the model ends)"},
@@ -118,13 +117,8 @@ def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, s
             return word, None
         case [word] if _names_a_model(word):
             return word, None
-        case [word] if looks_like_path(word):
-            raise UserError(
-                "{path}: no such file or folder", path=console.shortened(word),
-                hint="check the spelling; if it is a prompt, give it with -i",
-            )  # fmt: skip
         case [word]:
-            return None, word
+            return None, _checked(word)
     return None, None
 
 
@@ -134,7 +128,10 @@ def _names_a_model(word: str) -> bool:
     return len(word.split()) == 1 and find(word) is not None
 
 
-def looks_like_path(word: str) -> bool:
-    """Whether it ends as a model file does, or has a separator before any blank ("and/or" has, "what is 3/4" not)."""
-    first = word.split(maxsplit=1)[0] if word.strip() else ""
-    return word.endswith(MODEL_FILES) or "/" in first or "\\" in first
+def _checked(prompt: str) -> str:
+    """The prompt. Raises UserError for what is rather the name of a model that was mistyped, or is not here."""
+    from soban.hub import meant
+
+    if meant.looks_like_name(prompt):
+        raise meant.no_prompt(prompt)
+    return prompt

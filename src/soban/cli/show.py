@@ -72,11 +72,9 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
 
     Raises UserError where it is neither a file or folder nor the name of a model.
     """
-    from soban.cli.shared import MODEL_FILES
     from soban.hub import names
     from soban.loading import BUNDLED
     from soban.locating import locate
-    from soban.weights.files import is_there
 
     if word is None:
         return translate("the bundled model"), BUNDLED, None
@@ -84,10 +82,6 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
         path = locate(word, _not_fetched)
     except NotFetched as missing:
         return word, None, missing.repository.entry
-    if not is_there(path):
-        if not word.lower().endswith(MODEL_FILES):
-            names.require(word)  # which says what may be meant
-        raise UserError("{path}: no such file or folder", path=console.shortened(word), hint="check the spelling")
     repository = None if os.path.lexists(word) else names.find(word)
     if repository is not None:
         return str(repository), path, repository.entry

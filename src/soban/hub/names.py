@@ -7,6 +7,7 @@ import difflib
 import functools
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 from urllib.parse import urlsplit
@@ -58,14 +59,14 @@ def find(name: str) -> Repository | None:
         return _from_address(word)
     if word in (".", "..") or word.startswith(("/", "./", "../", "~/")) or "\\" in word or DRIVE.match(word):
         raise UserError(
-            "{name}: there is no such file or folder, and it is no name of a model", name=_shown(name),
+            "{name}: there is no such file or folder, and it is no name of a model", name=shown(name),
             hint="check the spelling",
         )  # fmt: skip
     short, at, _ = word.partition("@")
     if at and (entry := _named().get(short.lower())) is not None:
         raise UserError(
-            "{name}: short names take no revision", name=_shown(name), repository=entry.repository or "owner/name",
-            revision=_shown(word.partition("@")[2]), hint="write {repository}@{revision}",
+            "{name}: short names take no revision", name=shown(name), repository=entry.repository or "owner/name",
+            revision=shown(word.partition("@")[2]), hint="write {repository}@{revision}",
         )  # fmt: skip
     family, colon, _ = word.partition(":")
     if colon and "/" not in word and (family.lower() in catalogue.defaults() or near(word)):
@@ -81,16 +82,6 @@ def empty() -> UserError:
     return UserError("the model's name is empty", hint="give a name or a path")
 
 
-def require(name: str) -> Repository:
-    """As `find`, where only a model can be meant: UserError, with the nearest name, for any other word."""
-    if not name.strip():
-        raise empty()
-    found = find(name)
-    if found is None:
-        _unknown(name)
-    return found
-
-
 def near(name: str) -> str | None:
     """The catalogue's name that may be meant by one that it does not have; of equally near ones the default."""
     word = name.strip().lower()
@@ -102,6 +93,11 @@ def near(name: str) -> str | None:
         of_it = [known for known in _named() if known.startswith(f"{family}:")]
         return max(of_it, key=lambda known: (_likeness(word, known), known == defaults[family]))
     return next(iter(difflib.get_close_matches(word, _named(), 1, cutoff=0.75)), None)
+
+
+def spellings() -> Collection[str]:
+    """All names of the catalogue in lower case."""
+    return _named().keys()
 
 
 def _likeness(one: str, other: str) -> float:
@@ -151,13 +147,13 @@ def _from_address(word: str) -> Repository:
     own = urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname
     if host not in (*HOSTS, own) or address.scheme not in ("https", "http"):
         raise UserError(
-            "{name}: not an address of the hub", name=_shown(word),
+            "{name}: not an address of the hub", name=shown(word),
             hint="give one that begins with https://huggingface.co/, or owner/name",
         )  # fmt: skip
     parts = [part for part in address.path.split("/") if part]
     if parts[:1] and parts[0] in ELSEWHERE:
         raise UserError(
-            "{name}: this page is not a model's", name=_shown(word), hint="open the model's page, and copy its address"
+            "{name}: this page is not a model's", name=shown(word), hint="open the model's page, and copy its address"
         )
     identity = "/".join(parts[:2])
     revision = "/".join(parts[3:]) if parts[2:3] == ["tree"] and parts[3:] else MAIN
@@ -184,20 +180,20 @@ def _fit(part: str) -> bool:
 
 def _refuse(name: str) -> NoReturn:
     raise UserError(
-        "{name}: no repository can be called that", name=_shown(name), most=LONGEST,
+        "{name}: no repository can be called that", name=shown(name), most=LONGEST,
         hint="a name is owner/name, each at most {most} letters, digits, dots, dashes and underscores",
     )  # fmt: skip
 
 
 def _unknown(name: str) -> NoReturn:
     if other := near(name):
-        raise UserError("no model {name}", name=_shown(name), near=other, hint="did you mean {near}?")
+        raise UserError("no model {name}", name=shown(name), near=other, hint="did you mean {near}?")
     raise UserError(
-        "no model {name}", name=_shown(name), hint="soban list --catalogue shows those that have a short name"
+        "no model {name}", name=shown(name), hint="soban list --catalogue shows those that have a short name"
     )
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A stranger's text in a message: its beginning, nothing that a terminal would obey."""
     text = "".join(character if character.isprintable() else "?" for character in name)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -10,7 +10,7 @@ import numpy as np
 
 from soban import system
 from soban.errors import UserError
-from soban.hub import choosing, names
+from soban.hub import choosing, meant, names
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import Repository
 from soban.loading import BUNDLED
@@ -47,7 +47,7 @@ def outline(name: str | None) -> Outline:
     path = BUNDLED if name is None else system.extended(Path(name))
     if name is None or is_there(path):
         return _held(path.name if name is None else name, path, None)
-    repository = names.require(name)
+    repository = meant.require(name)
     from soban.hub import remote, store
 
     if (found := store.held(repository)) is not None:
