@@ -200,7 +200,6 @@ OTHERS = {
     ),
     "no byte fallback": changed(model={"byte_fallback": False}),
     "ignore_merges": changed(model={"ignore_merges": True}),
-    "dropout": changed(model={"dropout": 0.5}),
     "suffix": changed(model={"end_of_word_suffix": "</w>", "merges": []}),
     "a byte missing": changed(
         model={"vocab": {p if p != "<0x41>" else "<0x4G>": i for p, i in VOCABULARY.items()}}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.text.library import frame_of
 from soban.text.markup import Matcher, Span, is_markup, policy
 from soban.text.settings import AddedToken, Settings, parse_json_object, read_bytes, read_settings
 
@@ -96,7 +97,7 @@ def _from_json(path: Path, settings: Settings) -> Entries:
         if token.content not in ids and index == size:
             added[index], ids[token.content], size = token, index, size + 1
     added |= {ids[content]: AddedToken(content) for content in named if content in ids and ids[content] not in added}
-    frame = _frame(value.get("post_processor"))
+    frame = frame_of(value.get("post_processor"))
     return _with_roles(str(model.get("type") or "?"), path, ids, size, added, settings, frame)
 
 
@@ -148,31 +149,6 @@ def _without_merges(data: bytes) -> bytes:
     if len(found) != 1 or not END.search(data[-200:]):
         return data
     return data[: found[0].start()] + b'"merges":[]}}'
-
-
-def _frame(processor: object) -> tuple[list[int], list[int]]:
-    """The ids that a post-processor puts before and after a text."""
-    before: list[int] = []
-    after: list[int] = []
-    if not isinstance(processor, dict):
-        return before, after
-    if processor.get("type") == "Sequence":
-        for part in processor.get("processors") or []:
-            more = _frame(part)
-            before, after = more[0] + before, after + more[1]
-    elif processor.get("type") in ("BertProcessing", "RobertaProcessing"):
-        ends = [processor.get(name) for name in ("cls", "sep")]
-        ids = [end[1] if isinstance(end, list) and len(end) == 2 and type(end[1]) is int else None for end in ends]
-        return [i for i in ids[:1] if i is not None], [i for i in ids[1:] if i is not None]
-    elif processor.get("type") == "TemplateProcessing":
-        known = processor.get("special_tokens") or {}
-        side = before
-        for piece in processor.get("single") or []:
-            if "Sequence" in piece:
-                side = after
-            elif isinstance(token := known.get((piece.get("SpecialToken") or {}).get("id")), dict):
-                side += [i for i in token.get("ids") or [] if type(i) is int]
-    return before, after
 
 
 def _from_sentencepiece(path: Path, settings: Settings) -> Entries:

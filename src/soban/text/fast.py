@@ -1,12 +1,10 @@
 """Hugging Face's tokenizer.json, by the tokenizers library, with the settings beside it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soban import messages
-from soban.errors import UserError
 from soban.text.decode import (
     ByteStream,
     DifferenceStream,
@@ -16,8 +14,18 @@ from soban.text.decode import (
     run,
     sentencepiece_bytes,
 )
+from soban.text.library import (
+    FLAGS,
+    continuing,
+    frame_of,
+    library_errors,
+    open_library,
+    state_of,
+    told,
+    without_added,
+)
 from soban.text.markup import Matcher, Span, checked, framed, is_markup, policy, restored
-from soban.text.settings import AddedToken, Settings, parse_json_object, read_bytes
+from soban.text.settings import AddedToken, Settings, read_bytes
 
 if TYPE_CHECKING:
     import tokenizers
@@ -26,9 +34,14 @@ if TYPE_CHECKING:
 class FastTokenizer:
     """A `Tokenizer` over a tokenizer.json."""
 
-    def __init__(self, library: "tokenizers.Tokenizer", settings: Settings) -> None:
+    def __init__(
+        self, library: "tokenizers.Tokenizer", model: Mapping[str, Any], settings: Settings, path: Path
+    ) -> None:
+        """`model`: what the file at `path` says of the library's model."""
+        self.path = path
         library.no_truncation()  # files often carry a maximum length: a prompt is never cut silently
         library.no_padding()
+        _settle(library.model)
         _declare(library, settings)
         self.library = library
         self.added = added = _added_tokens(library, settings)
@@ -37,17 +50,18 @@ class FastTokenizer:
         self._markup_ids = frozenset(markup)
         self._written = Matcher(markup)
         self._normalized_markup = any(token.normalized for token in markup.values())
-        self._plain, self._plain_ids = _without(library, {i: t for i, t in added.items() if i not in markup})
-        self._inner = _continuing(library, self._plain)
-        unk = library.token_to_id(getattr(library.model, "unk_token", None) or "")
+        self._plain, self._plain_ids = without_added(library, {i: t for i, t in added.items() if i not in markup})
+        self._inner = continuing(library, self._plain)
+        self._model = {name: model.get(name) for name in ("byte_fallback", "continuing_subword_prefix")}
+        self.unk_id = _unknown(library, model)
         # pieces of the model's own that spell markup: merging must not lead to them either
-        self.spelled = {i for i, t in markup.items() if i != unk and library.model.token_to_id(t.content) == i}
+        self.spelled = {i for i, t in markup.items() if i != self.unk_id and library.model.token_to_id(t.content) == i}
         self.vocab_size = _vocab_size(library, added)
         self.special_tokens: Mapping[str, str] = settings.names
         self.bos_id = self._role("bos_token", settings.bos_ids)
         eos_id = self._role("eos_token", ())
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
-        self.frame = _frame(library)
+        self.frame = frame_of(state_of(library.post_processor))
         self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, self.frame)
         self.piece_bytes, self.lead = _decoder(library)
         self._bytes = PieceBytes(self._shown, self._special)
@@ -57,6 +71,7 @@ class FastTokenizer:
             return self.library.token_to_id(self.special_tokens[name])
         return fallback[0] if fallback else None
 
+    @told
     def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
         """The ids of `text`; see `Tokenizer`."""
         checked(text)
@@ -74,23 +89,33 @@ class FastTokenizer:
             ids = [part for index in ids for part in (self.taken_apart(index) if index in self.spelled else [index])]
         return ids
 
+    @told
     def taken_apart(self, token_id: int) -> list[int]:
         """Two pieces, else the characters, that spell a token that plain text must not hold."""
         model = self.library.model
         piece = model.id_to_token(token_id) or ""
+        within = self._model["continuing_subword_prefix"] or ""  # with which a piece begins that begins no word
         for cut in range(len(piece) - 1, 0, -1):
-            pair = [model.token_to_id(piece[:cut]), model.token_to_id(piece[cut:])]
+            pair = [model.token_to_id(piece[:cut]), model.token_to_id(within + piece[cut:])]
             if None not in pair and self.spelled.isdisjoint(pair):
                 return pair
-        parts = [(model.token_to_id(character), character) for character in piece]
-        byte_ids = [[model.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()] for _, character in parts]
-        return [
-            index
-            for (whole, _), spelled in zip(parts, byte_ids, strict=True)
-            for index in ([whole] if whole is not None else spelled)
-            if index is not None
-        ]
+        ids: list[int] = []
+        for n, character in enumerate(piece):
+            whole = model.token_to_id((within if n else "") + character)
+            for index in self._spelled_out(character) if whole is None else [whole]:
+                if index != self.unk_id or ids[-1:] != [index]:
+                    ids.append(index)
+        return ids
 
+    def _spelled_out(self, character: str) -> list[int]:
+        """A character that is no piece: its bytes, else the unknown token, if there is one."""
+        if self._model["byte_fallback"]:
+            found = [self.library.model.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+            if None not in found:
+                return found
+        return [] if self.unk_id is None else [self.unk_id]
+
+    @told
     def find_markup(self, text: str) -> list[Span]:
         """Where tokens that steer the model are written in the text."""
         if next(self._written.spans(text), None) is None and not self._normalized_markup:
@@ -102,6 +127,7 @@ class FastTokenizer:
             if index in self._markup_ids and end > start
         ]
 
+    @told
     def encode_rendered(self, text: str, hidden: Mapping[str, str]) -> list[int]:
         """The ids of a rendered template: tokens are recognised except in what placeholders hide."""
         encoding = self.library.encode(text, add_special_tokens=False)
@@ -129,12 +155,14 @@ class FastTokenizer:
         """The bytes that a token adds to the text; b"" for special tokens and ids that are none."""
         return self._bytes[token_id]
 
+    @told
     def _shown(self, token_id: int) -> bytes:
         if self.piece_bytes is None:
             return self._decoded([token_id], False).encode()
         piece = self.library.id_to_token(token_id) if token_id >= 0 else None
         return b"" if piece is None else self.piece_bytes(piece)
 
+    @told
     def _decoded(self, ids: Sequence[int], skip_special: bool) -> str:
         kept = [index for index in ids if index >= 0 and not (skip_special and index in self._special)]
         return self.library.decode(kept, skip_special_tokens=False)
@@ -159,18 +187,9 @@ class FastTokenizer:
 
 def load_fast(path: Path, settings: Settings) -> FastTokenizer:
     """The tokenizer.json at `path`; UserError where the library cannot read it."""
-    from tokenizers import Tokenizer
-
-    data = read_bytes(path)
-    try:
-        library = Tokenizer.from_buffer(data)
-    except BaseException as error:  # the library raises plain Exception, and a BaseException where it panics
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
-            raise
-        parse_json_object(path, data)
-        reason = " ".join(str(error).split())
-        raise UserError("{path}: not a tokenizer ({reason})", path=path, reason=reason, hint="fetch it again") from None
-    return FastTokenizer(library, settings)
+    library, model = open_library(path, read_bytes(path))
+    with library_errors(path):
+        return FastTokenizer(library, model, settings, path)
 
 
 def _declare(library: "tokenizers.Tokenizer", settings: Settings) -> None:
@@ -190,7 +209,7 @@ def _declare(library: "tokenizers.Tokenizer", settings: Settings) -> None:
                 index=index,
             )
             continue
-        flags = {name: getattr(token, name) for name in ("lstrip", "rstrip", "single_word", "normalized")}
+        flags = {name: getattr(token, name) for name in FLAGS}
         (library.add_special_tokens if token.special else library.add_tokens)([Declared(token.content, **flags)])
         known.add(token.content)
     named = {*settings.names.values(), *settings.extra} - known
@@ -215,53 +234,19 @@ def _added_tokens(library: "tokenizers.Tokenizer", settings: Settings) -> dict[i
     }
 
 
-def _without(
-    library: "tokenizers.Tokenizer", kept: Mapping[int, AddedToken]
-) -> tuple["tokenizers.Tokenizer", dict[int, int]]:
-    """A tokenizer that shares the model but knows only the added tokens `kept`, and its ids where they differ."""
-    from tokenizers import AddedToken as Declared
-    from tokenizers import Tokenizer
-
-    plain = Tokenizer(library.model)
-    if library.normalizer is not None:
-        plain.normalizer = library.normalizer
-    if library.pre_tokenizer is not None:
-        plain.pre_tokenizer = library.pre_tokenizer
-    flags = ("lstrip", "rstrip", "single_word", "normalized")
-    plain.add_tokens([Declared(t.content, **{name: getattr(t, name) for name in flags}) for t in kept.values()])
-    ids = {plain.token_to_id(token.content): index for index, token in kept.items()}
-    return plain, {own: index for own, index in ids.items() if own is not None and own != index}
+def _settle(model: Any) -> None:
+    """Turn off what makes encoding a matter of chance, which is for training: the same text has the same tokens."""
+    for name in ("dropout", "alpha", "nbest_size"):
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
 
 
-def _continuing(library: "tokenizers.Tokenizer", plain: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
-    """`plain` for text that does not begin the whole: only Metaspace's "first" makes a difference."""
-    from tokenizers import Tokenizer
-
-    state = state_of(library.pre_tokenizer)
-    parts = state.get("pretokenizers", [state])
-    if not any(part.get("prepend_scheme") == "first" for part in parts):
-        return plain
-    for part in parts:
-        if part.get("prepend_scheme") == "first":
-            part["prepend_scheme"] = "never"
-    model = {"type": "BPE", "vocab": {}, "merges": []}
-    carrier = Tokenizer.from_str(
-        json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": state, "model": model})
-    )
-    inner = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
-    inner.model = plain.model
-    if plain.normalizer is not None:
-        inner.normalizer = plain.normalizer
-    inner.pre_tokenizer = carrier.pre_tokenizer
-    kept = plain.get_added_tokens_decoder()
-    inner.add_tokens([kept[index] for index in sorted(kept)])
-    return inner
-
-
-def state_of(part: Any) -> dict[str, Any]:
-    """A component of the library as the JSON that describes it."""
-    state = {} if part is None else json.loads(part.__getstate__())
-    return state if isinstance(state, dict) else {}
+def _unknown(library: "tokenizers.Tokenizer", model: Mapping[str, Any]) -> int | None:
+    """The id of the token that stands for what the vocabulary lacks: Unigram has its number, the others its text."""
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    name = getattr(library.model, "unk_token", None)
+    return library.token_to_id(name) if name else None
 
 
 def _vocab_size(library: "tokenizers.Tokenizer", added: Mapping[int, AddedToken]) -> int:
@@ -269,16 +254,6 @@ def _vocab_size(library: "tokenizers.Tokenizer", added: Mapping[int, AddedToken]
     if size and library.id_to_token(size - 1) is None:  # the ids have gaps
         size = max(library.get_vocab(with_added_tokens=False).values()) + 1
     return max(size, *(index + 1 for index in added), 0)
-
-
-def _frame(library: "tokenizers.Tokenizer") -> tuple[list[int], list[int]]:
-    """What the post-processor puts before and after a text."""
-    bare = library.encode("a", add_special_tokens=False).ids
-    framed_ids = library.encode("a").ids
-    for start in range(len(framed_ids) - len(bare) + 1):
-        if framed_ids[start : start + len(bare)] == bare:
-            return framed_ids[:start], framed_ids[start + len(bare) :]
-    return [], []
 
 
 def _decoder(library: "tokenizers.Tokenizer") -> tuple[Callable[[str], bytes] | None, int]:

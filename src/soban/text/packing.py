@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from soban.text import bpe
 from soban.text.decode import sentencepiece_bytes
-from soban.text.fast import FastTokenizer, state_of
+from soban.text.fast import FastTokenizer
+from soban.text.library import state_of
 from soban.text.packed import FACTS, Rules, facts_text
 from soban.weights.safetensors import DTYPES, write_safetensors
 
@@ -61,7 +62,7 @@ def pack(source: bytes, fast: FastTokenizer, path: Path, metadata: dict[str, str
 def pipeline(fast: FastTokenizer) -> Rules:
     """What becomes of a text before it is merged, by the library's own account of its parts. Raises NotCovered."""
     library, model = fast.library, fast.library.model
-    if type(model).__name__ != "BPE" or not model.byte_fallback or model.ignore_merges or model.dropout:
+    if type(model).__name__ != "BPE" or not model.byte_fallback or model.ignore_merges:
         raise NotCovered("model")
     if model.continuing_subword_prefix is not None or model.end_of_word_suffix is not None:
         raise NotCovered("affixes")

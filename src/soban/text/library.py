@@ -1,0 +1,149 @@
+"""The tokenizers library: opened from a file, called so that what it raises is a UserError, and its parts described."""
+
+import contextlib
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from soban.errors import UserError
+from soban.text.settings import AddedToken, parse_json_object
+
+if TYPE_CHECKING:
+    import tokenizers
+
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+
+
+class Opened(Protocol):
+    """What was read from a file."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+Of = TypeVar("Of", bound=Opened)
+
+
+@contextlib.contextmanager
+def library_errors(path: Path) -> Iterator[None]:
+    """What the library raises over the tokenizer in a file, as a UserError.
+
+    It raises plain Exceptions, and where it panics a BaseException of its own.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            "{path}: the tokenizer fails ({reason})", path=path, reason=reason or type(error).__name__,
+            hint="take the tokenizer files of the original model, all of one version",
+        ) from None  # fmt: skip
+
+
+def told(method: Callable[Concatenate[Of, Given], Result]) -> Callable[Concatenate[Of, Given], Result]:
+    """A method that calls the library, with `library_errors` around it."""
+
+    @functools.wraps(method)
+    def call(own: Of, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with library_errors(own.path):
+            return method(own, *args, **kwargs)
+
+    return call
+
+
+def open_library(path: Path, data: bytes) -> tuple["tokenizers.Tokenizer", dict[str, Any]]:
+    """The tokenizer in the tokenizer.json at `path`, which holds `data`, and what it says of its model.
+
+    UserError where it is none.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        library = Tokenizer.from_buffer(data)
+    except BaseException as error:  # the library raises plain Exception, and a BaseException where it panics
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
+        parse_json_object(path, data)
+        reason = " ".join(str(error).split())
+        raise UserError("{path}: not a tokenizer ({reason})", path=path, reason=reason, hint="fetch it again") from None
+    return library, parse_json_object(path, data)["model"]
+
+
+def state_of(part: Any) -> dict[str, Any]:
+    """A component of the library as the JSON that describes it."""
+    state = {} if part is None else json.loads(part.__getstate__())
+    return state if isinstance(state, dict) else {}
+
+
+def frame_of(processor: object) -> tuple[list[int], list[int]]:
+    """The ids that a post-processor, as its JSON describes it, puts before and after a text."""
+    before: list[int] = []
+    after: list[int] = []
+    if not isinstance(processor, dict):
+        return before, after
+    if processor.get("type") == "Sequence":
+        for part in processor.get("processors") or []:
+            more = frame_of(part)
+            before, after = more[0] + before, after + more[1]
+    elif processor.get("type") in ("BertProcessing", "RobertaProcessing"):
+        ends = [processor.get(name) for name in ("cls", "sep")]
+        ids = [end[1] if isinstance(end, list) and len(end) == 2 and type(end[1]) is int else None for end in ends]
+        return [i for i in ids[:1] if i is not None], [i for i in ids[1:] if i is not None]
+    elif processor.get("type") == "TemplateProcessing":
+        known = processor.get("special_tokens") or {}
+        side = before
+        for piece in processor.get("single") or []:
+            if "Sequence" in piece:
+                side = after
+            elif isinstance(token := known.get((piece.get("SpecialToken") or {}).get("id")), dict):
+                side += [i for i in token.get("ids") or [] if type(i) is int]
+    return before, after
+
+
+def without_added(
+    library: "tokenizers.Tokenizer", kept: Mapping[int, AddedToken]
+) -> tuple["tokenizers.Tokenizer", dict[int, int]]:
+    """A tokenizer that shares the model but knows only the added tokens `kept`, and its ids where they differ."""
+    from tokenizers import AddedToken as Declared
+    from tokenizers import Tokenizer
+
+    plain = Tokenizer(library.model)
+    if library.normalizer is not None:
+        plain.normalizer = library.normalizer
+    if library.pre_tokenizer is not None:
+        plain.pre_tokenizer = library.pre_tokenizer
+    plain.add_tokens([Declared(t.content, **{name: getattr(t, name) for name in FLAGS}) for t in kept.values()])
+    ids = {plain.token_to_id(token.content): index for index, token in kept.items()}
+    return plain, {own: index for own, index in ids.items() if own is not None and own != index}
+
+
+def continuing(library: "tokenizers.Tokenizer", plain: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
+    """`plain` for text that does not begin the whole: only Metaspace's "first" makes a difference."""
+    from tokenizers import Tokenizer
+
+    state = state_of(library.pre_tokenizer)
+    parts = state.get("pretokenizers", [state])
+    if not any(part.get("prepend_scheme") == "first" for part in parts):
+        return plain
+    for part in parts:
+        if part.get("prepend_scheme") == "first":
+            part["prepend_scheme"] = "never"
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    carrier = Tokenizer.from_str(
+        json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": state, "model": model})
+    )
+    inner = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    inner.model = plain.model
+    if plain.normalizer is not None:
+        inner.normalizer = plain.normalizer
+    inner.pre_tokenizer = carrier.pre_tokenizer
+    kept = plain.get_added_tokens_decoder()
+    inner.add_tokens([kept[index] for index in sorted(kept)])
+    return inner
