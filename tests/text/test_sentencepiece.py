@@ -1,6 +1,8 @@
 """tokenizer.model files give exactly the ids and texts of the sentencepiece library."""
 
 import io
+import random
+import time
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,56 @@ def test_a_folder_with_only_a_tokenizer_model_has_its_bos_and_eos(fixtures: Path
     assert 1 not in tokenizer.encode("<s>Hello", bos=False)
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": false, "add_eos_token": true}', encoding="utf-8")
     assert load_tokenizer(tmp_path, {}).encode("Hello") == [15043, 2]
+
+
+def noise(dice: random.Random, most: int = 60) -> str:
+    """Digits, runs of one character, quotation marks and words: where segmentations tie."""
+    parts = [
+        "0",
+        "1",
+        "7",
+        "00",
+        "12",
+        " ",
+        "  ",
+        '"',
+        "'",
+        "a",
+        "aa",
+        "v",
+        "the ",
+        "cat ",
+        "cats",
+        "ab",
+        "안녕",
+        "호랑이",
+        "==",
+        ".",
+    ]
+    return "".join(dice.choice(parts) * dice.choice((1, 1, 1, 2, 3, 7)) for _ in range(dice.randrange(most)))
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_unigram_scores_are_added_over_the_whole_text_in_float32(tmp_path: Path, fallback: bool) -> None:
+    """Pieces of few different scores, so that ties are everywhere, and texts so long that every sum is rounded."""
+    dice = random.Random(4)
+    for n in range(6):
+        path = trained(
+            tmp_path, "unigram", vocab_size=(400, 120, 60)[n % 3] if not fallback else 380 + 20 * n,
+            byte_fallback=fallback, split_digits=n % 2 == 0, user_defined_symbols=["==", "<tag>"],
+            seed_sentencepiece_size=1000 + 100 * n, add_dummy_prefix=n % 3 > 0,
+        )  # fmt: skip
+        tokenizer, judge = load(path)
+        for size in [60] * 150 + [4000] * 3:
+            text = noise(dice, size)
+            assert tokenizer.encode(text, bos=False) == judge.encode(text), text
+            marked = text[: size // 2] + "<tag>" + text[size // 2 :] + " <tag><tag"
+            assert tokenizer.encode(marked, bos=False, special=True) == judge.encode(marked), marked
+
+
+def test_a_long_text_takes_unigram_no_longer_by_character_than_a_short_one(tmp_path: Path) -> None:
+    tokenizer, judge = load(trained(tmp_path, "unigram", vocab_size=120))
+    text = noise(random.Random(6), 60_000)
+    start = time.process_time()
+    ids = tokenizer.encode(text, bos=False)
+    assert time.process_time() - start < 1e-5 * len(text) and ids == judge.encode(text)

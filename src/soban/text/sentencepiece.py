@@ -1,9 +1,7 @@
 """SentencePiece: text to ids by a tokenizer.model, exactly as the sentencepiece library does it."""
 
 import functools
-import math
 import re
-from array import array
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,10 +10,10 @@ from soban.text.decode import ByteStream, PieceBytes, run, sentencepiece_bytes
 from soban.text.markup import Matcher, Span, checked, framed, is_markup, restored
 from soban.text.merge import WordCache, crosses_words, merge
 from soban.text.settings import AddedToken, Settings
-from soban.text.spm_file import BPE, CHAR, UNIGRAM, WORD, PieceType, SentencePieceFile
+from soban.text.spm_file import CHAR, UNIGRAM, WORD, PieceType, SentencePieceFile
+from soban.text.unigram import unigram
 
 SPACE = "▁"
-SMALLEST_FLOAT = 2.0**-126  # where sentencepiece begins to look for the highest score
 SPACES = re.compile(" {2,}")
 MATCHABLE = (PieceType.NORMAL, PieceType.USER_DEFINED, PieceType.UNUSED)
 
@@ -40,12 +38,16 @@ class SentencePieceTokenizer:
             user_defined = {i: t for i, t in user_defined.items() if i in markup or i in words}
         self._written = Matcher(user_defined)
         self._plain = Matcher(words)
+        own = {index for index, piece in enumerate(model.pieces) if piece.type is PieceType.USER_DEFINED}
+        self._outside = Matcher({index: token for index, token in user_defined.items() if index not in own})
         self._exempt = Matcher({index: token for index, token in added.items() if not token.special})
         self._charsmap = Charsmap(model.charsmap) if model.charsmap else None
         self._pieces = {index: piece.text for index, piece in enumerate(model.pieces)} | {
             index: token.content for index, token in added.items() if index >= len(model.pieces)
         }
         self._words = _word_encoder(model, markup)
+        # with the pieces that steer the model, which Unigram weighs as it does the others
+        self._marked = unigram(model, (), _unknown(model)) if model.model_type == UNIGRAM else None
         self._bytes = PieceBytes(self._shown, self._control)
         self.vocab_size = max(self._pieces) + 1
         self.special_tokens: Mapping[str, str] = roles(model) | dict(settings.names)
@@ -82,13 +84,16 @@ class SentencePieceTokenizer:
             return []
         text = self._normalize(text)
         hidden = {placeholder: self._escape(original) for placeholder, original in hidden.items()}
+        words = self._words
+        if self._marked and written is self._written and hidden.keys().isdisjoint(text):
+            words, written = self._marked, self._outside
         ids: list[int] = []
         start = 0
         for span in written.spans(text):
-            ids += self._words(restored(text[start : span.start], hidden))
+            ids += words(restored(text[start : span.start], hidden))
             ids.append(span.token_id)
             start = span.end
-        ids += self._words(restored(text[start:], hidden))
+        ids += words(restored(text[start:], hidden))
         unk = self._model.unk_id
         # a run of unknown characters is one unknown token
         return [index for n, index in enumerate(ids) if index != unk or not n or ids[n - 1] != unk]
@@ -167,9 +172,10 @@ def _word_encoder(model: SentencePieceFile, markup: Container[int]) -> Callable[
         return _listed(model, re.compile(f"(?s){SPACE}?[^{SPACE}]+|{SPACE}"))
     if model.model_type == CHAR:
         return _listed(model, re.compile("(?s)."))
-    encode_word = _bpe(model) if model.model_type == BPE else _unigram(model, markup)
+    if model.model_type == UNIGRAM:
+        return unigram(model, markup, _unknown(model))
     whole = any(crosses_words(piece.text, SPACE) for piece in model.pieces if piece.type in MATCHABLE)
-    return WordCache(encode_word, SPACE, whole).encode
+    return WordCache(_bpe(model), SPACE, whole).encode
 
 
 def _unknown(model: SentencePieceFile) -> Callable[[str], list[int]]:
@@ -215,55 +221,5 @@ def _bpe(model: SentencePieceFile) -> Callable[[str], list[int]]:
         if word in usable and len(word) == 1:
             return [usable[word]]
         return [index for _, piece in merge(word, scores) for index in spell(piece)]
-
-    return encode_word
-
-
-def _unigram(model: SentencePieceFile, markup: Container[int]) -> Callable[[str], list[int]]:
-    """The best-scored segmentation (src/unigram_model.cc, EncodeOptimized); its float32 sums decide ties."""
-    normal = [piece.score for piece in model.pieces if piece.type is PieceType.NORMAL]
-    unknown_score = array("f", [min(normal, default=0.0) - 10])[0]
-    highest = max([*normal, SMALLEST_FLOAT])
-    scores: dict[str, tuple[float, int]] = {}
-    lengths: dict[str, set[int]] = {}
-    for index, piece in enumerate(model.pieces):
-        if piece.type is PieceType.NORMAL:
-            score = piece.score
-        elif piece.type is PieceType.USER_DEFINED and index not in markup:
-            score = len(piece.text.encode()) * highest - 0.1  # to win over any pieces together
-        else:
-            continue
-        scores[piece.text] = score, index
-        lengths.setdefault(piece.text[0], set()).add(len(piece.text))
-    ordered = {first: sorted(found) for first, found in lengths.items()}
-    unknown = _unknown(model)
-
-    def encode_word(word: str) -> list[int]:
-        size = len(word)
-        best = array("f", [-math.inf]) * (size + 1)  # score of the best path to each position; stores round to float32
-        came = [(0, -1)] * (size + 1)  # where its last piece starts, and that piece
-        best[0] = 0.0
-        rounded = array("f", [0.0])
-        for start in range(size):
-            here = best[start]
-            for length in ordered.get(word[start], ()):
-                if start + length > size:
-                    break
-                found = scores.get(word[start : start + length])
-                if found is not None and here + found[0] > best[start + length]:
-                    best[start + length] = here + found[0]
-                    came[start + length] = start, found[1]
-            if word[start] not in scores:
-                rounded[0] = here + unknown_score  # a float there, while the sums above are doubles
-                if rounded[0] > best[start + 1]:
-                    best[start + 1] = rounded[0]
-                    came[start + 1] = start, -1
-        parts = []
-        end = size
-        while end:
-            start, index = came[end]
-            parts.append(unknown(word[start:end]) if index < 0 else [index])
-            end = start
-        return [index for part in reversed(parts) for index in part]
 
     return encode_word
