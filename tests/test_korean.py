@@ -54,7 +54,7 @@ def test_no_particle_depends_on_a_value_that_is_not_known_before() -> None:
 
 
 def test_a_parenthesis_follows_its_word_without_a_blank() -> None:
-    assert not [korean for korean in KOREAN.values() if re.search(r"[가-힣}] \(", korean)]
+    assert not [korean for korean in KOREAN.values() if re.search(r"[가-힣] \(", korean)]
 
 
 def test_no_semicolon_parts_korean_sentences() -> None:

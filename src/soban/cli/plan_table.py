@@ -10,7 +10,7 @@ from soban.hub.amounts import of_bytes, of_seconds
 from soban.messages import escaped, language, padded, translate, width
 
 WIDEST = 79
-UNITS = {"en": ((1e9, " B"), (1e6, " M"), (1e3, " k")), "ko": ((1e8, "억"), (1e4, "만"))}
+UNITS = {"en": ((1e9, " B"), (1e6, " M"), (1e3, " k")), "ko": ((1e8, "억 "), (1e4, "만 "))}
 Plan = dict[str, Any]
 
 

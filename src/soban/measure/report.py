@@ -75,18 +75,15 @@ def rows(report: Report) -> list[tuple[str, str]]:
             translate("time of an answer, without loading"),
             translate("{seconds:.2f} s (64 tokens read, 128 written)", seconds=report["answer_seconds"]),
         ),
-        (translate("loading"), f"{report['load_seconds']:.2f} s"),
-        (translate("first token, with loading"), f"{report['first_token_seconds']:.2f} s"),
-        (
-            translate("reading {tokens} tokens", tokens=report["prefill"]["tokens"]),
-            _rate(report["prefill"], translate("of the int8 peak")),
-        ),
+        (translate("loading"), translate("{seconds:.2f} s", seconds=report["load_seconds"])),
+        (translate("first token, with loading"), translate("{seconds:.2f} s", seconds=report["first_token_seconds"])),
+        (translate("reading {tokens} tokens", tokens=report["prefill"]["tokens"]), _rate(report["prefill"], peak=True)),
     ]  # fmt: skip
     for decode in report["decode"]:
-        name = translate("writing after {tokens} tokens", tokens=decode["context"])
-        lines.append((name, _rate(decode, translate("of the bandwidth"))))
+        lines.append((translate("writing after {tokens} tokens", tokens=decode["context"]), _rate(decode, peak=False)))
     if report["characters_per_second"]:
-        lines.append((translate("characters"), f"{report['characters_per_second']:.0f}/s"))
+        rate = translate("{rate:.0f}/s", rate=report["characters_per_second"])
+        lines.append((translate("characters"), rate))
     if memory:
         own, mapped = of_bytes(memory["anonymous"]), of_bytes(memory["mapped"])
         lines.append((translate("memory"), translate("{own} + {mapped} mapped files", own=own, mapped=mapped)))
@@ -97,9 +94,17 @@ def rows(report: Report) -> list[tuple[str, str]]:
     return lines
 
 
-def _rate(rate: dict[str, Any], of: str) -> str:
-    text = f"{rate['median']:.1f} tokens/s ({rate['low']:.1f} - {rate['high']:.1f}, {int(rate['times'])}x)"
-    return f"{text}, {rate['share']:.0%} {of}" if rate["share"] else text
+def _rate(rate: dict[str, Any], peak: bool) -> str:
+    """Tokens per second, and their share of what bounds them: the int8 `peak`, or the bandwidth."""
+    text = translate(
+        "{median:.1f} tokens/s ({low:.1f} - {high:.1f}, {times}x)", median=rate["median"], low=rate["low"],
+        high=rate["high"], times=int(rate["times"]),
+    )  # fmt: skip
+    if not rate["share"]:
+        return text
+    if peak:
+        return f"{text}, {translate('{share:.0%} of the int8 peak', share=rate['share'])}"
+    return f"{text}, {translate('{share:.0%} of the bandwidth', share=rate['share'])}"
 
 
 def _clean(text: Any) -> str:
