@@ -1,4 +1,4 @@
-"""Everything around the code, on any system: python dev.py run|test|test-all|lint|bench|messages|native|wheels.
+"""Everything around the code, on any system: python dev.py run|test|test-all|lint|bench|fuzz|messages|native|wheels.
 
 It needs Python alone. The first call makes .venv, installs what the command needs and builds the native library;
 later calls find that nothing has changed and start at once.
@@ -116,6 +116,12 @@ def bench(arguments: list[str]) -> int:
     return code
 
 
+def fuzz(arguments: list[str]) -> int:
+    """Mutated files of every format that soban reads, for so many --minutes; what fails lies in out/fuzz."""
+    set_up("test")
+    return call("-m", "tests.fuzz", *arguments, quiet=True)
+
+
 def messages(arguments: list[str]) -> int:
     """Brings the Korean catalogue and the page of errors up to date with the code."""
     codes = [
@@ -139,8 +145,8 @@ def wheels(arguments: list[str]) -> int:
 
 
 COMMANDS = {
-    "run": run, "test": test, "test-all": test_all, "lint": lint, "bench": bench, "messages": messages,
-    "native": native, "wheels": wheels,
+    "run": run, "test": test, "test-all": test_all, "lint": lint, "bench": bench, "fuzz": fuzz,
+    "messages": messages, "native": native, "wheels": wheels,
 }  # fmt: skip
 
 

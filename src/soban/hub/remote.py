@@ -48,6 +48,11 @@ def listing(repository: Repository) -> Listing:
                 told = session.json_answer(client, _api(told["id"], repository), session.headers(found))
         except HfHubHTTPError as error:
             raise access.refusal(error, repository, found) from error
+    return told_listing(repository, told)
+
+
+def told_listing(repository: Repository, told: Any) -> Listing:
+    """The listing in the hub's answer. Raises UserError for an answer that is none."""
     try:
         return _listing(repository, told)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

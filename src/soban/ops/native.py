@@ -104,6 +104,7 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
+@functools.cache
 def isas() -> tuple[str, ...]:
     """The instruction sets that this machine runs, the fastest last."""
     loaded = library()

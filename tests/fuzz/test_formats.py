@@ -1,0 +1,60 @@
+"""That the fuzzer sees the faults for which it is there."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+
+
+def test_crashes_hangs_memory_and_silent_errors_are_told_with_their_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from soban.errors import UserError
+    from tests.fuzz import working
+    from tests.fuzz.formats import Files, Format, Wrong
+
+    monkeypatch.setattr(working, "SECONDS", 0.2)
+
+    def make(dice: random.Random) -> Files:
+        return {"kind": dice.choice([b"ok", b"no", b"crash", b"hang", b"memory", b"wrong", b"raise", b"lines"])}
+
+    def read(folder: Path, dice: random.Random) -> None:
+        kind = (folder / "kind").read_bytes()
+        if kind == b"crash":
+            os.abort()
+        if kind == b"hang":
+            begun = time.process_time()
+            while time.process_time() < begun + 30:
+                pass
+        if kind == b"memory":
+            bytearray(3 << 30)
+        if kind == b"wrong":
+            raise Wrong("a sum")
+        if kind == b"raise":
+            raise KeyError("x")
+        if kind in (b"no", b"lines"):
+            raise UserError("refused" if kind == b"no" else "two\nlines")
+
+    def beyond(files: Files) -> bool:
+        return files["kind"] == b"ok"
+
+    tally = working.run(Format("made up", make, read, beyond, {}), 5, 0, 40, tmp_path)
+    drawn = [make(working.dice_of("made up", 5, case))["kind"] for case in range(40)]
+    found = {failure.case: failure.kind.split(" ")[0] for failure in tally.failures}
+    told = {
+        b"crash": "signal",
+        b"hang": "hang",
+        b"memory": "MemoryError",
+        b"wrong": "Wrong",
+        b"raise": "KeyError",
+        b"lines": "not",
+    }
+    assert found == {case: told[kind] for case, kind in enumerate(drawn) if kind in told} and set(told) <= set(drawn)
+    assert (tally.cases, tally.loads) == (40, drawn.count(b"ok"))
+    assert tally.beyond == drawn.count(b"ok")
+    crash = drawn.index(b"crash")
+    assert (tmp_path / "made up" / "signal-6" / f"5-{crash}" / "kind").read_bytes() == b"crash"
