@@ -18,8 +18,8 @@ from soban.window import Window
 class Reply:
     """The pieces of one answer, as they are written. `text` is what there is of it, `figures` what it took.
 
-    When it has ended, or was stopped or cancelled, the text so far is the conversation's last message. Cancelling
-    (`model.runner.cancel`) ends the pieces without an exception; `figures.finished` is "cancelled" then.
+    When it has ended, or was stopped or cancelled, the text so far is the conversation's last message. Cancelling ends
+    the pieces without an exception; `figures.finished` is "cancelled" then.
     """
 
     def __init__(self, dialogue: "Dialogue", messages: list[dict[str, Any]], window: Window, tries: int) -> None:
@@ -46,6 +46,10 @@ class Reply:
     def stop(self) -> None:
         """Ends the answer here. One that has not begun leaves the conversation as it was."""
         self._pieces.close()
+
+    def cancel(self) -> None:
+        """As `stop`, but from any thread, and at once also in the middle of a long step."""
+        self.generation.cancel()
 
     def _write(self) -> Generator[str, None, None]:
         pieces = iter(self.generation)

@@ -1,7 +1,6 @@
 """The text that a model writes, piece by piece, and what it took."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from soban import messages
 from soban.engine.engine import Event, Request, Running
 from soban.engine.sampling import Sampling
+from soban.engine.sharing import Caller
 from soban.text.form import ChatForm, token_of
 from soban.text.stop import StopStrings
 
@@ -37,7 +37,7 @@ class Figures:
 class Generation:
     """The pieces of one or several texts as they are written: iterate over (which text, piece).
 
-    Several generations of one model may be iterated in turn; they then share the engine's steps.
+    Several generations of one model may be iterated in turn or in several threads; they share the engine's steps.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Generation:
         request = Request(prompt, sampling, model.ends | form.ends | named, None if refill else keep)
         self.sequences = model.engine.prepare(request)
         self.figures = Figures(prompt_tokens=len(prompt))
-        self.events: deque[Event] = deque()  # what the engine's steps brought and nobody has read yet
+        self.caller = Caller(self.sequences)
         self.writing = set(texts)
         self.begun = False
 
@@ -81,30 +81,29 @@ class Generation:
         model = self.model
         start, first, watch = time.perf_counter(), None, self.model.watch
         watch.begin()
-        model.engine.queue(self.sequences)
-        model.generations |= {s: self for s in self.sequences}
+        model.shared.begin(self.caller)
         try:
             while self.writing:
-                if not self.events:
-                    for event in model.engine.step():
-                        model.generations[event.sequence].events.append(event)
-                    now = time.perf_counter()
-                    watch.look(now)
-                    if first is None and self.events:
-                        first = now
-                        self.figures.prefill_seconds = first - start
-                        self.figures.reused_tokens = self.sequences[0].reused
-                    self.figures.decode_seconds = now - (first or now)
-                while self.events:
-                    event = self.events.popleft()
-                    if piece := self._text(event):
-                        self.figures.characters += len(piece)
-                        yield event.sequence.index, piece
-                        if piece.endswith("\n"):
-                            watch.say()
+                event = model.shared.next(self.caller)
+                now = time.perf_counter()
+                watch.look(now)
+                if first is None:
+                    first = now
+                    self.figures.prefill_seconds = first - start
+                    self.figures.reused_tokens = self.sequences[0].reused
+                self.figures.decode_seconds = now - first
+                if piece := self._text(event):
+                    self.figures.characters += len(piece)
+                    yield event.sequence.index, piece
+                    if piece.endswith("\n"):
+                        watch.say()
         finally:
             self._close()
             watch.say()
+
+    def cancel(self) -> None:
+        """Ends it from any thread, in the middle of a step or before it has begun: the iteration raises Cancelled."""
+        self.model.shared.cancel(self.caller)
 
     def read(self) -> str | list[str]:
         """The whole text; a list of them if there are several."""
@@ -133,7 +132,7 @@ class Generation:
             self.figures.finished = "stop" if stopped else finished or ""
             self.writing.discard(index)
             if event.sequence.finished is None:
-                self.model.engine.cancel(event.sequence)
+                self.model.shared.leave([event.sequence])
         if finished == "context" and not stopped:
             self._tell_full()
         return text
@@ -149,7 +148,7 @@ class Generation:
         produced = sequence.tokens[len(sequence.tokens) - sequence.produced :]
         prompt = self.refill(produced) if self.refill else None
         if prompt is not None:
-            self.model.engine.resume(sequence, prompt)
+            self.model.shared.resume(sequence, prompt)
         return prompt is not None
 
     def _tell_full(self) -> None:
@@ -170,8 +169,8 @@ class Generation:
         self.figures.accepted_tokens = sum(s.accepted for s in self.sequences)
         if self.figures.dropped_tokens:
             messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
-        for sequence in self.sequences:
-            self.model.generations.pop(sequence, None)
-            if sequence.finished is None:
-                self.model.engine.cancel(sequence)
-                self.figures.finished = "cancelled"
+        if any(
+            sequence.finished in (None, "cancelled") for sequence in self.sequences if sequence.index in self.writing
+        ):
+            self.figures.finished = "cancelled"
+        self.model.shared.leave(self.sequences)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from soban import messages
-from soban.engine.engine import Engine, Running
+from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
+from soban.engine.sharing import SharedEngine
 from soban.errors import UserError
 from soban.generation import Generation
 from soban.loading import Loaded, load_files
@@ -24,6 +25,7 @@ from soban.text.form import ChatForm, read_form
 from soban.text.templates import find_template
 from soban.window import Window
 
+MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
 
 
@@ -32,17 +34,20 @@ class Model:
 
     A model with a chat template takes the prompt as its user's turn and gives the answer alone; a base model goes
     on with the prompt, and the text that it gives begins with it. So does one that was taught both, if its
-    generation_config.json says "continue_prompt": true. A model belongs to one thread at a time.
+    generation_config.json says "continue_prompt": true.
+
+    Any number of threads may use a model at the same time: each call gives what it would give alone. Calls that
+    overlap share the engine's steps. A stream, and a Dialogue, belong to one thread at a time.
     """
 
     def __init__(self, loaded: Loaded, context: int) -> None:
         self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
         self.template = loaded.template
-        program = loaded.architecture.record(loaded.weights)
-        self.runner = runner(program, CHUNK, OUTPUTS)
+        self.program = loaded.architecture.record(loaded.weights)
+        self.runner = runner(self.program, CHUNK, OUTPUTS)
         self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context)
+        self.shared = SharedEngine(self.engine)
         self.ends = loaded.ends
-        self.generations: dict[Running, Generation] = {}  # whose the running sequences are
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
         self.forms: dict[ChatTemplate, ChatForm] = {}
         self.watch = Watch()
@@ -251,13 +256,15 @@ class Model:
                 "{count} tokens, where 1 to {context} are possible",
                 count=len(ids), context=self.engine.context, hint="shorten the text",
             )  # fmt: skip
-        cache = self._cache(len(ids))
-        rows = []
-        for start in range(0, len(ids), OUTPUTS):
-            piece = ids[start : start + OUTPUTS]
+        cache, size = self._cache(len(ids)), self.config.vocab_size
+        step = max(1, min(len(ids), CHUNK, MOST_SCORES // size))
+        computed = runner(self.program, step, step)  # with memory of its own, which is given back afterwards
+        scores = np.empty((len(ids), size), np.float32)
+        for start in range(0, len(ids), step):
+            piece = ids[start : start + step]
             batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)))
-            rows.append(self.runner.run(batch, cache).copy())
-        return np.concatenate(rows)
+            scores[start : start + step] = computed.run(batch, cache)
+        return scores
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         if wrong := [i for i in ids if not 0 <= i < self.config.vocab_size]:

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Sized
 from dataclasses import dataclass, field
 
 from soban.engine.lookup import Lookup, StepCosts, best_length
@@ -11,6 +12,8 @@ from soban.errors import UserError
 from soban.ops import Batch, Cache, Runner, make_batch
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
+
+AHEAD = 64  # events that a reader may be behind before its sequences rest
 
 
 @dataclass(eq=False)
@@ -45,6 +48,12 @@ class Running:
     drafted: int = 0  # tokens that were looked up, and how many of them the model then chose
     accepted: int = 0
     finished: str | None = None
+    unread: Sized = ()  # its events that its reader has still to fetch
+
+    @property
+    def rests(self) -> bool:
+        """Whether its reader is so far behind that going on would only take the others' time."""
+        return len(self.unread) >= AHEAD
 
 
 @dataclass(eq=False, slots=True)
@@ -63,7 +72,10 @@ def slides(request: Request) -> bool:
 
 
 class Engine:
-    """Runs sequences together. `add` requests, then call `step` as long as there is work."""
+    """Runs sequences together. `add` requests, then call `step` as long as there is work.
+
+    It belongs to one thread at a time, which `SharedEngine` sees to.
+    """
 
     def __init__(self, runner: Runner, cache: Cache, context: int) -> None:
         self.runner, self.cache, self.context = runner, cache, context
@@ -242,27 +254,47 @@ class Engine:
 
     def _schedule(self) -> list[tuple[Running, int]]:
         """Who runs next, with how many tokens: those that need one first, then prompts in the order of arrival."""
+        while True:
+            self._admit_waiting()
+            if work := self._work():
+                return work
+            self._make_room()
+
+    def _admit_waiting(self) -> None:
+        """Lets in the first that wait, as long as there is room."""
+        if not self.waiting:
+            return
+        free = self.runner.max_outputs - sum(not s.rests for s in self.running)
+        for sequence in [s for s in self.waiting if not s.rests][: max(0, free)]:
+            if not self._admit(sequence):
+                return
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+
+    def _work(self) -> list[tuple[Running, int]]:
         budget, outputs = self.runner.max_tokens, self.runner.max_outputs
         work: list[tuple[Running, int]] = []
-        while self.waiting and len(self.running) < outputs and self._admit(self.waiting[0]):
-            self.running.append(self.waiting.popleft())
         order = self.running
         if len(order) > 1:
             order = sorted(order, key=lambda s: (len(s.tokens) - s.cached > 1, s.turn))
         for sequence in order:
             pending = len(sequence.tokens) - sequence.cached
             count = min(pending, budget)
-            if not count or (count == pending and not outputs) or not self._reserve(sequence, sequence.cached + count):
+            if not count or sequence.rests or (count == pending and not outputs):
+                continue
+            if not self._reserve(sequence, sequence.cached + count):
                 continue
             work.append((sequence, count))
             sequence.turn = self.steps
             budget -= count
             outputs -= count == pending
-        if not work:  # every page is taken: the last to come steps back and begins again later
-            assert len(self.running) > 1, "one sequence always fits"
-            self._suspend(self.running[-1])
-            return self._schedule()
         return work
+
+    def _make_room(self) -> None:
+        """Every page is taken: one that rests, else the last to come, steps back and begins again later."""
+        resting = [s for s in self.running if s.rests]
+        assert resting or len(self.running) > 1, "one sequence always fits"
+        self._suspend((resting or self.running)[-1])
 
     def _admit(self, sequence: Running) -> bool:
         """Start from the longest beginning that the cache still holds; always compute the last token."""
@@ -348,6 +380,13 @@ class Engine:
     def _suspend(self, sequence: Running) -> None:
         self._retire(sequence)
         self.waiting.appendleft(sequence)
+
+    def clear(self) -> None:
+        """Forgets every sequence and what the cache holds, after a step that broke off in the middle."""
+        for sequence in (*self.running, *self.waiting):
+            sequence.siblings = []
+        self.pages, self.running, self.last_pages = Pages(self.cache.pages), [], []
+        self.waiting.clear()
 
     def _slide(self, sequence: Running) -> None:
         """Forget the older half of the context, save the first `keep` tokens; the rest is computed anew."""

@@ -1,0 +1,206 @@
+"""One engine for callers in several threads: whoever needs an event runs a step for all; no thread of its own."""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import numpy as np
+
+from soban.engine.engine import Engine, Event, Running
+from soban.errors import UserError
+from soban.ops.native import Cancelled
+
+
+class Caller:
+    """Whoever has sequences in the engine, and the events that nobody has read yet."""
+
+    def __init__(self, sequences: list[Running]) -> None:
+        self.sequences = sequences
+        self.events: deque[Event] = deque()
+        self.cancelled = False
+        self.error: BaseException | None = None  # of a step that another thread ran
+        for sequence in sequences:
+            sequence.unread = self.events
+
+
+class SharedEngine:
+    """Gives each caller the events of its own sequences, as if it were alone.
+
+    A thread that has no event left takes the engine, runs one step of all sequences and leaves the others their
+    events; who finds the engine taken waits for the end of that step. Nothing of the engine is touched by a thread
+    that has not taken it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        # The runner's flag is an int32 of 0 or 1, set by whoever stops all that runs. Another byte of it stops a
+        # single step, after which those that were not cancelled go on.
+        self._flag, self._bell = np.split(engine.runner.cancel.view(np.int8)[:2], 2)
+        self._callers: dict[Running, Caller] = {}
+        self._left: deque[Running] = deque()  # to be forgotten as soon as nobody has the engine
+        self._owner = 0  # the thread that has taken the engine
+        self._open()
+
+    def _open(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # of all that is here; held for moments, and never while waiting
+        self._guests = 0  # threads that have something to do between two steps: they go first
+        self._gates: list[threading.Lock] = []  # one for each thread that waits
+
+    def begin(self, caller: Caller) -> None:
+        """Lets the caller's sequences run."""
+        if self._process != os.getpid():  # a forked child, in which no other thread goes on
+            self._open()
+            if self._owner:
+                self._fail(RuntimeError("the process was forked in the middle of a step"))
+        with self._between_steps():
+            if caller.cancelled:
+                return
+            self.engine.queue(caller.sequences)
+            self._callers |= {sequence: caller for sequence in caller.sequences}
+
+    def resume(self, sequence: Running, tokens: list[int]) -> None:
+        """`Engine.resume`."""
+        with self._between_steps():
+            self.engine.resume(sequence, tokens)
+
+    def leave(self, sequences: list[Running]) -> None:
+        """Forgets sequences. Waits for nobody, for the garbage collector may call this in the middle of anything."""
+        self._left.extend(sequences)
+        self._tidy()
+
+    def cancel(self, caller: Caller) -> None:
+        """Ends a caller's sequences, from any thread and at once: `next` raises Cancelled for it, and it alone."""
+        caller.cancelled = True
+        self._left.extend(caller.sequences)
+        self._bell[0] = 1  # after the line before: a step that does not hear it has forgotten them
+        self._tidy()
+
+    def next(self, caller: Caller) -> Event:
+        """The caller's next event. Raises Cancelled, and what the runner raises in a step that it had a part in."""
+        while not caller.events or caller.cancelled:
+            if caller.cancelled:
+                raise Cancelled
+            if caller.error is not None:
+                raise caller.error
+            if not self._take(caller):
+                continue
+            if len(self._callers) > len(caller.sequences):
+                with _uninterrupted():  # a step that breaks off would be everybody's loss
+                    self._step_and_give_back()
+            else:
+                self._step_and_give_back()
+            assert caller.events or self.engine.busy or caller.cancelled or caller.error, "nothing is left to be done"
+        return caller.events.popleft()
+
+    def _take(self, caller: Caller | None) -> bool:
+        """Takes the engine, or else waits until that may be possible; a caller not while it has events to read."""
+        me = threading.get_ident()
+        with self._lock:
+            if self._owner == me:  # an interrupt has torn this thread out of a step, past all that clears up
+                self._fail(RuntimeError("a step was interrupted"))
+            if caller is not None and caller.events:
+                return False
+            if not self._owner and (caller is None or not self._guests):
+                self._owner = me
+                return True
+            gate = threading.Lock()
+            gate.acquire()
+            self._gates.append(gate)
+        gate.acquire()
+        return False
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._owner = 0
+            gates, self._gates = self._gates, []
+            for gate in gates:
+                gate.release()
+            self._sweep()
+
+    def _tidy(self) -> None:
+        """Forgets who has left, unless somebody has the engine, who then does it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._owner:
+                    self._sweep()
+            finally:
+                self._lock.release()
+
+    def _sweep(self) -> None:
+        while self._left:
+            sequence = self._left.popleft()
+            self._callers.pop(sequence, None)
+            if sequence.finished is None:
+                self.engine.cancel(sequence)
+
+    @contextmanager
+    def _between_steps(self) -> Iterator[None]:
+        """The engine, for something short."""
+        with self._lock:
+            self._guests += 1
+        try:
+            while not self._take(None):
+                pass
+        finally:
+            with self._lock:
+                self._guests -= 1
+        with _uninterrupted():
+            try:
+                yield
+            except BaseException as error:
+                self._fail(error)
+                raise
+            finally:
+                self._give_back()
+
+    def _step_and_give_back(self) -> None:
+        try:
+            self._bell[0] = 0
+            self._sweep()
+            for event in self.engine.step() if self.engine.busy else ():
+                self._callers[event.sequence].events.append(event)
+        except Cancelled:
+            if self._flag[0]:
+                for caller in self._callers.values():
+                    caller.error = Cancelled()
+        except UserError as error:
+            for sequence in self.engine.running:
+                self._callers[sequence].error = UserError(error.template, hint=error.hint, **error.fields)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self._give_back()
+
+    def _fail(self, error: BaseException) -> None:
+        """The engine is in no state that is known: it begins anew, and whoever had sequences in it gets an error."""
+        self.engine.clear()
+        for caller in self._callers.values():
+            caller.error = (
+                MemoryError() if isinstance(error, MemoryError) else RuntimeError(f"a step failed: {error!r}")
+            )
+        self._callers.clear()
+        self._left.clear()
+        self._owner = 0
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Puts off what Ctrl-C does until the end; Python does it in the main thread alone."""
+    usual = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if not callable(usual):
+        yield
+        return
+    pressed: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *told: pressed.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if pressed:
+            usual(*pressed[0])
