@@ -6,21 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from soban.text.decode import BYTE_ALPHABET, ByteStream, DifferenceStream, byte_level_bytes, run, sentencepiece_bytes
+from soban.text.decode import BYTE_ALPHABET, ByteStream, byte_level_bytes, run, sentencepiece_bytes
 
 HANGUL = [chr(code) for code in range(0xAC00, 0xD7A4)]
 EMOJI = ["👩‍👩‍👧‍👦", "🇰🇷", "👍🏽", "🏳️‍🌈", "1️⃣", "❤️", "🧑🏿‍🚀", "e\u0301", "한글😀", "ㄱㅏ\u11a8"]
-
-
-def test_a_difference_stream_goes_on_after_bytes_that_are_no_text() -> None:
-    pieces = {0: b"A", 1: b"\xec", 2: b" hello", 3: b" world", 4: b"!", 5: b"\xed\x95", 6: b"\x9c"}
-
-    def decode(ids: Sequence[int]) -> str:
-        return b"".join(pieces[i] for i in ids).decode(errors="replace")
-
-    for ids in ([0, 1, 2, 3, 4], [0, 5, 6, 2], [1, 1, 1, 1, 1, 1, 2], [2] * 100 + [1, 3]):
-        stream = DifferenceStream(decode)
-        assert "".join(map(stream.feed, ids)) + stream.finish() == decode(ids)
 
 
 def pieces_of(data: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -103,17 +92,3 @@ def test_pieces_are_the_bytes_that_they_stand_for() -> None:
     assert byte_level_bytes("<a b>") == b"<a b>"
     assert sentencepiece_bytes("▁a▁") == b" a " and sentencepiece_bytes("<0xEC>") == b"\xec"
     assert sentencepiece_bytes("<0xG1>") == b"<0xG1>"
-
-
-def test_a_decoder_that_needs_context_is_streamed_by_differences() -> None:
-    words = ["un", "##believ", "##able", "stor", "##ies", "다", "##람쥐"]
-
-    def decode(ids: Sequence[int]) -> str:
-        return " ".join(words[index] for index in ids).replace(" ##", "").removeprefix("##")
-
-    chance = random.Random(2)
-    ids = [chance.randrange(len(words)) for _ in range(500)]
-    stream = DifferenceStream(decode)
-    told = [stream.feed(index) for index in ids] + [stream.finish()]
-    assert "".join(told) == decode(ids)
-    assert all(told[:-1])

@@ -128,20 +128,6 @@ def test_config_json_names_bos_and_eos_where_the_tokenizer_does_not(byte_level: 
     assert load_tokenizer(folder, {"eos_token_id": 6}).eos_ids == (1,)
 
 
-def test_a_wordpiece_decoder_is_streamed_with_its_context(tmp_path: Path) -> None:
-    pieces = ["[UNK]", "un", "##able", "##believ", "story", "##s", "."]
-    library = tokenizers.Tokenizer(
-        tokenizers.models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]")
-    )
-    library.decoder = tokenizers.decoders.WordPiece()
-    library.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = load_tokenizer(tmp_path, {})
-    ids = [1, 3, 2, 4, 5, 6] * 30
-    stream = tokenizer.stream(after=ids[:7])
-    told = "".join(map(stream.feed, ids[7:])) + stream.finish()
-    assert library.decode(ids[:7]) + told == library.decode(ids) == tokenizer.decode(ids)
-
-
 def test_text_is_any_unicode_and_nothing_else(byte_level: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(byte_level(), {})
     assert tokenizer.decode(tokenizer.encode("a\x00b\U0010ffff")) == "a\x00b\U0010ffff"

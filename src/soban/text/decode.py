@@ -6,10 +6,6 @@ from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-WINDOW = 64  # tokens that a difference stream decodes again before it moves on
-LONGEST_CHARACTER = 4  # bytes, so tokens at the most
-CONTEXT = 16  # tokens that it keeps for context when it does
 
 
 class StreamDecoder(Protocol):
@@ -51,44 +47,6 @@ class ByteStream:
     def finish(self) -> str:
         """U+FFFD for a character that was left unfinished."""
         return self._decode(b"", True)
-
-
-class DifferenceStream:
-    """A stream for any other decoder: what each token adds to the decoded text of the tokens before it."""
-
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
-        self._decode = decode
-        self._ids: list[int] = []
-        self._told = ""  # what has been returned of the text of self._ids
-        self._held = 0  # tokens since then, which end in an unfinished character
-
-    def feed(self, token_id: int) -> str:
-        """The characters that this token adds, but for an unfinished one."""
-        self._ids.append(token_id)
-        text = self._decode(self._ids)
-        if text.endswith(REPLACEMENT) and self._held < LONGEST_CHARACTER - 1:
-            self._held += 1
-            return ""
-        self._held = 0
-        added = self._after_told(text)
-        self._told = text
-        if len(self._ids) >= WINDOW:
-            self._ids = self._ids[-CONTEXT:]
-            self._told = self._decode(self._ids)
-        return added
-
-    def finish(self) -> str:
-        """What was held back."""
-        return self._after_told(self._decode(self._ids))
-
-    def _after_told(self, text: str) -> str:
-        """What is new in the text; where a decoder changes its mind about what was told, from there on."""
-        same = 0
-        for told, now in zip(self._told, text, strict=False):
-            if told != now:
-                break
-            same += 1
-        return text[same:]
 
 
 class PieceBytes(dict[int, bytes]):

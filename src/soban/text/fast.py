@@ -5,18 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soban import messages
-from soban.text.decode import (
-    ByteStream,
-    DifferenceStream,
-    PieceBytes,
-    StreamDecoder,
-    byte_level_bytes,
-    run,
-    sentencepiece_bytes,
-)
+from soban.text.decode import ByteStream, PieceBytes, StreamDecoder, byte_level_bytes, run, sentencepiece_bytes
+from soban.text.decoders import PieceStream, stages
 from soban.text.library import (
     FLAGS,
     continuing,
+    decoder_of,
     frame_of,
     library_errors,
     open_library,
@@ -63,7 +57,8 @@ class FastTokenizer:
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
         self.frame = frame_of(state_of(library.post_processor))
         self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, self.frame)
-        self.piece_bytes, self.lead = _decoder(library)
+        self._decoder = state_of(library.decoder)
+        self.piece_bytes, self.lead = _bytes_of_pieces(self._decoder)
         self._bytes = PieceBytes(self._shown, self._special)
 
     def _role(self, name: str, fallback: tuple[int, ...]) -> int | None:
@@ -157,32 +152,43 @@ class FastTokenizer:
 
     @told
     def _shown(self, token_id: int) -> bytes:
-        if self.piece_bytes is None:
-            return self._decoded([token_id], False).encode()
-        piece = self.library.id_to_token(token_id) if token_id >= 0 else None
-        return b"" if piece is None else self.piece_bytes(piece)
+        piece = self._piece(token_id)
+        if piece is None:
+            return b""
+        return run(self._stream(False), [token_id]).encode() if self.piece_bytes is None else self.piece_bytes(piece)
 
-    @told
-    def _decoded(self, ids: Sequence[int], skip_special: bool) -> str:
-        kept = [index for index in ids if index >= 0 and not (skip_special and index in self._special)]
-        return self.library.decode(kept, skip_special_tokens=False)
+    def _piece(self, token_id: int) -> str | None:
+        return self.library.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
+
+    def _shown_piece(self, token_id: int) -> str | None:
+        return None if token_id in self._special else self._piece(token_id)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`."""
-        if self.piece_bytes is None:
-            return self._decoded(ids, skip_special)
-        return run(ByteStream(self.token_bytes if skip_special else self._shown, lead=self.lead), ids)
+        return run(self._stream(skip_special), ids)
 
     def stream(self, after: Sequence[int] = ()) -> StreamDecoder:
         """A decoder for what follows the tokens `after`."""
-        stream: StreamDecoder
-        if self.piece_bytes is None:
-            stream = DifferenceStream(lambda ids: self._decoded(ids, True))
-        else:
-            stream = ByteStream(self.token_bytes, lead=self.lead)
+        stream = self._stream(True)
         for token_id in after:
             stream.feed(token_id)
+        if isinstance(stream, PieceStream):
+            stream.go_on()
         return stream
+
+    def _stream(self, skip_special: bool) -> ByteStream | PieceStream:
+        if self.lead is not None:
+            return ByteStream(self.token_bytes if skip_special else self._shown, lead=self.lead)
+        return PieceStream(self._shown_piece if skip_special else self._piece, stages(self._decoder, self._own_decoder))
+
+    def _own_decoder(self, state: Mapping[str, Any]) -> Callable[[list[str]], str]:
+        decoder = decoder_of(state)
+
+        def decode(pieces: list[str]) -> str:
+            with library_errors(self.path):
+                return decoder.decode(pieces)
+
+        return decode
 
 
 def load_fast(path: Path, settings: Settings) -> FastTokenizer:
@@ -256,22 +262,25 @@ def _vocab_size(library: "tokenizers.Tokenizer", added: Mapping[int, AddedToken]
     return max(size, *(index + 1 for index in added), 0)
 
 
-def _decoder(library: "tokenizers.Tokenizer") -> tuple[Callable[[str], bytes] | None, int]:
-    """How a piece becomes bytes and how many leading spaces a text loses; None for decoders that need their context."""
-    state = state_of(library.decoder)
-    parts = state.get("decoders", [state])
+def _bytes_of_pieces(decoder: Mapping[str, Any]) -> tuple[Callable[[str], bytes] | None, int | None]:
+    """How a piece becomes bytes, whatever stands beside it, and how many leading spaces a text loses.
+
+    None for decoders that need more of the text than that.
+    """
+    parts = decoder.get("decoders", [decoder])
     kinds = [part.get("type") for part in parts]
     if kinds == ["ByteLevel"]:
         return byte_level_bytes, 0
-    if kinds == ["Metaspace"] and parts[0].get("replacement") == "▁":
-        return sentencepiece_bytes, int(parts[0].get("prepend_scheme") != "never")
+    if kinds == ["Metaspace"]:
+        sign = parts[0]["replacement"]
+        return lambda piece: piece.replace(sign, " ").encode(), None  # the first piece loses all its spaces
     if kinds[:3] == ["Replace", "ByteFallback", "Fuse"] and _is_space(parts[0]):
         if len(kinds) == 3:
             return sentencepiece_bytes, 0
         strip = parts[3]
-        if kinds[3:] == ["Strip"] and strip.get("content") == " " and strip.get("stop") == 0:
+        if kinds[3:] == ["Strip"] and strip.get("content") == " " and strip.get("stop") == 0 and strip["start"] < 2:
             return sentencepiece_bytes, strip["start"]
-    return None, 0
+    return None, None
 
 
 def _is_space(replace: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from soban.text.settings import AddedToken, parse_json_object
 if TYPE_CHECKING:
     import tokenizers
 
+EMPTY = {"type": "BPE", "vocab": {}, "merges": []}  # a model for carriers of other parts
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -82,6 +83,15 @@ def state_of(part: Any) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
+def decoder_of(state: Mapping[str, Any]) -> "tokenizers.decoders.Decoder":
+    """The decoder that the library describes as `state`."""
+    from tokenizers import Tokenizer
+
+    carrier = {"version": "1.0", "added_tokens": [], "decoder": state, "model": EMPTY}
+    decoder: tokenizers.decoders.Decoder = Tokenizer.from_str(json.dumps(carrier)).decoder
+    return decoder
+
+
 def frame_of(processor: object) -> tuple[list[int], list[int]]:
     """The ids that a post-processor, as its JSON describes it, puts before and after a text."""
     before: list[int] = []
@@ -135,11 +145,10 @@ def continuing(library: "tokenizers.Tokenizer", plain: "tokenizers.Tokenizer") -
     for part in parts:
         if part.get("prepend_scheme") == "first":
             part["prepend_scheme"] = "never"
-    model = {"type": "BPE", "vocab": {}, "merges": []}
     carrier = Tokenizer.from_str(
-        json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": state, "model": model})
+        json.dumps({"version": "1.0", "added_tokens": [], "pre_tokenizer": state, "model": EMPTY})
     )
-    inner = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    inner = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": EMPTY}))
     inner.model = plain.model
     if plain.normalizer is not None:
         inner.normalizer = plain.normalizer
