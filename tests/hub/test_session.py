@@ -1,6 +1,9 @@
 """What goes wrong on the way to the hub: certificates, proxies, no network, each in one line that helps."""
 
+import errno
 import http.server
+import re
+import socket
 import ssl
 import subprocess
 import threading
@@ -110,7 +113,7 @@ def test_a_proxy_that_refuses_is_named_without_its_password(hub: Hub, monkeypatc
 
 def test_without_a_network_it_is_said_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(session.NoConnectionError, match="cannot be reached: Connection refused"):
+    with pytest.raises(session.NoConnectionError, match="cannot be reached: connection refused"):
         remote.files(MODEL)
     monkeypatch.setenv("HF_ENDPOINT", "http://no-such-host.invalid")
     with pytest.raises(session.NoConnectionError, match=r"no-such-host\.invalid cannot be reached"):
@@ -147,3 +150,27 @@ def test_an_answer_that_is_no_json_or_without_end_is_refused(hub: Hub, monkeypat
     hub.models["owner/model"] = Model({})
     with pytest.raises(UserError, match="more than 1,000 bytes where less is expected"):
         remote.files(MODEL)
+
+
+def test_where_nobody_listens_korean_says_so_in_korean(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{held.getsockname()[1]}")
+        monkeypatch.setenv("SOBAN_LANG", "ko")
+        with pytest.raises(session.NoConnectionError) as error:
+            remote.files(MODEL)
+    assert not re.search("[a-zA-Z]", str(error.value).replace("HTTPS_PROXY", "")), str(error.value)
+
+
+def test_common_failures_of_a_network_are_told_in_korean_and_others_by_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOBAN_LANG", "ko")
+    common: list[OSError] = [socket.gaierror(socket.EAI_NONAME, "Name or service not known")]
+    for name in ("ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EPIPE", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH"):
+        common.append(OSError(getattr(errno, name), "in English"))
+    for cause in common:
+        outer = RuntimeError("outer")
+        outer.__cause__ = cause
+        assert re.fullmatch("[가-힣 .]+", session._reason(outer)), cause
+    assert session._reason(OSError(errno.ELOOP, "round and round")) == "round and round"

@@ -34,6 +34,14 @@ def test_common_reasons_are_told_in_korean(name: str, monkeypatch: pytest.Monkey
     assert not any("a" <= letter.lower() <= "z" for letter in korean) and len(korean) > 2
 
 
+def test_the_words_of_the_system_are_shown_by_those_alone_who_translate_them() -> None:
+    package = Path(soban.__file__).parent
+    users = {
+        path.relative_to(package).as_posix() for path in package.rglob("*.py") if ".strerror" in path.read_text("utf-8")
+    }
+    assert users == {"hub/session.py", "weights/files.py"}
+
+
 def test_other_reasons_are_the_systems_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_LANG", "ko")
     assert reason(OSError(errno.ELOOP, os.strerror(errno.ELOOP))) == os.strerror(errno.ELOOP)

@@ -202,7 +202,7 @@ def save(found: str) -> None:
         os.replace(new, path)
     except OSError as error:
         raise UserError(
-            "{path}: cannot be written: {reason}", path=path, reason=error.strerror or error,
+            "{path}: cannot be written: {reason}", path=path, reason=reason(error),
             hint="set HF_TOKEN_PATH to a file that you may write",
         ) from error  # fmt: skip
 

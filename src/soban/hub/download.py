@@ -17,7 +17,7 @@ from soban.hub.names import Repository
 from soban.hub.partial import Partial, there
 from soban.hub.remote import Listing
 from soban.messages import warn
-from soban.weights.files import check_room, free_bytes, write_error
+from soban.weights.files import check_room, free_bytes, reason, write_error
 
 SPARE = 64 << 20  # bytes of the disk that are left to others
 MOST_TOKENIZER = 16 << 20  # bytes of one that lies outside of the hub
@@ -254,5 +254,5 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             "{path}: cannot be written: {reason}", path=error.filename or folder.parent,
-            reason=error.strerror or error, hint="choose another folder with --cache-dir, or HF_HOME",
+            reason=reason(error), hint="choose another folder with --cache-dir, or HF_HOME",
         ) from error  # fmt: skip

@@ -1,8 +1,10 @@
 """Requests to the hub: its token only to its own address, the system's certificates, and what went wrong in words."""
 
 import contextlib
+import errno
 import importlib
 import os
+import socket
 import ssl
 import sys
 import time
@@ -267,11 +269,22 @@ class NoConnectionError(UserError):
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in the system's words, where there is one."""
+    """The innermost cause: common ones in the user's language, else in the system's words, where there are some."""
+    told = {
+        errno.ECONNREFUSED: translate("connection refused"),
+        errno.ECONNRESET: translate("the other side has closed it"),
+        errno.ECONNABORTED: translate("the other side has closed it"),
+        errno.EPIPE: translate("the other side has closed it"),
+        errno.ETIMEDOUT: translate("no answer in time"),
+        errno.ENETUNREACH: translate("there is no network"),
+        errno.EHOSTUNREACH: translate("there is no way to it"),
+    }
     inner: BaseException | None = error
     while inner is not None:
+        if isinstance(inner, socket.gaierror):  # its numbers differ from system to system
+            return translate("no such name is known, or there is no network")
         if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
+            return told.get(inner.errno or 0, inner.strerror)
         inner = inner.__cause__ or inner.__context__
     return str(error) or type(error).__name__
 

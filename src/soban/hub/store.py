@@ -149,7 +149,7 @@ def remove(held: Held) -> int:
                 hint="the model is another user's, or the folder is read-only: mend its permissions",
             ) from error  # fmt: skip
         raise UserError(
-            "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=error.strerror or error,
+            "{path}: cannot be deleted: {reason}", path=error.filename or folder, reason=reason(error),
             hint="close the programs that use it, and try again",
         ) from error  # fmt: skip
     return before - bytes_of(_files(folder))

@@ -11,6 +11,7 @@ from typing import Literal
 from soban.errors import UserError
 from soban.hub import place
 from soban.system import cache_folder
+from soban.weights.files import reason
 from soban.weights.packed import ORIGIN, cached_path, in_hub
 from soban.weights.safetensors import read_safetensors
 
@@ -113,7 +114,7 @@ def remove(one: Kept) -> int:
         one.path.with_name(f"{one.path.name}.lock").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            "{path}: cannot be deleted: {reason}", path=one.path, reason=error.strerror or error,
+            "{path}: cannot be deleted: {reason}", path=one.path, reason=reason(error),
             hint="close the programs that use it, and try again",
         ) from error  # fmt: skip
     return one.bytes
