@@ -81,8 +81,8 @@ class Generation:
         model = self.model
         start, first, watch = time.perf_counter(), None, self.model.watch
         watch.begin()
-        model.shared.begin(self.caller)
         try:
+            model.shared.begin(self.caller)
             while self.writing:
                 event = model.shared.next(self.caller)
                 now = time.perf_counter()

@@ -43,12 +43,13 @@ class SharedEngine:
         self._callers: dict[Running, Caller] = {}
         self._left: deque[Running] = deque()  # to be forgotten as soon as nobody has the engine
         self._owner = 0  # the thread that has taken the engine
+        self._thread, self._several = 0, False  # the first that has begun something; whether there was another one
         self._open()
 
     def _open(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()  # of all that is here; held for moments, and never while waiting
-        self._guests = 0  # threads that have something to do between two steps: they go first
+        self._guests: set[int] = set()  # threads that have something to do between two steps: they go first
         self._gates: list[threading.Lock] = []  # one for each thread that waits
 
     def begin(self, caller: Caller) -> None:
@@ -58,6 +59,8 @@ class SharedEngine:
             if self._owner:
                 self._fail(RuntimeError("the process was forked in the middle of a step"))
         with self._between_steps():
+            self._thread = self._thread or threading.get_ident()
+            self._several = self._several or self._thread != threading.get_ident()
             if caller.cancelled:
                 return
             self.engine.queue(caller.sequences)
@@ -87,25 +90,22 @@ class SharedEngine:
                 raise Cancelled
             if caller.error is not None:
                 raise caller.error
-            if not self._take(caller):
-                continue
-            if len(self._callers) > len(caller.sequences):
+            if self._several or len(self._callers) > len(caller.sequences):
                 with _uninterrupted():  # a step that breaks off would be everybody's loss
-                    self._step_and_give_back()
+                    self._step(caller)
             else:
-                self._step_and_give_back()
-            assert caller.events or self.engine.busy or caller.cancelled or caller.error, "nothing is left to be done"
+                self._step(caller)
         return caller.events.popleft()
 
-    def _take(self, caller: Caller | None) -> bool:
-        """Takes the engine, or else waits until that may be possible; a caller not while it has events to read."""
+    def _take(self, caller: Caller | None = None) -> bool:
+        """Takes the engine, or waits until that may be possible; a caller only as long as it needs a step."""
         me = threading.get_ident()
         with self._lock:
             if self._owner == me:  # an interrupt has torn this thread out of a step, past all that clears up
                 self._fail(RuntimeError("a step was interrupted"))
-            if caller is not None and caller.events:
+            if caller is not None and (caller.events or caller.error or caller.cancelled):
                 return False
-            if not self._owner and (caller is None or not self._guests):
+            if not self._owner and (caller is None or self._guests <= {me}):
                 self._owner = me
                 return True
             gate = threading.Lock()
@@ -141,15 +141,14 @@ class SharedEngine:
     @contextmanager
     def _between_steps(self) -> Iterator[None]:
         """The engine, for something short."""
-        with self._lock:
-            self._guests += 1
-        try:
-            while not self._take(None):
-                pass
-        finally:
-            with self._lock:
-                self._guests -= 1
+        me = threading.get_ident()
         with _uninterrupted():
+            try:
+                self._guests.add(me)
+                while not self._take():
+                    pass
+            finally:
+                self._guests.discard(me)
             try:
                 yield
             except BaseException as error:
@@ -158,16 +157,20 @@ class SharedEngine:
             finally:
                 self._give_back()
 
-    def _step_and_give_back(self) -> None:
+    def _step(self, caller: Caller) -> None:
+        """Runs a step, or waits for the end of another's."""
+        if not self._take(caller):
+            return
         try:
             self._bell[0] = 0
             self._sweep()
+            assert self.engine.busy or caller.cancelled, "nothing is left to be done"
             for event in self.engine.step() if self.engine.busy else ():
                 self._callers[event.sequence].events.append(event)
         except Cancelled:
             if self._flag[0]:
-                for caller in self._callers.values():
-                    caller.error = Cancelled()
+                for each in self._callers.values():
+                    each.error = Cancelled()
         except UserError as error:
             for sequence in self.engine.running:
                 self._callers[sequence].error = UserError(error.template, hint=error.hint, **error.fields)
@@ -181,9 +184,8 @@ class SharedEngine:
         """The engine is in no state that is known: it begins anew, and whoever had sequences in it gets an error."""
         self.engine.clear()
         for caller in self._callers.values():
-            caller.error = (
-                MemoryError() if isinstance(error, MemoryError) else RuntimeError(f"a step failed: {error!r}")
-            )
+            short = isinstance(error, MemoryError)
+            caller.error = MemoryError() if short else RuntimeError(f"a step failed: {error!r}")
         self._callers.clear()
         self._left.clear()
         self._owner = 0
