@@ -1,6 +1,7 @@
 """Tokens that are written out in text: finding them, and keeping a user's words from turning into them."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ HTML_TAG = re.compile(
 # Unicode's White_Space, which the tokenizers library swallows; Python's own isspace has four more.
 BLANK = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 BLANKS = re.compile(f"{BLANK.pattern}*")
+LETTER_LIKE = re.compile("[\u200c\u200d\u24b6-\u24e9\U0001f130-\U0001f149\U0001f150-\U0001f169\U0001f170-\U0001f189]")
 BRACKETED = re.compile(r"(?s)\s*(?:<.*>|\[.*\]|\{.*\})\s*")
 
 
@@ -94,37 +96,43 @@ class Matcher:
         self._first = re.compile(f"[{re.escape(''.join(self._lengths))}]") if self._lengths else None
 
     def spans(self, text: str) -> Iterator[Span]:
-        """The tokens of the text in order, with the blanks that they swallow."""
+        """The tokens of the text in order, with the blanks that they swallow, as the tokenizers library finds them.
+
+        It looks on behind what it has found, also where that then is no single word.
+        """
         if self._first is None:
             return
-        end = 0
+        end = 0  # of the last token with its blanks
         candidate = self._first.search(text)
         while candidate:
             start = candidate.start()
-            span = self._match(text, start, end)
-            if span:
+            sizes = self._lengths[text[start]]
+            # a slice at the text's end may be shorter, and then another token
+            size = next((n for n in sizes if text[start : start + n] in self._tokens and start + n <= len(text)), 0)
+            if size and (span := self._span(text, start, start + size, end)) and span.end > span.start:
                 yield span
                 end = span.end
-            candidate = self._first.search(text, max(start + 1, end))
+            candidate = self._first.search(text, start + max(size, 1))
 
-    def _match(self, text: str, start: int, floor: int) -> Span | None:
-        for length in self._lengths[text[start]]:
-            end = start + length
-            index, token = self._tokens.get(text[start:end], (0, None))
-            if token is None or end > len(text):
-                continue
-            if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
-                continue
-            if token.rstrip and (blanks := BLANKS.match(text, end)):
-                end = blanks.end()
-            while token.lstrip and start > floor and BLANK.match(text, start - 1):
+    def _span(self, text: str, start: int, end: int, floor: int) -> Span | None:
+        index, token = self._tokens[text[start:end]]
+        if token.single_word and (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
+            return None
+        if token.rstrip and (blanks := BLANKS.match(text, end)):
+            end = blanks.end()
+        if token.lstrip:
+            while start > floor and BLANK.match(text, start - 1):
                 start -= 1
-            return Span(start, end, index)
-        return None
+            start = max(start, floor)
+        return Span(start, end, index)
 
 
 def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
+    """Whether it is what Unicode counts as part of words (UTS 18, \\w); Python's isalnum has ² and lacks accents."""
+    if not character:
+        return False
+    kind = unicodedata.category(character)
+    return kind[0] in "LM" or kind in ("Nd", "Nl", "Pc") or bool(LETTER_LIKE.match(character))
 
 
 def restored(text: str, hidden: Mapping[str, str]) -> str:
