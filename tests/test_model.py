@@ -224,12 +224,20 @@ def test_a_wrong_option_is_refused_in_one_line(base: soban.Model, options: dict[
 
 
 @pytest.mark.parametrize(
-    "prompt", ["", "\ud800", "x" * 200, "x" * 10**6, 5], ids=["empty", "lone surrogate", "too long", "huge", "no text"]
+    "prompt", ["\ud800", "x" * 200, "x" * 10**6, 5], ids=["lone surrogate", "too long", "huge", "no text"]
 )
 def test_a_prompt_that_cannot_be_used_is_refused_in_one_line(base: soban.Model, prompt: str) -> None:
     with pytest.raises(soban.UserError) as caught:
         base.generate(prompt)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_prompt_begins_a_text_where_no_question_is_missing(base: soban.Model, chat: soban.Model) -> None:
+    begun = base.start("", max_new_tokens=3)
+    assert begun.sequences[0].tokens == [base.tokenizer.bos_id] and begun.echo == ""
+    assert chat.start("", raw=True, max_new_tokens=3).sequences[0].tokens == [chat.tokenizer.bos_id]
+    with pytest.raises(soban.UserError, match="the prompt is empty"):
+        chat.generate("")
 
 
 def test_ids_outside_the_vocabulary_are_refused(base: soban.Model) -> None:

@@ -133,10 +133,16 @@ class Model:
         return len(text) > LONGEST_TOKEN * self.engine.context
 
     def prompt_ids(self, prompt: str, *, system: str | None = None, raw: bool = False) -> list[int]:
-        """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is."""
+        """The tokens that the model is given for a prompt: its chat template filled in, or the text as it is.
+
+        An empty one begins a text, where the model is not asked for an answer and has a token for beginnings.
+        """
+        answers = self.answers(system=system, raw=raw)
         if not prompt and not system:
-            raise UserError("the prompt is empty", hint="give some text")
-        if self.template is None or not self.answers(system=system, raw=raw):
+            if answers or self.tokenizer.bos_id is None:
+                raise UserError("the prompt is empty", hint="give some text")
+            return [self.tokenizer.bos_id]
+        if self.template is None or not answers:
             # a template may have been written out by hand
             return self.tokenizer.encode(f"{system}\n\n{prompt}" if system else prompt, special=True)
         turns = [{"role": "system", "content": system}] if system else []

@@ -77,9 +77,9 @@ def test_a_value_or_flag_that_cannot_be_is_named(
     assert all(part in line for part in said), line
 
 
-def test_a_prompt_is_asked_for(capsys: pytest.CaptureFixture[str], model: Path) -> None:
-    assert "soban run" in refusal(capsys, "run", model)
-    assert "empty" in refusal(capsys, "run", model, "")
+def test_a_prompt_is_asked_for(capsys: pytest.CaptureFixture[str], chat_model: Path) -> None:
+    assert "soban chat" in refusal(capsys, "run", chat_model)
+    assert "empty" in refusal(capsys, "run", chat_model, "")
 
 
 def test_a_prompt_with_a_null_character_or_half_a_pair_is_refused(

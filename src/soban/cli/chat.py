@@ -93,8 +93,6 @@ class Screen(Protocol):
 
 def call(options: ChatOptions) -> int:
     """Talks until the user leaves. 130 if by Ctrl-C; 2 if by the end of a file with a message that failed."""
-    from soban.dialogue import Dialogue
-
     name, prompt = what_to_run(options.words, options.prompt)
     if prompt is not None and not prompt.strip():
         raise UserError("the message is empty", hint="give some text")
@@ -102,6 +100,13 @@ def call(options: ChatOptions) -> int:
     Sampling(**{key: value for key, value in options.sampling.items() if (key, value) != ("temperature", 0)})
     with console.Status(options.quiet) as status:
         model, _ = load_model(name, options, status)
+    return talk(model, name, prompt, options)
+
+
+def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOptions) -> int:
+    """The same with a model that is loaded already."""
+    from soban.dialogue import Dialogue
+
     with _screen(options) as screen:
         if screen.attended and not options.quiet:
             screen.show(paragraphs(greeting(name, model), screen.columns))

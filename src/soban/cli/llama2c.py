@@ -21,7 +21,7 @@ def start(
     sampling: the options that were given; run.c's defaults fill the rest, and a seed of 0 is another text each time.
     """
     model.check_size(prompt, model.sampling(**sampling))
-    ids = _prompt_ids(model, prompt, system, raw)
+    ids = model.prompt_ids(prompt, system=system, raw=raw)
     begun = len(ids) - (ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
     context = model.engine.context
     if steps < 0:
@@ -47,13 +47,6 @@ def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
     if options.get("seed") == 0:
         del options["seed"]
     return options
-
-
-def _prompt_ids(model: Model, prompt: str, system: str | None, raw: bool) -> list[int]:
-    bos = model.tokenizer.bos_id
-    if prompt or system or bos is None or model.answers(system=system, raw=raw):
-        return model.prompt_ids(prompt, system=system, raw=raw)
-    return [bos]
 
 
 def _print_as_run_c(generation: Generation, tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -1,6 +1,8 @@
 """`soban run`: a prompt in, a text out."""
 
-from dataclasses import dataclass, field, fields
+import os
+import sys
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from soban import messages
@@ -15,7 +17,9 @@ from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
+    from soban.cli.chat import ChatOptions
     from soban.generation import Generation
+    from soban.model import Model
 
 INTERRUPTED = 130
 EXAMPLES = """\
@@ -23,6 +27,7 @@ EXAMPLES = """\
   soban run gemma2:2b "대한민국의 수도에 대해 알려줘" --dtype q4
   soban run path/to/model "Write a haiku" --temperature 0.7 --seed 7 --max-new-tokens 60
   soban run stories260K.bin -z tok512.bin -t 0 -n 256 -i "Once upon a time"
+  soban run stories15M.bin                                          begins a story, as run.c does
   cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
 """
 
@@ -32,8 +37,10 @@ class RunOptions(ModelFlags):
     """Let a model write. A model with a chat template answers the prompt; any other, and the bundled one, goes on.
 
     MODEL is a name (gemma2:2b, or owner/name on the hub), a Hugging Face folder or a llama2.c .bin; without one the
-    bundled story model writes. Text from a pipe follows the prompt, or is the prompt. As soon as one of llama2.c's
-    short flags (-t -p -s -n -i -z -m -y) is used, the defaults are those of its run.c: -t 1.0 -p 0.9 -n 256, no top-k.
+    bundled story model writes. Text from a pipe follows the prompt, or is the prompt. Without any prompt a model that
+    answers converses as in `soban chat`, where there is a terminal, and any other begins a text. As soon as one of
+    llama2.c's short flags (-t -p -s -n -i -z -m -y) is used, the defaults are those of its run.c: -t 1.0 -p 0.9
+    -n 256, no top-k.
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})
@@ -75,9 +82,19 @@ def call(options: RunOptions) -> int:
     if options.mode == "chat":
         return talk(options, name, prompt)
     piped = PipedText()
-    text = prompt or prompt_from_pipe(piped, empty=prompt is not None, needed=not as_run_c)
+    text = prompt or piped.text(patient=not as_run_c) or ""
+    attended = prompt is None and sys.stdin is not None and sys.stdin.isatty()
+    if not text and not attended and not options.raw and known_to_answer(name):
+        raise nothing_to_answer(name, prompt)
     with console.Status(options.quiet) as status:
         model, load_seconds = load_model(name, options, status)
+        if not text and model.template is not None and not options.raw:  # a model that was taught both answers, too
+            if not attended:
+                raise nothing_to_answer(name, prompt)
+            status.clear()
+            return converse(options, model, name, as_run_c)
+        if not text and model.loaded.llama2c and not options.sampling:
+            as_run_c = True  # for that is the whole of run.c's own command: ./run model.bin
         memory = Peak()
         if prompt:  # only now, for whoever writes into the pipe may need as long
             text = prompt_and_pipe(prompt, piped)
@@ -101,14 +118,22 @@ def check(options: RunOptions) -> None:
     Sampling(**{name: value for name, value in options.sampling.items() if (name, value) != ("temperature", 0)})
 
 
-def prompt_from_pipe(piped: PipedText, *, empty: bool, needed: bool) -> str:
-    """The text from stdin where there is no other prompt."""
-    text = piped.text(patient=needed) or ""
-    if not text and needed:
-        if empty:
-            raise UserError("the prompt is empty", hint="give some text")
-        raise UserError("there is no prompt", hint='give one, as in soban run "Once upon a time"')
-    return text
+def known_to_answer(name: str | None) -> bool:
+    """Whether the catalogue knows that a model answers, so that it need not be fetched and loaded to tell."""
+    if name is None or os.path.exists(name):
+        return False
+    from soban.hub import names
+
+    repository = names.find(name)
+    return repository is not None and repository.entry is not None and repository.entry.kind == "chat"
+
+
+def nothing_to_answer(name: str | None, prompt: str | None) -> UserError:
+    """The error for a model that answers, where there is no question, and nobody who could be asked for one."""
+    if prompt is not None:
+        return UserError("the prompt is empty", hint="give some text")
+    command = "soban chat" if name is None else f'soban chat "{name}"' if " " in name else f"soban chat {name}"
+    return UserError("there is no prompt", command=command, hint="give one, or talk with the model: {command}")
 
 
 def prompt_and_pipe(prompt: str, piped: PipedText) -> str:
@@ -137,18 +162,30 @@ def write_texts(generation: "Generation", status: console.Status) -> None:
 
 def talk(options: RunOptions, name: str | None, prompt: str | None) -> int:
     """The conversation that run.c's chat mode holds: its sampling, and Llama 2's turns for a model of its own."""
-    from soban.cli import chat, llama2c
+    from soban.cli import chat
 
     shared = {field.name: getattr(options, field.name) for field in fields(ModelFlags)}
     if shared["context"] is None and options.spelled & {"-n", "--steps"}:
         shared["context"] = options.steps or None
+    given = chat_options(options, as_run_c=True)
+    template = "llama2" if name and name.endswith(".bin") else None
+    return chat.call(replace(given, **shared, words=(name,) if name else (), prompt=prompt, template=template))
+
+
+def converse(options: RunOptions, model: "Model", name: str | None, as_run_c: bool) -> int:
+    """A conversation with a model that answers, for whoever sits at a terminal and has given no prompt."""
+    from soban.cli import chat
+
+    return chat.talk(model, name, None, chat_options(options, as_run_c))
+
+
+def chat_options(options: RunOptions, as_run_c: bool) -> "ChatOptions":
+    """What holds in a conversation, too."""
+    from soban.cli import chat, llama2c
+
     sampling = dict(options.sampling)
     if sampling.pop("num_return_sequences", 1) > 1:
         raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
-    return chat.call(
-        chat.ChatOptions(
-            **shared, words=(name,) if name else (), prompt=prompt, system=options.system, quiet=options.quiet,
-            template="llama2" if name and name.endswith(".bin") else None,
-            sampling=llama2c.chosen(sampling),
-        )
-    )  # fmt: skip
+    return chat.ChatOptions(
+        system=options.system, quiet=options.quiet, sampling=llama2c.chosen(sampling) if as_run_c else sampling
+    )
