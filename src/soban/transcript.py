@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.messages import translate
 from soban.text.templates import NAMED
 from soban.weights.files import reason
 
@@ -50,7 +51,7 @@ def read_transcript(path: Path) -> Transcript:
     """The conversation in a file; a bare list of messages is one too. UserError for anything else."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES >> 20} MB")
+            raise ValueError(translate("more than {most} MB", most=MAX_BYTES >> 20))
         value = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(value, list):
             value = {"format": FORMAT, "messages": value}
@@ -70,14 +71,14 @@ def _checked(value: Any) -> Transcript:
     """The transcript in a JSON value; ValueError saying what is wrong with it."""
     kinds: dict[str, Any] = {"messages": list, "dropped": int, "summary": str, "template": str | None, "options": dict}
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise ValueError(f"no format: {FORMAT}")
+        raise ValueError(translate("no format: {format}", format=FORMAT))
     if unknown := [name for name in value if name not in kinds and name != "format"]:
-        raise ValueError(f"unknown: {unknown[0]}")
+        raise ValueError(translate("unknown: {name}", name=unknown[0]))
     for name, kind in kinds.items():
         if name in value and (not isinstance(value[name], kind) or isinstance(value[name], bool)):
             raise ValueError(f"{name}: {type(value[name]).__name__}")
     if "messages" not in value:
-        raise ValueError("no messages")
+        raise ValueError(translate("no messages"))
     template = value.get("template")
     if template and template not in NAMED and Path(template).suffix not in JINJA:
         raise ValueError(f"template: {template[:60]!r}")  # any file's text would become part of the prompt
@@ -85,17 +86,18 @@ def _checked(value: Any) -> Transcript:
         _check_message(number, message)
     turns = sum(message["role"] == "user" for message in value["messages"])
     if not 0 <= value.get("dropped", 0) <= turns:
-        raise ValueError(f"dropped: {value['dropped']}, of {turns} turns")
+        raise ValueError(translate("dropped: {count}, of {turns} turns", count=value["dropped"], turns=turns))
     return Transcript(**{f.name: value[f.name] for f in fields(Transcript) if f.name in value})
 
 
 def _check_message(number: int, message: Any) -> None:
     if not isinstance(message, dict) or message.keys() != {"role", "content"}:
-        raise ValueError(f"message {number + 1}: not role and content")
+        raise ValueError(translate("message {number}: not role and content", number=number + 1))
     if message["role"] not in ROLES or (message["role"] == "system" and number):
-        raise ValueError(f"message {number + 1}: role {str(message['role'])[:40]!r}")
+        told = translate("message {number}: role {role!r}", number=number + 1, role=str(message["role"])[:40])
+        raise ValueError(told)
     if not isinstance(message["content"], str):
-        raise ValueError(f"message {number + 1}: content is no text")
+        raise ValueError(translate("message {number}: content is no text", number=number + 1))
     message["content"].encode()  # half a character is a ValueError
 
 

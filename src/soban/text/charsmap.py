@@ -8,16 +8,22 @@ import array
 import struct
 import sys
 
+from soban.messages import translate
+
 
 class Charsmap:
     """The mapping; `ValueError` where the blob is not whole."""
 
     def __init__(self, blob: bytes) -> None:
         if len(blob) < 4:
-            raise ValueError("the character map is cut off")
+            raise ValueError(translate("the character map is cut off"))
         (size,) = struct.unpack_from("<I", blob)
         if size % 4 or not 4 <= size <= len(blob) - 4:
-            raise ValueError(f"the character map promises a trie of {size} bytes and has {len(blob) - 4}")
+            raise ValueError(
+                translate(
+                    "the character map promises a trie of {size} bytes and has {held}", size=size, held=len(blob) - 4
+                )
+            )
         self._units = array.array("I", blob[4 : 4 + size])
         if sys.byteorder == "big":
             self._units.byteswap()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.errors import UserError
+from soban.messages import translate
 from soban.text.charsmap import Charsmap
 
 MAX_BYTES = 64 << 20  # Gemma's 256,000 pieces take 4 MB
@@ -86,18 +87,18 @@ def _parse_model(data: bytes) -> SentencePieceFile:
         elif number == 3:
             options |= _parse_normalizer(_message(value))
     if not pieces:
-        raise _Malformed("it has no pieces")
+        raise _Malformed(translate("it has no pieces"))
     model = SentencePieceFile(pieces, **options)
     if model.model_type not in (UNIGRAM, BPE, WORD, CHAR):
-        raise _Malformed(f"the unknown model type {model.model_type}")
+        raise _Malformed(translate("the unknown model type {kind}", kind=model.model_type))
     if not 0 <= model.unk_id < len(pieces) or pieces[model.unk_id].type is not PieceType.UNKNOWN:
-        raise _Malformed(f"piece {model.unk_id} is not its unknown piece")
+        raise _Malformed(translate("piece {id} is not its unknown piece", id=model.unk_id))
     if model.charsmap:
         Charsmap(model.charsmap)  # refused here, where the file is known
     if model.byte_fallback:
         named = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
         if named != {f"<0x{byte:02X}>" for byte in range(256)}:
-            raise _Malformed("it promises byte fallback and lacks byte pieces")
+            raise _Malformed(translate("it promises byte fallback and lacks byte pieces"))
     return model
 
 
@@ -111,9 +112,9 @@ def _parse_piece(data: bytes) -> Piece:
         elif number == 3:
             kind = PieceType(_number(value))
     if not text:
-        raise _Malformed("a piece is empty")
+        raise _Malformed(translate("a piece is empty"))
     if not math.isfinite(score):
-        raise _Malformed(f"the score of {text!r} is {score}")
+        raise _Malformed(translate("the score of {text!r} is {score}", text=text, score=score))
     return Piece(text, score, kind)
 
 
@@ -126,7 +127,7 @@ def _parse_trainer(data: bytes) -> dict[str, Any]:
         elif number == 35:
             options["byte_fallback"] = bool(_number(value))
         elif number == 24 and value:
-            raise _Malformed("whitespace as a suffix is not supported")
+            raise _Malformed(translate("whitespace as a suffix is not supported"))
     return options
 
 
@@ -143,13 +144,13 @@ def _parse_normalizer(data: bytes) -> dict[str, Any]:
 
 def _message(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise _Malformed("a number stands where bytes belong")
+        raise _Malformed(translate("a number stands where bytes belong"))
     return value
 
 
 def _number(value: int | bytes) -> int:
     if isinstance(value, bytes):
-        raise _Malformed("bytes stand where a number belongs")
+        raise _Malformed(translate("bytes stand where a number belongs"))
     return value
 
 
@@ -173,9 +174,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif wire in (1, 5):
             length = 8 if wire == 1 else 4
         else:
-            raise _Malformed(f"field {number} has the unknown wire type {wire}")
+            raise _Malformed(translate("field {number} has the unknown wire type {kind}", number=number, kind=wire))
         if length > end - position:
-            raise _Malformed(f"field {number} promises {length} bytes and {end - position} are left")
+            raise _Malformed(
+                translate(
+                    "field {number} promises {length} bytes and {left} are left", number=number, length=length,
+                    left=end - position,
+                )
+            )  # fmt: skip
         yield number, data[position : position + length]
         position += length
 
@@ -184,10 +190,10 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):
-            raise _Malformed("it ends in the middle of a number")
+            raise _Malformed(translate("it ends in the middle of a number"))
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, position
-    raise _Malformed("a number is longer than 64 bits")
+    raise _Malformed(translate("a number is longer than 64 bits"))

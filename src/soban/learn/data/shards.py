@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soban.errors import UserError
+from soban.messages import translate
 from soban.weights.files import quoted, read_json, write_error
 
 MANIFEST = "manifest.json"
@@ -201,7 +202,7 @@ def _open(folder: Path, told: dict[str, Any], entries: int) -> tuple[Ids, NDArra
     if starts.shape != (told["documents"] + 1,) or starts[0] != 0 or starts[-1] != len(tokens):
         raise _damaged(starts_of(path), f"{starts.shape}")
     if (np.diff(starts) <= 0).any():
-        raise _damaged(starts_of(path), "not in order")
+        raise _damaged(starts_of(path), translate("not in order"))
     return tokens, starts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soban.errors import UserError
+from soban.messages import translate
 from soban.weights.files import reason
 
 if TYPE_CHECKING:
@@ -100,13 +101,14 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
             held = json.loads(told["progress"])
             progress = Progress(**{field.name: held[field.name] for field in fields(Progress)})
             if told.get("training", mark) != mark:
-                raise ValueError("of another one")
+                raise ValueError(translate("of another one"))
             if set(file.keys()) != set(wanted):
-                raise ValueError("other tensors")
+                raise ValueError(translate("other tensors"))
             found = {name: file.get_tensor(name) for name in wanted}
             for name, tensor in wanted.items():
                 if found[name].shape != tensor.shape:
-                    raise ValueError(f"{name}: {list(found[name].shape)}, not {list(tensor.shape)}")
+                    shapes = {"found": list(found[name].shape), "wanted": list(tensor.shape)}
+                    raise ValueError(translate("{name}: {found}, not {wanted}", name=name, **shapes))
             for name, tensor in wanted.items():
                 tensor.copy_(found[name])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
