@@ -180,7 +180,7 @@ def _add(group: Any, name: str, kind: Any, metadata: Mapping[str, Any], default:
     if isinstance(default, int | float | str):
         text = f"{text} [{default}]"
     if many:
-        text = f"{text}; {translate('may be given several times')}"
+        text = translate("{help}; may be given several times", help=text)
     group.add_argument(
         *names, dest=name, required=default is dataclasses.MISSING and not many, help=text,
         action=_noting(spellings, many), type=reader(flag, kind, metadata.get("example", "0.7")),
