@@ -11,7 +11,8 @@ from pathlib import Path
 
 from soban.loading import BUNDLED, CONTINUES
 from soban.models import architecture
-from soban.models.assemble import check_tensors, pack
+from soban.models.assemble import pack
+from soban.models.fitting import fitted
 from soban.weights.checkpoint import open_checkpoint
 
 GENERATION = "generation_config.json"
@@ -36,7 +37,8 @@ def bundle(folder: Path, target: Path) -> None:
         raise SystemExit(f"{target}: holds {others[0]}, which is no part of a bundled model; choose another --target")
     checkpoint = open_checkpoint(folder)
     made = architecture(checkpoint.config)
-    check_tensors(made, checkpoint)
+    fit = fitted(made, checkpoint)
+    made, checkpoint = fit.architecture, fit.checkpoint
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)

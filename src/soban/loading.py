@@ -13,11 +13,11 @@ from soban.models import Architecture, architecture
 from soban.models.assemble import (
     KINDS,
     assemble,
-    check_tensors,
     needs_packing,
     pack,
     packed_layout,
 )
+from soban.models.fitting import fitted
 from soban.needs import Form, cache_format
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
@@ -70,7 +70,7 @@ class Loaded:
 
     def context(self, wanted: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""
-        limit = self.architecture.config.max_position_embeddings
+        limit = self.architecture.config.longest
         if wanted is None:
             usual = min(limit, USUAL_CONTEXT)
             if self.room is not None and self.room < usual:
@@ -109,15 +109,16 @@ def load_files(
     checkpoint = open_checkpoint(path)
     llama2c = path.is_file() and path.suffix.lower() == ".bin"
     config = checkpoint.config
-    made = architecture(config, rope_interleaved=llama2c and config["rope_interleaved"])
-    check_tensors(made, checkpoint)
+    fit = fitted(architecture(config, rope_interleaved=llama2c and config["rope_interleaved"]), checkpoint).tell()
+    made, checkpoint = fit.architecture, fit.checkpoint
     free = system.available_memory()
-    most = made.config.max_position_embeddings  # more than that is refused later, by `Loaded.context`
+    most = made.config.longest  # more than that is refused later, by `Loaded.context`
     length = min(most, USUAL_CONTEXT if context is None else max(2, context))
     asked = Asked(cache_dtype, length, context is not None, free, force)
     kind = choose_kind(made, checkpoint, dtype, asked)
-    if kind != "f32" and config.get("dtype", config.get("torch_dtype")) == "bfloat16":
-        made = architecture(config, compute_dtype="bfloat16")
+    if kind != "f32" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
+        tied = made.config.tie_word_embeddings
+        made = architecture({**config, "tie_word_embeddings": tied}, compute_dtype="bfloat16")
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
     words = _tokenizer(path, checkpoint, tokenizer, llama2c)
     if words.vocab_size > made.config.vocab_size:
@@ -284,10 +285,9 @@ def _mapped(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoin
     try:
         tensors, metadata = read_safetensors(path)
         packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
-        check_tensors(made, packed)
+        return fitted(made, packed).checkpoint
     except UserError:
         return None
-    return packed
 
 
 def _ids(value: Any) -> list[int]:

@@ -43,9 +43,9 @@ class Model:
     def __init__(self, loaded: Loaded, context: int) -> None:
         self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
         self.template = loaded.template
-        self.program = loaded.architecture.record(loaded.weights)
+        self.program = loaded.architecture.record(loaded.weights, context)
         self.runner = runner(self.program, CHUNK, OUTPUTS)
-        self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context)
+        self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context, self.config.rotation.row)
         self.shared = SharedEngine(self.engine)
         self.ends = loaded.ends
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
@@ -263,12 +263,13 @@ class Model:
                 count=len(ids), context=self.engine.context, hint="shorten the text",
             )  # fmt: skip
         cache, size = self._cache(len(ids)), self.config.vocab_size
+        rotation = self.config.rotation.row(len(ids))
         step = max(1, min(len(ids), CHUNK, MOST_SCORES // size))
         computed = runner(self.program, step, step)  # with memory of its own, which is given back afterwards
         scores = np.empty((len(ids), size), np.float32)
         for start in range(0, len(ids), step):
             piece = ids[start : start + step]
-            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)))
+            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation)
             scores[start : start + step] = computed.run(batch, cache)
         return scores
 

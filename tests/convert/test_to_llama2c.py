@@ -13,6 +13,7 @@ import soban
 from soban.convert.llama2c import described, to_llama2c
 from soban.convert.source import open_source
 from soban.errors import UserError
+from soban.models.fitting import Fitted
 from soban.weights.safetensors import read_safetensors
 
 from . import small
@@ -164,7 +165,7 @@ REFUSED = {
     "hidden_act=gelu": {"hidden_act": "gelu"},
     "max_position_embeddings=2000000": {"max_position_embeddings": 2_000_000},
     "eos_token_id=7": {"eos_token_id": [2, 7]},
-    "quantised by gptq": {"quantization_config": {"quant_method": "gptq"}},
+    "quantised by bitnet": {"quantization_config": {"quant_method": "bitnet"}},
 }  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def test_what_the_format_cannot_hold_is_refused_by_name(
     tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # what is asked about comes before the tensors, which these configs do not fit
-    monkeypatch.setattr("soban.convert.source.check_tensors", lambda made, checkpoint: None)
+    monkeypatch.setattr("soban.convert.source.fitted", lambda made, checkpoint: Fitted(made, checkpoint, ()))
     folder = small.folder(tmp_path / "m", **REFUSED[named])
     with pytest.raises(UserError) as caught:
         written(folder, tmp_path / "m.bin", "v0")
@@ -228,7 +229,7 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypa
     monkeypatch.setattr("soban.weights.files.free_bytes", lambda folder: 1000)
     with pytest.raises(UserError, match=r"no room: .* bytes needed, 1,000 free"):
         written(folder, tmp_path / "m.bin", "v0")
-    header, _ = described(open_source(folder), 0)
+    header, _ = described(*open_source(folder).fitted(), 0)
     monkeypatch.setattr("soban.weights.files.free_bytes", lambda folder: header.file_size)  # not for the tokenizer, too
     with pytest.raises(UserError, match=rf"no room: .*, {header.file_size:,} free"):
         written(folder, tmp_path / "m.bin", "v0")

@@ -63,7 +63,7 @@ def weight(rows: int, columns: int, format: str) -> Matrix:
 def block(v: Recorded, p: Program) -> Recorded:
     """A transformer block that is wide enough for every phase to be shared out."""
     frequencies = (10000.0 ** (-np.arange(32) / 32)).astype(np.float32)
-    angles = ops.rotary(p.batch().positions, frequencies, 1.0)
+    angles = ops.rotary(p.batch().positions, p.batch().rotation, frequencies[None], 1.0)
     qkv = ops.linear(ops.rms_norm(v, np.ones(256, np.float32), 1e-6, 0.0), weight(512, 256, "q8"))
     q, k = ops.rope(qkv[:, :256], angles), ops.rope(qkv[:, 256:384], angles)
     mixed = ops.attention(q, k, qkv[:, 384:512], p.batch(), recorder.LayerSlot(0), 0.125, 30.0, None)

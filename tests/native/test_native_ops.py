@@ -125,7 +125,8 @@ def test_embed_gathers_rows_of_every_format(isa: str, format: str) -> None:
 
 def angles(program: Program, size: int, scale: float) -> Recorded:
     frequencies = (10000.0 ** (-np.arange(size // 2) / (size // 2))).astype(np.float32)
-    return ops.rotary(program.batch().positions, frequencies, scale)
+    batch = program.batch()
+    return ops.rotary(batch.positions, batch.rotation, frequencies[None], scale)
 
 
 # name: the op on 300 columns, and the largest error in units of eps x the largest magnitude involved

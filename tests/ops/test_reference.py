@@ -61,7 +61,7 @@ def test_rope_turns_as_transformers_does_and_interleaved_is_a_permutation_of_it(
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
     frequencies = (10000.0 ** (-np.arange(0, 16, 2) / 16)).astype(np.float32)
     positions = np.array([0, 1, 77, 4096], np.int32)
-    angles = ops.rotary(positions, frequencies)
+    angles = ops.rotary(positions, 0, frequencies[None])
     x = normal(10, 4, 48)
     cosine, sine = (torch.tensor(np.tile(a, 2))[None] for a in np.split(angles, 2, axis=1))
     heads = torch.tensor(x.reshape(1, 4, 3, 16)).transpose(1, 2)

@@ -81,7 +81,7 @@ def call(options: EvalOptions) -> int:
     with console.Status(False) as status:
         status.show(translate("loading the model ..."))
         loaded = load(name, options.dtype, options, status, options.cache_dtype)
-        limit = loaded.architecture.config.max_position_embeddings
+        limit = loaded.architecture.config.longest
         context = loaded.context(options.context or min(limit, USUAL_CONTEXT))
         stride = checked_stride(options.stride, context)
         documents = cut(loaded.tokenizer, text, context, stride, options.tokens)

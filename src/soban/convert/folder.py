@@ -40,7 +40,8 @@ def to_folder(
     tokenizer: the tokenizer.bin of a model that is a .bin; None leaves it out. Raises UserError for what cannot be
     read or written; the folder appears whole or not at all.
     """
-    source.architecture() if source.is_llama2c or source.layout else None
+    if source.is_llama2c or source.layout:
+        source.fitted()  # raises for what does not fit; anything else is copied as it is
     entries = [(name, _stored_dtype(source, name, dtype), shape) for name, shape in source.shapes().items()]
     with new_folder(path, sum(map(_size, entries)) + OTHERS) as made:
         if source.is_llama2c:

@@ -10,7 +10,8 @@ import numpy as np
 from soban import messages
 from soban.convert.source import Floats, Source, pairs
 from soban.errors import UserError
-from soban.models.frequencies import rope_settings
+from soban.models import Architecture
+from soban.models.config import activation
 from soban.text.llama2c import BOS, EOS, read_pieces
 from soban.text.llama2c_writing import llama2c_pieces, tokenizer_bin
 from soban.weights.files import check_absent, check_room, new_file
@@ -35,7 +36,10 @@ def to_llama2c(
     tokenizer: the tokenizer.bin of a model that is a .bin already. Raises UserError, before anything is written, for
     what the format cannot hold.
     """
-    header, scale = described(source, VERSIONS[format])
+    if (family := source.config.get("model_type")) not in ("llama", "mistral"):
+        raise _refused(source.path, "model_type", family, "llama")
+    source, architecture = source.fitted()
+    header, scale = described(source, architecture, VERSIONS[format])
     check_absent(path)
     if tokenizer_out is None:
         check_room(path, header.file_size)
@@ -56,21 +60,16 @@ def to_llama2c(
         raise
 
 
-def described(source: Source, version: int) -> tuple[Header, float]:
+def described(source: Source, made: Architecture, version: int) -> tuple[Header, float]:
     """The header of the model's .bin, and the factor that its residual stream takes on: see `_scale`."""
-    raw = source.config
-    if raw.get("model_type") not in ("llama", "mistral"):
-        raise _refused(source.path, "model_type", raw.get("model_type"), "llama")
-    made = source.architecture()
     c = made.config
-    theta, scaling = rope_settings(c)
-    kind = (scaling or {}).get("rope_type", (scaling or {}).get("type", "default"))
     _check(source.path, {
         "head_dim": (c.head_size, c.hidden_size / c.num_attention_heads),
         "attention_bias": (c.attention_bias, False),
         "mlp_bias": (c.mlp_bias, False),
-        "rope_theta": (theta, THETA),
-        "rope_scaling": (kind, "default"),
+        "rope_theta": (c.rotation.theta, THETA),
+        "rope_scaling": (c.rotation.kind, "default"),
+        "hidden_act": (activation("hidden_act", c.hidden_act), "silu"),
         "sliding_window": (
             None if (c.sliding_window or LONGEST) >= c.max_position_embeddings else c.sliding_window, None
         ),

@@ -1,16 +1,16 @@
 """A model to be converted: its configuration, and its tensors as float32, whatever form they are stored in."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from soban.errors import UserError
 from soban.models import Architecture, architecture
-from soban.models.assemble import RESIDUAL, check_tensors, packed_layout
+from soban.models.assemble import RESIDUAL, packed_layout
+from soban.models.fitting import check_plain, fitted
 from soban.ops import formats
 from soban.weights.checkpoint import Checkpoint, finite_check, open_checkpoint
 
@@ -42,11 +42,13 @@ class Source:
         """Where the tokenizer and the settings lie."""
         return self.path if self.path.is_dir() else self.path.parent
 
-    def architecture(self) -> Architecture:
-        """Its family and checked config. Raises UserError for what soban does not know, or tensors that do not fit."""
-        made = architecture(self.config, rope_interleaved=self.is_llama2c)
-        check_tensors(made, self.checkpoint)
-        return made
+    def fitted(self) -> tuple["Source", Architecture]:
+        """The source by the names of its family's tensors, and the family with the checked config.
+
+        Raises UserError for what soban does not know, or tensors that do not fit.
+        """
+        fit = fitted(architecture(self.config, rope_interleaved=self.is_llama2c), self.checkpoint).tell()
+        return replace(self, checkpoint=fit.checkpoint), fit.architecture
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape, by its usual name; a packed matrix in two halves is one tensor."""
@@ -88,12 +90,7 @@ class Source:
 def open_source(path: Path) -> Source:
     """The model at a path. Raises UserError for what cannot be read, or is quantised in another program's way."""
     checkpoint = open_checkpoint(path)
-    if (quantised := checkpoint.config.get("quantization_config")) is not None:
-        raise UserError(
-            "config.json: weights quantised by {method} are not read",
-            method=quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised,
-            hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
-        )
+    check_plain(checkpoint)
     return Source(path, checkpoint, packed_layout(checkpoint))
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 
 from soban.engine.lookup import Lookup, StepCosts, best_length
@@ -42,6 +42,7 @@ class Running:
     reused: int = 0  # prompt tokens that another sequence had left in the cache
     produced: int = 0
     dropped: int = 0  # tokens that a sliding context has forgotten
+    rotation: int = 0  # the row of rotary frequencies that all of its tokens have
     siblings: list["Running"] = field(default_factory=list)  # they begin when this one's prompt is in the cache
     turn: int = 0  # the last step that it had a part in
     lookup: Lookup | None = None  # made when it is first asked
@@ -77,8 +78,11 @@ class Engine:
     It belongs to one thread at a time, which `SharedEngine` sees to.
     """
 
-    def __init__(self, runner: Runner, cache: Cache, context: int) -> None:
-        self.runner, self.cache, self.context = runner, cache, context
+    def __init__(
+        self, runner: Runner, cache: Cache, context: int, rotation: Callable[[int, int | None], int] = lambda *_: 0
+    ) -> None:
+        """`rotation(length, before)`: by which row of rotary frequencies a text of that length turns, after another."""
+        self.runner, self.cache, self.context, self.rotation = runner, cache, context, rotation
         self.pages = Pages(cache.pages)
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
@@ -115,6 +119,8 @@ class Engine:
         first.siblings = sequences[1:]
         if len(first.tokens) > self.context:
             self._slide(first)
+        for sequence in sequences:
+            sequence.rotation = self.rotation(len(first.tokens), None)
         self.waiting.append(first)
 
     def add(self, request: Request) -> list[Running]:
@@ -127,6 +133,7 @@ class Engine:
         """Let a sequence that has filled the context go on after other tokens, which leave room in it."""
         assert sequence.finished == "context" and len(tokens) <= self.context
         sequence.tokens, sequence.finished, sequence.lookup = tokens, None, None
+        sequence.rotation = self.rotation(len(tokens), None)
         self.waiting.append(sequence)
 
     def _check_length(self, request: Request) -> None:
@@ -188,7 +195,8 @@ class Engine:
         """The step's tokens; logits are asked for where a sequence is at its end, and after each drafted token."""
         sequence, count = work[0]
         single = len(work) == 1 and sequence.cached + 1 == len(sequence.tokens) and not draft
-        if single and self.last_pages == sequence.pages:
+        rotation = sequence.rotation
+        if single and self.last_pages == sequence.pages and self.last_single.rotation == rotation:
             self.last_single.put(sequence.tokens[-1], sequence.cached)
             return self.last_single
         tokens, outputs, end = [], [], 0
@@ -200,7 +208,7 @@ class Engine:
         if draft:
             tokens[0] += draft
             outputs += range(end, end + len(draft))
-        batch = make_batch(tokens, [s.cached for s, _ in work], [s.pages for s, _ in work], outputs)
+        batch = make_batch(tokens, [s.cached for s, _ in work], [s.pages for s, _ in work], outputs, rotation)
         if single:
             self.last_single, self.last_pages = batch, list(sequence.pages)
         return batch
@@ -219,6 +227,8 @@ class Engine:
         if sampling.max_new_tokens is not None:
             room = min(room, sampling.max_new_tokens - sequence.produced - 1)
         most = min(room, self.runner.max_outputs - 1, self.runner.max_tokens - 1)
+        while most > 0 and self.rotation(len(sequence.tokens) + most, sequence.rotation) != sequence.rotation:
+            most -= 1
         if most < 1:
             return 0, []
         if sequence.lookup is None:
@@ -274,13 +284,16 @@ class Engine:
     def _work(self) -> list[tuple[Running, int]]:
         budget, outputs = self.runner.max_tokens, self.runner.max_outputs
         work: list[tuple[Running, int]] = []
-        order = self.running
+        order = [s for s in self.running if not s.rests]
         if len(order) > 1:
-            order = sorted(order, key=lambda s: (len(s.tokens) - s.cached > 1, s.turn))
+            # A step turns all of its tokens by one row: that of whoever has waited longest.
+            rotation = min(order, key=lambda s: s.turn).rotation
+            order = [s for s in order if s.rotation == rotation]
+            order.sort(key=lambda s: (len(s.tokens) - s.cached > 1, s.turn))
         for sequence in order:
             pending = len(sequence.tokens) - sequence.cached
             count = min(pending, budget)
-            if not count or sequence.rests or (count == pending and not outputs):
+            if not count or (count == pending and not outputs):
                 continue
             if not self._reserve(sequence, sequence.cached + count):
                 continue
@@ -298,7 +311,7 @@ class Engine:
 
     def _admit(self, sequence: Running) -> bool:
         """Start from the longest beginning that the cache still holds; always compute the last token."""
-        known = self.pages.match(sequence.tokens[:-1])
+        known = self.pages.match(sequence.tokens[:-1], sequence.rotation)
         self.pages.share(known)
         needed = -(-len(sequence.tokens) // PAGE) - len(known)
         if self.running and self.pages.free < needed:
@@ -331,7 +344,8 @@ class Engine:
         before, sequence.cached = sequence.cached, sequence.cached + count
         for n in range(before // PAGE, sequence.cached // PAGE):
             previous = sequence.pages[n - 1] if n else None
-            self.pages.remember(sequence.pages[n], previous, sequence.tokens[n * PAGE : (n + 1) * PAGE])
+            tokens = sequence.tokens[n * PAGE : (n + 1) * PAGE]
+            self.pages.remember(sequence.pages[n], previous, tokens, sequence.rotation)
 
     def _sample(self, sequence: Running, logits: Floats) -> list[Event]:
         """The next token of a sequence; the first time also of its siblings, which share its pages from then on."""
@@ -341,7 +355,7 @@ class Engine:
         for sibling in sequence.siblings:
             self.pages.share(sequence.pages)
             sibling.pages, sibling.cached, sibling.tokens = list(sequence.pages), sequence.cached, list(sequence.tokens)
-            sibling.reused, sibling.dropped = sequence.cached, sequence.dropped
+            sibling.reused, sibling.dropped, sibling.rotation = sequence.cached, sequence.dropped, sequence.rotation
             self.running.append(sibling)
         sequence.siblings = []
         return [self._choose(member, logits) for member in group]
@@ -365,6 +379,9 @@ class Engine:
             if not slides(sequence.request):
                 return self._end(sequence, token, "context")
             self._slide(sequence)
+        if (rotation := self.rotation(len(sequence.tokens), sequence.rotation)) != sequence.rotation:
+            sequence.rotation = rotation
+            self._forget(sequence)
         return Event(sequence, token)
 
     def _end(self, sequence: Running, token: int | None, reason: str, error: UserError | None = None) -> Event:
@@ -374,8 +391,7 @@ class Engine:
 
     def _retire(self, sequence: Running) -> None:
         self.running.remove(sequence)
-        self.pages.release(sequence.pages)
-        sequence.pages, sequence.cached = [], 0
+        self._forget(sequence)
 
     def _suspend(self, sequence: Running) -> None:
         self._retire(sequence)
@@ -394,6 +410,10 @@ class Engine:
         rest = self.context // 2 - keep
         kept = [*sequence.tokens[:keep], *sequence.tokens[len(sequence.tokens) - rest :]]
         sequence.dropped += len(sequence.tokens) - len(kept)
-        sequence.tokens, sequence.lookup = kept, None
+        sequence.tokens, sequence.lookup, sequence.rotation = kept, None, self.rotation(len(kept), None)
+        self._forget(sequence)
+
+    def _forget(self, sequence: Running) -> None:
+        """What the cache holds of a sequence is of no use any more: it is computed anew."""
         self.pages.release(sequence.pages)
         sequence.pages, sequence.cached = [], 0

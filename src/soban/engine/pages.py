@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from soban.ops.batch import PAGE
 
-ROOT = 0  # what the first page of every sequence follows
+ROOT = 0  # what the first page of every sequence follows; -1, -2, ... with another row of rotary frequencies
 
 
 class Pages:
@@ -54,9 +54,9 @@ class Pages:
                 else:
                     self.empty.append(page)
 
-    def remember(self, page: int, previous: int | None, tokens: Sequence[int]) -> None:
-        """A page is full of these tokens and follows `previous` (None: it is the first)."""
-        before = ROOT if previous is None else self.prefixes.get(previous)
+    def remember(self, page: int, previous: int | None, tokens: Sequence[int], rotation: int = 0) -> None:
+        """A page is full of these tokens, turned by that row, and follows `previous` (None: it is the first)."""
+        before = ROOT - rotation if previous is None else self.prefixes.get(previous)
         if before is None or page in self.keys or (before, tuple(tokens)) in self.found:
             return  # an equal page is remembered already, or one before this is not
         self.keys[page] = (before, tuple(tokens))
@@ -64,10 +64,10 @@ class Pages:
         self.prefixes[page] = self.next_prefix
         self.next_prefix += 1
 
-    def match(self, tokens: Sequence[int]) -> list[int]:
+    def match(self, tokens: Sequence[int], rotation: int = 0) -> list[int]:
         """The pages that hold the longest known beginning of the tokens, not yet shared."""
         pages: list[int] = []
-        prefix = ROOT
+        prefix = ROOT - rotation
         for start in range(0, len(tokens) - PAGE + 1, PAGE):
             page = self.found.get((prefix, tuple(tokens[start : start + PAGE])))
             if page is None:

@@ -79,8 +79,8 @@ def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, 
     """Times the engine with a model of these shapes, whose numbers mean nothing."""
     c = part.config
     program = runner(part.record(filled(needs.hollow(part, checkpoint, kind))), needs.CHUNK, needs.OUTPUTS)
-    length = min(PROMPT, c.max_position_embeddings // 2)
-    context = min(c.max_position_embeddings, length + STEPS)
+    length = min(PROMPT, c.longest // 2)
+    context = min(c.longest, length + STEPS)
     pages = users * (-(-context // PAGE) + 1)
     engine = Engine(program, make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, cache), context)
 

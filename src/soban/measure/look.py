@@ -6,15 +6,17 @@ Only headers and small files are read, so the largest model answers at once.
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from soban import loading, needs, system
 from soban.errors import Finding, UserError
 from soban.measure import papers
+from soban.measure.configured import config_findings
 from soban.models import Architecture, architecture
-from soban.models.assemble import EMBED, RESIDUAL, expected_shapes, needs_packing, packed_layout
+from soban.models.assemble import EMBED, RESIDUAL, needs_packing, packed_layout
+from soban.models.fitting import Fitted, Misfit, fitted
 from soban.text.chat import load_template
 from soban.text.entries import Entries, read_entries, read_llama2c_entries
 from soban.text.lint import Material, ids_of, lint
@@ -33,7 +35,6 @@ HEADS = ("num_attention_heads", "n_head", "num_heads")
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx")
 INNER = ("intermediate_size", "n_inner", "d_ff")
 SIZES = (*LAYERS, *WIDTH, *HEADS, *CONTEXT, *INNER, "num_key_value_heads", "head_dim", "vocab_size")
-SPARE_NAMES = ("rotary_emb.inv_freq", RESIDUAL, "lm_head.weight")  # that may be there beyond what a family needs
 CHAT_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
@@ -47,6 +48,8 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     _check_sizes(folder / "config.json", config)
     findings: list[Finding] = []
     made = _architecture(checkpoint, findings)
+    fit = _fitted(made, checkpoint, findings)
+    made, checkpoint = (fit.architecture, fit.checkpoint) if fit else (made, checkpoint)
     layout = packed_layout(checkpoint)
     tied = made.config.tie_word_embeddings if made else config.get("tie_word_embeddings") is True
     tensors = stored(checkpoint, layout, tied)
@@ -54,8 +57,6 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     belongs = bool(config) and not _is_bin(checkpoint)  # whether what lies in the folder is this model's
     entries = _entries(checkpoint, folder, tokenizer, findings) if config else None
     shown = _shown(folder, entries, findings) if belongs and entries else None
-    if made:
-        findings += _contradictions(made, checkpoint, layout)
     findings += lint(Material(config, checkpoint.generation_config, entries, shown, rows, name or path.name))
     return {
         "name": name or path.name,
@@ -65,7 +66,7 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
         "licence": papers.licence(folder) if belongs else None,
         "tokenizer": _tokenizer(entries),
         "template": _template(shown),
-        "run": _run(checkpoint, made, entries, shown, findings),
+        "run": _run(fit, entries, shown, findings),
         "findings": sorted(findings, key=lambda finding: finding.level == "note"),
         "tensors": [dataclasses.asdict(one) for one in tensors],
     }
@@ -136,43 +137,20 @@ def _template_file(folder: Path) -> str:
     return CHAT_FILES[-1]
 
 
-def _contradictions(
-    made: Architecture, checkpoint: Checkpoint, layout: Mapping[str, tuple[str, int, int]]
-) -> Iterator[Finding]:
-    """Where config.json promises other tensors than there are."""
-    expected, held = expected_shapes(made), checkpoint.tensors
-    if missing := [name for name in expected if name not in held]:
-        yield Finding(
-            "tensors-missing",
-            UserError(
-                "{path}: {count} tensors that config.json promises are missing, the first is {name}",
-                path=checkpoint.path, count=len(missing), name=missing[0], hint="fetch the model again",
-            ),
-            "config.json", missing[0],
-        )  # fmt: skip
-    if extra := [name for name in held if name not in expected and not name.endswith(SPARE_NAMES)]:
-        yield Finding(
-            "tensors-extra",
-            UserError(
-                "{path}: {count} tensors have no place in this model, the first is {name}",
-                path=checkpoint.path, count=len(extra), name=extra[0],
-                hint="check that config.json belongs to these weights",
-            ),
-            "config.json", extra[0],
-        )  # fmt: skip
-    shapes = {
-        name: tuple(layout[name][1:]) if name in layout else held[name].shape for name in expected if name in held
-    }
-    for name in (name for name, shape in shapes.items() if shape != expected[name]):
-        yield Finding(
-            "tensor-shape",
-            UserError(
-                "{path}: {name} has the shape {held}, config.json promises {shape}", path=checkpoint.path, name=name,
-                held=shapes[name], shape=expected[name], hint="check that config.json belongs to these weights",
-            ),
-            "config.json", list(shapes[name]),
-        )  # fmt: skip
-        return
+def _fitted(made: Architecture | None, checkpoint: Checkpoint, findings: list[Finding]) -> Fitted | None:
+    """The model and its tensors as loading has them; None, and a finding, where they are not each other's."""
+    if made is None:
+        return None
+    try:
+        fit = fitted(made, checkpoint)
+    except Misfit as error:
+        findings.append(Finding(error.code, error, "config.json", error.tensor))
+        return None
+    except UserError as error:
+        findings.append(Finding("not-runnable", error, "config.json"))
+        return None
+    findings += config_findings(made, fit)
+    return fit
 
 
 def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
@@ -256,16 +234,14 @@ def _template(shown: Shown | None) -> Report | None:
     }  # fmt: skip
 
 
-def _run(
-    checkpoint: Checkpoint, made: Architecture | None, entries: Entries | None, shown: Shown | None,
-    findings: list[Finding],
-) -> Report | None:  # fmt: skip
+def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findings: list[Finding]) -> Report | None:
     """What `run` and `chat` would do on this PC, now; None where they would refuse, which a finding then says."""
-    if made is None or any(finding.code.startswith("tensor") for finding in findings):
+    if fit is None:
         return None
+    made, checkpoint = fit.architecture, fit.checkpoint
     from soban.model import sampling_defaults
 
-    free, usual = system.available_memory(), min(made.config.max_position_embeddings, loading.USUAL_CONTEXT)
+    free, usual = system.available_memory(), min(made.config.longest, loading.USUAL_CONTEXT)
     asked = loading.Asked("auto", usual, insists=False, free=free, force=False)
     try:
         kind = loading.choose_kind(made, checkpoint, "auto", asked)

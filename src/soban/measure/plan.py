@@ -18,7 +18,8 @@ from soban.measure import forecast
 from soban.measure.headers import Outline, outline
 from soban.messages import translate
 from soban.models import Architecture, architecture
-from soban.models.assemble import KINDS, check_tensors, needs_packing, packed_layout, target_format, weight_bytes
+from soban.models.assemble import KINDS, needs_packing, packed_layout, target_format, weight_bytes
+from soban.models.fitting import fitted
 from soban.needs import Form, cache_format
 from soban.ops import formats
 from soban.ops.cache import position_bytes
@@ -82,7 +83,8 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
         made = architecture(
             checkpoint.config, rope_interleaved=found.llama2c and bool(checkpoint.config.get("rope_interleaved"))
         )
-        check_tensors(made, checkpoint)
+        fit = fitted(made, checkpoint)
+        made, checkpoint = fit.architecture, fit.checkpoint
     except UserError as error:
         made, obstacle = None, str(error)
     asked = checked(options, purpose, made, checkpoint)
@@ -100,7 +102,7 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     kinds = ("q8",) if packed_layout(checkpoint) else KINDS
     if purpose in ("train", "tune"):
         return {**result, "forms": [], "training": training(made, checkpoint, asked, room)}
-    result["context_most"] = made.config.max_position_embeddings
+    result["context_most"] = made.config.longest
     result["cache_token_bytes"] = {name: needs.token_bytes(made, name) for name in CACHE_DTYPES[1:]}
     result["forms"] = [form(made, checkpoint, kind, asked, room, tell) for kind in kinds]
     result["busy"] = any(one["busy"] for one in result["forms"])
@@ -157,7 +159,7 @@ def model_and_purpose(options: PlanOptions) -> tuple[str | None, str]:
 
 def checked(options: PlanOptions, purpose: str, made: Architecture | None, checkpoint: Checkpoint) -> Asked:
     """The options with what is usual filled in. Raises UserError for what is out of range."""
-    most = made.config.max_position_embeddings if made else checkpoint.config.get("max_position_embeddings")
+    most = made.config.longest if made else checkpoint.config.get("max_position_embeddings")
     most = most if type(most) is int and most > 0 else USUAL_CONTEXT
     if options.context is not None and not 2 <= options.context <= most:
         raise UserError(
@@ -244,9 +246,7 @@ def form(
         return {**found, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
     spare = free - takes.total + takes.cache
     found["users_that_fit"] = max(0, spare // one)
-    found["context_that_fits"] = needs.fitting_context(
-        made, cache, spare, made.config.max_position_embeddings, asked.users
-    )
+    found["context_that_fits"] = needs.fitting_context(made, cache, spare, made.config.longest, asked.users)
     found["verdict"] = "fits" if takes.total <= free else "slow" if takes.own <= free else "no"
     if found["verdict"] == "slow":
         rate = overflow.decode_rate(takes.weights, free - takes.own, known_disk(), rates.decode if rates else None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from soban import ops
 from soban.errors import UserError
-from soban.models.config import read_config
+from soban.models.config import read_config, standard
 from soban.ops.recorder import LayerSlot, Program
 
 MOST_LAYERS = 10_000  # far above any model; a config that says more would keep us counting
@@ -17,17 +17,21 @@ FAMILIES = {"llama": "llama", "mistral": "llama", "gemma2": "gemma2"}  # model_t
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family and the config of one of its models."""
+    """A family and the config of one of its models; `absent`: what the config takes from the family's defaults."""
 
     family: ModuleType
     config: Any
+    absent: tuple[str, ...] = ()
 
-    def record(self, weights: Any) -> Program:
-        """The whole model as a program: a batch's tokens in, logits (R, vocabulary) of the chosen tokens out."""
+    def record(self, weights: Any, longest: int = 0) -> Program:
+        """The whole model as a program: a batch's tokens in, logits (R, vocabulary) of the chosen tokens out.
+
+        `longest`: tokens that a text may have; above the length that the model learnt from, some turn otherwise.
+        """
         program = Program()
         batch = program.batch()
         layers = [LayerSlot(i) for i in range(self.config.num_hidden_layers)]
-        hidden = self.family.forward(self.config, weights, batch, layers)
+        hidden = self.family.forward(self.config, weights, batch, layers, longest)
         chosen = ops.take_rows(hidden, batch.outputs)  # type: ignore[arg-type]
         program.result = self.family.logits(self.config, weights, chosen)
         return program
@@ -46,12 +50,6 @@ def architecture(
             "config.json: model_type {model_type} is not implemented; this reads {known}",
             model_type=model_type, known=", ".join(FAMILIES), hint="use a model of one of these families",
         )  # fmt: skip
-    if (quantised := raw.get("quantization_config")) is not None:
-        raise UserError(
-            "config.json: weights quantised by {method} are not read",
-            method=quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised,
-            hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
-        )
     layers = raw.get("num_hidden_layers")
     if type(layers) is int and layers > MOST_LAYERS:
         raise UserError(
@@ -59,14 +57,10 @@ def architecture(
             hint="fetch config.json again",
         )  # fmt: skip
     family = importlib.import_module(f"soban.models.{FAMILIES[model_type]}")
-    given = {key: value for key, value in raw.items() if key not in ("quantization_config", "rope_interleaved")}
-    if model_type == "gemma2":
+    given = standard(model_type, raw, family.Config)
+    if FAMILIES[model_type] == "gemma2":
         given["compute_dtype"] = compute_dtype
-        given.pop("hidden_act", None)  # transformers' class for it reads hidden_activation alone
     else:
         given["rope_interleaved"] = rope_interleaved
-    if model_type == "mistral":
-        given.setdefault("sliding_window", 4096)  # transformers' default; null means no window
-    elif model_type == "llama":
-        given.pop("sliding_window", None)  # transformers' class for it has no window
-    return Architecture(family, read_config(family.Config, given, family.NEUTRAL))
+    config, absent = read_config(family.Config, given)
+    return Architecture(family, config, absent)

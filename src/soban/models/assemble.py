@@ -43,51 +43,6 @@ def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_tensors(architecture: Architecture, checkpoint: Checkpoint) -> None:
-    """Every tensor is used, and has the shape that the config promises; otherwise UserError with names and shapes."""
-    expected = expected_shapes(architecture)
-    if missing := [name for name in expected if name not in checkpoint.tensors]:
-        raise UserError(
-            "{path}: {count} tensors that config.json promises are missing, the first is {name}",
-            path=checkpoint.path, count=len(missing), name=missing[0], hint="fetch the model again",
-        )  # fmt: skip
-    if extra := [name for name in checkpoint.tensors if name not in expected and not _is_spare(name, checkpoint)]:
-        raise UserError(
-            "{path}: {count} tensors have no place in this model, the first is {name}",
-            path=checkpoint.path, count=len(extra), name=extra[0],
-            hint="check that config.json belongs to these weights",
-        )  # fmt: skip
-    layout = packed_layout(checkpoint)
-    for name, (format, rows, columns) in layout.items():
-        whole = layout.get(name.removesuffix(RESIDUAL))
-        held = checkpoint.tensors.get(name)
-        size = formats.stored_bytes(format, rows, columns) if format in formats.FORMATS else -1
-        if held is None or held.format != "u8" or held.data.shape != (-(-size // 64) * 64,) or whole != layout[name]:
-            raise UserError(
-                "{path}: {name} is not the packed {format} matrix that it is said to be",
-                path=checkpoint.path, name=name, format=format, hint="delete the file, or fetch the model again",
-            )  # fmt: skip
-    for name, shape in expected.items():
-        found = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
-        if found != shape:
-            raise UserError(
-                "{path}: {name} has the shape {held}, config.json promises {shape}",
-                path=checkpoint.path, name=name, held=found, shape=shape,
-                hint="check that config.json belongs to these weights",
-            )  # fmt: skip
-
-
-def _is_spare(name: str, checkpoint: Checkpoint) -> bool:
-    """Tensors that need no place of their own: frequencies that are computed anyway, a tied embedding's second copy,
-    and what belongs to another of the same packed file."""
-    if name.endswith("rotary_emb.inv_freq"):
-        return True
-    if name.endswith(RESIDUAL):
-        return name in packed_layout(checkpoint)
-    copy, original = checkpoint.tensors[name], checkpoint.tensors.get(EMBED)
-    return name == HEAD and original is not None and np.array_equal(copy.data, original.data)
-
-
 def packed_layout(checkpoint: Checkpoint) -> dict[str, tuple[str, int, int]]:
     """Which tensors are packed matrices: name -> format, rows, columns."""
     try:

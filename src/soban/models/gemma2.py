@@ -8,11 +8,10 @@ import numpy as np
 
 from soban import ops
 from soban.errors import UserError
-from soban.models.config import check_heads
-from soban.models.frequencies import rope_frequencies, rope_settings
+from soban.models.config import activation, check_heads
+from soban.models.rotation import Rotation
 from soban.ops.formats import bf16_bits, bf16_values
 
-NEUTRAL: dict[str, Any] = {"attention_bias": False, "use_bidirectional_attention": False}
 NORM_OFFSET = 1.0  # what is added to a norm's weight
 
 
@@ -20,29 +19,30 @@ NORM_OFFSET = 1.0  # what is added to a norm's weight
 class Config:
     """config.json's keys, and one of ours: compute_dtype, to which the embeddings' scale is rounded."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    max_position_embeddings: int
-    hidden_activation: Literal["gelu_pytorch_tanh"] | None = "gelu_pytorch_tanh"
+    rope_parameters: dict[str, Any]
+    vocab_size: int = 256000
+    hidden_size: int = 2304
+    intermediate_size: int = 9216
+    num_hidden_layers: int = 26
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 4
+    head_dim: int = 256
+    max_position_embeddings: int = 8192
+    hidden_activation: str = "gelu_pytorch_tanh"
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
+    attention_bias: bool = False
     query_pre_attn_scalar: float = 256.0
     attn_logit_softcapping: float | None = 50.0
     final_logit_softcapping: float | None = 30.0
     sliding_window: int | None = 4096
-    layer_types: tuple[Literal["sliding_attention", "full_attention"], ...] | None = None
-    rope_theta: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    layer_types: tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None = None
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         check_heads(self.num_attention_heads, self.kv_heads, self.head_size)
+        activation("hidden_activation", self.hidden_activation)
+        self.rotation.check()
         if len(self.windows) != self.num_hidden_layers:
             raise UserError(
                 "config.json: {types} layer_types for {layers} layers",
@@ -58,10 +58,19 @@ class Config:
         return self.head_dim
 
     @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a text may have."""
+        return self.rotation.limit
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """Each layer's window; where the config is silent, every other layer has one, the first among them."""
-        types = self.layer_types or ("sliding_attention", "full_attention") * self.num_hidden_layers
-        types = types if self.layer_types else types[: self.num_hidden_layers]
+        usual = ("sliding_attention", "full_attention") * self.num_hidden_layers
+        types = usual[: self.num_hidden_layers] if self.layer_types is None else self.layer_types
         return tuple(self.sliding_window if kind == "sliding_attention" else None for kind in types)
 
     @property
@@ -74,7 +83,7 @@ def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
     """A layer's weights: our name -> the checkpoint's names and shapes, stacked one below the other."""
     d, f = c.hidden_size, c.intermediate_size
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
-    return {
+    table: dict[str, dict[str, tuple[int, ...]]] = {
         "attention_norm": {"input_layernorm.weight": (d,)},
         "qkv": {
             "self_attn.q_proj.weight": (q, d),
@@ -88,20 +97,24 @@ def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
         "down": {"mlp.down_proj.weight": (d, f)},
         "down_norm": {"post_feedforward_layernorm.weight": (d,)},
     }
+    for name in ("qkv", "output") if c.attention_bias else ():
+        table[name] |= {key.replace(".weight", ".bias"): shape[:1] for key, shape in table[name].items()}
+    return table
 
 
 def norm(c: Config, x: Any, weight: Any) -> Any:
     return ops.rms_norm(x, weight, c.rms_norm_eps, offset=NORM_OFFSET)
 
 
-def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any]) -> Any:
-    """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`."""
-    angles = ops.rotary(batch.positions, rope_frequencies(c.head_size, *rope_settings(c)))
+def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: int = 0) -> Any:
+    """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`, of texts of up to `longest`."""
+    angles = ops.rotary(batch.positions, batch.rotation, c.rotation.table(longest), c.rotation.scale)
+    gate = activation("hidden_activation", c.hidden_activation)
     x = ops.embed(batch.tokens, w.embed, c.embedding_scale)
     for layer, layer_cache, window in zip(w.layers, cache, c.windows, strict=True):
         x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache, window))
         h = ops.linear(norm(c, x, layer.ffn_norm), layer.gate_up)
-        x = ops.add(x, norm(c, ops.linear(ops.glu(h, "gelu_tanh"), layer.down), layer.down_norm))
+        x = ops.add(x, norm(c, ops.linear(ops.glu(h, gate), layer.down), layer.down_norm))
     return norm(c, x, w.norm)
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from soban import ops
-from soban.models.config import check_heads
-from soban.models.frequencies import rope_frequencies, rope_settings
+from soban.models.config import activation, check_heads
+from soban.models.rotation import Rotation
 
-NEUTRAL = {"partial_rotary_factor": 1.0}
 NORM_OFFSET = 0.0  # what is added to a norm's weight
 
 
@@ -16,27 +15,27 @@ NORM_OFFSET = 0.0  # what is added to a norm's weight
 class Config:
     """config.json's keys, and one of ours: rope_interleaved, for llama2.c's files, which turn neighbouring pairs."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
+    rope_parameters: dict[str, Any]
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    max_position_embeddings: int = 2048
     num_key_value_heads: int | None = None
     head_dim: int | None = None
-    hidden_act: Literal["silu"] = "silu"
+    hidden_act: str = "silu"
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
-    rope_theta: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
     rope_interleaved: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.num_attention_heads, self.kv_heads, self.head_size)
+        activation("hidden_act", self.hidden_act)
+        self.rotation.check()
 
     @property
     def kv_heads(self) -> int:
@@ -45,6 +44,15 @@ class Config:
     @property
     def head_size(self) -> int:
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a text may have."""
+        return self.rotation.limit
 
 
 def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -69,14 +77,14 @@ def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
     return table
 
 
-def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any]) -> Any:
-    """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`."""
-    angles = ops.rotary(batch.positions, rope_frequencies(c.head_size, *rope_settings(c)))
+def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: int = 0) -> Any:
+    """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`, of texts of up to `longest`."""
+    angles = ops.rotary(batch.positions, batch.rotation, c.rotation.table(longest), c.rotation.scale)
     x = ops.embed(batch.tokens, w.embed, 1.0)
     for layer, layer_cache in zip(w.layers, cache, strict=True):
         x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache))
         h = ops.linear(ops.rms_norm(x, layer.ffn_norm, c.rms_norm_eps), layer.gate_up)
-        x = ops.add(x, ops.linear(ops.glu(h, c.hidden_act), layer.down))
+        x = ops.add(x, ops.linear(ops.glu(h, activation("hidden_act", c.hidden_act)), layer.down))
     return ops.rms_norm(x, w.norm, c.rms_norm_eps)
 
 

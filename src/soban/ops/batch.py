@@ -16,7 +16,7 @@ class Batch:
     """T tokens of S sequences, R of which are asked for logits, as int32.
 
     Sequence s owns tokens starts[s] to starts[s + 1], whose positions follow one another, and the pages
-    tables[s]: position p lies in page tables[s, p // PAGE].
+    tables[s]: position p lies in page tables[s, p // PAGE]. All of them turn by the same row of rotary frequencies.
     """
 
     # The five arrays one after the other: an array of the standard library tells its address in a tenth of the time.
@@ -25,6 +25,7 @@ class Batch:
     sequence_count: int
     table_width: int
     output_count: int
+    rotation: int = 0  # the row
 
     def put(self, token: int, position: int) -> None:
         """Another token and position for the batch's only one; its page has to be in the table."""
@@ -56,13 +57,17 @@ class Batch:
 
 
 def make_batch(
-    tokens: Sequence[Sequence[int]], offsets: Sequence[int], tables: Sequence[Sequence[int]], outputs: Sequence[int]
+    tokens: Sequence[Sequence[int]],
+    offsets: Sequence[int],
+    tables: Sequence[Sequence[int]],
+    outputs: Sequence[int],
+    rotation: int = 0,
 ) -> Batch:
     """A batch from each sequence's new tokens, the position of the first of them, and its pages."""
     if len(tokens) == 1:  # what follows, for a single sequence: there, with a small model, microseconds count
         (new,), (first,), (table,), count = tokens, offsets, tables, len(tokens[0])
         memory = array("i", (*new, *range(first, first + count), 0, count, *table, *outputs))
-        return Batch(memory, count, 1, len(table), len(outputs))
+        return Batch(memory, count, 1, len(table), len(outputs), rotation)
     width = max(map(len, tables))
     starts = [0]
     flat: list[int] = []
@@ -76,4 +81,4 @@ def make_batch(
         flat += table
         flat += [0] * (width - len(table))
     flat += outputs
-    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs))
+    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation)

@@ -226,6 +226,8 @@ class NativeProgram:
         self.result = program.result
         self.parts: list[Part] = []
         self.kept: list[Any] = []  # arrays whose memory the instructions point into
+        self.rotations: list[tuple[Floats, Floats]] = []  # rotary frequencies: the table, and the row that holds now
+        self.rotation = 0
         instructions = [self._instruction(step) for step in program.steps]
         self._instructions = (Instruction * len(instructions))(*instructions)
         self._parts = (Part * max(1, len(self.parts)))(*self.parts)
@@ -245,6 +247,10 @@ class NativeProgram:
         assert tokens <= self.max_tokens and outputs <= self.max_outputs
         if cache is not self._cache:
             self._cache, self._cache_struct = cache, _cache_struct(cache)
+        if batch.rotation != self.rotation:
+            self.rotation = batch.rotation
+            for table, live in self.rotations:
+                live[:] = table[batch.rotation]
         if batch is not self._batch:
             self._batch, self._batch_struct = batch, _batch_struct(batch)
         if self.pool.process != os.getpid():
@@ -296,7 +302,9 @@ class NativeProgram:
                 made.i[0] = refined_panels(given["residual"].shape[0])
                 made.f[0] = REFINED_MARGIN
             case "rotary":
-                made.vector = self._keep(given["frequencies"])
+                table: Floats = given["frequencies"]
+                self.rotations.append((table, table[0].copy()))
+                made.vector = self._keep(self.rotations[-1][1])
                 made.f[0] = given["scale"]
             case "rope":
                 made.i[0] = given["interleaved"]

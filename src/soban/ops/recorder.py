@@ -38,7 +38,7 @@ class Recorded:
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """An integer array that each run brings anew: the token ids, say."""
+    """An integer array, or an integer, that each run brings anew: the token ids, say."""
 
     program: "Program"
     name: str
@@ -51,6 +51,7 @@ class BatchSlots:
     tokens: Slot
     positions: Slot
     outputs: Slot
+    rotation: Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Program:
     result: Recorded | None = None
 
     def batch(self) -> BatchSlots:
-        return BatchSlots(Slot(self, "tokens"), Slot(self, "positions"), Slot(self, "outputs"))
+        return BatchSlots(*(Slot(self, name) for name in ("tokens", "positions", "outputs", "rotation")))
 
     def value(self, rows: RowCount, columns: int) -> Recorded:
         """A new buffer."""

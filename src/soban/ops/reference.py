@@ -78,10 +78,13 @@ def refine(x: Floats, scores: Floats, residual: Matrix) -> Floats:
     return np.where(np.repeat(chosen, PANEL, axis=1)[:, :rows], scores + linear(x, residual), scores)
 
 
-@op(lambda positions, frequencies, scale: 2 * len(frequencies))
-def rotary(positions: Integers, frequencies: Floats, scale: float = 1.0) -> Floats:
-    """(T,) -> (T, D): cosines, then sines, of position x frequency (D / 2 each), times `scale`."""
-    angles = (positions[:, None].astype(np.float32) * frequencies).astype(np.float64)
+@op(lambda positions, rotation, frequencies, scale: 2 * frequencies.shape[1])
+def rotary(positions: Integers, rotation: int, frequencies: Floats, scale: float = 1.0) -> Floats:
+    """(T,) -> (T, D): cosines, then sines, of position x frequency (D / 2 each), times `scale`.
+
+    The frequencies are a row of the table (K, D / 2), which has several where they depend on a text's length.
+    """
+    angles = (positions[:, None].astype(np.float32) * frequencies[rotation]).astype(np.float64)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32) * np.float32(scale)
 
 

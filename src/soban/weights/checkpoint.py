@@ -146,10 +146,10 @@ def _numbers(tensor: Tensor, data: np.ndarray) -> np.ndarray:
     """A piece of a tensor without scales as aligned float32 of the same shape."""
     if tensor.format == "bf16":  # the upper half of a float32
         return np.asarray(np.left_shift(data, 16, dtype=np.uint32)).view(np.float32)
-    if tensor.format in ("f32", "f16"):
+    if tensor.format in ("f64", "f32", "f16"):
         return np.require(data, np.float32, "A")
     raise UserError(
-        "{path}: tensor {name} is {format}; weights are read as F32, F16, BF16 or grouped int8",
+        "{path}: tensor {name} is {format}; weights are read as F64, F32, F16, BF16 or grouped int8",
         path=tensor.source,
         name=quoted(tensor.name),
         format=tensor.format.upper(),

@@ -1,0 +1,157 @@
+"""transformers as the judge of a config.json: a small random model of each family, and what both make of a change."""
+
+import copy
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import soban
+from soban.models import architecture
+from soban.models.assemble import expected_shapes
+from soban.weights.safetensors import write_safetensors
+
+from ..tiny import tokenizer
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 264, "hidden_size": 32,
+    "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 16, "hidden_act": "silu", "max_position_embeddings": 64, "initializer_range": 0.02,
+    "rms_norm_eps": 1e-3, "use_cache": True, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2,
+    "pretraining_tp": 1, "tie_word_embeddings": False, "rope_theta": 100.0, "rope_scaling": None,
+    "attention_bias": False, "attention_dropout": 0.0, "mlp_bias": False, "torch_dtype": "float32",
+    "transformers_version": "4.40.0",
+}  # fmt: skip
+_shared = {key: value for key, value in LLAMA.items() if key not in ("mlp_bias", "pretraining_tp", "rope_scaling")}
+# Windows, caps and scales that bite within 24 tokens
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": LLAMA,
+    "mistral": {
+        **{key: value for key, value in _shared.items() if key != "attention_bias"}, "model_type": "mistral",
+        "architectures": ["MistralForCausalLM"], "sliding_window": 8,
+    },
+    "gemma2": {
+        **{key: value for key, value in _shared.items() if key != "hidden_act"}, "model_type": "gemma2",
+        "architectures": ["Gemma2ForCausalLM"], "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_act": "gelu_pytorch_tanh", "sliding_window": 8, "tie_word_embeddings": True,
+        "query_pre_attn_scalar": 20, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0,
+        "layer_types": ["sliding_attention", "full_attention"], "use_bidirectional_attention": None,
+    },
+}  # fmt: skip
+IDS = [int(i) for i in np.random.default_rng(3).integers(6, 262, 24)]
+# Sums of float32 in another order: transformers' own distance from float64, and room for ours.
+MARGIN = 8
+LEAST = 1e-5
+
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Logits, or why there are none; `error`: how far the logits in float32 are from those in float64."""
+
+    logits: Logits | None = None
+    refusal: str = ""
+    error: float = 0.0
+
+
+def folder_of(path: Path, config: dict[str, Any], seed: int = 0) -> Path:
+    """A model's folder with a tokenizer and random weights."""
+    path.mkdir(parents=True, exist_ok=True)
+    write(path, weights(config, seed))
+    files = {"config.json": config, "tokenizer.json": tokenizer(), "tokenizer_config.json": {}}
+    for name, content in files.items():
+        (path / name).write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def weights(config: dict[str, Any], seed: int = 0) -> dict[str, npt.NDArray]:
+    """Random numbers, wide enough that positions change the logits."""
+    dice = np.random.default_rng(seed)
+    shapes = expected_shapes(architecture(config))
+    return {name: dice.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "int32": "I32", "uint8": "U8"}
+
+
+def write(folder: Path, tensors: dict[str, npt.NDArray], name: str = "model.safetensors") -> None:
+    """One file of weights."""
+    (folder / name).unlink(missing_ok=True)
+    entries = [(key, NAMES[str(value.dtype)], value.shape) for key, value in tensors.items()]
+    write_safetensors(folder / name, entries, lambda key: [np.ascontiguousarray(tensors[key])], {"format": "pt"})
+
+
+def configure(folder: Path, config: dict[str, Any]) -> None:
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def theirs(folder: Path, ids: list[int] = IDS) -> Verdict:
+    """What transformers makes of a folder. Weights that it would make up are a refusal, too."""
+    import torch
+    import transformers
+
+    logging.getLogger("transformers").setLevel(logging.CRITICAL)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
+        if info["missing_keys"]:
+            return Verdict(refusal=f"{sorted(info['missing_keys'])[0]} would be random")
+        with torch.no_grad():
+            single = model(torch.tensor([ids])).logits[0].numpy().astype(np.float64)
+            double = model.double()(torch.tensor([ids])).logits[0].numpy()
+    except Exception as error:  # it raises whatever comes along
+        return Verdict(refusal=f"{type(error).__name__}: {error}")
+    if not np.isfinite(single).all():
+        return Verdict(refusal="logits that are no numbers")
+    return Verdict(double, error=float(np.abs(double - single).max()))
+
+
+def ours(folder: Path, ids: list[int] = IDS) -> Verdict:
+    """What soban makes of it; anything but a UserError is raised."""
+    try:
+        return Verdict(soban.load(folder, dtype="f32").logits(ids).astype(np.float64))
+    except soban.UserError as error:
+        assert "\n" not in str(error)
+        return Verdict(refusal=str(error))
+
+
+def difference(official: Verdict, own: Verdict) -> str:
+    """ "" where both agree; else "laxer" or "stricter" than transformers, or "other logits"."""
+    if official.logits is None or own.logits is None:
+        return "" if (official.logits is None) == (own.logits is None) else (
+            "laxer" if official.logits is None else "stricter"
+        )  # fmt: skip
+    far = np.abs(official.logits - own.logits).max()
+    return "" if far <= LEAST + MARGIN * official.error else f"other logits, by {far:.2g}"
+
+
+def changed(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A config with keys set, or taken out where the value is ABSENT."""
+    made = copy.deepcopy(config) | copy.deepcopy(changes)
+    return {key: value for key, value in made.items() if value is not ABSENT}
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+    def __deepcopy__(self, memo: object) -> "_Absent":
+        return self
+
+
+ABSENT = _Absent()
+
+
+def of_other_types(value: Any) -> Iterator[Any]:
+    """Other values for a key: none at all, null, and one or more of each type of JSON, and near ones."""
+    yield from (ABSENT, None, True, False, 0, 1, -1, 2, 3, 0.5, "x", "", [], {}, [1], {"a": 1})
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield from (float(value), str(value), [value], value * 2)
