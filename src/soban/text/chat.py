@@ -123,17 +123,18 @@ def read_source(path: Path) -> str:
 
 
 def _default(path: Path, found: object) -> str:
-    """The template in a `chat_template` value: a text, or a list of named ones."""
+    """The template in a `chat_template` value: a text, a list of named ones, or an object of them."""
     if isinstance(found, str):
         return found
-    named: dict[object, str] = {}
+    named: dict[object, object] = dict(found) if isinstance(found, dict) else {}
     for entry in found if isinstance(found, list) else []:
-        if isinstance(entry, dict) and isinstance(entry.get("template"), str):
-            named[entry.get("name")] = entry["template"]
-    if "default" in named:
-        return named["default"]
-    if len(named) == 1:
-        return next(iter(named.values()))
+        if isinstance(entry, dict):
+            named[str(entry.get("name"))] = entry.get("template")
+    texts = {name: template for name, template in named.items() if isinstance(template, str)}
+    if "default" in texts:
+        return texts["default"]
+    if len(texts) == 1:
+        return next(iter(texts.values()))
     raise UserError(
         "{path}: chat_template holds neither a template nor one named default",
         path=path,

@@ -1,7 +1,7 @@
 """What lies beside a tokenizer and governs it: tokenizer_config.json and its kin."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from soban.weights.files import quoted, reason
 
 MAX_BYTES = 256 << 20  # the largest tokenizer.json of a known model has 35 MB
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-LISTED = ("additional_special_tokens", "extra_special_tokens")
+LISTED = ("extra_special_tokens", "additional_special_tokens")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+MAX_ID = 1 << 24  # of a token; the largest known vocabulary has 262,144
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,17 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     """The settings of the tokenizer in `folder`; what no file says stays empty."""
     path = folder / "tokenizer_config.json"
     values = read_json(path) if path.is_file() else {}
-    named = _read_map(folder) | {key: value for key, value in values.items() if value is not None}
+    # as transformers has it: the older file counts, and before the newer, where that tells no tokens by id
+    beside = {} if "added_tokens_decoder" in values else _read_map(folder)
+    named = values | beside
     generation_path = folder / "generation_config.json"
     generation = read_json(generation_path) if generation_path.is_file() else {}
+    names = {name: content for name in NAMED if (content := _content(path, name, named.get(name))) is not None}
+    extra = tuple(dict.fromkeys([*_extra(path, values, beside), *_others(named)]))
     return Settings(
-        names={name: content for name in NAMED if (content := _content(path, name, named.get(name))) is not None},
-        extra=tuple(_extra(path, named)),
-        added=_added(path, folder, values),
+        names=names,
+        extra=extra,
+        added=_added(path, folder, values, {*names.values(), *extra}),
         add_bos=_flag(path, values, "add_bos_token"),
         add_eos=_flag(path, values, "add_eos_token"),
         bos_ids=_ids(generation, config, "bos_token_id"),
@@ -102,55 +108,78 @@ def _read_map(folder: Path) -> dict[str, Any]:
 
 def _content(path: Path, name: str, value: object) -> str | None:
     """The text of a token that is written as a string or as an object with a `content`."""
-    if isinstance(value, dict):
-        value = value.get("content")
     if value is None:
         return None
-    if not isinstance(value, str):
+    text = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(text, str):
         raise UserError(
             "{path}: {name} is {value!r}, not a token's text", path=path, name=name, value=value, hint="fetch it again"
         )
-    return value or None
+    return text or None
 
 
-def _extra(path: Path, named: Mapping[str, Any]) -> list[str]:
-    found = []
-    for key in LISTED:
-        values = named.get(key) or []
-        listed = values.values() if isinstance(values, dict) else values if isinstance(values, list) else [values]
-        for value in listed:
-            if (content := _content(path, key, value)) is not None:
-                found.append(content)
-    return found
+def _extra(path: Path, values: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
+    """Further special tokens, which had another key before."""
+    new, old = LISTED
+    found = _contents(path, new if values.get(new) else old, values.get(new) or values.get(old))
+    return found + _contents(path, new, beside.get(new)) + ([] if found else _contents(path, old, beside.get(old)))
 
 
-def _added(path: Path, folder: Path, values: Mapping[str, Any]) -> dict[int, AddedToken]:
-    """Added tokens by id: tokenizer_config.json's, else the older added_tokens.json's."""
-    added: dict[int, AddedToken] = {}
+def _contents(path: Path, key: str, value: object) -> list[str]:
+    """The texts of tokens in a list, or in an object that names them."""
+    if value is None:
+        return []
+    if not isinstance(value, list | dict):
+        raise UserError(
+            "{path}: {name} is {value!r}, not a list of tokens", path=path, name=key, value=value, hint="fetch it again"
+        )
+    listed = value.values() if isinstance(value, dict) else value
+    return [content for item in listed if (content := _content(path, key, item)) is not None]
+
+
+def _others(named: Mapping[str, Any]) -> Iterator[str]:
+    """Tokens with a role that only some models have: image_token, boi_token ..."""
+    for key, value in named.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if key.endswith("_token") and key not in NAMED and isinstance(text, str) and text:
+            yield text
+
+
+def _added(path: Path, folder: Path, values: Mapping[str, Any], special: set[str]) -> dict[int, AddedToken]:
+    """Added tokens by id: tokenizer_config.json's, else the older added_tokens.json's, of which some are `special`."""
     declared = values.get("added_tokens_decoder")
-    if isinstance(declared, dict):
-        for key, value in declared.items():
-            if not (isinstance(value, dict) and isinstance(value.get("content"), str) and key.isdecimal()):
-                raise UserError(
-                    "{path}: added_tokens_decoder has no token at {key!r}", path=path, key=key, hint="fetch it again"
-                )
-            flags = {
-                name: bool(value.get(name, False))
-                for name in ("lstrip", "rstrip", "single_word", "normalized", "special")
-            }
-            added[int(key)] = AddedToken(value["content"], **flags)
+    if declared is not None:
+        return _decoder(path, declared)
+    added: dict[int, AddedToken] = {}
     older = folder / "added_tokens.json"
-    if not added and older.is_file():
-        for content, index in read_json(older).items():
-            if not isinstance(index, int) or index < 0:
-                raise UserError(
-                    "{path}: the id of {content!r} is {value!r}",
-                    path=older,
-                    content=content,
-                    value=index,
-                    hint="fetch it again",
-                )
-            added[index] = AddedToken(content)
+    for content, index in read_json(older).items() if older.is_file() else ():
+        if type(index) is not int or not 0 <= index <= MAX_ID:
+            raise UserError(
+                "{path}: the id of {content!r} is {value!r}",
+                path=older,
+                content=content,
+                value=index,
+                hint="fetch it again",
+            )
+        added[index] = AddedToken(content, special=content in special, normalized=content not in special)
+    return added
+
+
+def _decoder(path: Path, declared: object) -> dict[int, AddedToken]:
+    if not isinstance(declared, dict):
+        raise UserError(
+            "{path}: {name} is {value!r}, not an object", path=path, name="added_tokens_decoder", value=declared,
+            hint="fetch it again",
+        )  # fmt: skip
+    added: dict[int, AddedToken] = {}
+    for key, value in declared.items():
+        whole = isinstance(value, dict) and isinstance(value.get("content"), str)
+        if not (whole and key.isdecimal() and len(key) < 10 and int(key) <= MAX_ID):
+            raise UserError(
+                "{path}: added_tokens_decoder has no token at {key!r}", path=path, key=key, hint="fetch it again"
+            )
+        flags = {name: bool(value.get(name, False)) for name in FLAGS}
+        added[int(key)] = AddedToken(value["content"], **flags)
     return added
 
 
