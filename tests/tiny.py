@@ -24,6 +24,7 @@ CONFIG: dict[str, Any] = {
     "query_pre_attn_scalar": 16,
 }
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+BEGUN = [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}"
     "{% endif %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
@@ -88,7 +89,10 @@ def tokenizer() -> dict[str, Any]:
         "added_tokens": added,
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         "pre_tokenizer": None,
-        "post_processor": None,
+        "post_processor": {
+            "type": "TemplateProcessing", "single": BEGUN, "pair": BEGUN,
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}},
+        },
         "decoder": {
             "type": "Sequence",
             "decoders": [

@@ -154,7 +154,8 @@ def test_a_bin_is_shown_with_its_tokenizer_or_the_want_of_one(tmp_path: Path) ->
 
 
 def test_real_models_have_nothing_amiss(fixtures: Path) -> None:
-    assert look(fixtures / "models" / "TinyStories-656K")["findings"] == []
+    (note,) = look(fixtures / "models" / "TinyStories-656K")["findings"]
+    assert (note.code, note.level) == ("class-differs", "note")  # transformers 5.23 drops its unknown characters
     story = fixtures / "models" / "stories260K" / "stories260K.bin"
     report = look(story, tokenizer=story.with_name("tok512.bin"))
     assert report["findings"] == [] and report["model"]["parameters"] == 260_032  # as its author counts them

@@ -1,6 +1,7 @@
 """The lint: each mistake is found in a folder that is otherwise sound, and a sound folder has no warnings."""
 
 import json
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from soban.text.lint import Material, lint, lint_stop, nearest
 from soban.text.probe import probed
 
 from .. import tiny
+from . import kinds
 
 CONFIG = {"eos_token_id": 1, "bos_token_id": 2, "pad_token_id": 0}
 GENERATION = {"eos_token_id": [1, 5], "bos_token_id": 2}
@@ -124,7 +126,7 @@ def test_what_is_right_or_a_matter_of_taste_is_no_warning(tmp_path: Path, change
 def test_notes_tell_what_is_usual_or_mended(tmp_path: Path) -> None:
     silent = "{{ bos_token }}{% for m in messages if m.role != 'system' %}<start_of_turn>{{ m.content }}<end_of_turn>\n"
     found = lint(material(tmp_path, chat_template=silent + "{% endfor %}", add_bos_token=False))
-    assert codes(found, "note") == ["system-dropped"]
+    assert codes(found, "note") == ["policy-differs", "system-dropped"]
     found = lint(material(tmp_path, pad_token="<eos>", config={"eos_token_id": 1}))
     assert "pad-is-eos" in codes(found, "note") and codes(found) == []
     plain = tiny.TEMPLATE.replace("'<start_of_turn>'", "'<|user|>'")
@@ -198,3 +200,36 @@ def test_the_findings_are_korean_where_the_user_is(entries: Entries, monkeypatch
     found = lint_stop("<|end_of_turn|>", entries)
     monkeypatch.setenv("SOBAN_LANG", "ko")
     assert found is not None and any("가" <= letter <= "힣" for letter in found.problem)
+
+
+def test_a_bos_that_only_one_of_the_files_asks_for_is_told(tmp_path: Path) -> None:
+    assert "policy-differs" not in codes(lint(material(tmp_path)), "note")
+    for changes in ({"add_bos_token": False}, {"add_eos_token": True}):
+        (found,) = [finding for finding in lint(material(tmp_path, **changes)) if finding.code == "policy-differs"]
+        assert found.value in changes.values() and "transformers 5" in found.remedy
+
+
+def test_what_becomes_of_unknown_characters_is_told_where_it_is_not_kept(tmp_path: Path) -> None:
+    """The classes are those that transformers 5.23 makes anew: LlamaTokenizer knows no unknown token there."""
+    dice = random.Random(2)
+    dropping, keeping, spelling = kinds.bpe(dice, unk=None), kinds.bpe(dice), kinds.bpe(dice, bytes="all")
+    spelling["byte_fallback"] = True
+    llama, gemma = {"tokenizer_class": "LlamaTokenizerFast"}, {"tokenizer_class": "GemmaTokenizer"}
+    cases: list[tuple[dict[str, Any], dict[str, str], list[str]]] = [
+        (keeping, {}, []), (keeping, llama, ["class-differs"]), (keeping, gemma, []), (spelling, llama, []),
+        (dropping, {}, ["unknown-lost"]), (dropping, llama, ["unknown-lost"]), (kinds.unigram(dice), {}, []),
+        (kinds.unigram(dice), gemma, ["class-differs"]), (kinds.unigram(dice, unk=None), {}, ["unknown-lost"]),
+        (kinds.wordpiece(), {}, []), (kinds.wordpiece("[GONE]"), {}, ["unknown-lost"]),
+    ]  # fmt: skip
+    for model, settings, expected in cases:
+        kinds.write(tmp_path, kinds.state(model, "<s>", "</s>"), **settings)
+        entries = read_entries(tmp_path, {})
+        assert entries is not None
+        found = lint(Material({"eos_token_id": 2}, {}, entries))
+        assert [f.code for f in found if f.code in ("class-differs", "unknown-lost")] == expected, (
+            model["type"],
+            settings,
+        )
+    kinds.write(tmp_path, kinds.state(dropping, "<s>", "</s>", pre_tokenizer={"type": "ByteLevel"}))
+    entries = read_entries(tmp_path, {})
+    assert "unknown-lost" not in codes(lint(Material({"eos_token_id": 2}, {}, entries)), "note")

@@ -35,6 +35,7 @@ class Entries:
     prefix: tuple[int, ...] = ()  # what the tokenizer's own policy puts before a text, and after it
     suffix: tuple[int, ...] = ()
     markup: Mapping[str, int] = field(default_factory=dict)  # tokens that steer the model, by their text
+    parts: Mapping[str, Any] = field(default_factory=dict)  # what a tokenizer.json says besides the entries
 
     def find_markup(self, text: str) -> list[Span]:
         """Where tokens that steer the model are written in a text, letter by letter: no normalizer has a say."""
@@ -98,7 +99,10 @@ def _from_json(path: Path, settings: Settings) -> Entries:
             added[index], ids[token.content], size = token, index, size + 1
     added |= {ids[content]: AddedToken(content) for content in named if content in ids and ids[content] not in added}
     frame = frame_of(value.get("post_processor"))
-    return _with_roles(str(model.get("type") or "?"), path, ids, size, added, settings, frame)
+    told = _with_roles(str(model.get("type") or "?"), path, ids, size, added, settings, frame)
+    parts = {name: value.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
+    rest = {name: item for name, item in model.items() if name not in ("vocab", "merges")}
+    return replace(told, parts={**parts, "model": rest})
 
 
 def _ids(path: Path, vocabulary: object) -> dict[str, int]:

@@ -96,25 +96,36 @@ def frame_of(processor: object) -> tuple[list[int], list[int]]:
     """The ids that a post-processor, as its JSON describes it, puts before and after a text."""
     before: list[int] = []
     after: list[int] = []
-    if not isinstance(processor, dict):
-        return before, after
-    if processor.get("type") == "Sequence":
-        for part in processor.get("processors") or []:
+    told = _object(processor)
+    if told.get("type") == "Sequence":
+        for part in _list(told.get("processors")):
             more = frame_of(part)
             before, after = more[0] + before, after + more[1]
-    elif processor.get("type") in ("BertProcessing", "RobertaProcessing"):
-        ends = [processor.get(name) for name in ("cls", "sep")]
-        ids = [end[1] if isinstance(end, list) and len(end) == 2 and type(end[1]) is int else None for end in ends]
-        return [i for i in ids[:1] if i is not None], [i for i in ids[1:] if i is not None]
-    elif processor.get("type") == "TemplateProcessing":
-        known = processor.get("special_tokens") or {}
+    elif told.get("type") in ("BertProcessing", "RobertaProcessing"):
+        first, last = (_list(told.get(name))[1:2] for name in ("cls", "sep"))
+        return _numbers(first), _numbers(last)
+    elif told.get("type") == "TemplateProcessing":
+        known = _object(told.get("special_tokens"))
         side = before
-        for piece in processor.get("single") or []:
+        for piece in map(_object, _list(told.get("single"))):
             if "Sequence" in piece:
                 side = after
-            elif isinstance(token := known.get((piece.get("SpecialToken") or {}).get("id")), dict):
-                side += [i for i in token.get("ids") or [] if type(i) is int]
+            else:
+                name = str(_object(piece.get("SpecialToken")).get("id"))
+                side += _numbers(_list(_object(known.get(name)).get("ids")))
     return before, after
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _numbers(values: list[Any]) -> list[int]:
+    return [value for value in values if type(value) is int]
 
 
 def without_added(

@@ -13,6 +13,7 @@ from typing import Any
 from soban.errors import Finding, UserError
 from soban.text.entries import Entries, read_entries
 from soban.text.form import LONGEST_STOP, Vocabulary, token_of
+from soban.text.lint_tokenizer import lint_tokenizer
 from soban.text.probe import Shown
 
 GENERATION, CONFIG, SETTINGS = "generation_config.json", "config.json", "tokenizer_config.json"
@@ -43,6 +44,7 @@ def lint(material: Material) -> list[Finding]:
     found: list[Finding] = []
     if material.entries is not None:
         found += _names(material.entries)
+        found += lint_tokenizer(material.entries)
         found += _ids(material, material.entries)
         found += _sizes(material, material.entries)
         if material.shown is not None:

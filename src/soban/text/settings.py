@@ -40,6 +40,7 @@ class Settings:
     add_eos: bool | None = None
     bos_ids: tuple[int, ...] = ()  # by generation_config.json or config.json
     eos_ids: tuple[int, ...] = ()
+    tokenizer_class: str = ""  # of transformers
 
 
 def files_beside(folder: Path) -> list[Path]:
@@ -67,6 +68,7 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
         add_eos=_flag(path, values, "add_eos_token"),
         bos_ids=_ids(generation, config, "bos_token_id"),
         eos_ids=_ids(generation, config, "eos_token_id"),
+        tokenizer_class=str(values.get("tokenizer_class") or ""),
     )
 
 
