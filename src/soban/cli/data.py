@@ -33,7 +33,8 @@ EXAMPLES = """\
 class DataOptions:
     """Make training data of text: read, cleaned of duplicates and personal data, split, and encoded.
 
-    Files may be UTF-8, UTF-16 or cp949, gzipped or in zips; which field of a record is its text is found by itself.
+    Files may be UTF-8, UTF-16, cp949 or of the neighbours' encodings, gzipped or in zips; which one, and which field of
+    a record is its text, is found by itself.
     Without --out it only looks, and tells what it would do. What is made already is not made again.
     """
 
@@ -48,6 +49,10 @@ class DataOptions:
             "help": "the field that is the text; given several times, they are put together in this order; "
             "outer.inner reaches into nested ones",
         },
+    )
+    encoding: str | None = dataclasses.field(
+        default=None,
+        metadata={"metavar": "NAME", "help": "what the files are encoded in, as cp949 (default: found for each)"},
     )
     parting: Literal["auto", "blank", "line", "file"] = dataclasses.field(
         default="auto",
@@ -135,6 +140,7 @@ def call(options: DataOptions) -> int:
 
 def preparation(options: DataOptions, paths: tuple[str, ...], **more: Any) -> "Preparation":
     """What the flags ask for. Raises UserError for values that cannot be."""
+    from soban.learn.data import decoding
     from soban.learn.data.cleaning import Cleaning
     from soban.learn.data.prepare import Preparation
     from soban.learn.data.quality import LANGUAGES, Quality
@@ -151,7 +157,10 @@ def preparation(options: DataOptions, paths: tuple[str, ...], **more: Any) -> "P
     quality = Quality(options.min_characters, options.max_characters, options.max_symbols, languages)
     given = {
         "out": None if options.out is None else Path(options.out),
-        "reading": Reading(options.field, options.parting, max(3, options.samples), options.template is not None),
+        "reading": Reading(
+            options.field, options.parting, max(3, options.samples), options.template is not None,
+            None if options.encoding is None else decoding.named(options.encoding),
+        ),
         "cleaning": Cleaning(quality, options.personal, options.similarity, options.near),
         "validation": options.validation, "test": options.test, "seed": options.seed,
         "vocab_size": options.vocab_size, "layout": options.layout,

@@ -21,7 +21,8 @@ SCRIPTS = {
     "ARABIC": ARABIC, "DEVANAGARI": DEVANAGARI, "THAI": THAI,
 }  # fmt: skip
 BMP = 0x10000
-REPLACEMENT = "\ufffd"
+# What decoders make of bytes that the encoding has not; the last four are cp932's
+REPLACEMENT = re.compile("[\ufffd\uf8f0-\uf8f3]")
 # UTF-8 that was read as one byte a character: Hangul begins with ê to í, accented letters with Ã or Â.
 MOJIBAKE = re.compile("[ÃÂê-í][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œ]")
 MOST_MOJIBAKE = 3
@@ -64,7 +65,7 @@ def fault(text: str, codes: NDArray[np.uint32], wanted: Quality) -> str | None:
         return "short" if text else "empty"
     if len(text) > wanted.max_characters:
         return "long"
-    if REPLACEMENT in text or len(MOJIBAKE.findall(text)) >= MOST_MOJIBAKE:
+    if REPLACEMENT.search(text) or len(MOJIBAKE.findall(text)) >= MOST_MOJIBAKE:
         return "broken"
     counts = np.bincount(classes()[np.minimum(codes, BMP)], minlength=THAI + 1)
     if counts[SIGN] > wanted.max_symbols * len(text):

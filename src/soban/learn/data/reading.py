@@ -26,6 +26,8 @@ class Read:
     name: str
     size: int
     encoding: str = ""
+    perhaps: tuple[str, ...] = ()  # other encodings, where it is not certain
+    damaged: int = 0  # characters
     fields: str = ""
     documents: int = 0
     broken: int = 0  # records
@@ -42,6 +44,7 @@ class Reading:
     parting: Parting = "auto"
     samples: int = 3
     conversations: bool = False  # as such, not as their text
+    encoding: str | None = None  # None: it is found
 
 
 def documents(sources: Sequence[Source], how: Reading, told: list[Read]) -> Iterator[Document]:
@@ -83,11 +86,16 @@ def _whole(source: Source, how: Reading, found: Read) -> Iterator[Document]:
 def _file(source: Source, how: Reading, found: Read) -> Iterator[Document]:
     """The documents of one file."""
     try:
-        encoding = detect(source) if source.kind != "parquet" else None
+        encoding = detect(source, how.encoding) if source.kind != "parquet" else None
     except UserError as error:
         raise Unreadable(error) from error
     if encoding is not None:
-        found.encoding = encoding.name
+        found.encoding, found.perhaps, found.damaged = encoding.name, encoding.perhaps, encoding.damage
+        if encoding.perhaps:
+            warn(
+                "{path}: taken for {encoding}, which is not certain (or {others}); --encoding NAME says which it is",
+                path=source.name, encoding=encoding.name, others=", ".join(encoding.perhaps),
+            )  # fmt: skip
         if encoding.damage:
             warn("{path}: {count} characters are damaged", path=source.name, count=encoding.damage)
     all_of_it = records(source, encoding, how.parting)
