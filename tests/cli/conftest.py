@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.constants  # here: it reads the environment once, and some tests set HF_HUB_OFFLINE
 import pytest
 
 from soban import cli
@@ -54,7 +55,7 @@ def called(*words: str | bytes | Path, stdin: bytes = b"", **changes: str) -> su
         try:
             os.environ.clear()
             os.environ.update(wanted)
-            patch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(place.token_file()))  # read at its import
+            patch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(place.token_file()))  # read at its import
             patch.setattr(sys, "stdin", io.TextIOWrapper(given))
             patch.setattr(sys, "stdout", streams[0])
             patch.setattr(sys, "stderr", streams[1])
@@ -67,6 +68,13 @@ def called(*words: str | bytes | Path, stdin: bytes = b"", **changes: str) -> su
             logging.getLogger("soban").propagate = notes
     out, err = (stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(words, code, out, err)
+
+
+def text(done: subprocess.CompletedProcess[bytes], code: int = 0) -> str:
+    """What a command wrote, which ended with that code."""
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done.stdout.decode()
 
 
 @pytest.fixture

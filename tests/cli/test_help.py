@@ -46,3 +46,15 @@ def test_a_comment_without_room_stands_below_its_command() -> None:
     examples = "  soban pull a/b        any model of the hub\n  soban pull\n"
     assert told(examples, 80) == examples
     assert told(examples, 24) == "  soban pull a/b\n      any model of the\n      hub\n  soban pull\n"
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> str:
+        assert main(words) == 0
+        return capsys.readouterr().out
+
+    assert told("help") == told("--help") == told("help", "help")
+    for command in COMMANDS:
+        assert told("help", command) == told(command, "--help")
+    assert main(["help", "rnu"]) == 2
+    assert capsys.readouterr().err == "soban: no command rnu; did you mean run?\n"

@@ -3,27 +3,16 @@
 import json
 import os
 import pty
-import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from wcwidth import wcswidth
 
-from soban.hub import catalogue
-from soban.hub.choosing import READ
-from soban.hub.recommend import speaks
-from soban.models import FAMILIES
 from tests.cli import tiny
-from tests.cli.conftest import Command, environment
+from tests.cli.conftest import Command, environment, text
 from tests.hub.stub import Hub, Model
 
 KOREAN = "owner/korean-tiny"
@@ -71,12 +60,6 @@ def snapshot(home: Path, identity: str) -> Path:
 def pack(run: Command, home: Path, identity: str) -> None:
     done = run("run", str(snapshot(home, identity)), "a", "--dtype", "q8", "--max-new-tokens", "1")
     assert done.returncode == 0, done.stderr
-
-
-def text(done: "subprocess.CompletedProcess[bytes]", code: int = 0) -> str:
-    assert done.returncode == code, done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    return done.stdout.decode()
 
 
 def scanned(home: Path) -> dict[str, int]:
@@ -172,6 +155,28 @@ def test_rm_packed_keeps_the_model(run: Command, home: Path, cache: Path) -> Non
     assert scanned(home) == before and not list((cache / "packed").glob("*.safetensors"))
 
 
+def test_of_a_folder_of_ones_own_only_what_is_packed_is_deleted(
+    run: Command, home: Path, cache: Path, tmp_path: Path
+) -> None:
+    own, other = tiny.folder(tmp_path / "own model"), tiny.folder(tmp_path / "other")
+    for path in (own, other, own / "model.safetensors"):
+        text(run("run", str(path), "a", "--dtype", "q8", "--max-new-tokens", "1"))
+    pack(run, home, KOREAN)
+    packed = set((cache / "packed").glob("*.safetensors"))
+    files = sorted(tmp_path.rglob("*"))
+    done = run("rm", str(own), "-y")
+    told = f"soban: {own} is your own, which soban never deletes; --packed deletes what soban has packed of it\n"
+    assert (done.returncode, done.stderr.decode()) == (2, told)
+    assert "free again" in run("rm", str(own), "--packed", "-y").stderr.decode()
+    left = set((cache / "packed").glob("*.safetensors"))
+    assert left < packed and {path.name.rsplit("-", 2)[0] for path in left} == {"models--owner--korean-tiny", "other"}
+    assert "nothing to delete" in run("rm", str(own), "--packed", "-y").stderr.decode()
+    assert "nothing to delete" in run("rm", str(tmp_path), "--packed", "-y").stderr.decode()
+    assert sorted(path for path in tmp_path.rglob("*") if "packed" not in path.parts and cache not in path.parents) == [
+        path for path in files if "packed" not in path.parts and cache not in path.parents
+    ]
+
+
 def test_rm_asks_and_without_anybody_to_ask_deletes_nothing(run: Command, home: Path) -> None:
     before = scanned(home)
     done = run("rm", KOREAN)
@@ -216,7 +221,7 @@ def test_rm_on_a_terminal(home: Path, cache: Path, typed: str, code: int, delete
         (("rm", "owner/korean-tinny", "-y"), "did you mean owner/korean-tiny?"),
         (("rm", KOREAN, "nobody/has-this", "-y"), "nobody/has-this is not on this PC"),
         (("rm", "../../x", "-y"), "no such file or folder"),
-        (("rm", "/", "-y"), "no such file or folder"),
+        (("rm", "/", "-y"), "is your own, which soban never deletes"),
         (("rm", "owner/..", "-y"), "no repository can be called that"),
         (("rm", f"{KOREAN}@other", "-y"), "is not on this PC"),
         (("rm", "", "-y"), "the model's name is empty"),
@@ -231,7 +236,7 @@ def test_rm_on_a_terminal(home: Path, cache: Path, typed: str, code: int, delete
         (("recommend", "--ram", "8,5"), "as in --ram 8.5"),
         (("recommend", "--ram", "nan"), "no amount of memory"),
         (("recommend", "--ram", "-8"), "no amount of memory"),
-        (("recommend", "--lang", "korean"), "no language's code"),
+        (("recommend", "--lang", "corean"), "no language's code"),
         (("recommend", "--context", "0"), "too small"),
         (("recommend", "--task", "cook"), "is not known"),
         (("list", "gemma2"), "takes only flags"),
@@ -243,129 +248,6 @@ def test_what_cannot_be_meant_is_one_line(run: Command, home: Path, words: tuple
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and said in lines[0]
     assert scanned(home) == before
-
-
-def test_advice_for_korean_names_what_runs_and_what_will(run: Command) -> None:
-    shown = text(run("recommend", "--ram", "8", "--task", "chat", "--lang", "ko", "--commercial"))
-    assert "1. gemma2:2b" in shown and "KoMT-Bench 4.83/10" in shown and "soban run gemma2:2b" in shown
-    assert "no engine for them yet" in shown and "qwen2.5" in shown
-    told = json.loads(text(run("recommend", "--ram", "8", "--lang", "ko", "--commercial", "--json")))
-    assert told["models"][0]["name"] == "gemma2:2b" and told["wish"]["room"] == 6_000_000_000
-
-
-def test_advice_without_any_fitting_model_says_so(run: Command) -> None:
-    assert "No model of the catalogue" in text(run("recommend", "--ram", "2"))
-
-
-def test_advice_without_any_fitting_model_says_which_wish_is_too_much(run: Command) -> None:
-    told = text(run("recommend", "--ram", "2.1", "--lang", "ko", "--commercial"))
-    assert "No model of the catalogue" in told and "soban search" in told and "soban list" in told
-    counts = dict(re.findall(r"(?m)^- without (\S+).*: (\d+) would do$", told))
-    entries = [entry for entry in catalogue.entries() if entry.kind == "chat" and entry.model_type in FAMILIES]
-    possible = [
-        entry for entry in entries
-        if entry.commercial in ("yes", "conditions") and entry.parameters and entry.repository and entry.form in READ
-    ]  # fmt: skip
-    korean = [entry for entry in possible if speaks(entry, "ko", catalogue.benchmarks())]
-    assert int(counts["--ram"]) == len(korean) > 0 and "--commercial" not in counts
-
-
-def test_a_search_without_success_says_where_else_to_look(run: Command, soban: Command) -> None:
-    told = run("search", "zzzz").stderr.decode()
-    assert "soban search zzzz asks the hub" in told and "soban list" in told
-    told = soban("search", "zzzz", "--catalogue").stderr.decode()
-    assert "soban search zzzz asks the hub" in told
-
-
-def test_this_pcs_memory_is_what_counts_where_none_is_given(run: Command) -> None:
-    from soban.machine import memory_bytes
-
-    assert json.loads(text(run("recommend", "--json")))["wish"]["memory"] == memory_bytes()
-
-
-def test_the_search_without_a_network_is_in_the_catalogue_at_once(run: Command) -> None:
-    start = time.perf_counter()
-    done = run("search", "gemma2")
-    assert "gemma2:2b" in text(done) and b"HF_HUB_OFFLINE" in done.stderr
-    assert time.perf_counter() - start < 5
-    assert [one["name"] for one in json.loads(text(run("search", "ko", "exaone", "--json")))["catalogue"]] == [
-        "exaone3.5:2.4b", "exaone3.5:7.8b", "exaone4:1.2b",
-    ]  # fmt: skip
-
-
-LISTING = [
-    {"id": "owner/llama-ko", "downloads": 123456, "gated": "manual", "config": {"model_type": "llama"}},
-    {"id": "owner/other", "downloads": 7, "gated": False, "config": {"model_type": "unheard_of"}},
-    {"id": "gpt2", "downloads": None, "gated": False},
-    {"id": "../../evil", "downloads": 1}, {"id": "owner/\x1b[31mred"}, {"id": 5}, "nonsense",
-]  # fmt: skip
-
-
-class Listing(BaseHTTPRequestHandler):
-    """A hub that only lists models."""
-
-    asked: ClassVar[list[dict[str, list[str]]]] = []
-
-    def do_GET(self) -> None:
-        Listing.asked.append(parse_qs(urlsplit(self.path).query))
-        body = json.dumps(LISTING).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def listing_hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Listing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-
-
-def test_the_search_asks_the_hub_as_its_own_library_does(soban: Command, listing_hub: str, tmp_path: Path) -> None:
-    from huggingface_hub import HfApi
-
-    Listing.asked.clear()
-    wanted = HfApi(endpoint=listing_hub, token=False).list_models(
-        search="llama ko", sort="downloads", limit=3, expand=["downloads", "gated", "config"]
-    )
-    first = next(iter(wanted))
-    done = soban(
-        "search",
-        "llama",
-        "ko",
-        "--limit",
-        "3",
-        "--json",
-        HF_ENDPOINT=listing_hub,
-        HF_HOME=str(tmp_path),
-        NO_PROXY="127.0.0.1",
-    )
-    hub = json.loads(text(done))["hub"]
-    theirs, ours = Listing.asked
-    assert {key: sorted(value) for key, value in theirs.items()} == {key: sorted(value) for key, value in ours.items()}
-    assert (
-        hub[0]["repository"] == first.id
-        and hub[0]["downloads"] == first.downloads
-        and hub[0]["gated"]
-        and hub[0]["engine"]
-    )
-
-
-def test_what_the_hub_lists_is_checked_before_it_is_shown(soban: Command, listing_hub: str, tmp_path: Path) -> None:
-    done = soban("search", "x", "--limit", "50", HF_ENDPOINT=listing_hub, HF_HOME=str(tmp_path), NO_PROXY="127.0.0.1")
-    shown = text(done)
-    assert "owner/llama-ko" in shown and "123K" in shown and "gpt2" in shown and "not yet" in shown
-    assert "evil" not in shown and "\x1b" not in shown and "red" not in shown
-
-
-def test_a_hub_that_is_not_there_is_a_note_and_the_catalogue_stands(soban: Command, tmp_path: Path) -> None:
-    done = soban("search", "gemma2", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), NO_PROXY="127.0.0.1")
-    assert "gemma2:2b" in text(done) and len(done.stderr.decode().splitlines()) == 1
 
 
 def test_two_revisions_share_their_files_and_go_one_by_one(run: Command, home: Path) -> None:

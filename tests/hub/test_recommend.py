@@ -6,7 +6,7 @@ import pytest
 
 from soban.hub import catalogue
 from soban.hub.catalogue import Benchmark, Entry
-from soban.hub.recommend import FORMS, SYSTEM, WORKSPACE, Wish, fit, recommend
+from soban.hub.recommend import FORMS, SHARE, WORKSPACE, Wish, fit, recommend
 from soban.models import FAMILIES
 from soban.ops import formats
 
@@ -49,6 +49,27 @@ def test_eight_bits_are_taken_where_they_fit_and_four_where_not() -> None:
         1.0: "q8", 5.0: "q8", 6.0: "q4", 8.0: "q4", 9.0: None,
     }  # fmt: skip
     assert fit(model("a:10b", 10), Wish(64 * GB)).form == "q4"  # type: ignore[union-attr]  # 8 bits would be slow
+
+
+def test_small_memories_are_shared_with_the_system() -> None:
+    rooms = {memory: Wish(round(memory * GB)).room / GB for memory in (0, 1, 2, 3, 4, 8, 16)}
+    assert rooms == {0: 0, 1: 0.5, 2: 1.0, 3: 1.5, 4: 2.0, 8: 6.0, 16: 14.0}
+    assert advise(model("a:135m", 0.135), model("b:2b", 2), memory=2) == ["a:135m"]
+
+
+def test_what_this_pc_writes_as_fast_as_people_read_comes_first_and_of_the_rest_the_fastest() -> None:
+    entries = [model("a:27b", 27, scores=(("Ko", 9.0),)), model("b:9b", 9, scores=(("Ko", 8.0),)),
+               model("c:2b", 2, scores=(("Ko", 5.0),)), model("d:1b", 1, scores=(("Ko", 1.0),))]  # fmt: skip
+    for bandwidth, names in (
+        (200e9, ["a:27b", "b:9b", "c:2b"]), (25e9, ["b:9b", "c:2b", "d:1b"]), (10e9, ["c:2b", "d:1b", "b:9b"]),
+        (1e9, ["d:1b", "c:2b", "b:9b"]), (None, ["b:9b", "c:2b", "d:1b"]),
+    ):  # fmt: skip
+        assert advise(*entries, memory=64, language="ko", bandwidth=bandwidth) == names, bandwidth
+
+
+def test_the_speed_is_what_reading_all_weights_for_each_token_gives() -> None:
+    made = fit(model("a:1b", 1), Wish(8 * GB, bandwidth=20e9))
+    assert made is not None and made.speed == pytest.approx(SHARE * 20e9 / made.weights) and made.fluent
 
 
 def test_the_context_counts_with_two_bytes_a_number() -> None:
@@ -135,7 +156,7 @@ def test_every_model_of_the_catalogue_is_named_counted_or_waiting() -> None:
                     made = recommend(catalogue.entries(), wish, FAMILIES, catalogue.benchmarks())
                     told = len(made.fits) + sum(made.against.values()) + len(made.waiting)
                     assert told == len(catalogue.entries())
-                    assert len(made.fits) <= 3 and all(one.bytes <= max(0, wish.memory - SYSTEM) for one in made.fits)
+                    assert len(made.fits) <= 3 and all(one.bytes <= wish.room for one in made.fits)
 
 
 def test_a_korean_chat_on_eight_gigabytes_is_gemmas() -> None:

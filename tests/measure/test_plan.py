@@ -1,6 +1,7 @@
 """`soban plan`: from headers alone, by the hub or from disk; what fits, and what to take instead."""
 
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import soban
 from soban import needs, system
 from soban.cli import main, plan_table
 from soban.errors import UserError
+from soban.hub import catalogue
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import Repository
 from soban.measure import forecast, headers, plan
@@ -272,3 +274,52 @@ def test_a_model_whose_files_cannot_be_asked_is_planned_by_the_catalogue(
     assert found["forms"][0]["weights"] == found["disk"]["download"] == 4 * found["parameters"]
     assert main(["plan", "nobody/nothing"]) == 2  # of which the catalogue knows nothing
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_training_without_a_network_has_the_table_of_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    count = 2_614_341_888
+    for purpose, way in (("train", "float32"), ("tune", "LoRA, q4")):
+        assert main(["plan", "gemma2:2b", purpose]) == 0
+        shown = capsys.readouterr().out
+        assert "gradients" in shown and f"\n{way} " in shown and "Only roughly" in shown
+        assert "write/s" not in shown and "\nq8 " not in shown and max(map(len, shown.splitlines())) < 80
+        assert main(["plan", "gemma2:2b", purpose, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["forms"] == [] and found["training"]["tokens_in_a_step"] == 512
+        for one in found["training"]["ways"]:
+            assert one["activations"] is None and one["total"] is None and one["fits"] in (None, False)
+            assert one["least"] == sum(one[part] or 0 for part in ("weights", "gradients", "optimiser", "program"))
+    assert main(["plan", "gemma2:2b", "train", "--json"]) == 0
+    (way,) = json.loads(capsys.readouterr().out)["training"]["ways"]
+    assert (way["weights"], way["gradients"], way["optimiser"]) == (4 * count, 4 * count, 8 * count)
+
+
+def test_a_model_without_an_engine_is_not_said_to_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    without = [entry for entry in catalogue.entries() if entry.parameters and plan.obstacle(entry)]
+    assert {"qwen3:0.6b", "koalpaca:5.8b", "gpt4all-j:6b"} <= {entry.name for entry in without}
+    for entry in without:
+        for purpose in ("run", "train"):
+            assert main(["plan", entry.name, purpose]) == 0
+            shown = capsys.readouterr().out
+            assert "soban cannot run this model: " in shown and not re.search(r" fits$", shown, re.MULTILINE)
+    assert main(["plan", "qwen3:0.6b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["obstacle"] == "it has no engine for qwen3 models yet"
+
+
+def test_flags_are_checked_without_a_network_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for words, said in (
+        (("--users", "0"), "--users 0"), (("--context", "-3"), "context=-3"), (("--context", "9000"), "2 to 8192"),
+        (("--speed", "0"), "--speed 0"), (("--cache-dtype", "f8"), "cache_dtype=f8"),
+    ):  # fmt: skip
+        assert main(["plan", "gemma2:2b", *words]) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and told.err.count("\n") == 1 and said in told.err

@@ -104,7 +104,9 @@ def _tell_unexpected(error: Exception, arguments: Sequence[str]) -> None:
 def _dispatch(arguments: list[str]) -> int:
     arguments = _as_text(arguments)
     name = arguments[0] if arguments else "--help"
-    if name in ("-h", "--help"):
+    if name == "help" and len(arguments) > 1:
+        name, arguments = arguments[1], [arguments[1], "--help"]
+    if name in ("-h", "--help", "help"):
         console.write(_help())
         return FINE
     if name == "--version":
@@ -186,9 +188,7 @@ def _help() -> str:
         [
             *wrapped(translate("Small language models on an ordinary PC with no GPU."), columns),
             "",
-            *wrapped(
-                translate("usage: soban COMMAND ...   (soban COMMAND --help tells more; soban --version)"), columns
-            ),
+            *wrapped(translate("usage: soban COMMAND ...   (soban help COMMAND tells more; soban --version)"), columns),
             "",
             *(f"{title}\n{definitions(listed[group], columns)}\n" for group, title in groups.items()),
             translate("examples:"),

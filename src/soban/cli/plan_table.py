@@ -17,14 +17,19 @@ Plan = dict[str, Any]
 def text(plan: Plan) -> str:
     """The whole plan, with a line break at the end."""
     lines = [*head(plan), ""]
-    if "unreachable" in plan:
-        lines += by_catalogue(plan)
-    elif "training" in plan:
+    if "training" in plan:
         lines += training(plan)
     elif plan["obstacle"]:
         lines += rough(plan)
+    elif "unreachable" in plan:
+        lines += by_catalogue(plan)
     else:
         lines += [*forms(plan), "", *conclusions(plan)]
+    if "unreachable" in plan:
+        said = translate(
+            "Only roughly, by the catalogue, for its files could not be asked: {reason}", reason=plan["unreachable"]
+        )
+        lines += wrapped(said, columns())
     return "\n".join(map(escaped, lines)) + "\n"
 
 
@@ -172,7 +177,8 @@ def conclusions(plan: Plan) -> list[str]:
 def rough(plan: Plan) -> list[str]:
     """What can be said of a model that soban cannot run."""
     rows = [[translate("form"), translate("weights"), ""]]
-    rows += [[form["kind"], of_bytes(form["weights"]), verdict(form["verdict"])] for form in plan["forms"]]
+    room = {"fits": translate("would fit"), "no": translate("too large"), "unknown": "?"}
+    rows += [[form["kind"], of_bytes(form["weights"]), room[form["verdict"]]] for form in plan["forms"]]
     said = [
         translate("soban cannot run this model: {reason}", reason=plan["obstacle"]),
         translate("The weights alone would take this much memory:"),
@@ -186,9 +192,6 @@ def by_catalogue(plan: Plan) -> list[str]:
     for form in plan["forms"]:
         sizes = [of_bytes(form[name]) if form[name] else "?" for name in ("weights", "cache", "total")]
         rows.append([form["kind"], *sizes, verdict(form["verdict"])])
-    said = translate(
-        "Only roughly, by the catalogue, for its files could not be asked: {reason}", reason=plan["unreachable"]
-    )
     kept = translate(
         "f32 keeps the weights as they are stored, here taken to be {bytes:g} bytes each, and computes in float32.",
         bytes=plan["stored_bytes"],
@@ -198,7 +201,6 @@ def by_catalogue(plan: Plan) -> list[str]:
         *aligned(rows),
         "",
         *wrapped(kept, columns()),
-        *wrapped(said, columns()),
     ]
 
 
@@ -212,7 +214,10 @@ def training(plan: Plan) -> list[str]:
         ]
     ]  # fmt: skip
     for way in found["ways"]:
-        parts = [of_bytes(way[name]) for name in ("weights", "gradients", "optimiser", "activations", "total")]
+        names = ("weights", "gradients", "optimiser", "activations", "total")
+        parts = ["?" if way[name] is None else of_bytes(way[name]) for name in names]
+        if way["total"] is None:
+            parts[-1] = f"> {of_bytes(way['least'])}"
         fits = "?" if way["fits"] is None else translate("fits") if way["fits"] else translate("too large")
         rows.append([f"LoRA, {way['kind']}" if plan["purpose"] == "tune" else "float32", *parts, fits])
     title = translate("{tokens} tokens in a step, AdamW in float32", tokens=f"{found['tokens_in_a_step']:,}")
@@ -220,7 +225,7 @@ def training(plan: Plan) -> list[str]:
         title += translate(
             "; LoRA of rank {rank}: {count} weights learn",
             rank=found["rank"],
-            count=number(found["adapter_parameters"]),
+            count="?" if found["adapter_parameters"] is None else number(found["adapter_parameters"]),
         )
         said = translate(
             "soban cannot tune a model yet: this is what its way to compute would take, by formulae (docs/memory.md)."

@@ -10,7 +10,7 @@ from soban.cli import console
 from soban.cli.table import columns, weights
 from soban.cli.wrapping import hanging, wrapped
 from soban.errors import UserError
-from soban.hub import catalogue
+from soban.hub import catalogue, languages
 from soban.hub.amounts import of_bytes
 from soban.hub.catalogue import Entry
 from soban.hub.recommend import Advice, Fit, Wish, recommend
@@ -32,7 +32,7 @@ class RecommendOptions:
     """Name at most three models that suit a PC and a purpose, with the reasons, and what speaks against the others.
 
     It goes by what the catalogue knows: published figures and licences, each with its source (soban show MODEL tells
-    them). Sizes are estimates; soban plan MODEL has the exact ones.
+    them), and by how fast this PC reads its memory. Sizes and speeds are estimates; soban plan MODEL has exact ones.
     """
 
     ram: float | None = field(
@@ -42,7 +42,7 @@ class RecommendOptions:
         default="chat", metadata={"help": "what it is for; write: go on with a text"}
     )
     lang: str | None = field(
-        default=None, metadata={"metavar": "CODE", "help": "a language that it must know, in two letters, as ko"}
+        default=None, metadata={"metavar": "CODE", "help": "a language that it must know, as ko or korean"}
     )
     commercial: bool = field(default=False, metadata={"help": "only what may be used commercially"})
     context: int | None = field(
@@ -56,7 +56,7 @@ OPTIONS = RecommendOptions
 
 def call(options: RecommendOptions) -> int:
     """Writes the advice to stdout."""
-    wish = wish_of(options)
+    wish = with_speed(wish_of(options))
     advice = recommend(catalogue.entries(), wish, FAMILIES, catalogue.benchmarks())
     console.write(as_json(advice, wish) if options.json else as_text(advice, wish))
     return 0
@@ -68,15 +68,24 @@ def wish_of(options: RecommendOptions) -> Wish:
         raise UserError("--ram {value} is no amount of memory", value=options.ram, hint="give gigabytes, as in --ram 8")
     if options.context is not None and options.context < 1:
         raise UserError("--context {value} is too small", value=options.context, hint="give a number of tokens")
-    language = options.lang.lower() if options.lang is not None else None
+    language = None if options.lang is None else languages.code(options.lang) or options.lang.lower()
     if language is not None and not (len(language) == 2 and language.isascii() and language.isalpha()):
         raise UserError(
             "--lang {value} is no language's code", value=console.shortened(options.lang),
-            hint="give two letters, as in --lang ko",
+            hint="give two letters or its name, as in --lang ko",
         )  # fmt: skip
     memory = round(options.ram * 1e9) if options.ram is not None else _memory()
     wish = Wish(memory, options.task, language, options.commercial)
     return wish if options.context is None else dataclasses.replace(wish, context=options.context, insists=True)
+
+
+def with_speed(wish: Wish) -> Wish:
+    """The same, with what this PC reads in a second, on which it depends how fast a model writes."""
+    from soban.measure.limits import bandwidth
+
+    with console.Status(False) as status:
+        status.show(translate("measuring the memory ..."))
+        return dataclasses.replace(wish, bandwidth=bandwidth())
 
 
 def _memory() -> int:
@@ -148,7 +157,12 @@ def head(wish: Wish) -> str:
 def _fit(made: Fit, wish: Wish) -> str:
     entry = made.entry
     lines = [f"{entry.name}  {entry.title}"]
-    reasons = [_memory_reason(made, wish), *_language_reasons(entry, wish), _licence_reason(entry)]
+    reasons = [
+        _memory_reason(made, wish),
+        *_speed_reason(made, wish),
+        *_language_reasons(entry, wish),
+        _licence_reason(entry),
+    ]
     if entry.tokenizer:
         host = entry.tokenizer.split("/")[2]
         reasons.append(translate("its tokenizer is not on the hub: it is fetched from {host} along with it", host=host))
@@ -174,9 +188,17 @@ def _memory_reason(made: Fit, wish: Wish) -> str:
         told = translate(
             "{size} weights as {form} take about {needed} of {room}, with {context} tokens of context", **amounts
         )
-    if not made.fluent:
-        told += "; " + translate("slow: each token reads all of it")
     return told
+
+
+def _speed_reason(made: Fit, wish: Wish) -> list[str]:
+    """How fast it would write here; where that is not measured, only that it is large."""
+    slow = "" if made.fluent else translate("slow: each token reads all of it")
+    if wish.bandwidth is None:
+        return [slow] if slow else []
+    speed = f"{made.speed:.1f}" if made.speed < 9.95 else f"{made.speed:.0f}"
+    told = translate("about {speed} tokens/s on this PC", speed=speed)
+    return [f"{told}; {slow}" if slow else told]
 
 
 def _language_reasons(entry: Entry, wish: Wish) -> list[str]:
@@ -245,6 +267,7 @@ def as_json(advice: Advice, wish: Wish) -> str:
         {
             "name": made.entry.name, "repository": made.entry.repository, "form": made.form, "bytes": made.bytes,
             "weight_bytes": made.weights, "cache_bytes": made.cache, "context": made.context, "fluent": made.fluent,
+            "tokens_per_second": made.speed,
             "parameters": made.entry.parameters, "languages": made.entry.languages,
             "licence": made.entry.weights_licence, "commercial": made.entry.commercial, "gated": made.entry.gated,
             "scores": dict(made.entry.scores),

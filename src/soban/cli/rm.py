@@ -1,9 +1,12 @@
 """`soban rm`: deletes models from the hub's cache, and what soban has packed of them."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from soban import system
 from soban.cli import console
 from soban.cli.held import agreed, name_of, packed_of
 from soban.errors import UserError
@@ -17,6 +20,7 @@ from soban.weights.kept import Kept
 EXAMPLES = """\
   soban rm gemma2:2b              the model, and what soban has packed of it
   soban rm gemma2:2b --packed     only what is packed: it is made again when it is needed
+  soban rm my-model --packed      of a folder of your own that is all that can be deleted
   soban rm --spare                packed files whose model has gone or changed
 """
 
@@ -42,8 +46,15 @@ def call(options: RmOptions) -> int:
     if not options.words and not options.spare:
         raise UserError("nothing is named", hint="give a model, as in soban rm gemma2:2b; soban list shows them")
     models, packed = store.models(), kept.kept()
-    chosen = _distinct([held for word in options.words for held in found(word, models)])
+    own = [path for word in options.words if (path := own_path(word)) is not None]
+    if own and not options.packed:
+        raise UserError(
+            "{path} is your own, which soban never deletes", path=own[0],
+            hint="--packed deletes what soban has packed of it",
+        )  # fmt: skip
+    chosen = _distinct([held for word in options.words if own_path(word) is None for held in found(word, models)])
     files = _distinct([one for held in chosen for one in packed_of(held, packed)])
+    files = _distinct([*files, *(one for path in own for one in made_of(path, packed))])
     if options.spare:
         files = _distinct([*files, *(one for one in packed if one.spare)])
     if options.packed:
@@ -66,6 +77,21 @@ def call(options: RmOptions) -> int:
 
 def _distinct(items: "list") -> "list":
     return list(dict.fromkeys(items))
+
+
+def own_path(word: str) -> Path | None:
+    """The file or folder that a word is the path of; None for a name, and for what is not there."""
+    path = system.extended(Path(word))
+    return path if word.strip() and os.path.lexists(path) else None
+
+
+def made_of(path: Path, packed: Sequence[Kept]) -> list[Kept]:
+    """The packed files that were made of a folder of one's own, or of a file."""
+    whole = path.resolve()
+    return [
+        one for one in packed
+        if one.source == whole or (one.source is not None and one.source.is_file() and one.source.parent == whole)
+    ]  # fmt: skip
 
 
 def found(word: str, models: Sequence[Held]) -> list[Held]:

@@ -8,22 +8,25 @@ from soban.cli import console
 from soban.cli.list import commercial, runs
 from soban.cli.table import table, weights
 from soban.errors import UserError
-from soban.hub import catalogue, place
+from soban.hub import catalogue, languages, place
 from soban.hub.catalogue import Entry
+from soban.hub.recommend import speaks
 from soban.hub.searching import Found, search
 from soban.messages import translate
 from soban.models import FAMILIES
 
 EXAMPLES = """\
   soban search gemma
-  soban search korean llama --limit 20
+  soban search korean llama --limit 20       in a language: ko, korean, 한국어
   soban search ko --catalogue
 """
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Look for models: first in the catalogue, by name, title, family and language; then on the hub, by name.
+    """Look for models: first in the catalogue, by name, title, family and language; then on the hub.
+
+    A language is found by its code or its name: ko, korean, 한국어.
 
     With HF_HUB_OFFLINE=1, or --catalogue, the network is not asked.
     """
@@ -53,7 +56,7 @@ def call(options: SearchOptions) -> int:
         try:
             with console.Status(False) as status:
                 status.show(translate("asking the hub ..."))
-                found = search(" ".join(options.words), options.limit)
+                found = search(options.words, options.limit)
         except UserError as error:
             problem = error
     if options.json:
@@ -81,11 +84,12 @@ def call(options: SearchOptions) -> int:
 
 
 def matching(words: Sequence[str], entries: Sequence[Entry]) -> list[Entry]:
-    """The entries in which every word occurs; a language's code has to be the whole word."""
+    """The entries in which every word occurs; a language's code or name has to be the whole word."""
 
     def has(entry: Entry, word: str) -> bool:
         texts = (entry.name, *entry.aliases, entry.title, entry.repository or "", entry.model_type or "", entry.kind)
-        return word in entry.languages or any(word in text.lower() for text in texts)
+        language = languages.code(word) or word
+        return speaks(entry, language, catalogue.benchmarks()) or any(word in text.lower() for text in texts)
 
     return [entry for entry in entries if all(has(entry, word.lower()) for word in words)]
 

@@ -12,9 +12,12 @@ MOST = 3
 TASKS = {"chat": ("chat",), "summary": ("chat", "rewrite"), "story": ("chat", "story"), "write": ("base",)}
 # Bytes for a weight of Gemma 2 2B. Its large vocabulary makes the 4 bits dearer than most models have them.
 FORMS = {"q8": 1.04, "q4": 0.70}
-SYSTEM = 2_000_000_000  # bytes that the system and a browser take
+SYSTEM = 2_000_000_000  # bytes that the system and a browser take, of less than twice as much half
 WORKSPACE = 200_000_000  # for Python and what is computed
-FLUENT = 8_000_000_000  # bytes of weights, all read for each token: at 25 GB/s three tokens a second, as people read
+FLUENT = 2.5  # tokens a second: as people read
+# Bytes that a PC reads from memory in a second where it was not measured, and the share of them that decoding reaches
+# (docs/performance.md).
+BANDWIDTH, SHARE = 25e9, 0.8
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,12 @@ class Wish:
     commercial: bool = False
     context: int = 4096
     insists: bool = False  # on the context: a model that is known to hold less does not do
+    bandwidth: float | None = None  # of the PC, in bytes a second; None: not measured
 
     @property
     def room(self) -> int:
         """Bytes that are left for a model."""
-        return max(0, self.memory - SYSTEM)
+        return max(0, self.memory - min(SYSTEM, self.memory // 2))
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Fit:
     weights: int  # bytes
     cache: int | None  # bytes of the wished context, or of the model's own where that is shorter; None: not known
     context: int
+    speed: float  # tokens a second, about: each reads all weights
 
     @property
     def bytes(self) -> int:
@@ -50,7 +55,7 @@ class Fit:
 
     @property
     def fluent(self) -> bool:
-        return self.weights <= FLUENT
+        return self.speed >= FLUENT
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def recommend(
 ) -> Advice:
     """The advice for a wish. `engines` are the model types that soban runs.
 
-    One model of each series; those come first of which the language is known and scored best, then the largest.
+    One model of each series; those come first that write as fast as people read, of these the ones of which the
+    language is known and scored best, then the largest.
     """
     against: Counter[str] = Counter()
     rest = _left(entries, lambda entry: entry.kind in TASKS[wish.task], "task", against)
@@ -92,9 +98,10 @@ def recommend(
         waiting = _left(waiting, known.__contains__, "language", against)
     fits = [made for entry in rest if entry.model_type in engines if (made := fit(entry, wish))]
 
-    def order(made: Fit) -> tuple[float, bool, int, int]:
+    def order(made: Fit) -> tuple[bool, float, float, int, int]:
         entry = made.entry
-        return score(entry, wish.language, benchmarks), made.fluent, entry.parameters or 0, entry.context or 0
+        slowness = 0.0 if made.fluent else made.speed
+        return made.fluent, slowness, score(entry, wish.language, benchmarks), entry.parameters or 0, entry.context or 0
 
     best: dict[str, Fit] = {}
     for made in sorted(fits, key=order, reverse=True):
@@ -120,7 +127,10 @@ def fit(entry: Entry, wish: Wish) -> Fit | None:
     if entry.cache is not None:
         layers, heads, size = entry.cache
         cache = 2 * 2 * layers * heads * size * context  # keys and values, two bytes each
-    made = [Fit(entry, form, round(bytes * entry.parameters), cache, context) for form, bytes in FORMS.items()]
+    made = []
+    for form, bytes in FORMS.items():
+        weights = round(bytes * entry.parameters)
+        made.append(Fit(entry, form, weights, cache, context, SHARE * (wish.bandwidth or BANDWIDTH) / max(1, weights)))
     fitting = [one for one in made if one.bytes <= wish.room]
     return next((one for one in fitting if one.fluent), fitting[-1] if fitting else None)
 

@@ -1,11 +1,12 @@
-"""Looking for models on the hub by words of their names."""
+"""Looking for models on the hub by words of their names, and by their languages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from soban.errors import UserError
-from soban.hub import access, place, session
+from soban.hub import access, languages, place, session
 from soban.hub.names import PART
 
 TOLD = ("downloads", "gated", "config")  # what the listing is asked for, besides the names
@@ -21,11 +22,19 @@ class Found:
     model_type: str | None
 
 
-def search(words: str, limit: int) -> list[Found]:
-    """The models of the hub whose names have the words, the most fetched first. Raises UserError as remote.files."""
+def search(words: Sequence[str], limit: int) -> list[Found]:
+    """The models of the hub whose names have the words, the most fetched first. Raises UserError as remote.files.
+
+    Where a word is the name of a language, those are meant whose owners name that language.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
-    asked = [("search", words), ("sort", "downloads"), ("limit", limit), *(("expand", name) for name in TOLD)]
+    spoken = [code for word in words if (code := languages.code(word))]
+    named = " ".join(word for word in words if not languages.code(word))
+    asked = [
+        *([("search", named)] if named else []), *(("filter", code) for code in spoken), ("sort", "downloads"),
+        ("limit", limit), *(("expand", name) for name in TOLD),
+    ]  # fmt: skip
     url = f"{place.endpoint()}/api/models?{urlencode(asked)}"
     try:
         with session.opened() as client:

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from soban import system
 from soban.errors import UserError
+from soban.machine import cpu_name
 from soban.ops import native
+from soban.ops.run import use_native
 
 BUFFER = 1 << 30  # bytes: far beyond any cache of a PC, so that what is read comes from memory
 WINDOW = 256 << 20  # bytes that are read in one go: 10 ms, in which a busy system leaves us alone now and then
@@ -26,6 +28,10 @@ VARIANTS = (
 )  # fmt: skip
 WINDOW_STEP = 1 << 20
 SECONDS = 1.2  # for reading
+MEMORY = "bandwidth.json"  # in the cache folder
+LITTLE = 2 * WINDOW  # bytes that suffice to know about how fast memory is
+UNBELIEVABLE = 1e13  # bytes per second
+QUIET = 0.8  # of the time of all threads, which they have where nothing else runs
 PRODUCT_SECONDS = 0.2  # for each kind of products
 
 
@@ -66,6 +72,26 @@ def measure_limits(buffer_bytes: int = BUFFER) -> Limits:
     products = {name: rate for name in native.ISAS if (rate := multiply_rate(pool, name)) is not None}
     variant, found = read_rates(pool, buffer_bytes)
     return Limits(pool.threads, max(found), statistics.median(found), *variant, products)
+
+
+def bandwidth() -> float | None:
+    """Bytes read per second by all threads: as an earlier call has found, else in a second. None: NumPy computes.
+
+    Where other programs had the cores meanwhile, it is what is to be expected without them, and not remembered.
+    """
+    if not use_native():
+        return None
+    pool = native.pool()
+    key, known = f"{cpu_name()} {pool.threads}", system.recalled(MEMORY)
+    if isinstance(found := known.get(key), float) and 0 < found < UNBELIEVABLE:
+        return found
+    begun, used = time.perf_counter(), time.process_time()
+    rates = read_rates(pool, LITTLE)[1]
+    share = (time.process_time() - used) / (time.perf_counter() - begun) / pool.threads
+    if share < QUIET:
+        return max(*rates, statistics.median(rates) / share)
+    system.remember(MEMORY, {**known, key: max(rates)})
+    return max(rates)
 
 
 def read_rates(pool: native.Pool, buffer_bytes: int) -> tuple[tuple[int, int, int], list[float]]:

@@ -10,6 +10,7 @@ from soban import __version__, needs, overflow, system
 from soban.errors import UserError
 from soban.hub import catalogue, names
 from soban.hub.catalogue import Entry
+from soban.hub.choosing import READ
 from soban.hub.fetching import NETWORK
 from soban.hub.recommend import FORMS
 from soban.loading import CACHE_DTYPES, USUAL_CONTEXT
@@ -17,7 +18,7 @@ from soban.machine import memory_bytes, this_machine
 from soban.measure import forecast
 from soban.measure.headers import Outline, outline
 from soban.messages import translate
-from soban.models import Architecture, architecture
+from soban.models import FAMILIES, Architecture, architecture
 from soban.models.assemble import KINDS, needs_packing, packed_layout, target_format, weight_bytes
 from soban.models.fitting import fitted
 from soban.needs import Form, cache_format
@@ -87,7 +88,8 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
         made, checkpoint = fit.architecture, fit.checkpoint
     except UserError as error:
         made, obstacle = None, str(error)
-    asked = checked(options, purpose, made, checkpoint)
+    most = made.config.longest if made else checkpoint.config.get("max_position_embeddings")
+    asked = checked(options, purpose, most)
     free = system.available_memory()
     room = free if free is not None else memory_bytes() or None
     result = {
@@ -117,18 +119,17 @@ def known_entry(name: str | None) -> Entry | None:
     return entry if entry and entry.parameters else None
 
 
-def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, obstacle: str) -> dict[str, Any]:
+def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable: str) -> dict[str, Any]:
     """Rough figures by the catalogue alone: offline, say, or before the hub has given access."""
     count = entry.parameters or 0
     free = system.available_memory()
-    context = options.context or min(entry.context or USUAL_CONTEXT, USUAL_CONTEXT)
-    users = options.users or (SERVED if purpose == "serve" else 1)
+    asked = checked(options, purpose, entry.context)
     layers, heads, size = entry.cache or (0, 0, 0)
     forms = []
     stored = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
     for kind, each in (ROUGH_BYTES | {"f32": stored}).items():
         held = round(each * count)
-        cache = position_bytes(layers, heads, size, cache_format(kind, options.cache_dtype)) * context * users
+        cache = position_bytes(layers, heads, size, cache_format(kind, asked.cache)) * asked.context * asked.users
         total = held + cache + needs.PROGRAM
         forms.append(
             {
@@ -136,12 +137,46 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, obstacle: s
                 "verdict": "unknown" if free is None else "fits" if total <= free else "no",
             }
         )  # fmt: skip
-    return {
+    found = {
         "soban": __version__, "pc": asdict(this_machine()), "threads": system.threads(), "memory_free": free,
         "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
-        "unreachable": obstacle, "obstacle": None, "parameters": count, "stored": {},
-        "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": context, "users": users,
+        "unreachable": unreachable, "obstacle": obstacle(entry), "parameters": count, "stored": {},
+        "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": asked.context, "users": asked.users,
         "disk": disk(round(stored * count), {}, options.speed), "forms": forms, "stored_bytes": stored,
+    }  # fmt: skip
+    if purpose in ("train", "tune") and found["obstacle"] is None:
+        return {**found, "forms": [], "training": rough_training(count, asked, free)}
+    return found
+
+
+def obstacle(entry: Entry) -> str | None:
+    """Why soban cannot run a model, by the catalogue; None where nothing is known to be in the way."""
+    if entry.model_type is not None and entry.model_type not in FAMILIES:
+        return translate("it has no engine for {family} models yet", family=entry.model_type)
+    if entry.form not in READ:
+        return translate("it does not read what its repository holds ({form})", form=entry.form)
+    return None
+
+
+def rough_training(count: int, asked: Asked, free: int | None) -> dict[str, Any]:
+    """What learning takes as far as the count of the weights tells: the rest follows from shapes (None)."""
+    if asked.purpose == "train":
+        parts: dict[str, tuple[int, int | None, int | None]] = {"f32": (4 * count, 4 * count, 8 * count)}
+    else:
+        parts = {kind: (round(each * count), None, None) for kind, each in ROUGH_BYTES.items()}
+    ways = []
+    for kind, (held, gradients, optimiser) in parts.items():
+        least = held + (gradients or 0) + (optimiser or 0) + needs.TORCH
+        ways.append(
+            {
+                "kind": kind, "weights": held, "gradients": gradients, "optimiser": optimiser, "activations": None,
+                "program": needs.TORCH, "total": None, "least": least,
+                "fits": False if free is not None and least > free else None,
+            }
+        )  # fmt: skip
+    return {
+        "tokens_in_a_step": asked.context * asked.users, "rank": RANK, "adapter_parameters": None, "ways": ways,
+        "possible": False,
     }  # fmt: skip
 
 
@@ -157,9 +192,11 @@ def model_and_purpose(options: PlanOptions) -> tuple[str | None, str]:
     return (words[0] if words else None), purpose
 
 
-def checked(options: PlanOptions, purpose: str, made: Architecture | None, checkpoint: Checkpoint) -> Asked:
-    """The options with what is usual filled in. Raises UserError for what is out of range."""
-    most = made.config.longest if made else checkpoint.config.get("max_position_embeddings")
+def checked(options: PlanOptions, purpose: str, most: object) -> Asked:
+    """The options with what is usual filled in, for a model that reads `most` tokens, if that is known.
+
+    Raises UserError for what is out of range.
+    """
     most = most if type(most) is int and most > 0 else USUAL_CONTEXT
     if options.context is not None and not 2 <= options.context <= most:
         raise UserError(
