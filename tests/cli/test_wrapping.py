@@ -67,6 +67,15 @@ def test_meanings_stand_below_each_other_or_below_the_names() -> None:
     assert unicodedata.east_asian_width("가") == "W"
 
 
+def test_a_number_and_its_unit_stay_together() -> None:
+    for amount in ("80.8 GB", "512 kB", "100 Mbit/s", "3 %", "26.1억 개", "459.1만 개"):
+        text = f"가나다라 마바사 {amount} 아자차카"
+        for most in range(12, 40):
+            lines = wrapped(text, most)
+            assert any(amount in line for line in lines) and "".join("".join(lines).split()) == "".join(text.split())
+    assert wrapped("1 Big 2 GBs 3 개미", 5) == ["1 Big", "2 GBs", "3", "개미"]
+
+
 def test_what_follows_the_first_line_hangs() -> None:
     text = "모델은 한국어를 잘 압니다 " * 8
     lines = hanging("    - ", text, 80)

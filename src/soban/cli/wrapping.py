@@ -7,6 +7,7 @@ from soban.messages import padded, width
 
 GAP = "  "
 FIRM = "\xa0"  # a blank at which no line is broken
+BEFORE_UNIT = re.compile("(?<=[0-9억만]) (?=(?:[kMGT]?B|Mbit/s|%|개)(?![A-Za-z가-힣]))")  # 8 GB, 26.1억 개
 LEAST = 30  # columns for the meanings beside the names; with less they stand below
 
 
@@ -40,9 +41,9 @@ def hanging(first: str, text: str, columns: int) -> list[str]:
 def wrapped(text: str, columns: int) -> list[str]:
     """The text in lines of so many columns at the most, broken at blanks, and in words that are longer than a line.
 
-    A firm blank becomes a plain one at which nothing is broken.
+    A firm blank becomes a plain one at which nothing is broken; a number and its unit stay together.
     """
-    lines = [""]
+    lines, text = [""], BEFORE_UNIT.sub(FIRM, text)
     for word in re.findall(rf"[^\s{FIRM}]+(?:{FIRM}+[^\s{FIRM}]+)*", text):
         if lines[-1] and width(lines[-1]) + 1 + width(word) > columns:
             lines.append("")
