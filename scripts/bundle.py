@@ -6,6 +6,7 @@ python scripts/bundle.py out/stories [--target FOLDER]
 import argparse
 import json
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from soban.models import architecture
 from soban.models.assemble import pack
 from soban.models.fitting import fitted
 from soban.weights.checkpoint import open_checkpoint
+from soban.weights.packed import ORIGIN
+from soban.weights.safetensors import ALIGNMENT
 
 GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 SETTINGS = ("config.json", GENERATION, "tokenizer.json", "tokenizer_config.json")
 TEMPERATURE = 0.5  # by the judge: docs/bundled-model.md
 MOST = 6_000_000  # bytes in all, so that the wheel stays small
+LICENSE = "Apache-2.0"  # soban's own: the corpus is its work, too
 
 
 def main() -> None:
@@ -43,6 +47,7 @@ def bundle(folder: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)
         pack(made, checkpoint, "q8", work / WEIGHTS)
+        sign(work / WEIGHTS)
         for setting in SETTINGS:
             shutil.copyfile(folder / setting, work / setting)
         settings = json.loads((work / GENERATION).read_text(encoding="utf-8"))
@@ -56,6 +61,18 @@ def bundle(folder: Path, target: Path) -> None:
         for path in sorted(work.iterdir()):
             path.replace(target / path.name)
     print(f"{target}: {size / 1e6:.2f} MB")
+
+
+def sign(path: Path) -> None:
+    """Writes the licence into a packed file's metadata, in place of the folder that it was made of."""
+    packed = path.read_bytes()
+    start = 8 + struct.unpack("<Q", packed[:8])[0]
+    header = json.loads(packed[8:start])
+    del header["__metadata__"][ORIGIN]
+    header["__metadata__"]["license"] = LICENSE
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + packed[start:])
 
 
 if __name__ == "__main__":

@@ -5,9 +5,13 @@
 
 Stories are asked for by names that the corpus does not hold, and read by the world's own checker. Questions are about
 stories that the world tells and the corpus does not hold; right is what the world itself might answer, word for word.
+So it is with small talk and sums, which are asked for in wordings and with words that the corpus does not hold; and in
+whole conversations, which change between the languages, every turn has to be in the right one, free of the template's
+markup, and ended by the model itself.
 """
 
 import random
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +20,7 @@ from judge_stories import HEADING as FINDINGS
 
 import soban
 from soban.learn import world
+from soban.learn.world.small import Kind, ask, draw_kind, kinds, speaks
 from soban.learn.world.table import Language
 from soban.learn.world.talk import LEVEL, Message, Talk, listener, meant, named, stage, stranger
 from soban.learn.world.tell import Story, Telling, story_of
@@ -28,7 +33,18 @@ KINDS = {
     "told": "stories about a name that is asked for: consistent",
     "about": "questions about a story: answered rightly",
     "stranger": "questions about somebody who is not in it: answered rightly",
+    "small": "small talk in unseen words: answered rightly",
+    "sums": "sums of numbers up to ten in unseen words: right",
+    "turns": "turns of conversations: ended by themselves, without markup",
+    "spoken": "in the language of the question",
+    "changed": "the same after a change of language",
 }
+TURNS = 10  # of a conversation
+CHANGED, STORY = 0.3, 0.15  # turns in the other language than the one before, and requests for a story
+MARKUP = re.compile(r"\[/?INST|<<|</?s>|<\||\ufffd")
+HANGUL = re.compile("[가-힣]")
+# Kinds that say the same: what one of them answers is right for the other
+ALIKE = ({"unknown", "capital"}, {"sad", "bored"}, {"hello", "feel"})
 
 
 @dataclass
@@ -97,6 +113,72 @@ def knowing(telling: Telling, roles: dict[str, str], role: str, name: str) -> di
     return {**roles, role: name}
 
 
+def small_talk(language: Language, count: int, chance: random.Random, sums: bool) -> Iterator[Asked]:
+    """So many questions in unseen words, each kind in turn: alone, or after another turn in either language."""
+    chosen = [kind for kind in kinds(language).values() if kind.is_sum == sums]
+    for number in range(count):
+        kind = chosen[number % len(chosen)]
+        question, right = ask(chance, language, kind, unseen=True)
+        before: list[Message] = []
+        if chance.random() < 0.5:
+            other: Language = chance.choice(("en", "ko")) if speaks(question) else language
+            said, answers = ask(chance, other, draw_kind(chance, other))
+            before = [{"role": "user", "content": said}, {"role": "assistant", "content": chance.choice(answers)}]
+        yield Asked([*before, {"role": "user", "content": question}], {*right, *alike(language, kind)})
+
+
+def alike(language: Language, kind: Kind) -> set[str]:
+    """The answers of the kinds that say the same as this one."""
+    names = {name for group in ALIKE if kind.name in group for name in group}
+    return {answer for name in names for answer in kinds(language)[name].answers}
+
+
+@dataclass
+class Turn:
+    """A turn of a whole conversation, as it came."""
+
+    question: str
+    answer: str
+    ended: bool  # by the model itself
+    changed: bool  # the turn before was in the other language
+
+    @property
+    def clean(self) -> bool:
+        """Whether it ended by itself and shows no markup."""
+        return self.ended and not MARKUP.search(self.answer)
+
+    @property
+    def spoken(self) -> bool:
+        """Whether the answer is in the language of the question; an equation is in both."""
+        own = bool(HANGUL.search(self.answer))
+        return not speaks(self.question) or not speaks(self.answer) or own == bool(HANGUL.search(self.question))
+
+
+def conversed(model: soban.Model, language: Language, count: int, seed: int, **options: float) -> Iterator[Turn]:
+    """Conversations of unseen questions, with requests for stories and changes of the language between them."""
+    chance = random.Random(f"{seed} {language} turns")
+    for number in range(-(-count // TURNS)):
+        dialogue = soban.Dialogue(model, max_new_tokens=LIMIT, seed=seed + number, on_full="slide", **options)
+        spoken = language
+        for turn in range(min(TURNS, count - number * TURNS)):
+            changed = turn > 0 and chance.random() < CHANGED
+            if changed:
+                spoken = "en" if spoken == "ko" else "ko"
+            question = asked_next(chance, spoken)
+            reply = dialogue.say(question)
+            yield Turn(question, reply.read(), reply.figures.finished == "end", changed)
+
+
+def asked_next(chance: random.Random, language: Language) -> str:
+    """A question in unseen words that is in its language, or a request for a story."""
+    if chance.random() < STORY:
+        return next(requests(language, 1, chance))
+    while True:
+        question, _ = ask(chance, language, draw_kind(chance, language), unseen=True)
+        if speaks(question):
+            return question
+
+
 def judge(
     model: soban.Model, language: Language, count: int, seed: int, **options: float
 ) -> tuple[dict[str, list[bool]], list[str]]:
@@ -107,6 +189,16 @@ def judge(
     for kind in ("about", "stranger"):
         found[kind], others = answered(model, questions(language, count, chance, kind), seed, **options)
         wrong += others
+    for kind in ("small", "sums"):
+        found[kind], others = answered(model, small_talk(language, count, chance, kind == "sums"), seed, **options)
+        wrong += others
+    turns = list(conversed(model, language, count, seed, **options))
+    found |= {
+        "turns": [turn.clean for turn in turns],
+        "spoken": [turn.spoken for turn in turns],
+        "changed": [turn.spoken for turn in turns if turn.changed],
+    }
+    wrong += [f"{turn.question} **{turn.answer}**" for turn in turns if not (turn.clean and turn.spoken)]
     return found, wrong
 
 

@@ -36,6 +36,13 @@ def conversations(seed: int, language: Language) -> Iterator[dict[str, object]]:
             yield {"messages": cut}
 
 
+def small_talk(seed: int, language: Language) -> Iterator[dict[str, object]]:
+    """Records of conversations that are mostly about no story, without end."""
+    for messages in world.small_conversations(seed, language):
+        if cut := shortened(messages):
+            yield {"messages": cut}
+
+
 def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:
     """The messages up to the last answer that a small model's context has room for, or `context` times as much."""
     size, kept = 0.0, 0
@@ -47,7 +54,7 @@ def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:
     return messages[:kept]
 
 
-KINDS = {"stories": stories, "conversations": conversations}
+KINDS = {"stories": stories, "conversations": conversations, "small_talk": small_talk}
 
 
 def write(out: Path, kind: str, language: Language, seed: int, count: int) -> None:
@@ -72,9 +79,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stories", type=int, default=60_000, help="of both languages together")
     parser.add_argument("--conversations", type=int, default=40_000, help="of both languages together")
+    parser.add_argument("--small-talk", type=int, default=40_000, help="of both languages together")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    counts = {"stories": given.stories // len(LANGUAGES), "conversations": given.conversations // len(LANGUAGES)}
+    counts = {kind: getattr(given, kind) // len(LANGUAGES) for kind in KINDS}
     with ProcessPoolExecutor() as workers:
         for made in [
             workers.submit(write, given.out, kind, language, given.seed, count)

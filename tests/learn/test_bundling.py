@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 import soban
 from soban.learn import world
@@ -21,8 +22,10 @@ QUESTION = [{"role": "user", "content": "이야기 하나 해 줘."}]
 
 
 def corpus(out: Path, *words: str) -> Path:
-    script = [sys.executable, str(FOLDER / "make_corpus.py"), str(out), "--stories", "80", "--conversations", "40"]
-    subprocess.run([*script, *words], check=True, capture_output=True)
+    counts = ["--stories", "80", "--conversations", "40", "--small-talk", "40"]
+    subprocess.run(
+        [sys.executable, str(FOLDER / "make_corpus.py"), str(out), *counts, *words], check=True, capture_output=True
+    )
     return out
 
 
@@ -59,7 +62,11 @@ def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_corpus_is_the_same_for_a_seed_and_holds_nothing_twice(texts: Path, tmp_path: Path) -> None:
     again, other = corpus(tmp_path / "again"), corpus(tmp_path / "other", "--seed", "1")
     for language in ("en", "ko"):
-        for kind, count, field in (("stories", 40, "text"), ("conversations", 20, "messages")):
+        for kind, count, field in (
+            ("stories", 40, "text"),
+            ("conversations", 20, "messages"),
+            ("small_talk", 20, "messages"),
+        ):
             data = (texts / f"{kind}.{language}.jsonl").read_bytes()
             rows = data.decode().splitlines()
             assert len(rows) == len(set(rows)) == count and all(json.loads(row)[field] for row in rows)
@@ -87,6 +94,20 @@ def test_a_bundle_takes_the_place_of_another_and_of_nothing_else(trained: Path, 
     bundle(trained, tmp_path / "bundled")
     assert {path.name: path.read_bytes() for path in (tmp_path / "bundled").iterdir()} == first
     assert {path.name for path in tmp_path.iterdir()} == {"notes", "bundled"}
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as file:
+        return file.metadata()
+
+
+def test_the_weights_say_under_what_licence_they_are_and_nothing_of_the_machine(trained: Path, tmp_path: Path) -> None:
+    script("bundle").bundle(trained, tmp_path / "bundled")
+    told = metadata(tmp_path / "bundled" / "model.safetensors")
+    assert told["license"] == "Apache-2.0"
+    for path in (tmp_path / "bundled").iterdir():
+        assert str(trained).encode() not in path.read_bytes() and b"/tmp" not in path.read_bytes(), path
+    assert soban.load(tmp_path / "bundled").generate("One day", max_new_tokens=2)
 
 
 def test_the_longest_copied_run_is_found_wherever_it_stands() -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 from soban.learn.world.plan import INVENTED, draw, invented
 from soban.learn.world.rules import agrees, bound
 from soban.learn.world.slots import Slot, parts
+from soban.learn.world.small import ask, draw_kind, kinds, speaks
 from soban.learn.world.table import CLASSES, HERE, Fact, Language, events, lines, words
 from soban.learn.world.tell import VOICES, Story, Telling, story_of, tell
 
@@ -16,13 +17,16 @@ Message = dict[str, str]
 
 # How often a conversation has such a turn.
 SYSTEM, GREETING, SMALL_TALK, ODD, ANOTHER, SHORTER, THANKS, GOODBYE = 0.3, 0.4, 0.3, 0.6, 0.35, 0.2, 0.5, 0.3
+BETWEEN = 0.3  # small talk after a story and the questions about it
 INTRODUCED = 0.5  # stories that come with a word before them
 QUESTIONS = (1, 4)  # about each story
-OTHER_LANGUAGE = 0.06  # small talk in the other language, answered in it
+OTHER_LANGUAGE = 0.15  # small talk in the other language, answered in it
+CHAT = (1, 9)  # turns of a conversation that is mostly small talk,
+TOLD = 0.35  # in which a story may be asked for, too
 SWITCHED = (0.1, 0.35)  # the language of the first story, and of another one, to what was spoken before
 ODD_ONES = ("stranger", "stranger", "stranger", "unsaid", "unknown")  # whom nobody named is easily taken for a hero
 REQUESTS = ("story", "story", "storyof", "storykind", "storything")
-SMALL = ("name", "can", "feel", "unknown", "nobody")
+NOBODY = 0.1  # small talk about somebody of whom no story has been told
 LEVEL = "어요"  # a conversation's stories in Korean
 
 
@@ -78,6 +82,11 @@ class Talk:
         question, answer = self.chance.choice(kind.questions or [""]), self.chance.choice(kind.answers or [""])
         return self.say(question, telling, roles), self.say(answer, telling, roles)
 
+    def small(self, name: str) -> None:
+        """A question of a kind of small talk and one of its answers."""
+        question, answers = ask(self.chance, self.language, kinds(self.language)[name])
+        self.add(question, self.chance.choice(answers))
+
 
 def conversation(seed: int, language: Language) -> list[Message]:
     """The conversation of a seed: messages with `role` (system, user, assistant) and `content`."""
@@ -91,18 +100,43 @@ def conversations(seed: int, language: Language) -> Iterator[list[Message]]:
         yield draw_conversation(chance, language)
 
 
+def small_conversations(seed: int, language: Language) -> Iterator[list[Message]]:
+    """Conversations of small talk without end; the same seed and language give the same ones."""
+    chance = random.Random(f"{seed} {language} small talks")
+    while True:
+        yield draw_small_conversation(chance, language)
+
+
+def draw_small_conversation(chance: random.Random, language: Language) -> list[Message]:
+    """Turns that are about no story, in one language or in both, and perhaps a story among them."""
+    talk = Talk(chance, language, [])
+    if chance.random() < SYSTEM:
+        talk.messages.append({"role": "system", "content": talk.turn("system", *stage(talk))[1]})
+    count = chance.randint(*CHAT)
+    story = chance.randrange(count) if chance.random() < TOLD else None
+    for number in range(count):
+        if chance.random() < OTHER_LANGUAGE:
+            talk = switched(talk)
+        if number == story:
+            request(talk, chance.choice(REQUESTS))
+        small_talk(talk)
+    return talk.messages
+
+
 def draw_conversation(chance: random.Random, language: Language) -> list[Message]:
     """Small talk, a story, questions about it, perhaps another one, thanks and goodbye."""
     talk = Talk(chance, language, [])
     if chance.random() < SYSTEM:
         talk.messages.append({"role": "system", "content": talk.turn("system", *stage(talk))[1]})
     if chance.random() < GREETING:
-        talk.add(*talk.turn("hello", *stage(talk)))
+        talk.small("hello")
     if chance.random() < SMALL_TALK:
         small_talk(talk)
     if chance.random() < SWITCHED[0]:
         talk = switched(talk)
     told = request(talk, chance.choice(REQUESTS))
+    if chance.random() < BETWEEN:
+        small_talk(talk)
     if chance.random() < ANOTHER:
         again = chance.random() >= SWITCHED[1]
         talk = talk if again else switched(talk)
@@ -110,9 +144,9 @@ def draw_conversation(chance: random.Random, language: Language) -> list[Message
     if chance.random() < SHORTER:
         talk.add(talk.turn("shorter", *stage(talk))[0], shortened(chance, told))
     if chance.random() < THANKS:
-        talk.add(*talk.turn("thanks", *stage(talk)))
+        talk.small("thanks")
     if chance.random() < GOODBYE:
-        talk.add(*talk.turn("bye", *stage(talk)))
+        talk.small("bye")
     return talk.messages
 
 
@@ -124,7 +158,13 @@ def switched(talk: Talk) -> Talk:
 def small_talk(talk: Talk) -> None:
     """One turn that is about no story, now and then in the other language and answered in it."""
     speaker = switched(talk) if talk.chance.random() < OTHER_LANGUAGE else talk
-    speaker.add(*speaker.turn(talk.chance.choice(SMALL), *stage(speaker)))
+    if talk.chance.random() < NOBODY:
+        speaker.add(*speaker.turn("nobody", *stage(speaker)))
+        return
+    kind = draw_kind(talk.chance, speaker.language)
+    question, answers = ask(talk.chance, speaker.language, kind)
+    if speaks(question) or speaker is talk:
+        speaker.add(question, talk.chance.choice(answers))
 
 
 def request(talk: Talk, kind: str) -> Story:
@@ -143,7 +183,11 @@ def request(talk: Talk, kind: str) -> Story:
     if talk.chance.random() < ODD:
         name = stranger(talk, story)
         telling.cast.persons[name] = replace(hero, name=name, kind="")
-        talk.add(*talk.turn(talk.chance.choice(ODD_ONES), telling, {**story.cast.roles, "c": name}))
+        odd = talk.chance.choice(ODD_ONES)
+        if odd == "unknown":
+            talk.small(odd)
+        else:
+            talk.add(*talk.turn(odd, telling, {**story.cast.roles, "c": name}))
     return story
 
 
