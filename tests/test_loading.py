@@ -97,9 +97,32 @@ def test_weights_that_are_not_numbers_are_refused_by_tensor(tmp_path: Path, cach
     assert not packed_weights(cache)
 
 
-def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
-    folder = make_model(tmp_path / "model", vocab_size=200)
-    assert "263" in refusal(folder) and "200" in refusal(folder)
+def test_a_token_beyond_the_embedding_is_refused_only_in_a_text_that_has_it(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", vocab_size=200)  # bytes are the tokens from 6 on
+    model = soban.load(folder)
+    assert model.generate("hello", max_new_tokens=2, do_sample=False).startswith("hello")
+    assert list(model.stream("a", max_new_tokens=1, do_sample=False))
+    for call in (model.generate, model.tokenize, model.logits):
+        with pytest.raises(soban.UserError, match=r"the text has token .* 200 rows"):
+            call("안녕")
+
+
+def test_a_template_with_a_token_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", chat=True)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for index, text in ((263, "<one>"), (264, "<more>")):
+        tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": index, "content": text})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    model = soban.load(folder)
+    assert isinstance(model.generate("a", max_new_tokens=1), str)
+    (folder / "more.jinja").write_text("{{ '<more>' }}{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    with pytest.raises(soban.UserError, match=r"'<more>'.* 264 rows"):
+        model.chat([{"role": "user", "content": "a"}], template=folder / "more.jinja")
+
+
+def test_a_begin_token_beyond_the_embedding_is_told_at_once(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", vocab_size=2)
+    assert "'<bos>'" in refusal(folder)
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from soban.needs import Form, cache_format
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
 from soban.speeds import speeds
+from soban.text.bounded import BoundedTokenizer
 from soban.text.chat import ChatTemplate, load_template
 from soban.text.tokenizer import Tokenizer, load_tokenizer
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
@@ -122,11 +123,8 @@ def load_files(
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
     words = _tokenizer(path, checkpoint, tokenizer, llama2c)
     if words.vocab_size > made.config.vocab_size:
-        raise UserError(
-            "{path}: the tokenizer has {tokens} entries, the model's embedding only {rows}",
-            path=path, tokens=words.vocab_size, rows=made.config.vocab_size,
-            hint="take the tokenizer that belongs to the model",
-        )  # fmt: skip
+        words = BoundedTokenizer(words, made.config.vocab_size)
+        words.encode("")  # a BOS that the model does not have is told at once
     packed = _packed(made, checkpoint, kind, progress) if needs_packing(made, checkpoint, kind) else checkpoint
     template = load_template(path) if path.is_dir() else None
     generation = dict(checkpoint.generation_config)

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
+from safetensors.numpy import save as serialised
 
 from soban import system
 from soban.errors import UserError
@@ -19,6 +21,7 @@ from soban.hub import download, fetching, partial, session, store
 from soban.hub.catalogue import Entry
 from soban.hub.fetching import Progress
 from soban.hub.names import Repository
+from soban.weights.checkpoint import open_checkpoint
 from tests.hub.stub import Fault, Hub, Model, etag
 from tests.hub.test_stub import client
 
@@ -107,6 +110,32 @@ def test_of_a_sharded_model_the_shards_of_its_index_are_fetched(hub: Hub) -> Non
     assert contents(folder) == files and store.held(MODEL) == folder
     (folder / "model-2-of-2.safetensors").unlink()
     assert store.held(MODEL) is None
+
+
+PARTS = [f"x-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("names", [["model-00001-of-00001.safetensors"], PARTS])
+def test_the_only_weights_are_fetched_by_any_name_and_are_what_is_run(hub: Hub, names: list[str]) -> None:
+    files = {**SMALL, "config.json": b"{}"} | {
+        name: serialised({f"t{number}": np.ones(3, np.float32)}) for number, name in enumerate(names)
+    }
+    hub.models[NAME] = Model({**files, "consolidated.safetensors": b"twice"})
+    folder = pull()
+    assert contents(folder) == files and store.held(MODEL) == folder
+    assert open_checkpoint(folder).tensors.keys() == {f"t{number}" for number in range(len(names))}
+    (folder / names[-1]).unlink()
+    assert store.held(MODEL) is None
+
+
+@pytest.mark.parametrize("names", [["a.safetensors", "b.safetensors"], PARTS[:2]])
+def test_weights_of_which_it_is_open_what_belongs_together_are_refused_before_they_are_fetched(
+    hub: Hub, names: list[str]
+) -> None:
+    hub.models[NAME] = Model({**SMALL, **dict.fromkeys(names, WEIGHTS)})
+    with pytest.raises(UserError, match=f"2 files of weights, and no index .* first is {names[0]}"):
+        pull()
+    assert not hub.sent()
 
 
 def story(*files: str) -> Repository:

@@ -19,8 +19,10 @@ from soban.measure import forecast, headers, plan
 from soban.measure.forecast import Rates
 from soban.measure.plan import PlanOptions
 from soban.models import architecture
+from soban.models.fitting import fitted
 from soban.ops import native
 from soban.weights.checkpoint import open_checkpoint
+from soban.weights.safetensors import write_safetensors
 from tests.hub import stub
 from tests.test_needs import GEMMA_2B, imagined
 from tests.tiny import make_model
@@ -81,8 +83,6 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
     names = list(checkpoint.tensors)
-    from soban.weights.safetensors import write_safetensors
-
     weight_map = {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         file = f"model-0000{number}-of-00002.safetensors"
@@ -96,6 +96,22 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
     found = Hub(folder).outline().checkpoint.tensors
     assert {name: t.shape for name, t in found.items()} == {name: t.shape for name, t in checkpoint.tensors.items()}
+
+
+def test_a_remote_head_of_its_own_counts_and_a_copy_does_not(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    values = {name: tensor.float32() for name, tensor in open_checkpoint(folder).tensors.items()}
+    for factor, tied in ((1, True), (2, False)):
+        values["lm_head.weight"] = factor * values["model.embed_tokens.weight"]
+        (folder / "model.safetensors").unlink()
+        entries = [(name, "F32", value.shape) for name, value in values.items()]
+        write_safetensors(folder / "model.safetensors", entries, lambda name: [values[name].tobytes()])
+        found = open_checkpoint(folder), Hub(folder).outline().checkpoint
+        here, there = (fitted(architecture(checkpoint.config), checkpoint) for checkpoint in found)
+        assert here.architecture.config.tie_word_embeddings == there.architecture.config.tie_word_embeddings == tied
+        assert needs.stored_weights(here.architecture, here.checkpoint, "q8") == needs.stored_weights(
+            there.architecture, there.checkpoint, "q8"
+        )
 
 
 def test_a_hub_that_sends_less_than_it_was_asked_for_is_told_in_one_line(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from soban.errors import UserError
 from soban.weights.checkpoint import open_checkpoint
+from soban.weights.naming import unlisted
 
 library = pytest.importorskip("safetensors.numpy")
 INDEX = "model.safetensors.index.json"
@@ -90,7 +91,8 @@ def test_one_safetensors_file_is_opened_with_the_config_beside_it(tmp_path: Path
     folder = single(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "other.safetensors")
     assert open_checkpoint(folder / "other.safetensors").tensors.keys() == {"a", "b"}
-    assert "but other.safetensors" in refusal(folder)
+    (folder / "model.safetensors").write_bytes((folder / "other.safetensors").read_bytes())
+    assert open_checkpoint(folder / "other.safetensors").path == folder / "other.safetensors"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
@@ -123,14 +125,56 @@ def test_an_index_without_a_weight_map_is_refused(tmp_path: Path, text: str) -> 
     assert "weight_map is" in refusal(folder)
 
 
-def test_tensors_have_to_lie_where_the_index_says(tmp_path: Path) -> None:
-    moved, extra, lost = (sharded(tmp_path / name) for name in ("moved", "extra", "lost"))
+def test_each_shard_says_itself_what_is_in_it_whatever_the_index_says(tmp_path: Path) -> None:
+    moved, short, long = (sharded(tmp_path / name) for name in ("moved", "short", "long"))
     remap(moved, b="model-00002-of-00002.safetensors")
-    assert "tensors that the index does not put here, first 'b'" in refusal(moved)
-    remap(extra, b=None)
-    assert "1 tensors that the index does not put here, first 'b'" in refusal(extra)
-    remap(lost, d="model-00002-of-00002.safetensors")
-    assert "1 tensors that the index puts here are missing, first 'd'" in refusal(lost)
+    remap(short, b=None)
+    remap(long, d="model-00002-of-00002.safetensors")
+    for folder in (moved, short, long):
+        tensors = open_checkpoint(folder).tensors
+        assert {name: tensor.data[0, 0] for name, tensor in tensors.items()} == {"a": 0, "b": 0, "c": 1}
+    twice = sharded(tmp_path / "twice")
+    library.save_file({"a": np.full((2, 3), 7, np.float32)}, twice / "model-00002-of-00002.safetensors")
+    assert open_checkpoint(twice).tensors["a"].data[0, 0] == 7  # the last shard's, as in transformers
+
+
+PARTS = [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["model-00001-of-00001.safetensors"], True), (["weights.safetensors"], True), (PARTS, True),
+        (["pytorch_model.safetensors", "consolidated.safetensors"], True), (PARTS[:2], False), (PARTS[1:], False),
+        (["a.safetensors", "b.safetensors"], False), ([*PARTS, "a.safetensors"], False), (PARTS[:1], False),
+        (["consolidated.safetensors"], False), (["adapter_model.safetensors"], False), ([".hidden.safetensors"], False),
+    ],
+)  # fmt: skip
+def test_without_an_index_the_only_weights_are_taken_by_any_name(tmp_path: Path, names: list[str], taken: bool) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    for number, name in enumerate(names):
+        library.save_file({f"t{number}": np.ones(2, np.float32)}, tmp_path / name)
+    assert unlisted(names) == (names if "consolidated.safetensors" not in names else names[:1]) * taken
+    if not taken:
+        assert "no model.safetensors" in refusal(tmp_path)
+        return
+    wanted = open_checkpoint(tmp_path).tensors.keys()
+    assert wanted == {f"t{number}" for number, name in enumerate(names) if name in unlisted(names)}
+    assert open_checkpoint(tmp_path / names[0]).tensors.keys() == wanted  # a part's path means its whole folder
+
+
+def test_config_json_may_name_the_file_of_the_weights(tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "model")
+    library.save_file({"x": np.ones(2, np.float32)}, folder / "other.safetensors")
+    (folder / INDEX).rename(folder / "second.safetensors.index.json")
+    for name, tensors in (("other.safetensors", "x"), ("second.safetensors.index.json", "abc")):
+        (folder / "config.json").write_text(json.dumps({"transformers_weights": name}), encoding="utf-8")
+        assert open_checkpoint(folder).tensors.keys() == set(tensors)
+    for name in ("../x.safetensors", "model.bin", 5, ""):
+        (folder / "config.json").write_text(json.dumps({"transformers_weights": name}), encoding="utf-8")
+        assert "only .safetensors files in this folder" in refusal(folder)
+    (folder / "config.json").write_text('{"transformers_weights": "gone.safetensors"}', encoding="utf-8")
+    assert "gone.safetensors: no such file" in refusal(folder)
 
 
 def test_a_missing_or_truncated_shard_is_named(tmp_path: Path) -> None:

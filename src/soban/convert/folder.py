@@ -18,8 +18,8 @@ from soban.text.llama2c_json import tokenizer_files
 from soban.text.llama2c_writing import compare
 from soban.text.settings import read_settings
 from soban.weights.files import new_folder
-from soban.weights.folder import CONFIG, INDEX, SINGLE
 from soban.weights.llama2c import KEY, QUERY
+from soban.weights.naming import CONFIG, INDEX, SINGLE
 from soban.weights.safetensors import DTYPES, Entry, write_safetensors
 
 SHARD_BYTES = 5_000_000_000  # as transformers cuts them

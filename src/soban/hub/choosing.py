@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from soban.errors import UserError
 from soban.hub.names import Repository
+from soban.weights.naming import INDEX, SINGLE, unlisted
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # What lies beside the weights, with the most bytes that are believed: the largest known, and room above that.
 MEGABYTE = 1_000_000
@@ -108,10 +107,15 @@ def weights(files: Sequence[RemoteFile], repository: Repository, shards: set[str
         return [by_name[name] for name in sorted(shards)]
     if "adapter_model.safetensors" in by_name:
         return [by_name["adapter_model.safetensors"]]
-    # consolidated weights are the same once more, in the layout of their makers
-    found = [f for f in files if fnmatch.fnmatchcase(f.name, "*.safetensors") and "/" not in f.name]
-    if others := [file for file in found if not file.name.startswith("consolidated")]:
-        return others
+    if found := unlisted(by_name):
+        return [by_name[name] for name in found]
+    others = [name for name in by_name if fnmatch.fnmatchcase(name, "*.safetensors") and "/" not in name]
+    if len(others) > 1:
+        raise UserError(
+            "{repository}: {count} files of weights, and no index says which belong together; the first is {name}",
+            repository=repository, count=len(others), name=ascii(min(others))[1:-1][:80],
+            hint="choose another repository of this model",
+        )  # fmt: skip
     raise _no_weights(files, repository)
 
 

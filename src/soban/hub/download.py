@@ -11,13 +11,14 @@ from pathlib import Path
 from soban.errors import UserError
 from soban.hub import access, choosing, place, remote, session, store
 from soban.hub.amounts import of_bytes
-from soban.hub.choosing import INDEX, SINGLE, RemoteFile
+from soban.hub.choosing import RemoteFile
 from soban.hub.fetching import Fetching, Job, Progress
 from soban.hub.names import Repository
 from soban.hub.partial import Partial, there
 from soban.hub.remote import Listing
 from soban.messages import warn
 from soban.weights.files import check_room, free_bytes, reason, write_error
+from soban.weights.naming import INDEX, SINGLE
 
 SPARE = 64 << 20  # bytes of the disk that are left to others
 MOST_TOKENIZER = 16 << 20  # bytes of one that lies outside of the hub

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from soban.errors import UserError
 from soban.hub import place
-from soban.hub.choosing import INDEX, SINGLE, TOKENIZERS
+from soban.hub.choosing import TOKENIZERS
 from soban.hub.names import Repository
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
 from soban.weights.files import on_disk, reason
+from soban.weights.naming import INDEX, SINGLE, unlisted
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
 OWN_TOKENIZER = "tokenizer.bin"  # in a snapshot: one that does not come from the model's repository
@@ -82,7 +83,8 @@ def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
             return all((snapshot / shard).is_file() for shard in shards)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
-    return any(path.suffix == ".safetensors" and path.is_file() for path in snapshot.iterdir())
+    names = [path.name for path in snapshot.iterdir() if path.is_file()]
+    return bool(unlisted(names)) or "adapter_model.safetensors" in names
 
 
 def models(cache: Path | None = None) -> list[Held]:

@@ -1,8 +1,9 @@
 """A model without its weights: config.json and the names, shapes and formats of its tensors, wherever it lies."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from soban.hub.names import Repository
 from soban.loading import BUNDLED
 from soban.models.assemble import EMBED, HEAD
 from soban.ops.formats import PLAIN
-from soban.weights import folder, llama2c
+from soban.weights import folder, llama2c, naming
 from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
 from soban.weights.files import is_there, parse_object
 from soban.weights.safetensors import DTYPES, read_header
 
 AT_ONCE = 4  # headers that are fetched side by side
+COMPARED = 1 << 16  # bytes by which a head is known to be the embedding
 Read = Callable[[str, int, int], bytes]  # file, first byte, end
 
 
@@ -62,7 +64,7 @@ def _held(name: str, path: Path, repository: Repository | None) -> Outline:
 
 
 def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Read) -> Outline:
-    """The outline of a repository with these files. Of the weights no byte is read."""
+    """The outline of a repository with these files. Of the weights the beginnings of two tensors are read at most."""
     place, sizes = Path(repository.id), {file.name: file.size for file in files}
 
     def read_all(name: str, start: int, stop: int) -> bytes:
@@ -79,19 +81,22 @@ def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Re
         return _of_bin(repository, binary, sum(file.size for file in small), read_all)
     config = _json(place, _config(small, repository), read_all)
     weight_map = None
-    if index := next((file for file in small if file.name == folder.INDEX and folder.SINGLE not in sizes), None):
+    if index := next((file for file in small if file.name == naming.INDEX and naming.SINGLE not in sizes), None):
         weight_map = folder.checked_weight_map(place / index.name, _json(place, index, read_all))
     shards = choosing.weights(files, repository, set(weight_map.values()) if weight_map else None)
+
+    beginnings: dict[str, Callable[[int], bytes]] = {}
 
     def header(shard: RemoteFile) -> tuple[dict[str, Tensor], dict[str, str]]:
         path = place / shard.name
         places, metadata = read_header(path, lambda start, stop: read_all(shard.name, start, stop), shard.size)
+        for name in (name for name in (EMBED, HEAD) if name in places):
+            beginnings[name] = functools.partial(_beginning, read_all, shard.name, places[name][2])
         return {name: hollow(name, path, *about[:2]) for name, about in places.items()}, metadata
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        headers = dict(zip([place / shard.name for shard in shards], pool.map(header, shards), strict=True))
-    tensors, metadata = folder.joined(headers, weight_map)
-    _leave_out_copy(config, tensors)
+        tensors, metadata = folder.joined(pool.map(header, shards))
+    _leave_out_copy(config, tensors, beginnings)
     download = sum(file.size for file in {file.name: file for file in (*small, *shards)}.values())
     return Outline(str(repository), Checkpoint(place, config, {}, tensors, (), metadata), repository, download, False)
 
@@ -99,10 +104,10 @@ def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Re
 def _config(small: Sequence[RemoteFile], repository: Repository) -> RemoteFile:
     """The repository's config.json. Raises UserError where it has none."""
     for file in small:
-        if file.name == folder.CONFIG:
+        if file.name == naming.CONFIG:
             return file
     raise UserError(
-        "{name}: the repository has no {file}", name=repository.id, file=folder.CONFIG,
+        "{name}: the repository has no {file}", name=repository.id, file=naming.CONFIG,
         hint="choose a repository in Hugging Face's layout",
     )  # fmt: skip
 
@@ -135,8 +140,23 @@ def _of_format(name: str, path: Path, format: str, shape: tuple[int, ...]) -> Te
     return Tensor(name, format, shape, np.broadcast_to(np.zeros((), PLAIN.get(format, np.int8)), shape), source=path)
 
 
-def _leave_out_copy(config: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
-    """A tied head's second copy takes no place; that it is a copy can only be seen when it is here."""
-    tied = config.get("tie_word_embeddings", config.get("model_type") == "gemma2")
-    if tied and EMBED in tensors:
-        tensors.pop(HEAD, None)
+def _beginning(read: Read, file: str, start: int, size: int) -> bytes:
+    """A file's bytes from a place on."""
+    return read(file, start, start + size)
+
+
+def _leave_out_copy(
+    config: Mapping[str, Any], tensors: dict[str, Tensor], beginnings: Mapping[str, Callable[[int], bytes]]
+) -> None:
+    """A tied head's second copy takes no place; a head that begins otherwise is one of its own, whatever is said."""
+    if EMBED not in tensors or HEAD not in tensors:
+        return
+    if not config.get("tie_word_embeddings", config.get("model_type") == "gemma2"):
+        return
+    head, embedding = tensors[HEAD], tensors[EMBED]
+    alike = (head.format, head.shape) == (embedding.format, embedding.shape)
+    size = min(COMPARED, head.data.nbytes)
+    if not alike or beginnings[HEAD](size) == beginnings[EMBED](size):
+        del tensors[HEAD]
+    else:
+        tensors[HEAD] = replace(head, data=np.broadcast_to(np.ones((), head.data.dtype), head.shape))

@@ -1,7 +1,6 @@
 """A Hugging Face folder as a checkpoint: config.json and safetensors, in one file or in shards with an index."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,20 @@ from typing import Any
 from soban.errors import UserError
 from soban.weights.checkpoint import PICKLE_SUFFIXES, Checkpoint, Tensor, gguf_refused, pickle_refused
 from soban.weights.files import quoted, read_json
+from soban.weights.naming import CONFIG, INDEX, NAMED, SHARD, SINGLE, unlisted
 from soban.weights.safetensors import read_safetensors
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-CONFIG = "config.json"
-# A shard lies in the folder itself: no separators and no drive, so that an index cannot point elsewhere.
-SHARD = re.compile(r"[^/\\:\0\ud800-\udfff]+\.safetensors")
 
 
 def open_folder(path: Path) -> Checkpoint:
     """The checkpoint in a Hugging Face folder; model.safetensors goes before an index, as in transformers.
 
-    Raises UserError for what is missing, damaged, not where the index says, or in a format that is not read.
+    Where there is neither, the only file of weights is taken, or all parts of one. Raises UserError for what is
+    missing, damaged, or in a format that is not read.
     """
+    if (named := _named(path)) is not None:
+        return _opened(path, path, [path / named]) if SHARD.fullmatch(named) else _open_index(path, named)
     if (path / SINGLE).exists():
-        return _opened(path, path, [path / SINGLE], None)
+        return _opened(path, path, [path / SINGLE])
     if (path / INDEX).exists():
         return _open_index(path)
     for name in (SINGLE, INDEX):
@@ -33,29 +30,49 @@ def open_folder(path: Path) -> Checkpoint:
                 "{path}: a link to {target}, which is not there", path=path / name, target=(path / name).resolve(),
                 hint="fetch the model again, or plug in the disk that the file is on",
             )  # fmt: skip
+    if names := unlisted(entry.name for entry in path.iterdir()):
+        return _opened(path, path, [path / name for name in names])
     raise _no_weights(path)
 
 
 def open_file(path: Path) -> Checkpoint:
     """The checkpoint in one .safetensors file, with the configuration beside it; a shard opens its whole folder."""
-    index = path.parent / INDEX
+    folder, index = path.parent, path.parent / INDEX
     if path.name != SINGLE and index.exists() and path.name in _weight_map(index).values():
-        return _open_index(path.parent)
-    return _opened(path, path.parent, [path], None)
+        return _open_index(folder)
+    if not (folder / SINGLE).exists() and path.name in (names := unlisted(entry.name for entry in folder.iterdir())):
+        return _opened(path if len(names) == 1 else folder, folder, [folder / name for name in names])
+    return _opened(path, folder, [path])
 
 
-def _open_index(path: Path) -> Checkpoint:
-    weight_map = _weight_map(path / INDEX)
-    return _opened(path, path, [path / name for name in sorted(set(weight_map.values()))], weight_map)
+def _named(folder: Path) -> str | None:
+    """The file, or the index, that config.json itself says the weights are in."""
+    try:
+        named = read_json(folder / CONFIG).get(NAMED)
+    except (UserError, OSError):
+        return None  # which is told once there are weights
+    if named is None:
+        return None
+    if not isinstance(named, str) or not SHARD.fullmatch(named.removesuffix(".index.json")):
+        raise UserError(
+            "{path}: {key}={value}; only .safetensors files in this folder and their indices are read",
+            path=folder / CONFIG, key=NAMED, value=quoted(named), hint="take it out, or fetch config.json again",
+        )  # fmt: skip
+    return named
 
 
-def _opened(path: Path, folder: Path, shards: list[Path], weight_map: dict[str, str] | None) -> Checkpoint:
-    """The checkpoint of these shards; with a weight map, each tensor has to lie exactly where it says."""
+def _open_index(path: Path, name: str = INDEX) -> Checkpoint:
+    shards = sorted(set(_weight_map(path / name).values()))
+    return _opened(path, path, [path / shard for shard in shards], (path / name,))
+
+
+def _opened(path: Path, folder: Path, shards: list[Path], indices: tuple[Path, ...] = ()) -> Checkpoint:
+    """The checkpoint of these shards. What lies where, each shard's own header says."""
     if not (folder / CONFIG).exists():
         raise UserError("{path}: no config.json", path=folder, hint="fetch the model's config.json into this folder")
     config = read_json(folder / CONFIG)
     generation = folder / "generation_config.json"
-    tensors, metadata = joined({shard: read_safetensors(shard) for shard in shards}, weight_map)
+    tensors, metadata = joined([read_safetensors(shard) for shard in shards])
     if not tensors:
         raise UserError("{path}: no tensors in it", path=path, hint="fetch it again")
     return Checkpoint(
@@ -63,20 +80,21 @@ def _opened(path: Path, folder: Path, shards: list[Path], weight_map: dict[str, 
         config=config,
         generation_config=read_json(generation) if generation.exists() else {},
         tensors=tensors,
-        files=(folder / CONFIG, *([] if weight_map is None else [folder / INDEX]), *shards),
+        files=(folder / CONFIG, *indices, *shards),
         metadata=metadata,
     )
 
 
 def joined(
-    shards: Mapping[Path, tuple[dict[str, Tensor], dict[str, str]]], weight_map: dict[str, str] | None
+    shards: Iterable[tuple[dict[str, Tensor], dict[str, str]]],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of all shards; UserError for what is not where the weight map says."""
+    """The tensors and the metadata of all shards; of a name in several the last shard's, as in transformers.
+
+    An index may leave out a tensor, or list one that has gone: what is missed is found by whoever needs it.
+    """
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
-    for shard, (found, notes) in shards.items():
-        if weight_map is not None:
-            _check_shard(shard, set(found), {name for name, file in weight_map.items() if file == shard.name})
+    for found, notes in shards:
         tensors |= found
         metadata |= notes
     # Of tensors that share their memory, safetensors' save_model keeps one and notes the others: left out -> kept.
@@ -110,25 +128,6 @@ def checked_weight_map(index: Path, held: Mapping[str, Any]) -> dict[str, str]:
                 hint="fetch the model again",
             )
     return weight_map
-
-
-def _check_shard(shard: Path, found: set[str], expected: set[str]) -> None:
-    if missing := sorted(expected - found):
-        raise UserError(
-            "{path}: {count} tensors that the index puts here are missing, first {name}",
-            path=shard,
-            count=len(missing),
-            name=quoted(missing[0]),
-            hint="fetch this file and the index again",
-        )
-    if extra := sorted(found - expected):
-        raise UserError(
-            "{path}: {count} tensors that the index does not put here, first {name}",
-            path=shard,
-            count=len(extra),
-            name=quoted(extra[0]),
-            hint="fetch this file and the index again",
-        )
 
 
 def _no_weights(path: Path) -> UserError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soban.weights import folder, llama2c
+from soban.weights import llama2c, naming
 from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
 from soban.weights.files import map_file
 from soban.weights.safetensors import read_safetensors
@@ -42,7 +42,7 @@ class Stored:
 
 def open_any(path: Path) -> Checkpoint:
     """A model's checkpoint, or what tensors a .safetensors file holds that has no config.json beside it."""
-    if path.is_file() and path.suffix.lower() == ".safetensors" and not (path.parent / folder.CONFIG).exists():
+    if path.is_file() and path.suffix.lower() == ".safetensors" and not (path.parent / naming.CONFIG).exists():
         tensors, metadata = read_safetensors(path)
         return Checkpoint(path, {}, {}, tensors, (path,), metadata)
     return open_checkpoint(path)

@@ -1,0 +1,27 @@
+"""Which files of a folder or a repository hold a model's weights, by their names alone."""
+
+import re
+from collections.abc import Iterable
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+NAMED = "transformers_weights"  # a key of config.json that names the file, or the index, of the weights
+# A file of weights lies in the folder itself: no separators and no drive, so that no index can point elsewhere.
+SHARD = re.compile(r"[^/\\:\0\ud800-\udfff]+\.safetensors")
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+OTHERS = ("consolidated", "adapter_model", ".")  # the makers' own layout, what is no whole model, what is hidden
+
+
+def unlisted(names: Iterable[str]) -> list[str]:
+    """The files that hold a model where there is neither model.safetensors nor an index: the only one, or all parts.
+
+    Empty where there are none, or it is open which of them belong together.
+    """
+    found = sorted(name for name in names if SHARD.fullmatch(name) and not name.startswith(OTHERS))
+    parts = [part for name in found if (part := PART.fullmatch(name))]
+    if not parts:
+        return found if len(found) == 1 else []
+    stem, count = parts[0]["stem"], parts[0]["count"]
+    wanted = [f"{stem}-{number:05}-of-{count}.safetensors" for number in range(1, int(count) + 1)]
+    return found if found == wanted else []
