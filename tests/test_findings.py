@@ -13,6 +13,7 @@ def test_the_guide_has_every_code() -> None:
         "bos-differs",
         "eos-differs",
     }
+    made |= {code for text in sources for code in re.findall(r'\bcode="([a-z-]+)"', text)}  # of tensors that do not fit
     rows = re.findall(
         r"^\| ([a-z0-9, -]+) \|", (ROOT / "docs" / "looking.md").read_text(encoding="utf-8"), re.MULTILINE
     )
