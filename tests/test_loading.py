@@ -15,7 +15,7 @@ from soban.measure.work import work_of
 from soban.models import architecture, assemble
 from soban.weights.checkpoint import open_checkpoint
 
-from .tiny import CONFIG, make_model, write_weights
+from .tiny import CONFIG, make_model, resealed, write_weights
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_packed_model_whose_list_lies_is_refused(tmp_path: Path, cache: Path, 
     true, false = (json.dumps(json.dumps(value))[1:-1] for value in (layout["model.embed_tokens.weight"], lie))
     changed = data.replace(true.encode(), false.encode().ljust(len(true.encode())), 1)
     assert changed != data and len(changed) == len(data)
-    (folder / "model.safetensors").write_bytes(changed)
+    (folder / "model.safetensors").write_bytes(resealed(changed))
     assert "embed_tokens" in refusal(folder)
 
 

@@ -1,6 +1,7 @@
 """A tiny whole model for tests: random weights, a byte-level tokenizer, optionally a chat template."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from soban.models import architecture
 from soban.models.assemble import expected_shapes
+from soban.weights import checksums
 from soban.weights.safetensors import write_safetensors
 
 CONFIG: dict[str, Any] = {
@@ -74,6 +76,16 @@ def write_ascii_weights(folder: Path, seed: int = 0) -> None:
     shown = [len(SPECIAL) + ord(letter) for letter in "abcdefghijklmnopqrstuvwxyz."]
     rows[[n for n in range(len(rows)) if n not in shown]] *= 0.01
     write_weights(folder, config, seed, model__embed_tokens__weight=rows)
+
+
+def resealed(data: bytes) -> bytes:
+    """A safetensors file with the checksum of its header computed anew, as one who forges it would."""
+    (length,) = struct.unpack_from("<Q", data)
+    header = data[8 : 8 + length]
+    if (found := checksums.HEADER.search(header)) is None:
+        return data
+    bare = header[: found.start(1)] + checksums.NONE.encode() + header[found.end(1) :]
+    return data[:8] + checksums.sealed(bare) + data[8 + length :]
 
 
 def tokenizer() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from soban import messages, needs, overflow, system
+from soban.border import is_file
 from soban.errors import UserError
 from soban.hub.amounts import of_bytes
 from soban.locating import locate
@@ -15,9 +16,9 @@ from soban.models.assemble import (
     assemble,
     needs_packing,
     pack,
-    packed_layout,
 )
 from soban.models.fitting import fitted
+from soban.models.layout import check_numbers, packed_layout
 from soban.needs import Form, cache_format
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
@@ -125,6 +126,8 @@ def load_files(
     if words.vocab_size > made.config.vocab_size:
         words = BoundedTokenizer(words, made.config.vocab_size)
         words.encode("")  # a BOS that the model does not have is told at once
+    if packed_layout(checkpoint):
+        check_numbers(checkpoint)
     packed = _packed(made, checkpoint, kind, progress) if needs_packing(made, checkpoint, kind) else checkpoint
     template = load_template(path) if path.is_dir() else None
     generation = dict(checkpoint.generation_config)
@@ -271,21 +274,27 @@ def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Cal
                     "packing {name} as {kind}, once: {path}", name=called(checkpoint.path), kind=kind, path=path
                 )  # fmt: skip
                 pack(made, checkpoint, kind, path, progress)
-                found = _mapped(path, made, checkpoint)
-    assert found is not None
+                found = _opened(path, made, checkpoint)
     return found
 
 
 def _mapped(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint | None:
     """A packed file of the checkpoint; None if it is missing or damaged."""
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
-        tensors, metadata = read_safetensors(path)
-        packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
-        return fitted(made, packed).checkpoint
+        return _opened(path, made, checkpoint)
     except UserError:
         return None
+
+
+def _opened(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint:
+    """A packed file of the checkpoint, checked."""
+    tensors, metadata = read_safetensors(path)
+    packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
+    packed = fitted(made, packed).checkpoint
+    check_numbers(packed)
+    return packed
 
 
 def _ids(value: Any) -> list[int]:

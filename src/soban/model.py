@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from soban import messages
+from soban.border import crossing
 from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
@@ -326,8 +327,9 @@ def load(
     called with the share that is done, 0 to 1, while weights are packed, which happens once for each model and dtype.
     Raises UserError with one line that says what is wrong and what to do.
     """
-    loaded = load_files(
-        name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, context=context,
-        progress=progress,
-    )  # fmt: skip
-    return Model(loaded, loaded.context(context))
+    with crossing(name_or_path):
+        loaded = load_files(
+            name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, context=context,
+            progress=progress,
+        )  # fmt: skip
+        return Model(loaded, loaded.context(context))

@@ -21,10 +21,10 @@ from soban.models.assemble import (
     RESIDUAL,
     expected_shapes,
     halved,
-    packed_layout,
     target_format,
     weight_bytes,
 )
+from soban.models.layout import packed_layout
 from soban.ops import formats, native
 from soban.ops.cache import LARGE_PAGE, position_bytes
 from soban.ops.formats import Matrix, Rows

@@ -12,7 +12,7 @@ from soban.convert.llama2c import to_llama2c
 from soban.convert.source import open_source
 from soban.errors import UserError
 from soban.loading import BUNDLED
-from soban.models.assemble import packed_layout
+from soban.models.layout import packed_layout
 from soban.ops import formats
 from soban.weights.checkpoint import open_checkpoint
 from soban.weights.safetensors import read_safetensors

@@ -18,6 +18,7 @@ from soban.weights.checkpoint import open_checkpoint
 from tests.fuzz.changing import changed, damaged, kept_size, put_number, written
 from tests.fuzz.formats import Files, Format, Wrong
 from tests.fuzz.weights import GEMMA, LLAMA, beyond_header, make_weights, sound
+from tests.tiny import resealed
 
 PACKED = "packed.safetensors"
 ROUNDABLE = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 32, "vocab_size": 40}
@@ -45,7 +46,12 @@ def weights_of(kind: str, config: dict[str, Any], folder: Path) -> Format:
         sound(made, assemble(made, packed), lambda: float("inf"))
 
     make = partial(changed_packed, data=data)
-    return Format(f"packed-{kind}", make, read, lambda files: beyond_header(files[PACKED]), {PACKED: data})
+    return Format(f"packed-{kind}", make, read, beyond, {PACKED: data})
+
+
+def beyond(files: Files) -> bool:
+    """Whether the header holds, its checksum with it."""
+    return beyond_header(files[PACKED]) and resealed(files[PACKED]) == files[PACKED]
 
 
 def changed_packed(dice: random.Random, data: bytes) -> Files:
@@ -69,7 +75,8 @@ def changed_packed(dice: random.Random, data: bytes) -> Files:
         text = json.dumps(header).encode()
     else:
         text = written(dice, changed(dice, header))
-    return {PACKED: struct.pack("<Q", len(text)) + text + data[8 + length :]}
+    made = struct.pack("<Q", len(text)) + text + data[8 + length :]
+    return {PACKED: resealed(made) if dice.random() < 0.9 else made}
 
 
 def tokenizer(folder: Path) -> Format:
@@ -103,7 +110,7 @@ def tokenizer(folder: Path) -> Format:
         found.encode_rendered("ab<s>\U000f0000ab", {"\U000f0000": "<s>x"})
         found.find_markup("a<s>b")
 
-    return Format("packed-tokenizer", make, read, lambda files: beyond_header(files[PACKED]), {PACKED: bases[0]})
+    return Format("packed-tokenizer", make, read, beyond, {PACKED: bases[0]})
 
 
 def _models() -> list[dict[str, Any]]:

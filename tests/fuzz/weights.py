@@ -13,7 +13,7 @@ import numpy as np
 
 from soban.errors import UserError
 from soban.models import Architecture, architecture
-from soban.models.assemble import assemble, check_tensors, expected_shapes
+from soban.models.assemble import assemble, expected_shapes
 from soban.ops import make_batch, make_cache, runner
 from soban.weights.checkpoint import Tensor, open_checkpoint
 from soban.weights.llama2c import MAGIC, MODERN, NUMBERS, PADDED_HEADER, Header
@@ -108,7 +108,8 @@ def read_model(folder: Path, dice: random.Random, name: str = "") -> None:
     checkpoint = open_checkpoint(path)
     config = checkpoint.config
     made = architecture(config, rope_interleaved=bool(name) and config.get("rope_interleaved", False))
-    check_tensors(made, checkpoint)
+    fit = fitted(made, checkpoint)
+    made, checkpoint = fit.architecture, fit.checkpoint
     sound(made, assemble(made, checkpoint), lambda: largest_of(checkpoint.tensors.values()))
 
 

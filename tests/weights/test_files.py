@@ -3,12 +3,16 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import soban
+from soban.errors import UserError
 from soban.transcript import read_transcript
+from soban.weights import files
 from soban.weights.files import reason
 
 COMMON = (
@@ -39,14 +43,14 @@ def test_the_words_of_the_system_are_shown_by_those_alone_who_translate_them() -
     users = {
         path.relative_to(package).as_posix() for path in package.rglob("*.py") if ".strerror" in path.read_text("utf-8")
     }
-    assert users == {"hub/session.py", "weights/files.py"}
+    assert users == {"hub/session.py", "border.py"}
 
 
 def test_other_reasons_are_the_systems_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_LANG", "ko")
     assert reason(OSError(errno.ELOOP, os.strerror(errno.ELOOP))) == os.strerror(errno.ELOOP)
     assert reason(OSError("it is wet")) == "it is wet"
-    assert reason(ValueError("a\nb")) == "a\nb"
+    assert reason(ValueError("a\nb")) == "a b"  # an error is one line
 
 
 def test_the_error_of_a_missing_conversation_is_wholly_korean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +59,25 @@ def test_the_error_of_a_missing_conversation_is_wholly_korean(tmp_path: Path, mo
         read_transcript(tmp_path / "none")
     told = str(caught.value).removeprefix(str(tmp_path / "none"))
     assert not any(letter.isascii() and letter.isalpha() for letter in told), json.dumps(told)
+
+
+def test_what_a_killed_process_has_begun_goes_with_the_next_run_and_what_a_living_one_makes_stays(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from soban.weights import files\n"
+        "with files.new_file(Path(sys.argv[1]), 1) as file, files.new_folder(Path(sys.argv[2]), 1) as folder:\n"
+        "    (folder / 'half').write_text('x'); os.kill(os.getpid(), 9)"
+    )
+    names = [tmp_path / "한 글*.bin", tmp_path / "folder"]
+    subprocess.run([sys.executable, "-c", code, *names])
+    left = sorted(tmp_path.iterdir())
+    assert len(left) == 2 and all(path.name.endswith(".tmp") for path in left)
+    with files.new_file(names[0], 1) as file, files.new_folder(names[1], 1) as folder:
+        begun = sorted(tmp_path.iterdir())
+        assert len(begun) == 2 and not set(begun) & set(left)
+        with pytest.raises(UserError), files.new_file(names[0], 1 << 60):
+            pass
+        assert sorted(tmp_path.iterdir()) == begun
+        file.write(b"x")
+    assert folder in begun and sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in names)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soban import __version__
+from soban.border import crossing
 from soban.cli import console
 from soban.cli.wrapping import definitions, wrapped
 from soban.errors import UserError
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(command: Callable[[], int], arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
-        code = command()
+        with crossing():
+            code = command()
         console.write("")  # a pipe that closed is noticed here, not while Python shuts down
         return code
     except UserError as error:
@@ -73,11 +75,6 @@ def _guarded(command: Callable[[], int], arguments: Sequence[str]) -> int:
         return FINE  # whoever reads has all that he wants
     except KeyboardInterrupt:
         return INTERRUPTED
-    except MemoryError:
-        if debug:
-            raise
-        console.tell(translate("soban: memory ran out; close other programs, or take a smaller model or --context"))
-        return USER_ERROR
     except Exception as error:
         if debug:
             raise

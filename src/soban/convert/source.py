@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.models import Architecture, architecture
-from soban.models.assemble import RESIDUAL, packed_layout
 from soban.models.fitting import check_plain, fitted
+from soban.models.layout import RESIDUAL, packed_layout
 from soban.ops import formats
 from soban.weights.checkpoint import Checkpoint, finite_check, open_checkpoint
 

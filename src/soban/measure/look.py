@@ -15,8 +15,9 @@ from soban.errors import Finding, UserError
 from soban.measure import papers
 from soban.measure.configured import config_findings
 from soban.models import Architecture, architecture
-from soban.models.assemble import EMBED, RESIDUAL, needs_packing, packed_layout
+from soban.models.assemble import EMBED, needs_packing
 from soban.models.fitting import Fitted, Misfit, fitted
+from soban.models.layout import RESIDUAL, packed_layout
 from soban.text.chat import load_template
 from soban.text.entries import Entries, read_entries, read_llama2c_entries
 from soban.text.lint import Material, ids_of, lint

@@ -19,8 +19,9 @@ from soban.measure import forecast
 from soban.measure.headers import Outline, outline
 from soban.messages import translate
 from soban.models import FAMILIES, Architecture, architecture
-from soban.models.assemble import KINDS, needs_packing, packed_layout, target_format, weight_bytes
+from soban.models.assemble import KINDS, needs_packing, target_format, weight_bytes
 from soban.models.fitting import fitted
+from soban.models.layout import packed_layout
 from soban.needs import Form, cache_format
 from soban.ops import formats
 from soban.ops.cache import position_bytes

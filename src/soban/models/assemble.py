@@ -3,7 +3,6 @@
 Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 16 bits, `q8` and `q4` quantise.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,18 +15,17 @@ from soban import ops
 from soban.errors import UserError
 from soban.models import Architecture
 from soban.models.balance import Balance, balance
+from soban.models.layout import FINITE_LIMIT, LAYOUT, RESIDUAL, Layout, finite_scales, layout_text, packed_layout
 from soban.ops import formats
 from soban.ops.formats import Matrix, Rows
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
+from soban.weights.files import quoted
 from soban.weights.packed import origin
 from soban.weights.safetensors import write_safetensors
 
 KINDS = ("f32", "bf16", "q8", "q4")
 EMBED, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-RESIDUAL = ".residual"  # after a tensor's name: what its first four bits leave out
 HALVED_ROWS = 1 << 16  # a vocabulary of so many entries is kept in two halves, see ops/vocabulary.py
-LAYOUT = "soban.layout"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
-FINITE_LIMIT = 1 << 30  # bytes up to which mapped weights are searched for NaN; above, the logits will tell
 CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
 
 
@@ -41,17 +39,6 @@ def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         for stacked in architecture.family.tensors(c).values():
             shapes |= {f"model.layers.{i}.{name}": shape for name, shape in stacked.items()}
     return shapes
-
-
-def packed_layout(checkpoint: Checkpoint) -> dict[str, tuple[str, int, int]]:
-    """Which tensors are packed matrices: name -> format, rows, columns."""
-    try:
-        layout = json.loads(checkpoint.metadata.get(LAYOUT, "{}"))
-        return {name: (str(entry[0]), int(entry[1]), int(entry[2])) for name, entry in layout.items()}
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(
-            "{path}: the list of packed tensors is damaged", path=checkpoint.path, hint="delete the file"
-        ) from error
 
 
 def target_format(name: str, tensor: Tensor, kind: str) -> str:
@@ -110,7 +97,7 @@ def pack(
     `progress` is called with the share that is done, 0 to 1.
     """
     entries: list[tuple[str, str, tuple[int, ...]]] = []
-    layout: dict[str, tuple[str, int, int]] = {}
+    layout: Layout = {}
     for name, shape in expected_shapes(architecture).items():
         if len(shape) == 1:
             entries.append((name, "F32", shape))
@@ -138,7 +125,8 @@ def pack(
         yield np.zeros(-written % 64, np.uint8)
 
     done, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
-    write_safetensors(path, entries, fill, {LAYOUT: json.dumps(layout)} | origin(checkpoint.path, checkpoint.files))
+    told = {LAYOUT: layout_text(layout)} | origin(checkpoint.path, checkpoint.files)
+    write_safetensors(path, entries, fill, told, sums=True)
 
 
 def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArray]:
@@ -153,7 +141,13 @@ def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArr
             piece = piece * row_factors[start : start + step, None]
         if column_factors is not None:
             piece = piece * column_factors
-        yield ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
+        made = ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
+        if format not in formats.PLAIN and not finite_scales(made, "q4" if format in formats.HALVES else format):
+            raise UserError(
+                "tensor {name} holds numbers too large to be kept as {format}", name=quoted(tensor.name), format=format,
+                hint="keep them as they are: --dtype f32",
+            )  # fmt: skip
+        yield made
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:

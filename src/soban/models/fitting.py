@@ -9,7 +9,8 @@ import numpy as np
 from soban import messages
 from soban.errors import UserError
 from soban.models import Architecture
-from soban.models.assemble import EMBED, HEAD, RESIDUAL, expected_shapes, packed_layout
+from soban.models.assemble import EMBED, HEAD, expected_shapes
+from soban.models.layout import RESIDUAL, Layout, packed_layout
 from soban.ops import formats
 from soban.weights.checkpoint import Checkpoint, Tensor
 
@@ -128,7 +129,7 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
     return True
 
 
-def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Mapping[str, tuple[str, int, int]]) -> None:
+def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Layout) -> None:
     """Every tensor that the config promises is there and has its shape; otherwise UserError with names and shapes."""
     expected = expected_shapes(architecture)
     if missing := [name for name in expected if name not in checkpoint.tensors]:
@@ -140,8 +141,8 @@ def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Mapping[s
     for name, (format, rows, columns) in layout.items():
         whole = layout.get(name.removesuffix(RESIDUAL))
         held = checkpoint.tensors.get(name)
-        size = formats.stored_bytes(format, rows, columns) if format in formats.FORMATS else -1
-        if held is None or held.format != "u8" or held.data.shape != (-(-size // 64) * 64,) or whole != layout[name]:
+        size = -(-formats.stored_bytes(format, rows, columns) // 64) * 64
+        if held is None or held.format != "u8" or held.data.shape != (size,) or whole != layout[name]:
             raise Misfit(
                 "{path}: {name} is not the packed {format} matrix that it is said to be", code="tensor-shape",
                 tensor=name, path=checkpoint.path, format=format, hint="delete the file, or fetch the model again",

@@ -6,7 +6,8 @@ from typing import Any
 
 from soban.errors import UserError
 from soban.text.llama2c import BOS, EOS, FLOOR
-from soban.text.packing import PREPEND, REPLACE, SPACE
+from soban.text.packing import PREPEND, REPLACE
+from soban.text.rules import SPACE
 
 UNKNOWN = 0
 

@@ -10,7 +10,8 @@ from typing import Any
 from soban import messages
 from soban.errors import UserError
 from soban.text.llama2c import BOS, EOS, FIRST_BYTE, Llama2cTokenizer
-from soban.text.packing import PREPEND, REPLACE, SPACE, SPLIT
+from soban.text.packing import PREPEND, REPLACE, SPLIT
+from soban.text.rules import SPACE
 from soban.text.settings import parse_json_object, read_bytes, read_settings
 from soban.text.spm_file import BPE, PieceType, read_sentencepiece
 from soban.text.tokenizer import Tokenizer, load_tokenizer

@@ -1,54 +1,20 @@
 """A tokenizer mapped from its packed form: nothing is read but what a text needs."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from soban.border import is_file
 from soban.errors import UserError
 from soban.text.bpe import BytePairs
 from soban.text.decode import ByteStream, PieceBytes, run, sentencepiece_bytes
+from soban.text.facts import FACTS, read
 from soban.text.markup import Matcher, Span, checked, framed, is_markup, policy, restored
+from soban.text.rules import Rules
 from soban.text.settings import AddedToken, Settings
 from soban.weights.safetensors import read_safetensors
-
-if TYPE_CHECKING:
-    from soban.text.fast import FastTokenizer
-
-FACTS = "soban.tokenizer"  # metadata key: JSON, what is not in the tables
-SPACE = "▁"
-FLAGS = ("special", "lstrip", "rstrip", "normalized")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What becomes of a stretch of text before it is merged; a space always becomes U+2581.
-
-    prepend: one more stands before it (the normalizer's way: ahead of finding `normalized` tokens). metaspace: one
-    stands before it unless there is one already, in every stretch, in the text's first or in none (the pre-tokenizer's
-    way: after finding them). cut: parts from one U+2581 to the next are merged by themselves.
-    """
-
-    prepend: bool = False
-    metaspace: Literal["always", "first", "never"] | None = None
-    cut: bool = False
-
-    def normalized(self, text: str) -> str:
-        """The text in which `normalized` tokens are looked for."""
-        if self.metaspace:
-            return text
-        return SPACE * (self.prepend and text != "") + text.replace(" ", SPACE)
-
-    def spelled(self, text: str, first: bool) -> str:
-        """A stretch of normalized text as the vocabulary spells it; `first`: the text begins with it."""
-        if not self.metaspace:
-            return text
-        text = text.replace(" ", SPACE)
-        wanted = self.metaspace == "always" or (self.metaspace == "first" and first)
-        return SPACE + text if wanted and not text.startswith(SPACE) else text
 
 
 class Words:
@@ -88,29 +54,27 @@ def _parts(matcher: Matcher, text: str) -> Iterator[tuple[Span, str]]:
 class PackedTokenizer:
     """A `Tokenizer` over a packed file; the ids are those of the `tokenizers` library."""
 
-    def __init__(
-        self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any], settings: Settings, source: Path
-    ) -> None:
-        """ValueError, KeyError or TypeError where the file does not hold what it should."""
+    def __init__(self, arrays: Mapping[str, np.ndarray], text: str, settings: Settings, source: Path) -> None:
+        """ValueError, KeyError or TypeError where the file does not hold what it should; `text`: see `Facts`."""
         self._starts, self._pieces = arrays["starts"], arrays["pieces"]
         count = len(self._starts) - 1
         if self._starts.dtype != np.uint32 or self._pieces.dtype != np.uint8 or count < 1:
             raise ValueError("pieces")
         if self._starts[-1] != len(self._pieces) or (self._starts[1:] < self._starts[:-1]).any():
             raise ValueError("starts")
-        self._pairs = BytePairs(arrays, facts["bits"], count, source)
-        self._rules = Rules(**facts["rules"])
+        facts = read(text, count)
+        self._pairs = BytePairs(arrays, facts.bits, count, source)
+        self._rules = facts.rules
         self._inner = replace(self._rules, metaspace="never") if self._rules.metaspace == "first" else self._rules
-        added = {index: AddedToken(content, **flags) for index, content, _, flags in facts["added"]}
-        self._added = {index: shown for index, _, shown, _ in facts["added"]}
+        added, self._added = facts.added, facts.shown
         self._special = {index for index, token in added.items() if token.special}
         markup = {index for index, token in added.items() if is_markup(token)}
         self._markup = frozenset(markup)
         self._all = Words(added, self._rules)
         self._plain = Words({index: token for index, token in added.items() if index not in markup}, self._rules)
         # pieces that spell markup, and what stands for them where merging leads to one in plain text
-        self._apart = {index: list(parts) for index, parts in facts["apart"]}
-        self.vocab_size = int(facts["vocab_size"])
+        self._apart = facts.apart
+        self.vocab_size = facts.vocab_size
         self.special_tokens: Mapping[str, str] = settings.names
         by_content = {token.content: index for index, token in added.items()}
 
@@ -121,8 +85,8 @@ class PackedTokenizer:
         self.bos_id = role("bos_token") if named else next(iter(settings.bos_ids), None)
         eos_id = role("eos_token")
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
-        self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, facts["frame"])
-        self._lead = int(facts["lead"])
+        self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, facts.frame)
+        self._lead = facts.lead
         self._bytes = PieceBytes(self._shown, self._special)
 
     def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
@@ -195,32 +159,13 @@ class PackedTokenizer:
         return stream
 
 
-def facts_text(rules: Rules, bits: Mapping[str, int], fast: "FastTokenizer", reached: set[int]) -> str:
-    """What the packed file says besides its tables; `reached`: pieces that spell markup and that merging can make."""
-    return json.dumps(
-        {
-            "bits": bits,
-            "rules": asdict(rules),
-            "added": [
-                [index, token.content, fast.library.id_to_token(index), {name: getattr(token, name) for name in FLAGS}]
-                for index, token in fast.added.items()
-            ],
-            "apart": [[index, fast.taken_apart(index)] for index in sorted(reached)],
-            "frame": fast.frame,
-            "lead": fast.lead,
-            "vocab_size": fast.vocab_size,
-        },
-        ensure_ascii=False,
-    )
-
-
 def open_packed(path: Path, settings: Settings) -> PackedTokenizer | None:
     """The tokenizer in a packed file; None if it is missing or damaged."""
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         tensors, metadata = read_safetensors(path)
         arrays = {name: tensor.data for name, tensor in tensors.items()}
-        return PackedTokenizer(arrays, json.loads(metadata[FACTS]), settings, path)
+        return PackedTokenizer(arrays, metadata[FACTS], settings, path)
     except (UserError, ValueError, KeyError, TypeError, IndexError):
         return None

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from soban.text import bpe
 from soban.text.decode import sentencepiece_bytes
+from soban.text.facts import FACTS, written
 from soban.text.fast import FastTokenizer
 from soban.text.library import state_of
-from soban.text.packed import FACTS, Rules, facts_text
+from soban.text.rules import SPACE, Rules
 from soban.weights.safetensors import DTYPES, write_safetensors
 
-SPACE = "▁"
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 PREPEND = {"type": "Prepend", "prepend": SPACE}
 SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
@@ -51,11 +51,11 @@ def pack(source: bytes, fast: FastTokenizer, path: Path, metadata: dict[str, str
         "bytes": np.array([ids[f"<0x{byte:02X}>"] for byte in range(256)], np.uint32),
     }
     reached = set(np.concatenate([merges[:, 3], characters[:, 1], arrays["bytes"]]).tolist())
-    facts = facts_text(rules, bits, fast, {index for index in fast.spelled if index in reached})
+    facts = written(rules, bits, fast, {index for index in fast.spelled if index in reached})
     entries = [(name, "U8" if array.dtype == np.uint8 else "U32", array.shape) for name, array in arrays.items()]
     write_safetensors(
         path, entries, lambda name: [np.ascontiguousarray(arrays[name], DTYPES["U8" if name == "pieces" else "U32"])],
-        {FACTS: facts} | metadata,
+        {FACTS: facts} | metadata, sums=True,
     )  # fmt: skip
 
 

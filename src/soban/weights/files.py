@@ -1,7 +1,7 @@
 """Files, read strictly: bytes, mappings and JSON objects, with one UserError for each way it can fail."""
 
 import contextlib
-import errno
+import glob
 import json
 import math
 import mmap
@@ -10,13 +10,17 @@ import reprlib
 import secrets
 import shutil
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from soban.border import FULL, reason
 from soban.errors import UserError
 from soban.messages import translate
 
+STALE_SECONDS = 24 * 3600  # a temporary file that nobody has written for so long belongs to a process that died
 JSON_LIMIT = 100_000_000  # bytes; what the safetensors library allows a header, and far above any config.json
 
 _short = reprlib.Repr()
@@ -27,52 +31,6 @@ _short.maxlist = 8
 def quoted(value: object) -> str:
     """A value out of a file as it may stand in a one-line message: escaped, and shortened where it is long."""
     return _short.repr(value)
-
-
-def reason(error: Exception) -> str:
-    """Why a call failed, without Python's number and path around it: common reasons in the user's language."""
-    if isinstance(error, json.JSONDecodeError):
-        return translate(
-            "line {line}, column {column}: {problem}", line=error.lineno, column=error.colno,
-            problem=_json_problem(error.msg),
-        )  # fmt: skip
-    if isinstance(error, UnicodeDecodeError):
-        return translate("byte {number} is not UTF-8", number=error.start)
-    if isinstance(error, RecursionError):
-        return translate("nested too deeply")
-    if not isinstance(error, OSError):
-        return str(error) or type(error).__name__
-    told = {
-        errno.ENOENT: translate("no such file or folder"),
-        errno.EACCES: translate("permission denied"),
-        errno.EPERM: translate("operation not permitted"),
-        errno.EEXIST: translate("it is there already"),
-        errno.EISDIR: translate("it is a folder"),
-        errno.ENOTDIR: translate("part of the path is no folder"),
-        errno.ENAMETOOLONG: translate("the name is too long"),
-        errno.ENOSPC: translate("no space left"),
-        errno.EDQUOT: translate("the disk quota is used up"),
-        errno.EROFS: translate("the disk can only be read"),
-        errno.EIO: translate("the disk fails"),
-        errno.EMFILE: translate("too many open files"),
-    }
-    return told.get(error.errno or 0) or error.strerror or str(error)
-
-
-def _json_problem(message: str) -> str:
-    """What is wrong at a place in JSON, in the user's language; the library's own words, set off, if they are new."""
-    told = {
-        "Expecting value": translate("a value is missing"),
-        "Expecting property name enclosed in double quotes": translate("a name in double quotes is missing"),
-        "Expecting ':' delimiter": translate("a colon is missing"),
-        "Expecting ',' delimiter": translate("a comma or a closing bracket is missing"),
-        "Extra data": translate("something stands behind the end"),
-        "Unterminated string starting at": translate("the quotation mark that ends this text is missing"),
-        "Invalid control character at": translate("a control character stands in a text"),
-        "Invalid \\escape": translate("a backslash stands before a wrong character"),
-        "Invalid \\uXXXX escape": translate("four hexadecimal digits are missing"),
-    }
-    return next((ours for theirs, ours in told.items() if message.startswith(theirs)), f'"{message}"')
 
 
 def unreadable(path: Path | str, error: OSError) -> UserError:
@@ -127,7 +85,7 @@ def map_file(path: Path) -> mmap.mmap:
             if size == 0:
                 raise UserError("{path}: the file is empty", path=path, hint="fetch it again")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise UserError(
                 "{path}: cannot be mapped: {reason}", path=path, reason=reason(error), hint="move it to a local disk"
             ) from error
@@ -200,9 +158,10 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
     One that appears meanwhile is kept, since Windows cannot replace a mapped file. Raises UserError where the path is
     taken, or the file does not fit or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         check_absent(path)
+        _remove_leftovers(path)
         check_room(path, needed)
         with temporary.open("xb") as file:
             yield file
@@ -224,10 +183,11 @@ def new_folder(path: Path, needed: int) -> Iterator[Path]:
 
     Raises UserError where the path is taken, or there is no room.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         if not path.is_dir() or any(path.iterdir()):
             check_absent(path)
+        _remove_leftovers(path)
         check_room(path, needed)
         temporary.mkdir()
         yield temporary
@@ -238,6 +198,31 @@ def new_folder(path: Path, needed: int) -> Iterator[Path]:
         raise write_error(path, needed, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Where something is made that will be at `path`: a name that tells whose it is, and as long as any other."""
+    return path.with_name(f".{path.name}.{os.getpid():06x}{secrets.token_hex(1)}.tmp")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Deletes what processes that were killed have begun for this path."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
+        with contextlib.suppress(OSError):
+            if _is_abandoned(leftover):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _is_abandoned(leftover: Path) -> bool:
+    if sys.platform == "win32":  # where asking for a process would end it
+        return time.time() - leftover.stat().st_mtime > STALE_SECONDS
+    try:
+        os.kill(int(leftover.name[-12:-6], 16), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # there is one, of another user
+        return False
+    return False
 
 
 def check_absent(path: Path) -> None:
@@ -263,7 +248,7 @@ def free_bytes(folder: Path) -> int:
 
 def write_error(path: Path, needed: int, error: OSError) -> UserError:
     """A failed write of `needed` bytes, told with the space that is left where space was the reason."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return no_space(path, needed, free_bytes(path.parent))
     return UserError(
         "{path}: cannot be written: {reason}",

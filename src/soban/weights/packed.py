@@ -18,11 +18,10 @@ from soban import messages
 from soban.hub import place
 from soban.system import CacheUnavailableError, cache_folder
 from soban.weights.checkpoint import Checkpoint
-from soban.weights.files import reason, unreadable
+from soban.weights.files import STALE_SECONDS, reason, unreadable
 
 ORIGIN = "soban.origin"  # metadata key of a packed file: JSON, [path of the model, names of its files]
 VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
-STALE_SECONDS = 24 * 3600  # a temporary file older than this belongs to a process that died
 LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and endings fit the 255 of most file systems
 
 

@@ -7,6 +7,7 @@ all in memory; it stays the judge in the tests. The format: https://github.com/h
 import json
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from soban.errors import UserError
 from soban.messages import translate
+from soban.weights import checksums
 from soban.weights.checkpoint import Tensor
 from soban.weights.files import JSON_LIMIT, map_file, new_file, parse_object, quoted, reason
 
@@ -75,6 +77,7 @@ def read_header(
 
 def _header(path: Path, data: bytes) -> dict[str, Any]:
     try:
+        checksums.check_header(path, data)
         if not data.startswith(b"{"):  # the format allows spaces behind the object, not before it
             raise ValueError(translate("it begins with {bytes}", bytes=quoted(data[:8])))
         header = parse_object(data)
@@ -197,23 +200,37 @@ def write_safetensors(
     tensors: Iterable[Entry],
     fill: Callable[[str], Iterable[np.ndarray | bytes]],
     metadata: dict[str, str] | None = None,
+    sums: bool = False,
 ) -> None:
     """Write a safetensors file piece by piece: `fill(name)` gives the bytes of one tensor as C-ordered pieces.
+
+    `sums`: with a checksum of each tensor and of the header, by which damage can be found.
 
     Tensors whose size is a multiple of 64 bytes begin at one; the others follow, each aligned to its items. The file
     appears whole or not at all, and never replaces another: one that appears meanwhile is kept, since Windows cannot
     replace a mapped file. Raises UserError where the path is taken, or the file does not fit or cannot be written.
     """
     entries = sorted(tensors, key=_placement)
-    header = _written_header(entries, metadata or {})
-    needed = len(header) + sum(_size(entry) for entry in entries)
+    told, found = metadata or {}, dict.fromkeys([entry[0] for entry in entries], 0)
+
+    def header() -> bytes:
+        return _written_header(entries, told | {checksums.KEY: checksums.text(found)} if sums else told)
+
+    begun = header()
+    needed = len(begun) + sum(_size(entry) for entry in entries)
     with new_file(path, needed) as file:
-        file.write(header)
+        file.write(begun)
         for entry in entries:
             written = 0
             for piece in fill(entry[0]):
-                written += file.write(piece if isinstance(piece, bytes) else piece.data)
+                data = piece if isinstance(piece, bytes) else piece.data
+                if sums:
+                    found[entry[0]] = zlib.crc32(data, found[entry[0]])
+                written += file.write(data)
             assert written == _size(entry), f"{entry}: {written} bytes filled"
+        if sums:
+            file.seek(8)
+            file.write(checksums.sealed(header()[8:]))
 
 
 def _size(entry: Entry) -> int:
