@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+from soban.errors import UserError
 from tests.scripts import script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,3 +46,14 @@ def test_what_becomes_the_reason_in_an_error_is_translated() -> None:
                 plain.append((path.relative_to(PACKAGE).as_posix(), told))
     sentences = [(path, told) for path, told in plain if re.search("[a-z] [a-z]", re.sub(r"\{.*?\}", "", told))]
     assert not [one for one in sentences if one[0] not in unseen]
+
+
+def test_an_error_is_one_line_whatever_its_values_are() -> None:
+    long = "가" * 1_000_000
+    error = UserError(
+        "{path}: {reason}, {count:,}", path="a\nb\x1b[2J\u202e", reason=long, count=1234567, hint="{path}"
+    )
+    assert str(error).startswith("a\\nb\\x1b[2J\\u202e: 가가") and str(error).endswith(
+        "가, 1,234,567; a\\nb\\x1b[2J\\u202e"
+    )
+    assert "\n" not in str(error) and len(str(error)) < 1000

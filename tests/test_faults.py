@@ -144,10 +144,12 @@ def test_converting(tmp_path: Path, fresh: Fresh, capsys: pytest.CaptureFixture[
 
     def flow(folder: Path) -> None:
         out = folder / ("out" if form == "bf16" else "out.bin")
-        if out.exists():
-            return
         words = ("--dtype", "bf16") if form == "bf16" else ("--format", "v0", "--weights-only")
-        command(capsys, "convert", folder / "model", out, *words)
+        try:
+            command(capsys, "convert", folder / "model", out, *words)
+        except UserError as error:  # of a fault while its size was told, say: then it is there, and whole
+            if "exists already" not in str(error):
+                raise
 
     def result(folder: Path) -> object:
         return (folder / "out" / "model.safetensors" if form == "bf16" else folder / "out.bin").read_bytes()

@@ -6,6 +6,8 @@ from typing import Literal
 
 from soban import messages
 
+LONGEST = 1000  # characters of a value: more than any path that people use
+
 
 class UserError(Exception):
     """A mistake in the input, told in one line and in the user's language.
@@ -21,12 +23,20 @@ class UserError(Exception):
         super().__init__(template)
 
     def __str__(self) -> str:
-        problem = messages.translate(self.template, **self.fields)
-        if self.hint is None:
-            return problem
-        return messages.translate(
-            "{problem}; {remedy}", problem=problem, remedy=messages.translate(self.hint, **self.fields)
-        )
+        fields = {name: _short(value) for name, value in self.fields.items()}
+        told = messages.translate(self.template, **fields)
+        if self.hint is not None:
+            remedy = messages.translate(self.hint, **fields)
+            told = messages.translate("{problem}; {remedy}", problem=told, remedy=remedy)
+        return messages.escaped(told)
+
+
+def _short(value: object) -> object:
+    """A value as it may stand in one line: what a stranger's file holds may be as long as the file."""
+    if isinstance(value, int | float):  # which a template may write in a format of its own
+        return value
+    text = str(value)
+    return value if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
 
 
 @dataclass(frozen=True, eq=False)

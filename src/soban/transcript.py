@@ -39,7 +39,7 @@ def write_transcript(path: Path, transcript: Transcript) -> None:
     try:
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(part, path)
-    except (OSError, ValueError) as error:  # ValueError: half a character, or a path with a NUL
+    except (OSError, MemoryError, ValueError) as error:  # ValueError: half a character, or a path with a NUL
         with contextlib.suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
         raise UserError(
@@ -56,7 +56,7 @@ def read_transcript(path: Path) -> Transcript:
         if isinstance(value, list):
             value = {"format": FORMAT, "messages": value}
         return _checked(value)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise UserError(
             "{path}: cannot be read ({reason})", path=path, reason=_reason(error), hint="check the name"
         ) from None  # fmt: skip

@@ -285,7 +285,11 @@ def settings(folder: Path) -> Format:
     def read(place: Path, dice: random.Random) -> None:
         found = kept_settings(place)
         check(found)
-        if not 0 <= found.rate(3) <= found.learning_rate or len(found.mark) != 64 or found.step_tokens < 1:
+        if (
+            not 0 <= found.rate(min(3, found.steps - 1)) <= found.learning_rate
+            or len(found.mark) != 64
+            or found.step_tokens < 1
+        ):
             raise Wrong(str(found))
 
     return Format("training-settings", make, read, is_json, {f"training/{checkpoint.NAME}": b"x"})

@@ -58,7 +58,13 @@ def read(text: str, pieces: int) -> Facts:
     size = _number(told["vocab_size"], pieces, MOST)
     added, shown = {}, {}
     for index, content, spelt, flags in _list(told["added"]):
-        if not isinstance(content, str) or not isinstance(spelt, str) or not content or flags.keys() != set(FLAGS):
+        if (
+            not isinstance(content, str)
+            or not isinstance(spelt, str)
+            or not content
+            or not isinstance(flags, dict)
+            or flags.keys() != set(FLAGS)
+        ):
             raise ValueError("added")
         known = {name: _flag(flag) for name, flag in flags.items()}
         added[_number(index, 0, size)] = AddedToken(content, **known)
@@ -77,7 +83,11 @@ def read(text: str, pieces: int) -> Facts:
 
 
 def _rules(told: Any) -> Rules:
-    if told.keys() != {"prepend", "metaspace", "cut"} or told["metaspace"] not in (None, "always", "first", "never"):
+    if (
+        not isinstance(told, dict)
+        or told.keys() != {"prepend", "metaspace", "cut"}
+        or told["metaspace"] not in (None, "always", "first", "never")
+    ):
         raise ValueError("rules")
     return Rules(_flag(told["prepend"]), told["metaspace"], _flag(told["cut"]))
 

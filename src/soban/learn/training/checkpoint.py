@@ -5,13 +5,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soban.errors import UserError
+from soban.learn.training.kept import from_json
 from soban.messages import translate
-from soban.weights.files import reason
+from soban.weights.files import parse_object, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,8 +99,7 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
             told = file.metadata() or {}
-            held = json.loads(told["progress"])
-            progress = Progress(**{field.name: held[field.name] for field in fields(Progress)})
+            progress = _progress(told)
             if told.get("training", mark) != mark:
                 raise ValueError(translate("of another one"))
             if set(file.keys()) != set(wanted):
@@ -122,9 +122,17 @@ def progress_of(path: Path) -> Progress:
 
     try:
         with safe_open(path, "numpy") as file:
-            return Progress(**json.loads((file.metadata() or {})["progress"]))
+            return _progress(file.metadata() or {})
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise _not_one(path, error) from error
+
+
+def _progress(told: Mapping[str, str]) -> Progress:
+    """The progress in a checkpoint's metadata; ValueError, KeyError or TypeError where it is none."""
+    found = from_json(Progress, parse_object(told["progress"].encode()))
+    if min(found.step, found.tokens, found.seconds, found.best_step) < 0:
+        raise ValueError(f"step {found.step}")
+    return found
 
 
 def _not_one(path: Path, error: Exception) -> UserError:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from soban.errors import UserError
+from soban.learn.training import kept
 from soban.learn.training.presets import Family, Shape
 
 AT_ONCE = 2048  # tokens that a thread computes at a time: what a layer keeps of them stays near the processor
@@ -78,9 +79,8 @@ MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "threads", "lear
 
 def from_json(told: dict[str, Any]) -> Settings:
     """Settings as they were kept. Raises ValueError for what is none."""
-    known = {field.name for field in fields(Settings)}
     try:
-        return Settings(**{**{k: v for k, v in told.items() if k in known}, "shape": Shape(**told["shape"])})
+        return kept.from_json(Settings, {**told, "shape": kept.from_json(Shape, told["shape"])})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
 
