@@ -50,7 +50,7 @@ class Tally:
     loads: int = 0
     refusals: int = 0
     failures: list[Failure] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: float = 0.0  # of processor time
 
     def add(self, counts: bytes, failures: list[Failure]) -> None:
         _, cases, beyond, loads, refusals, _ = COUNTS.unpack(counts)
@@ -66,7 +66,7 @@ def dice_of(name: str, seed: int, case: int) -> random.Random:
 
 def run(format: Format, seed: int, first: int, count: int, out: Path) -> Tally:
     """Cases first..first + count in workers, one after the other; inputs of failures are kept under `out`."""
-    tally, start, end = Tally(), time.monotonic(), first + count
+    tally, start, end = Tally(), _used(), first + count
     while first < end:
         size = min(CHUNK, end - first)
         state = mmap.mmap(-1, COUNTS.size)
@@ -94,8 +94,14 @@ def run(format: Format, seed: int, first: int, count: int, out: Path) -> Tally:
         first = current + 1
     for failure in tally.failures:
         keep(format, failure, out)
-    tally.seconds = time.monotonic() - start
+    tally.seconds = _used() - start
     return tally
+
+
+def _used() -> float:
+    """Seconds of processor time that workers have taken so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _wait(child: int, state: mmap.mmap) -> tuple[int, bool]:
