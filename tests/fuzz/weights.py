@@ -14,6 +14,7 @@ import numpy as np
 from soban.errors import UserError
 from soban.models import Architecture, architecture
 from soban.models.assemble import assemble, expected_shapes
+from soban.models.fitting import fitted
 from soban.ops import make_batch, make_cache, runner
 from soban.weights.checkpoint import Tensor, open_checkpoint
 from soban.weights.llama2c import MAGIC, MODERN, NUMBERS, PADDED_HEADER, Header
