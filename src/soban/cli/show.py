@@ -24,6 +24,7 @@ EXAMPLES = """\
   soban show path/to/model --tensors
   soban show stories15M.bin --tensors
   soban show path/to/model --strict && soban run path/to/model
+  soban show gemma2:2b --check            is any of its files damaged?
 """
 
 
@@ -39,6 +40,9 @@ class ShowOptions:
     tensors: bool = field(default=False, metadata={"help": "also every tensor: shape, format, place and size"})
     tokenizer: str | None = field(
         default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
+    )
+    check: bool = field(
+        default=False, metadata={"help": "read all of its files, and say whether they are what they were"}
     )
     strict: bool = field(default=False, metadata={"help": "exit code 1 where something is amiss"})
     json: bool = field(default=False, metadata={"help": "write JSON, with everything in it"})
@@ -62,9 +66,31 @@ def call(options: ShowOptions) -> int:
     if path is None:
         return catalogued.show(name, options.json)
     report = look(path, name, Path(options.tokenizer) if options.tokenizer else None)
+    checked = _checked(path, report) if options.check else []
     report["catalogue"] = entry and catalogued.told(entry, fetched=True)
-    console.write(as_json(report) if options.json else "\n".join(as_text(report, options.tensors)) + "\n")
-    return findings.code(report["findings"], options.strict)
+    console.write(as_json(report) if options.json else "\n".join([*as_text(report, options.tensors), *checked]) + "\n")
+    return findings.code(report["findings"], options.strict or options.check)
+
+
+def _checked(path: Path, report: dict[str, Any]) -> list[str]:
+    """What reading all of the files showed, as lines; damage goes to the findings, and all of it into the report."""
+    from soban.measure import integrity
+
+    found = integrity.check(path)
+    damage = [finding for one in found for finding in one.damage]
+    report["findings"] = [*damage, *report["findings"]]
+    report["checked"] = [
+        {"file": str(one.path), "bytes": one.bytes, "by": one.by, "damaged": bool(one.damage)} for one in found
+    ]
+    by = {
+        "hash": translate("what the hub has, by SHA-256"), "checksums": translate("as written, by its checksums"),
+        "numbers": translate("all of it numbers; nothing says what it was"),
+    }  # fmt: skip
+    lines = [
+        f"  {escaped(one.path.name)} ({size(one.bytes)}): {translate('damaged') if one.damage else by[one.by]}"
+        for one in found
+    ]
+    return ["", translate("files read whole:"), *lines]
 
 
 def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":

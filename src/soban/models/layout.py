@@ -1,14 +1,12 @@
 """Which tensors of a packed file are packed matrices, that list checked, and whether their scales are numbers."""
 
 import json
-from collections.abc import Mapping
 
 import numpy as np
 
 from soban import ops
 from soban.errors import UserError
 from soban.ops import formats
-from soban.weights import checksums
 from soban.weights.checkpoint import Checkpoint, finite_check
 from soban.weights.files import parse_object, quoted, reason
 
@@ -46,14 +44,14 @@ def layout_text(layout: Layout) -> str:
     return json.dumps(layout)
 
 
-def check_numbers(checkpoint: Checkpoint) -> None:
+def check_numbers(checkpoint: Checkpoint, most: float = FINITE_LIMIT) -> None:
     """Raises UserError where a scale of a packed matrix, or a number of any other tensor, is NaN or an infinity.
 
     One such number makes every answer nonsense, or all of it NaN. Reads a thirtieth of the bytes, but every page: not
-    of files that are larger than FINITE_LIMIT. The matrices' sizes are known to be right.
+    of files that have more than `most`. The matrices' sizes are known to be right.
     """
     layout = packed_layout(checkpoint)
-    if sum(tensor.data.nbytes for tensor in checkpoint.tensors.values()) > FINITE_LIMIT:
+    if sum(tensor.data.nbytes for tensor in checkpoint.tensors.values()) > most:
         return
     for name, tensor in checkpoint.tensors.items():
         if name not in layout:
@@ -85,10 +83,3 @@ def finite_scales(data: np.ndarray, format: str) -> bool:
 def _all_finite(data: np.ndarray, format: str) -> bool:
     values = data.view(formats.PLAIN[format])
     return bool(np.isfinite(formats.bf16_values(values) if format == "bf16" else values).all())
-
-
-def damaged_tensors(checkpoint: Checkpoint) -> tuple[int, list[str]]:
-    """How many tensors have checksums, and which of them have changed; reads all of them."""
-    wanted: Mapping[str, int] = checksums.read(checkpoint.path, checkpoint.metadata)
-    arrays = {name: tensor.data for name, tensor in checkpoint.tensors.items()}
-    return len(wanted), list(checksums.damaged(arrays, wanted))
