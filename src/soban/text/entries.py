@@ -3,21 +3,15 @@
 Making one takes seconds where the vocabulary is large; looking at one should not.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from soban.errors import UserError
 from soban.text.library import frame_of
+from soban.text.library_check import checked_tokenizer
 from soban.text.markup import Matcher, Span, is_markup, policy
-from soban.text.settings import AddedToken, Settings, parse_json_object, read_bytes, read_settings
-
-# A byte-pair model's merges are most of its file, and nothing here asks for them. A quotation mark inside of a piece
-# is escaped, so this can only be the key.
-MERGES = re.compile(rb'"merges"\s*:\s*\[')
-END = re.compile(rb"\]\s*\}\s*\}\s*$")
+from soban.text.settings import AddedToken, Settings, read_bytes, read_settings
 
 
 @dataclass(frozen=True)
@@ -78,10 +72,9 @@ def read_llama2c_entries(path: Path, vocab_size: int) -> Entries:
 
 def _from_json(path: Path, settings: Settings) -> Entries:
     """Of a tokenizer.json, as the tokenizers library would read it with the settings beside it."""
-    data = read_bytes(path)
-    value = parse_json_object(path, _without_merges(data))
-    model = value["model"] if isinstance(value.get("model"), dict) else {}
-    ids = _ids(path, model.get("vocab"))
+    value = checked_tokenizer(path, read_bytes(path))
+    model = value["model"]
+    ids = _ids(model["vocab"])
     declared = _declared(value.get("added_tokens"), ids)
     named = {*settings.names.values(), *settings.extra} | {t.content for t in settings.added.values() if t.special}
     flags = ("lstrip", "rstrip", "single_word", "normalized")
@@ -105,13 +98,9 @@ def _from_json(path: Path, settings: Settings) -> Entries:
     return replace(told, parts={**parts, "model": rest})
 
 
-def _ids(path: Path, vocabulary: object) -> dict[str, int]:
+def _ids(vocabulary: Any) -> dict[str, int]:
     """The ids of a model's own pieces: it has them as an object, or (Unigram) as pairs of piece and score in order."""
-    if isinstance(vocabulary, list) and all(isinstance(entry, list) and entry for entry in vocabulary):
-        return {str(entry[0]): i for i, entry in enumerate(vocabulary)}
-    if isinstance(vocabulary, dict) and set(map(type, vocabulary.values())) <= {int}:
-        return vocabulary
-    raise UserError("{path}: it has no vocabulary that can be read", path=path, hint="fetch it again")
+    return {entry[0]: i for i, entry in enumerate(vocabulary)} if isinstance(vocabulary, list) else vocabulary
 
 
 def _with_roles(
@@ -145,14 +134,6 @@ def _declared(tokens: object, ids: Mapping[str, int]) -> dict[int, Mapping[str, 
 
 def _is_added(entry: object) -> bool:
     return isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("content"), str)
-
-
-def _without_merges(data: bytes) -> bytes:
-    """The file without its list of merges where that is the last thing in it, as the library writes it."""
-    found = list(MERGES.finditer(data))
-    if len(found) != 1 or not END.search(data[-200:]):
-        return data
-    return data[: found[0].start()] + b'"merges":[]}}'
 
 
 def _from_sentencepiece(path: Path, settings: Settings) -> Entries:

@@ -150,13 +150,13 @@ class FastTokenizer:
         """The bytes that a token adds to the text; b"" for special tokens and ids that are none."""
         return self._bytes[token_id]
 
-    @told
     def _shown(self, token_id: int) -> bytes:
         piece = self._piece(token_id)
         if piece is None:
             return b""
         return run(self._stream(False), [token_id]).encode() if self.piece_bytes is None else self.piece_bytes(piece)
 
+    @told
     def _piece(self, token_id: int) -> str | None:
         return self.library.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
 

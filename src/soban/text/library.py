@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from soban.errors import UserError
-from soban.text.settings import AddedToken, parse_json_object
+from soban.text.library_check import checked_tokenizer
+from soban.text.settings import AddedToken
 
 if TYPE_CHECKING:
     import tokenizers
@@ -66,15 +67,15 @@ def open_library(path: Path, data: bytes) -> tuple["tokenizers.Tokenizer", dict[
     """
     from tokenizers import Tokenizer
 
+    model = checked_tokenizer(path, data)["model"]
     try:
         library = Tokenizer.from_buffer(data)
-    except BaseException as error:  # the library raises plain Exception, and a BaseException where it panics
-        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
-            raise
-        parse_json_object(path, data)
-        reason = " ".join(str(error).split())
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # a plain Exception, and where it panics a BaseException
+        reason = " ".join(str(error).split())[:300]
         raise UserError("{path}: not a tokenizer ({reason})", path=path, reason=reason, hint="fetch it again") from None
-    return library, parse_json_object(path, data)["model"]
+    return library, model
 
 
 def state_of(part: Any) -> dict[str, Any]:
