@@ -13,6 +13,7 @@ import soban
 from soban import loading, needs, system
 from soban.measure.work import work_of
 from soban.models import architecture, assemble
+from soban.weights import checksums
 from soban.weights.checkpoint import open_checkpoint
 
 from .tiny import CONFIG, make_model, resealed, write_weights
@@ -216,7 +217,11 @@ def test_halves_that_do_not_belong_together_are_refused(
     (packed,) = packed_weights(cache)
     data, name = packed.read_bytes(), "model.embed_tokens.weight.residual"
     true, false = (json.dumps(json.dumps({name: value}))[2:-2] for value in (["q4", 264, 64], lie))
-    (folder / "model.safetensors").write_bytes(data.replace(true.encode(), false.encode(), 1))
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:size].replace(true.encode(), false.encode(), 1)
+    # the lie was told when the file was written, so the checksum is right
+    header = checksums.HEADER.sub(lambda found: found[0].replace(found[1], b"00000000"), header)
+    (folder / "model.safetensors").write_bytes(data[:8] + checksums.sealed(header) + data[size:])
     assert name in refusal(folder)
 
 
