@@ -121,6 +121,17 @@ def test_a_config_that_contradicts_the_tensors_is_found(tmp_path: Path, changes:
         load(folder)
 
 
+def test_what_config_json_leaves_out_is_shown_as_the_family_has_it(tmp_path: Path) -> None:
+    folder = tiny.make_model(tmp_path / "model")
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({k: v for k, v in config.items() if k != "max_position_embeddings"}), encoding="utf-8")
+    assert look(folder)["model"]["context"] == 8192 == load(folder).config.longest
+    longer = {**config, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}
+    path.write_text(json.dumps(longer), encoding="utf-8")
+    assert look(folder)["model"]["context"] == 256 == load(folder, context=256).engine.context
+
+
 def test_a_damaged_tokenizer_or_template_leaves_the_rest(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "model", chat=True)
     (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")

@@ -166,6 +166,8 @@ def _model(checkpoint: Checkpoint, tensors: list[Stored], made: Architecture | N
     formats: dict[str, int] = {}
     for one in own:
         formats[one.format] = formats.get(one.format, 0) + one.bytes
+    if made:  # whatever config.json leaves to the family's defaults
+        config = {**config, **dataclasses.asdict(made.config)}
     heads, width = _first(config, HEADS), _first(config, WIDTH)
     return {
         "model_type": config.get("model_type"),
@@ -179,7 +181,7 @@ def _model(checkpoint: Checkpoint, tensors: list[Stored], made: Architecture | N
         "heads": heads,
         "kv_heads": made.config.kv_heads if made else _first(config, ("num_key_value_heads",)) or heads,
         "head_size": made.config.head_size if made else _first(config, ("head_dim",)) or _divided(width, heads),
-        "context": _first(config, CONTEXT),
+        "context": made.config.longest if made else _first(config, CONTEXT),
         "window": getattr(made.config, "sliding_window", None) if made else None,
         "vocabulary": _first(config, ("vocab_size",)),
         "tied": tied,

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.learn.training import small
 
@@ -34,6 +34,20 @@ def test_it_begins_where_the_other_ended(model: Path, data: Path, tmp_path: Path
     assert before.keys() == after.keys()
     assert all((before[name] == after[name]).all() for name in before)
     assert settings(tmp_path / "next")["shape"] == settings(model)["shape"]
+
+
+def test_a_head_that_is_the_embedding_once_more_is_none_and_another_one_is_refused(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = load_file(model / "model.safetensors")
+    for factor, code in ((1, 0), (2, 2)):
+        other = tmp_path / f"times{factor}"
+        shutil.copytree(model, other)
+        head = {"lm_head.weight": factor * weights["model.embed_tokens.weight"]}
+        save_file({**weights, **head}, other / "model.safetensors")
+        out = tmp_path / f"next{factor}"
+        assert small.train(data, out, "--init-from", other, "--batch-size", 6, *STILL, shape=()) == code
+    assert "not a network that soban train makes" in capsys.readouterr().err
 
 
 def test_it_goes_on_by_the_same_command(model: Path, data: Path, tmp_path: Path) -> None:

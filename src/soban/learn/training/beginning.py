@@ -8,6 +8,9 @@ from soban.learn.data.shards import file_hash
 from soban.learn.training.folder import TOKENIZER
 from soban.learn.training.presets import Family, Shape
 from soban.learn.training.settings import Settings
+from soban.models import architecture
+from soban.models.assemble import expected_shapes
+from soban.models.fitting import fitted
 from soban.weights.checkpoint import open_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -51,16 +54,18 @@ def take_weights(model: Any, settings: Settings, folder: Path) -> None:
     import torch
 
     checkpoint = open_checkpoint(folder)
+    fit = fitted(architecture(checkpoint.config), checkpoint)
     ours = model.config.to_dict()
     theirs = type(model.config).from_dict(checkpoint.config).to_dict()
     names = {name for name, _ in model.named_parameters()}
-    if any(ours[key] != theirs.get(key) for key in ours.keys() - BESIDE) or names != set(checkpoint.tensors):
+    unlike = any(ours[key] != theirs.get(key) for key in ours.keys() - BESIDE)
+    if unlike or names != expected_shapes(fit.architecture).keys():
         raise _not_made_here(folder)
     if weights_hash(folder) != settings.initial_hash:
         raise UserError("{path}: has changed just now", path=folder, hint="wait until it is whole, and begin again")
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(torch.from_numpy(checkpoint.tensors[name].float32().copy()))
+            weight.copy_(torch.from_numpy(fit.checkpoint.tensors[name].float32().copy()))
 
 
 def _not_made_here(folder: Path) -> UserError:
