@@ -11,7 +11,8 @@ from soban.errors import UserError
 from soban.learn.data import fields as choosing
 from soban.learn.data.chats import Document
 from soban.learn.data.decoding import detect
-from soban.learn.data.records import Broken, Parting, records
+from soban.learn.data.records import Parting, records
+from soban.learn.data.rows import Broken
 from soban.learn.data.sources import Source, broken
 from soban.messages import warn
 from soban.weights.files import unreadable

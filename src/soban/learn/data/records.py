@@ -1,32 +1,29 @@
 """The records of a file, one after the other, never more of it in memory than one of them."""
 
-import csv
 import io
 import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Literal
 
 from soban.errors import UserError
 from soban.learn.data.decoding import Encoding, text_stream
 from soban.learn.data.fields import known
+from soban.learn.data.rows import Broken, rows
 from soban.learn.data.sources import Source, broken
+from soban.learn.data.tables import understand
+from soban.messages import warn
 
 LONGEST = 16 << 20  # characters of one line or record
 PIECE = 1 << 20
 JSON_LINES = (".jsonl", ".ndjson")
 BETWEEN = re.compile(r"[\s,]*")
 MARK = "<|endoftext|>"
-# A line of a table with tabs in which every quote belongs to a quoted field
-QUOTED_ROW = re.compile(r"""(?:(?:"[^"]*(?:""[^"]*)*"|[^"\t\r\n]*)(?:\t|\r?\n?\Z))+""")
 Parting = Literal["auto", "blank", "line", "file"]
-
-
-class Broken(Exception):
-    """A record that cannot be read; those after it can."""
 
 
 def records(source: Source, encoding: Encoding | None, parting: Parting) -> Iterator[Any]:
@@ -34,13 +31,11 @@ def records(source: Source, encoding: Encoding | None, parting: Parting) -> Iter
     if encoding is None:
         yield from _parquet(source)
         return
-    newline = "" if source.kind == "table" else None  # a quoted field of a table may have line ends of its own
-    with text_stream(source, encoding, newline) as stream:
-        if source.kind == "table":
-            with text_stream(source, encoding, newline) as first:
-                quoted = source.suffix != ".tsv" or _quoted(source, first)
-            yield from _table(source, stream, quoted)
-        elif source.kind == "json":
+    if source.kind == "table":
+        yield from _table(source, encoding)
+        return
+    with text_stream(source, encoding) as stream:
+        if source.kind == "json":
             yield from (_json_lines if source.suffix in JSON_LINES else _json)(source, stream)
         else:
             yield from _parts(source, stream, encoding, parting)
@@ -81,59 +76,27 @@ def _parts(source: Source, stream: io.TextIOBase, encoding: Encoding, parting: P
     yield "".join(lines)
 
 
-def _quoted(source: Source, stream: io.TextIOBase) -> bool:
-    """Whether the quotes in a table with tabs are a writer's, all in pairs around fields, and not the text's."""
-    waiting: list[str] = []  # lines of a row whose quote is not closed yet
-    tabs = None
-    size = quotes = 0
-    for line in _lines(source, stream):
-        tabs = line.count("\t") if tabs is None else tabs
-        waiting.append(line)
-        size, quotes = size + len(line), quotes + line.count('"')
-        if quotes % 2 == 0:
-            if '"' in waiting[0] and not QUOTED_ROW.fullmatch("".join(waiting)):
-                return False
-            if len(waiting) > 1 and tabs and all(part.count("\t") == tabs for part in waiting):
-                return False  # each is a row by itself
-            waiting, size, quotes = [], 0, 0
-        elif size > LONGEST:
-            return False
-    return not waiting
+@contextmanager
+def _table_lines(source: Source, encoding: Encoding) -> Iterator[Iterator[str]]:
+    with text_stream(source, encoding, "") as stream:  # a quoted cell may have line ends of its own
+        yield _lines(source, stream)
 
 
-def _table(source: Source, stream: io.TextIOBase, quoted: bool) -> Iterator[Any]:
-    """The rows of a table whose first line names its columns."""
-    csv.field_size_limit(LONGEST)
-    lines = _lines(source, stream)
-    head = next(lines, "")
-    delimiter = "\t" if source.suffix == ".tsv" else max(",;\t|", key=head.count)
-
-    taken: list[str] = []  # the lines of the row at hand
-
-    def rest() -> Iterator[str]:
-        for line in chain([head], lines):
-            taken.append(line)
-            yield line
-
-    rows = csv.reader(rest(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    names: list[str] | None = None
-    while True:
-        taken.clear()
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            yield Broken(str(error))
-            continue
-        if row is None:
-            return
-        if names is None:
-            names = row
-        elif len(names) == 1 and len(row) > 1:
-            yield {names[0]: "".join(taken).rstrip("\r\n")}  # nobody has quoted its commas
-        elif any(row[len(names) :]):
-            yield Broken("more cells than columns")
-        elif row:
-            yield dict(zip(names, row, strict=False))
+def _table(source: Source, encoding: Encoding) -> Iterator[Any]:
+    """The rows of a table, by the names of its columns."""
+    table = understand(lambda: _table_lines(source, encoding), source.suffix == ".tsv")
+    columns = len(table.names)
+    if not table.named:
+        warn("{path}: its first row names no columns: they are called 1, 2 and so on", path=source.name)
+    with _table_lines(source, encoding) as lines:
+        found = rows(islice(lines, table.skipped, None), table.dialect, columns, table.keys, LONGEST)
+        for row in islice(found, int(table.named), None):
+            if isinstance(row, Broken):
+                yield row
+            elif any(row[columns:]):
+                yield Broken("more cells than columns")
+            else:
+                yield dict(zip(table.names, row, strict=False))
 
 
 def _json_lines(source: Source, stream: io.TextIOBase) -> Iterator[Any]:
