@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from soban.errors import UserError
-from soban.learn.data import decoding, records
+from soban.learn.data import decoding, records, values
 from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.sources import find
 
@@ -109,7 +109,7 @@ WRITERS = {
 def test_records_come_back_whatever_wrote_them(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS * 50)]
     (tmp_path / name).write_text(WRITERS[name](rows), encoding="utf-8", newline="")
-    monkeypatch.setattr(records, "PIECE", 37)  # so that every record lies across pieces
+    monkeypatch.setattr(values, "PIECE", 37)  # so that every record lies across pieces
     texts, told = read(tmp_path)
     assert texts == TEXTS * 50 and told[0].fields == "text" and told[0].broken == 0
 
@@ -216,7 +216,7 @@ def test_one_huge_line_is_refused_before_it_is_in_memory(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "LONGEST", 1000)
-    monkeypatch.setattr(records, "PIECE", 100)
+    monkeypatch.setattr(values, "PIECE", 100)
     start = {"a.txt": "", "a.jsonl": '{"text": "', "a.json": '[{"text": "', "a.csv": "text\n"}[name]
     (tmp_path / name).write_text(start + "x" * 50_000, encoding="utf-8")
     with pytest.raises(UserError, match=rf"{name}: (line|a record).*1,000 characters"):

@@ -1,8 +1,6 @@
 """The records of a file, one after the other, never more of it in memory than one of them."""
 
 import io
-import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,17 +9,15 @@ from itertools import islice
 from typing import Any, Literal
 
 from soban.errors import UserError
+from soban.learn.data import values
 from soban.learn.data.decoding import Encoding, text_stream
-from soban.learn.data.fields import known
 from soban.learn.data.rows import Broken, rows
 from soban.learn.data.sources import Source, broken
 from soban.learn.data.tables import understand
 from soban.messages import warn
 
 LONGEST = 16 << 20  # characters of one line or record
-PIECE = 1 << 20
 JSON_LINES = (".jsonl", ".ndjson")
-BETWEEN = re.compile(r"[\s,]*")
 MARK = "<|endoftext|>"
 Parting = Literal["auto", "blank", "line", "file"]
 
@@ -36,7 +32,9 @@ def records(source: Source, encoding: Encoding | None, parting: Parting) -> Iter
         return
     with text_stream(source, encoding) as stream:
         if source.kind == "json":
-            yield from (_json_lines if source.suffix in JSON_LINES else _json)(source, stream)
+            with text_stream(source, encoding) as first:
+                a_line_each = source.suffix in JSON_LINES and values.line_by_line(first)
+            yield from values.lines(_lines(source, stream)) if a_line_each else values.whole(source, stream, LONGEST)
         else:
             yield from _parts(source, stream, encoding, parting)
 
@@ -97,95 +95,6 @@ def _table(source: Source, encoding: Encoding) -> Iterator[Any]:
                 yield Broken("more cells than columns")
             else:
                 yield dict(zip(table.names, row, strict=False))
-
-
-def _json_lines(source: Source, stream: io.TextIOBase) -> Iterator[Any]:
-    """A value a line."""
-    for line in _lines(source, stream):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield Broken(str(error))
-
-
-def _json(source: Source, stream: io.TextIOBase) -> Iterator[Any]:
-    """The elements of an array, or values one after the other; in an object that holds a list, what it holds."""
-    values = _Values(source, stream)
-    if values.peek() == "[":
-        values.take()
-        yield from values.each("]")
-    else:
-        for value in values.each(""):
-            yield from opened(value)
-
-
-class _Values:
-    """JSON values out of a stream, as many at a time as a piece of it holds."""
-
-    def __init__(self, source: Source, stream: io.TextIOBase) -> None:
-        self._source, self._stream = source, stream
-        self._text, self._at, self._ended = "", 0, False
-        self._decoder = json.JSONDecoder()
-
-    def _more(self) -> None:
-        """At least twice what is waiting, so that a long value is not tried too often."""
-        waiting = self._text[self._at :]
-        if len(waiting) > LONGEST:
-            raise UserError(
-                "{path}: a record of more than {most:,} characters", path=self._source.name, most=LONGEST,
-                hint="break it into smaller ones, or save it as .jsonl",
-            )  # fmt: skip
-        new = self._stream.read(max(PIECE, len(waiting)))
-        self._ended = not new
-        self._text, self._at = waiting + new, 0
-
-    def peek(self) -> str:
-        """The next character that is neither blank nor comma; "" at the end."""
-        while True:
-            self._at = BETWEEN.match(self._text, self._at).end()  # type: ignore[union-attr]
-            if self._at < len(self._text) or self._ended:
-                return self._text[self._at : self._at + 1]
-            self._more()
-
-    def take(self) -> None:
-        """Passes over one character."""
-        self._at += 1
-
-    def each(self, end: str) -> Iterator[Any]:
-        """The values up to that character. Raises UserError where an array is not closed."""
-        while (character := self.peek()) != end:
-            if not character:
-                yield Broken("it ends early")
-                return
-            try:
-                value, stop = self._decoder.raw_decode(self._text, self._at)
-            except ValueError as error:
-                if not self._ended:
-                    self._more()
-                    continue
-                yield Broken(str(error))
-                return
-            except RecursionError:
-                yield Broken("nested too deeply")
-                return
-            self._at = stop
-            yield value
-
-
-def opened(value: Any) -> Iterator[Any]:
-    """The records in a value: itself, or the largest list of objects in one that has no text beside it."""
-    lists = [held for held in value.values() if _is_table(held)] if isinstance(value, dict) else []
-    if lists and not known(value):
-        yield from max(lists, key=len)
-    elif isinstance(value, list):
-        yield from value
-    else:
-        yield value
-
-
-def _is_table(held: Any) -> bool:
-    return isinstance(held, list) and bool(held) and all(isinstance(row, dict) for row in held)
 
 
 def _parquet(source: Source) -> Iterator[Any]:
