@@ -5,7 +5,7 @@ import json
 import ntpath
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -263,28 +263,6 @@ def give_way() -> None:
     own = psutil.Process()
     if own.nice() == psutil.NORMAL_PRIORITY_CLASS:
         own.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-
-
-@contextlib.contextmanager
-def silent_keys() -> Iterator[None]:
-    """Keys that are pressed while nobody reads them are not echoed; they wait, line ends as they were typed.
-
-    Ctrl-C stays the interrupt. Windows echoes only while somebody reads, so there is nothing to do there.
-    """
-    if sys.platform == "win32" or not os.isatty(0):
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(0)
-    silent = termios.tcgetattr(0)
-    silent[0] &= ~termios.ICRNL
-    silent[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(0, termios.TCSADRAIN, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def obeys_escapes() -> bool:

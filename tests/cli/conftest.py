@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import huggingface_hub.constants  # here: it reads the environment once, and some tests set HF_HUB_OFFLINE
 import pytest
@@ -15,6 +16,10 @@ import pytest
 from soban import cli
 from soban.hub import place
 from tests.cli import tiny
+
+if TYPE_CHECKING:
+    from soban.dialogue import Dialogue
+    from tests.cli.conversation import Start
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 # Before an import: an installation that can be edited finds soban by itself, whatever PYTHONPATH says.
@@ -106,3 +111,24 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llama2c_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A llama2.c model with its tokenizer beside it."""
     return tiny.llama2c(tmp_path_factory.mktemp("models") / "llama2c")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> "Start":
+    """A chat with the bundled model, or with the words given; no history but the test's own."""
+    from tests.cli.conversation import FLAGS
+    from tests.cli.tmux import Terminal
+
+    def chat(*words: str | Path, **changes: str | int) -> Terminal:
+        return Terminal("chat", *(words or FLAGS), XDG_STATE_HOME=str(tmp_path), **changes)  # type: ignore[arg-type]
+
+    return chat
+
+
+@pytest.fixture
+def dialogue() -> "Dialogue":
+    """The same conversation through the library, to know what the terminal has to show."""
+    import soban
+    from tests.cli.conversation import SAMPLING
+
+    return soban.Dialogue(soban.load(), template="plain", **SAMPLING)

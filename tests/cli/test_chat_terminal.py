@@ -6,39 +6,17 @@ import re
 import shutil
 import stat
 import time
-import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import soban
-from soban.dialogue import Reply
 from tests.cli import tiny
+from tests.cli.conversation import FLAGS, Start, exchange, joined, laid, prompt, whole
 from tests.cli.tmux import Terminal
 from tests.tiny import make_model
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
-Start = Callable[..., Terminal]
-SAMPLING = {"seed": 3, "max_new_tokens": 24}
-FLAGS = ("--template", "plain", "--seed", "3", "--max-new-tokens", "24", "--quiet")
-CONTEXT = 512  # of the bundled model
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """A chat with the bundled model, or with the words given; no history but the test's own."""
-
-    def chat(*words: str | Path, **changes: str | int) -> Terminal:
-        return Terminal("chat", *(words or FLAGS), XDG_STATE_HOME=str(tmp_path), **changes)  # type: ignore[arg-type]
-
-    return chat
-
-
-@pytest.fixture
-def dialogue() -> soban.Dialogue:
-    """The same conversation through the library, to know what the terminal has to show."""
-    return soban.Dialogue(soban.load(), template="plain", **SAMPLING)
 
 
 @pytest.fixture(scope="module")
@@ -47,42 +25,6 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
     template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
     path = tiny.folder(tmp_path_factory.mktemp("models") / "endless", context=8192, template=template)
     return (path, "--prompt-lookup-num-tokens", "0")
-
-
-def laid(text: str, columns: int) -> str:
-    """The text as a terminal breaks it: anywhere, but never in the middle of a wide character."""
-    lines = []
-    for line in text.split("\n"):
-        lines.append("")
-        for character in line:
-            if width(lines[-1] + character) > columns:
-                lines.append("")
-            lines[-1] += character
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def prompt(dialogue: soban.Dialogue, typed: str = "") -> str:
-    """The end of a screen: an input line, and below it how full the context is."""
-    return f"> {typed}".rstrip() + f"\n  {dialogue.used} of {CONTEXT} tokens"
-
-
-def exchange(message: str, answer: str, columns: int = 60) -> str:
-    indented = message.replace("\n", "\n  ")
-    return laid(f"> {indented}\n{answer.lstrip()}\n\n", columns)
-
-
-def whole(reply: Reply) -> str:
-    """An answer as it is shown, with the remark below one that was cut off."""
-    answer = reply.read()
-    return f"{answer}\n(cut off after 24 tokens: max_new_tokens)" if reply.figures.finished == "length" else answer
-
-
-def joined(terminal: Terminal) -> str:
-    return "\n".join(line.rstrip() for line in terminal.all().rstrip().split("\n"))
 
 
 def flowing(terminal: Terminal, answer: int = 1) -> None:
@@ -226,7 +168,7 @@ def test_ctrl_d_leaves(start: Start) -> None:
 
 
 def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: tuple[str, ...]) -> None:
-    with start(*endless, "--max-new-tokens", "3000", SOBAN_OPS="reference") as terminal:
+    with start(*endless, "--max-new-tokens", "1500", SOBAN_OPS="reference") as terminal:
         terminal.see("tokens")
         terminal.type("abc")
         terminal.press("Enter")
@@ -236,7 +178,7 @@ def test_keys_pressed_during_an_answer_wait_for_its_end(start: Start, endless: t
         terminal.type("더")
         assert not joined(terminal).endswith("tokens")  # it is still writing
         terminal.see("> 더")
-        answered = r"> abc\n[a-z]{3000}\n\(cut off .*\)\n\n"
+        answered = r"> abc\n[a-z]{1500}\n\(cut off .*\)\n\n"
         assert re.search(answered + r"> /system 짧게\n짧게\n\n> 더\n  .* tokens$", joined(terminal))
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from soban import __version__
 from soban.cli import commands, console, history
 from soban.cli.figures import turn_line
 from soban.cli.interrupt import cancelling
-from soban.cli.shared import CHAT_SAMPLING_FLAGS, ModelFlags, load_model, use_threads, what_to_run
+from soban.cli.keys import WaitingKeys, has_editor
+from soban.cli.shared import CHAT_SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
 from soban.cli.wrapping import paragraphs
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
@@ -98,16 +98,18 @@ def call(options: ChatOptions) -> int:
         raise UserError("the message is empty", hint="give some text")
     use_threads(options.threads)
     Sampling(**{key: value for key, value in options.sampling.items() if (key, value) != ("temperature", 0)})
-    with console.Status(options.quiet) as status:
-        model, _ = load_model(name, options, status)
-    return talk(model, name, prompt, options)
+    path = None if name is None else found(name)  # first, for whoever is asked whether to fetch it types an answer
+    with WaitingKeys(has_editor()) as keys:
+        with console.Status(options.quiet) as status:
+            model, _ = load_model(path, options, status)
+        return talk(model, name, prompt, options, keys)
 
 
-def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOptions) -> int:
-    """The same with a model that is loaded already."""
+def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOptions, keys: WaitingKeys) -> int:
+    """The same with a model that is loaded already; `keys` keep what has been typed meanwhile."""
     from soban.dialogue import Dialogue
 
-    with _screen(options) as screen:
+    with _screen(options, keys) as screen:
         if screen.attended and not options.quiet:
             screen.show(paragraphs(greeting(name, model), screen.columns))
         usual = {} if name else {"on_full": "slide"}  # a few turns fill the bundled model's context
@@ -119,11 +121,11 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
         return Chat(dialogue, screen, options).run(prompt)
 
 
-def _screen(options: ChatOptions) -> AbstractContextManager[Screen]:
-    if sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+def _screen(options: ChatOptions, keys: WaitingKeys) -> AbstractContextManager[Screen]:
+    if has_editor():
         from soban.cli.terminal import Terminal
 
-        return Terminal(None if options.no_history else history.history_path())
+        return Terminal(None if options.no_history else history.history_path(), keys)
     from soban.cli.plain import Plain
 
     return Plain()
@@ -176,6 +178,8 @@ class Chat:
 
     def take(self, text: str, draft: str) -> None:
         """A command, a message, or what has become of a draft; nothing left of it means that it stays as it was."""
+        if self.screen.attended and text.strip().lower() in commands.FAREWELLS:
+            raise commands.Leave
         found = commands.command(text)
         message = commands.message(text)
         if found:

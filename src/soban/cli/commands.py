@@ -29,15 +29,17 @@ COMMANDS: dict[str, dict[str, str]] = {
     "save": {"takes": "FILE", "help": "keep the conversation and its settings"},
     "load": {"takes": "FILE", "help": "go on with one that was kept"},
     "clear": {"help": "begin a new conversation; the system text stays"},
-    "exit": {"help": "leave"},
+    "exit": {"help": "leave; so do /bye, and exit and quit without a slash"},
 }
+ALSO = {"bye": "exit", "quit": "exit", "?": "help"}  # what other programs call them
+FAREWELLS = ("exit", "quit")  # that mean themselves where somebody types
 LONG = ("system", "edit")  # that may be followed by several lines
 SETTINGS = tuple(field.name for field in fields(Sampling) if field.name != "num_return_sequences")
 SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 CHOICES = {"do_sample": ("on", "off"), "on_full": ON_FULL}
 UNDO = "default"
 QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"))
-COMMAND = re.compile(r"/([^\W\d_]+)(?:\s+(.*))?\s*", re.DOTALL)
+COMMAND = re.compile(r"/([^\W\d_]+|\?)(?:\s+(.*))?\s*", re.DOTALL)
 
 
 class Leave(Exception):
@@ -53,7 +55,7 @@ def command(text: str) -> tuple[str, str] | None:
     found = COMMAND.fullmatch(text)
     if not found:
         return None
-    name = found[1].lower()
+    name = ALSO.get(found[1].lower(), found[1].lower())
     if "\n" in text.strip() and name not in LONG:
         return None
     if name not in COMMANDS:

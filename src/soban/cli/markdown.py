@@ -1,11 +1,14 @@
 """Markdown in a terminal, drawn while it streams: every character stays, only its look changes.
 
-Taking the escape sequences out of what comes back gives the text that went in, so that what a mouse selects is what
-the model wrote. A mark (`**`, `#`, three backticks) is dim; what it marks is bold, italic or coloured, until the
-closing mark or the end of the line. At most a few characters wait: those that may still become a mark.
+Taking the escape sequences out of what comes back gives the text that went in (with the line breaks of a `Flow`, if
+there is one), so that what a mouse selects is what the model wrote. A mark (`**`, `#`, three backticks) is dim; what it
+marks is bold, italic or coloured, until the closing mark or the end of the line. At most a few characters wait: those
+that may still become a mark.
 """
 
 import re
+
+from soban.cli.flow import Flow
 
 RESET, DIM, BOLD, ITALIC, CODE = "0", "2", "1", "3", "36"  # of Select Graphic Rendition, ECMA-48
 # A terminal obeys control characters, and a model must not command it: pictures of them are shown instead.
@@ -27,7 +30,9 @@ def shown(text: str) -> str:
 class Markdown:
     """Draws pieces of a text: `feed` them in turn, then `finish`."""
 
-    def __init__(self) -> None:
+    def __init__(self, flow: Flow | None = None) -> None:
+        """`flow` breaks the lines between words, but those of code; None leaves them to the terminal."""
+        self.flow = flow
         self.held = ""  # what may still become a mark
         self.fence = ""  # the mark that opened the block of code in which we are
         self.look = ""  # in force at the terminal
@@ -136,7 +141,10 @@ class Markdown:
             return ""
         self.held = self.held[len(text) :]
         self.before = text[-1]
-        return self._turn(look) + text
+        turned = self._turn(look)
+        if self.flow is None:
+            return turned + text
+        return self.flow.turn(turned) + self.flow.text(text, whole=bool(self.fence) or self.line_look == DIM)
 
     def _turn(self, look: str) -> str:
         """The escape sequence that brings another look, where it is another."""

@@ -31,6 +31,20 @@ def messages(lines: Iterable[str]) -> Iterator[str]:
             yield message.strip()
 
 
+def in_block(text: str) -> bool:
+    """Whether a text begins with \"\"\" and still lacks those that end it."""
+    text = text.strip()
+    return text.startswith(BLOCK) and not (len(text) >= 2 * len(BLOCK) and text.endswith(BLOCK))
+
+
+def unblocked(text: str) -> str:
+    """A text without the \"\"\" around it; any other as it is."""
+    whole = text.strip()
+    if not whole.startswith(BLOCK) or in_block(whole):
+        return text
+    return whole.removeprefix(BLOCK).removesuffix(BLOCK).strip("\n")
+
+
 def _block(first: str, lines: Iterator[str]) -> str:
     parts = [first]
     while not parts[-1].rstrip().endswith(BLOCK):

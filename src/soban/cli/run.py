@@ -6,20 +6,19 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from soban import messages
-from soban.cli import console
+from soban.cli import chat, console
 from soban.cli.figures import Peak, run_line
 from soban.cli.interrupt import cancelling
+from soban.cli.keys import WaitingKeys, has_editor
 from soban.cli.piped import PipedText
-from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, load_model, use_threads, what_to_run
+from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
 from soban.engine.sampling import Sampling
 from soban.errors import UserError
 from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
-    from soban.cli.chat import ChatOptions
     from soban.generation import Generation
-    from soban.model import Model
 
 INTERRUPTED = 130
 EXAMPLES = """\
@@ -86,19 +85,20 @@ def call(options: RunOptions) -> int:
     attended = prompt is None and sys.stdin is not None and sys.stdin.isatty()
     if not text and not attended and not options.raw and known_to_answer(name):
         raise nothing_to_answer(name, prompt)
-    with console.Status(options.quiet) as status:
-        model, load_seconds = load_model(name, options, status)
+    path = None if name is None else found(name)
+    with WaitingKeys(attended and has_editor()) as keys, console.Status(options.quiet) as status:
+        model, load_seconds = load_model(path, options, status)
         if not text and model.template is not None and not options.raw:  # a model that was taught both answers, too
             if not attended:
                 raise nothing_to_answer(name, prompt)
             status.clear()
-            return converse(options, model, name, as_run_c)
+            return chat.talk(model, name, None, chat_options(options, as_run_c), keys)
         if not text and model.loaded.llama2c and not options.sampling:
             as_run_c = True  # for that is the whole of run.c's own command: ./run model.bin
         memory = Peak()
         if prompt:  # only now, for whoever writes into the pipe may need as long
             text = prompt_and_pipe(prompt, piped)
-        with cancelling(model.runner.cancel) as pressed:
+        with cancelling(model.runner.cancel, keys.restore) as pressed:
             status.show(translate("reading the prompt ..."))
             shape: dict[str, Any] = {"system": options.system, "raw": options.raw, "echo": options.echo}
             if as_run_c:
@@ -162,8 +162,6 @@ def write_texts(generation: "Generation", status: console.Status) -> None:
 
 def talk(options: RunOptions, name: str | None, prompt: str | None) -> int:
     """The conversation that run.c's chat mode holds: its sampling, and Llama 2's turns for a model of its own."""
-    from soban.cli import chat
-
     shared = {field.name: getattr(options, field.name) for field in fields(ModelFlags)}
     if shared["context"] is None and options.spelled & {"-n", "--steps"}:
         shared["context"] = options.steps or None
@@ -172,16 +170,9 @@ def talk(options: RunOptions, name: str | None, prompt: str | None) -> int:
     return chat.call(replace(given, **shared, words=(name,) if name else (), prompt=prompt, template=template))
 
 
-def converse(options: RunOptions, model: "Model", name: str | None, as_run_c: bool) -> int:
-    """A conversation with a model that answers, for whoever sits at a terminal and has given no prompt."""
-    from soban.cli import chat
-
-    return chat.talk(model, name, None, chat_options(options, as_run_c))
-
-
-def chat_options(options: RunOptions, as_run_c: bool) -> "ChatOptions":
+def chat_options(options: RunOptions, as_run_c: bool) -> chat.ChatOptions:
     """What holds in a conversation, too."""
-    from soban.cli import chat, llama2c
+    from soban.cli import llama2c
 
     sampling = dict(options.sampling)
     if sampling.pop("num_return_sequences", 1) > 1:

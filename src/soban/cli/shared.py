@@ -75,14 +75,14 @@ def use_threads(count: int | None) -> None:
         os.environ["SOBAN_THREADS"] = str(count)
 
 
-def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "tuple[Model, float]":
+def load_model(name: str | Path | None, flags: ModelFlags, status: console.Status) -> "tuple[Model, float]":
     """The model (None: the bundled one), and the seconds that it took; the status says what is being done.
 
     A name whose files are not on this PC is fetched first; those seconds do not count.
     """
     from soban.model import load
 
-    path = None if name is None else _found(name)
+    path = None if name is None else found(name)
     status.show(translate("loading the model ..."))
     start = time.perf_counter()
     model = load(
@@ -93,7 +93,7 @@ def load_model(name: str | None, flags: ModelFlags, status: console.Status) -> "
     return model, time.perf_counter() - start
 
 
-def _found(name: str) -> Path:
+def found(name: str | Path) -> Path:
     """Where a model's files lie, fetched now if they are not on this PC."""
     from soban.cli.bringing import bring
     from soban.locating import locate

@@ -1,6 +1,5 @@
 """A terminal to chat in: a line editor with history and completion, answers drawn as they stream."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -24,7 +23,10 @@ from soban import system
 from soban.cli import console
 from soban.cli.commands import COMMANDS
 from soban.cli.completing import PATHS, Completions, Remembered
+from soban.cli.flow import Flow
+from soban.cli.keys import WaitingKeys
 from soban.cli.markdown import DIM, Markdown, shown
+from soban.cli.plain import in_block, messages, unblocked
 from soban.cli.reflow import mind_resizing
 from soban.messages import translate
 
@@ -44,6 +46,7 @@ STYLE = Style.from_dict(
 
 KEYS = {
     "Alt+Enter, Ctrl+J": {"help": "a new line, as does a backslash at the end of one"},
+    '"""': {"help": "begins a message of several lines, and ends it"},
     "Ctrl-C": {"help": "stop the answer; twice: leave"},
     "Ctrl-D": {"help": "leave"},
     "Ctrl-R": {"help": "search what was typed before"},
@@ -61,13 +64,16 @@ class Terminal:
 
     interactive = attended = True
 
-    def __init__(self, history: Path | None) -> None:
-        """`history` is the file of what was typed; None for none."""
-        self.coloured = system.obeys_escapes() and not os.environ.get("NO_COLOR")
+    def __init__(self, history: Path | None, keys: WaitingKeys) -> None:
+        """`history` is the file of what was typed, None for none; `keys` keep what is typed while nobody reads."""
+        self.obeys = system.obeys_escapes()
+        self.coloured = self.obeys and not os.environ.get("NO_COLOR")
         self.keys = KEYS
         self.pressed = False  # Ctrl-C, and no key since
         self._meter, self._drafting = "", False
-        self._silence = contextlib.ExitStack()
+        self._waiting = keys
+        *lines, self._begun = keys.typed.split("\n")
+        self._typed = list(messages(lines))  # before there was a line editor, each with Enter; the last without
         self._session: PromptSession[str] = PromptSession(
             message=[("class:mark", MARK)], prompt_continuation=INDENT, multiline=True, style=STYLE, output=_output(),
             key_bindings=self._keys(), history=Remembered(history), enable_suspend=True,
@@ -82,12 +88,11 @@ class Terminal:
         self._session.default_buffer.on_text_changed += lambda _: self._calm()
 
     @property
-    def columns(self) -> int | None:
+    def columns(self) -> int:
         """Of the terminal, as wide as it is now."""
         return self._session.output.get_size().columns
 
     def __enter__(self) -> "Terminal":
-        self._silence.enter_context(system.silent_keys())
         self._before = signal.signal(signal.SIGINT, lambda *_: self._press())
         return self
 
@@ -97,14 +102,18 @@ class Terminal:
 
     def restore(self) -> None:
         """Keys are echoed again, as before."""
-        self._silence.close()
+        self._waiting.restore()
 
     def read(self, meter: str, draft: str = "") -> str:
         """What was typed; of a `draft` maybe nothing. EOFError at Ctrl-D, KeyboardInterrupt at a second Ctrl-C."""
         self._meter, self._drafting = meter, bool(draft)
-        text = self._session.prompt(default=draft)
+        if self._typed and not draft:
+            text = self._session.prompt(default=self._typed.pop(0), accept_default=True)
+        else:
+            begun, self._begun = self._begun, ""
+            text = self._session.prompt(default=draft or begun)
         self.pressed = False
-        return text.encode("utf-8", "replace").decode("utf-8")  # bytes that were no characters
+        return unblocked(text.encode("utf-8", "replace").decode("utf-8"))  # bytes that were no characters
 
     def confirm(self, question: str) -> bool:
         """Whether the answer is yes."""
@@ -121,12 +130,16 @@ class Terminal:
 
     def write(self, pieces: Iterable[str], remark: Callable[[], str] = str) -> None:
         """An answer, as its pieces come, and below it what is to be remarked on it then."""
-        markdown, begun = Markdown(), False
+        flow = Flow(lambda: self.columns) if self.obeys else None
+        markdown, begun = Markdown(flow), False
         try:
             for piece in pieces:
                 text = piece if begun else piece.lstrip()  # blanks before an answer would only move its first line
                 begun = begun or bool(text)
-                console.write(markdown.feed(text) if self.coloured else shown(text))
+                if self.coloured:
+                    console.write(markdown.feed(text))
+                else:
+                    console.write(flow.text(shown(text)) if flow else shown(text))
         finally:
             console.write((markdown.finish() if self.coloured else "") + "\n")
             if text := remark():
@@ -174,6 +187,8 @@ class Terminal:
                 and not line.text.startswith(PATHS)
             ):
                 buffer.delete_before_cursor()
+                buffer.insert_text("\n")
+            elif in_block(buffer.text):
                 buffer.insert_text("\n")
             elif buffer.text.strip() or self._drafting:
                 buffer.validate_and_handle()

@@ -1,0 +1,79 @@
+"""Keys that are pressed while nobody reads them: they are not echoed, and nothing of them is lost."""
+
+import os
+import shutil
+import sys
+from types import TracebackType
+from typing import Any
+
+from soban import system
+from soban.cli import console
+from soban.messages import width
+
+
+class WaitingKeys:
+    """Keeps what is typed for whoever reads next. A context manager; `restore` may come before its end.
+
+    Ctrl-C stays the interrupt. Windows echoes only while somebody reads, so there is nothing to do there.
+    """
+
+    def __init__(self, kept: bool) -> None:
+        """Unless they are `kept`, nothing is changed."""
+        self.kept = kept
+        self.typed = ""  # before, while the terminal still made lines of it: their ends are \n
+        self._before: Any = None
+
+    def __enter__(self) -> "WaitingKeys":
+        if sys.platform == "win32" or not self.kept:
+            return self
+        import termios
+
+        self._before = termios.tcgetattr(0)
+        silent = termios.tcgetattr(0)
+        silent[0] &= ~termios.ICRNL
+        silent[3] &= ~(termios.ECHO | termios.ICANON)
+        termios.tcsetattr(0, termios.TCSADRAIN, silent)
+        self.typed = _waiting()
+        _take_back(self.typed)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """WaitingKeys are echoed again, as before."""
+        if sys.platform != "win32" and self._before is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+            self._before = None
+
+
+def has_editor() -> bool:
+    """Whether stdin and stdout are a terminal in which a line can be edited."""
+    terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+    return terminal and os.environ.get("TERM") != "dumb"
+
+
+def _take_back(typed: str) -> None:
+    """Erases what the terminal has echoed: the line editor will show it."""
+    if not typed or not system.obeys_escapes():
+        return
+    columns = shutil.get_terminal_size().columns
+    rows = sum(max(1, -(-width(line) // columns)) for line in typed.split("\n")) - 1
+    console.write("\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J")
+
+
+def _waiting() -> str:
+    """What has been typed up to now and read by nobody."""
+    if sys.platform == "win32":
+        return ""
+    import fcntl
+    import struct
+    import termios
+
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(0, termios.FIONREAD, struct.pack("i", 0)))
+        return os.read(0, count).decode("utf-8", "replace") if count else ""
+    except OSError:
+        return ""
