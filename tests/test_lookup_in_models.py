@@ -18,6 +18,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"do_sample": True, "temperature": 0.5, "top_k": 20, "seed": 1},
     {"do_sample": True, "temperature": 0.9, "top_k": 0, "top_p": 0.9, "seed": 2},
     {"do_sample": True, "temperature": 0.3, "seed": 3, "num_return_sequences": 2},
+    {"do_sample": False, "no_repeat_ngram_size": 6, "bad_words_ids": [[300, 301], [310]], "min_new_tokens": 100},
+    {"do_sample": True, "seed": 4, "suppress_tokens": [300], "begin_suppress_tokens": [310], "max_length": 150},
 ]
 
 

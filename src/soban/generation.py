@@ -65,7 +65,8 @@ class Generation:
         self.leads = [form.lead for _ in texts]  # blanks before an answer that are the template's
         spelled = (token_of(stop, model.tokenizer) for stop in sampling.stop)  # a token is never found as text
         named = {token for token in spelled if token is not None}
-        request = Request(prompt, sampling, model.ends | form.ends | named, None if refill else keep)
+        own = model.ends | form.ends
+        request = Request(prompt, sampling, own | named, None if refill else keep, frozenset(named - own))
         self.sequences = model.engine.prepare(request)
         self.figures = Figures(prompt_tokens=len(prompt))
         self.caller = Caller(self.sequences)

@@ -9,6 +9,7 @@ import numpy as np
 
 from soban import messages
 from soban.border import crossing
+from soban.engine.defaults import sampling_defaults, unfollowed, with_tuples
 from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
@@ -70,22 +71,27 @@ class Model:
 
         Raises UserError for a name or value that is not one of `Sampling`'s.
         """
-        known = {field.name for field in fields(Sampling)}
+        known = {field.name for field in fields(Sampling) if field.name != "usual"}
         if unknown := [name for name in options if name not in known]:
             raise UserError(
                 "{name} is no option of generation", name=unknown[0], known=", ".join(sorted(known)),
                 hint="choose among {known}",
             )  # fmt: skip
-        given = {name: value for name, value in options.items() if value is not None}
-        if isinstance(stop := given.get("stop"), str | list):
-            given["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+        given = with_tuples({name: value for name, value in options.items() if value is not None})
+        if isinstance(stop := given.get("stop"), str):
+            given["stop"] = (stop,)
         self._check_stops(given.get("stop", ()))
         if given.get("temperature") == 0:
             given |= {"temperature": 1.0, "do_sample": False}
         shaping = [n for n in ("temperature", "top_k", "top_p", "min_p") if n in given]
         if shaping and options.get("temperature") != 0 and not given.setdefault("do_sample", True):
             messages.warn("do_sample is false, so {names} has no effect", names=", ".join(shaping))
-        sampling = sampling_defaults(self.loaded.generation_config).replace(**given)
+        sampling = _changed(sampling_defaults(self.loaded.generation_config), given)
+        if names := unfollowed(self.loaded.generation_config, sampling.do_sample):
+            messages.warn(
+                "generation_config.json sets {names}, which soban does not follow: transformers would write another "
+                "text", names=", ".join(names),
+            )  # fmt: skip
         if sampling.num_return_sequences > 1 and not sampling.do_sample:
             messages.warn("without do_sample all {count} texts are the same", count=sampling.num_return_sequences)
         return sampling
@@ -154,8 +160,9 @@ class Model:
     ) -> str | list[str]:
         """The whole text; a list of them if num_return_sequences is above 1.
 
-        `options` are the fields of `Sampling`: max_new_tokens, do_sample, temperature, top_k, top_p, min_p,
-        repetition_penalty, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
+        `options` are the fields of `Sampling`: max_new_tokens, max_length, min_new_tokens, min_length, do_sample,
+        temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, bad_words_ids, suppress_tokens,
+        begin_suppress_tokens, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
         prompt without a chat template; tokens that are written out in it are read as tokens, as in a base model's
         prompt. `echo` says whether the text begins with the prompt. The same seed gives the same text.
         """
@@ -282,29 +289,20 @@ class Model:
             )  # fmt: skip
 
 
+def _changed(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
+    """The model's own way with the given changes; a length that is asked for goes before the other kind of length."""
+    if "max_length" in given and "max_new_tokens" not in given:
+        sampling = sampling.replace(max_new_tokens=None)
+    if "min_length" in given and "min_new_tokens" not in given:
+        sampling = sampling.replace(min_new_tokens=None)
+    return sampling.replace(**given, usual=sampling.usual - given.keys())
+
+
 def _check_single(options: Mapping[str, Any]) -> None:
     if options.get("num_return_sequences") not in (None, 1):
         raise UserError(
             "several texts cannot share one stream", hint="use generate or chat, or start for pieces of each"
         )
-
-
-def sampling_defaults(generation_config: Mapping[str, Any]) -> Sampling:
-    """What generation_config.json says about sampling; a value that cannot be is an error naming the key."""
-    names = (
-        "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "prompt_lookup_num_tokens",
-    )  # fmt: skip
-    given = {name: generation_config[name] for name in names if generation_config.get(name) is not None}
-    if given.get("temperature") == 0:  # some files mean by it what transformers calls do_sample=False
-        given |= {"temperature": 1.0, "do_sample": False}
-    if given.get("top_k") == -1:  # vLLM's way to say that there is no limit
-        given["top_k"] = 0
-    try:
-        return Sampling(**given)
-    except UserError as error:
-        raise UserError(
-            "generation_config.json: {problem}", problem=error, hint="correct it in the model's folder"
-        ) from None  # fmt: skip
 
 
 def load(

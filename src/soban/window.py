@@ -63,7 +63,7 @@ class Window:
         self.ids = self._encoded(self.dropped, self.summary)
         sampling = self.sampling
         if sampling.on_full == "error":
-            self._check_length(sampling.max_new_tokens or 1)
+            self._check_length(sampling.wanted)
             return self
         reserved = min(sampling.max_new_tokens or self.context, self.context // 4)
         if len(self.ids) > min(self.context + 1 - reserved, self.most):

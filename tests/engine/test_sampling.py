@@ -14,6 +14,8 @@ SETTINGS = [
     {"temperature": 2.0, "top_k": 0, "top_p": 0.999},
     {"top_k": 0, "min_p": 0.1},
     {"temperature": 0.8, "top_k": 50, "top_p": 0.8, "min_p": 0.02},
+    {"top_k": 0, "top_p": 0.0},
+    {"top_k": 20, "top_p": 0},
     {"top_k": 100000, "top_p": 1.0, "min_p": 1.0},
 ]
 
@@ -53,6 +55,45 @@ def test_equal_scores_stay_together_at_the_edge_of_top_k() -> None:
     assert sorted(ids) == [1, 2, 3, 4]
 
 
+def test_what_changes_the_scores_does_it_as_transformers_processors_do_in_their_order() -> None:
+    torch = pytest.importorskip("torch")
+    process = pytest.importorskip("transformers.generation.logits_process")
+    dice = np.random.default_rng(5)
+    for trial in range(150):
+        prompt = dice.integers(0, 12, dice.integers(1, 9)).tolist()
+        new = dice.integers(0, 12, dice.integers(0, 12)).tolist()
+        scores = dice.normal(0, 3, 12).astype(np.float32)
+        bad = tuple(tuple(dice.integers(0, 12, dice.integers(1, 4)).tolist()) for _ in range(3))
+        never, first = (tuple(dice.integers(0, 12, 2).tolist()) for _ in range(2))
+        size, ends, least, length = trial % 4, [3, 7], trial % 7, trial % 11
+        sampling = Sampling(
+            repetition_penalty=1.3, no_repeat_ngram_size=size, bad_words_ids=bad, suppress_tokens=never,
+            begin_suppress_tokens=first, min_new_tokens=least or None, min_length=length,
+        )  # fmt: skip
+        eos = torch.tensor(ends)
+        wanted = [process.RepetitionPenaltyLogitsProcessor(1.3)]
+        wanted += [process.NoRepeatNGramLogitsProcessor(size)] if size else []
+        wanted += [process.NoBadWordsLogitsProcessor([list(word) for word in bad], eos)]
+        # generate() turns min_new_tokens into a min_length, which it then stands for
+        wanted += [process.MinLengthLogitsProcessor(least + len(prompt) if least else length, eos)]
+        wanted += [process.SuppressTokensLogitsProcessor(never)]
+        wanted += [process.SuppressTokensAtBeginLogitsProcessor(first, len(prompt))]
+        theirs = torch.tensor(scores[None])
+        for one in wanted:
+            theirs = one(torch.tensor([[*prompt, *new]]), theirs)
+        sampler = Sampler(sampling, 0, frozenset(ends))
+        sampler.note(prompt)
+        for token in new:
+            sampler.note([token])
+        np.testing.assert_array_equal(sampler.process(scores), theirs[0].numpy(), str((trial, prompt, new, sampling)))
+
+
+def test_where_every_token_is_excluded_that_is_said_and_not_taken_for_damaged_weights() -> None:
+    with pytest.raises(UserError, match="no token is left"):
+        Sampler(Sampling(suppress_tokens=(0, 1, 2)), 0).choose(np.array([0, 2, 1], np.float32))
+    assert Sampler(Sampling(suppress_tokens=(1, 99)), 0).choose(np.array([0, 2, 1], np.float32)) == 2
+
+
 def test_the_repetition_penalty_is_that_of_transformers() -> None:
     torch = pytest.importorskip("torch")
     process = pytest.importorskip("transformers.generation.logits_process")
@@ -61,7 +102,7 @@ def test_the_repetition_penalty_is_that_of_transformers() -> None:
     sampler = Sampler(Sampling(repetition_penalty=1.3), 0)
     sampler.note(seen)
     want = process.RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([seen]), torch.tensor(scores[None]))[0].numpy()
-    np.testing.assert_array_equal(sampler._penalised(scores), want)
+    np.testing.assert_array_equal(sampler.process(scores), want)
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
@@ -92,7 +133,7 @@ def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None
 @pytest.mark.parametrize(
     "options",
     [
-        {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": 0.0},
+        {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": -0.1},
         {"top_p": 1.01}, {"top_p": float("nan")}, {"top_k": -1}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
         {"num_return_sequences": 0}, {"max_new_tokens": 2.5}, {"seed": "1"}, {"do_sample": "no"}, {"stop": 5},
         {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0}, {"on_full": "cut"},

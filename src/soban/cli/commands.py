@@ -34,7 +34,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 ALSO = {"bye": "exit", "quit": "exit", "?": "help"}  # what other programs call them
 FAREWELLS = ("exit", "quit")  # that mean themselves where somebody types
 LONG = ("system", "edit")  # that may be followed by several lines
-SETTINGS = tuple(field.name for field in fields(Sampling) if field.name != "num_return_sequences")
+SETTINGS = tuple(field.name for field in fields(Sampling) if field.name in CHAT_SAMPLING_FLAGS)
 SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 CHOICES = {"do_sample": ("on", "off"), "on_full": ON_FULL}
 UNDO = "default"
@@ -162,7 +162,7 @@ def written(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _retry(chat: "Chat", _: str) -> None:

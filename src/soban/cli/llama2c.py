@@ -18,16 +18,15 @@ def start(
 ) -> Generation:
     """The generation that run.c would do: `steps` counts the prompt, an empty one begins the text.
 
-    sampling: the options that were given; run.c's defaults fill the rest, and a seed of 0 is another text each time.
+    sampling: the options that were given, which `chosen` completes. As in run.c, steps below 1 or beyond the context
+    are the whole context.
     """
-    model.check_size(prompt, model.sampling(**sampling))
+    options = chosen(sampling)
+    model.check_size(prompt, model.sampling(**options))
     ids = model.prompt_ids(prompt, system=system, raw=raw)
     begun = len(ids) - (ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
     context = model.engine.context
-    if steps < 0:
-        raise UserError("-n {steps} is out of range", steps=steps, hint="give a number of tokens; 0: the whole context")
-    steps = min(steps, context) or context
-    options = chosen(sampling)
+    steps = min(steps, context) if steps > 0 else context
     if begun >= steps and "max_new_tokens" not in sampling:
         raise UserError(
             "-n {steps} counts the prompt, which has {count} tokens", steps=steps, count=begun, hint="give a greater -n"
@@ -42,10 +41,18 @@ def start(
 
 
 def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, and run.c's defaults for the rest; a seed of 0 is another text each time."""
+    """The options that were given, as run.c takes them, and its defaults for the rest.
+
+    A temperature below 0 is 0, a top_p outside of 0 to 1 is 0.9, and one of 0 leaves nothing out. A seed of 0 is
+    another text each time; one below becomes a number of 64 bits without a sign.
+    """
     options = {**(SAMPLING if sampling.get("do_sample", True) else {}), **sampling}
-    if options.get("seed") == 0:
-        del options["seed"]
+    if (temperature := options.get("temperature")) is not None:
+        options["temperature"] = 0 if temperature < 0 else temperature
+    if (top_p := options.get("top_p")) is not None and not 0 < top_p <= 1:
+        options["top_p"] = 1.0 if top_p == 0 else SAMPLING["top_p"]
+    if "seed" in options:
+        options["seed"] = options["seed"] % 2**64 or None
     return options
 
 

@@ -115,7 +115,11 @@ def call(options: RunOptions) -> int:
 def check(options: RunOptions) -> None:
     """Raises UserError for values that are out of range, before anything is loaded."""
     use_threads(options.threads)
-    Sampling(**{name: value for name, value in options.sampling.items() if (name, value) != ("temperature", 0)})
+    from soban.cli import llama2c
+
+    as_run_c = options.spelled & llama2c.SHORT_FLAGS
+    sampling = llama2c.chosen(options.sampling) if as_run_c else options.sampling
+    Sampling(**{name: value for name, value in sampling.items() if (name, value) != ("temperature", 0)})
 
 
 def known_to_answer(name: str | None) -> bool:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Names, types and defaults are those of `Sampling`; these are its words for the command line.
 SAMPLING_FLAGS = {
     "max_new_tokens": {"help": "end after this many new tokens (default: where the model ends)"},
+    "max_length": {"help": "end at this many tokens, the prompt's included"},
+    "min_new_tokens": {"help": "no end before this many new tokens"},
+    "min_length": {"help": "no end before this many tokens, the prompt's included"},
     "do_sample": {
         "help": "draw each token at random from the likely ones", "off": "--greedy",
         "off_help": "always take the likeliest token",
@@ -27,6 +30,9 @@ SAMPLING_FLAGS = {
     "top_p": {"short": "-p", "help": "draw among the likeliest tokens that have this probability together"},
     "min_p": {"help": "leave out tokens less likely than this share of the likeliest one"},
     "repetition_penalty": {"help": "above 1: what was said before becomes less likely"},
+    "no_repeat_ngram_size": {"help": "no so many tokens in a row come twice, the prompt's included; 0: they may"},
+    "suppress_tokens": {"help": "the id of a token that never comes"},
+    "begin_suppress_tokens": {"help": "the id of a token that is not the first of the text"},
     "num_return_sequences": {"help": "write N texts, parted by lines of ---"},
     "seed": {"short": "-s", "help": "the same seed gives the same text"},
     "stop": {"help": "end where this would be written, and leave it out"},

@@ -285,10 +285,24 @@ def _chooses(sampling: dict[str, Any]) -> str:
     """How tokens are drawn; what has no effect is left out."""
     neutral = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
     said = {name: f"{name} {sampling[name]:g}" for name, value in neutral.items() if sampling[name] != value}
-    if sampling["do_sample"]:
-        return ", ".join(said.values())
-    penalty = [said["repetition_penalty"]] if "repetition_penalty" in said else []
-    return ", ".join([translate("always the likeliest token"), *penalty])
+    chosen = list(said.values())
+    if not sampling["do_sample"]:
+        penalty = [said["repetition_penalty"]] if "repetition_penalty" in said else []
+        chosen = [translate("always the likeliest token"), *penalty]
+    return ", ".join([*chosen, *(f"{name} {_value(sampling[name])}" for name in BOUNDS if sampling[name])])
+
+
+FEW = 6  # items of a list that are shown
+BOUNDS = (
+    "max_new_tokens", "max_length", "min_new_tokens", "min_length", "no_repeat_ngram_size", "bad_words_ids",
+    "suppress_tokens", "begin_suppress_tokens", "stop",
+)  # fmt: skip
+
+
+def _value(value: Any) -> str:
+    """A number, or how many a list has where that is long."""
+    texts = [repr(item) for item in value] if isinstance(value, tuple | list) else [str(value)]
+    return " ".join(texts) if len(texts) <= FEW else f"({len(texts)})"
 
 
 WHY = {

@@ -27,6 +27,12 @@ class Request:
     sampling: Sampling
     ends: frozenset[int] = frozenset()  # tokens that end a sequence
     keep: int | None = 0
+    asked: frozenset[int] = frozenset()  # of the ends those that a minimum length does not hold back
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens a sequence gets at the most."""
+        return self.sampling.limit(len(self.prompt))
 
 
 @dataclass(eq=False)
@@ -106,7 +112,7 @@ class Engine:
             raise UserError("the prompt is empty", hint="give some text")
         self._check_length(request)
         sequences = [
-            Running(request, i, Sampler(request.sampling, i), list(request.prompt))
+            Running(request, i, Sampler(request.sampling, i, request.ends - request.asked), list(request.prompt))
             for i in range(request.sampling.num_return_sequences)
         ]
         for sequence in sequences:
@@ -137,13 +143,18 @@ class Engine:
         self.waiting.append(sequence)
 
     def _check_length(self, request: Request) -> None:
-        wanted = 1 if request.keep is None else request.sampling.max_new_tokens or 1
+        wanted = 1 if request.keep is None else request.sampling.wanted
         # The last token to be produced is never fed, so it needs no place.
         if not slides(request) and len(request.prompt) + wanted > self.context + 1:
             raise UserError(
                 "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
                 prompt=len(request.prompt), wanted=wanted, context=self.context,
                 hint="shorten it, lower max_new_tokens, or choose on_full slide to forget the oldest tokens",
+            )  # fmt: skip
+        if request.limit is not None and request.limit < 1:
+            raise UserError(
+                "the prompt has {prompt} tokens, and max_length={length} counts them", prompt=len(request.prompt),
+                length=request.sampling.max_length, hint="give a greater max_length, or max_new_tokens",
             )  # fmt: skip
         if -(-self.context // PAGE) > self.cache.pages:
             raise UserError(
@@ -224,8 +235,8 @@ class Engine:
         if others or count > 1 or wanted == 0 or len(sequence.tokens) - sequence.cached > 1 or sequence.siblings:
             return 0, []
         room = self.context - len(sequence.tokens)  # a context that is full by the last token at the earliest
-        if sampling.max_new_tokens is not None:
-            room = min(room, sampling.max_new_tokens - sequence.produced - 1)
+        if (limit := sequence.request.limit) is not None:
+            room = min(room, limit - sequence.produced - 1)
         most = min(room, self.runner.max_outputs - 1, self.runner.max_tokens - 1)
         while most > 0 and self.rotation(len(sequence.tokens) + most, sequence.rotation) != sequence.rotation:
             most -= 1
@@ -373,7 +384,7 @@ class Engine:
         sequence.tokens.append(token)
         sequence.sampler.note([token])
         sequence.produced += 1
-        if sequence.produced == sequence.request.sampling.max_new_tokens:
+        if sequence.produced == sequence.request.limit:
             return self._end(sequence, token, "length")
         if len(sequence.tokens) > self.context:
             if not slides(sequence.request):

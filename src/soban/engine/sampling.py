@@ -10,12 +10,17 @@ from numbers import Integral, Real
 import numpy as np
 import numpy.typing as npt
 
+from soban.engine.processors import Processors
 from soban.errors import UserError
 from soban.ops.formats import Floats
 
 Weights = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
-WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "seed", "prompt_lookup_num_tokens")
+OPTIONAL = (
+    "max_new_tokens", "max_length", "min_new_tokens", "seed", "prompt_lookup_num_tokens", "bad_words_ids",
+)  # fmt: skip
+WHOLE = (*OPTIONAL[:-1], "min_length", "top_k", "no_repeat_ngram_size", "num_return_sequences")
+LISTS = ("suppress_tokens", "begin_suppress_tokens")  # of token ids
 GREATEST = sys.float_info.max  # whole numbers may be greater than any float
 ON_FULL = ("error", "slide", "summarise")
 FEW = (1024, 16384)  # candidates that are sorted first; almost always they hold all of top_p's mass
@@ -26,12 +31,19 @@ class Sampling:
     """How tokens are chosen. Names, meaning and order are those of transformers' generate()."""
 
     max_new_tokens: int | None = None  # None: until the model ends, or its context is full
+    max_length: int | None = None  # the same with the prompt's tokens; max_new_tokens goes before
+    min_new_tokens: int | None = None  # as long as there are fewer, nothing that ends the text is chosen
+    min_length: int = 0  # the same with the prompt's tokens; min_new_tokens goes before
     do_sample: bool = False  # False: always the likeliest token
     temperature: float = 1.0
     top_k: int = 50  # 0: no limit
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0  # no such number of tokens in a row comes twice, the prompt's included; 0: they may
+    bad_words_ids: tuple[tuple[int, ...], ...] | None = None  # tokens in a row that never come
+    suppress_tokens: tuple[int, ...] = ()  # tokens that never come
+    begin_suppress_tokens: tuple[int, ...] = ()  # tokens that are not the first new one
     num_return_sequences: int = 1
     seed: int | None = None  # None: another text each time
     stop: tuple[str, ...] = ()
@@ -39,6 +51,8 @@ class Sampling:
     # "summarise" replaces with the model's own summary
     on_full: str = "error"
     prompt_lookup_num_tokens: int | None = None  # tokens to try at once where the text repeats; None: as many as pay
+    # which of these nobody asked for: the model's files say so
+    usual: frozenset[str] = dataclasses.field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raises UserError for a value of the wrong type or out of its range."""
@@ -46,9 +60,14 @@ class Sampling:
             self._check_type(field.name, getattr(self, field.name))
         ranges = {
             "max_new_tokens": self.max_new_tokens is None or 1 <= self.max_new_tokens < 2**31,
+            "max_length": self.max_length is None or self.max_length >= 1,
+            "min_new_tokens": self.min_new_tokens is None or self.min_new_tokens >= 0,
+            "min_length": self.min_length >= 0,
+            "no_repeat_ngram_size": self.no_repeat_ngram_size >= 0,
+            "bad_words_ids": all(word and min(word) >= 0 for word in self.bad_words_ids or ()),
             "temperature": 0 < self.temperature <= GREATEST,
             "top_k": self.top_k >= 0,
-            "top_p": 0 < self.top_p <= 1,
+            "top_p": 0 <= self.top_p <= 1,
             "min_p": 0 <= self.min_p <= 1,
             "repetition_penalty": 0 < self.repetition_penalty <= GREATEST,
             "num_return_sequences": 1 <= self.num_return_sequences <= 256,
@@ -57,7 +76,9 @@ class Sampling:
             "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
         }
         allowed = {
-            "max_new_tokens": ">= 1, < 2^31", "temperature": ">= 0, < inf", "top_k": ">= 0", "top_p": "> 0, <= 1",
+            "max_new_tokens": ">= 1, < 2^31", "max_length": ">= 1", "min_new_tokens": ">= 0", "min_length": ">= 0",
+            "no_repeat_ngram_size": ">= 0", "bad_words_ids": ">= 0", "temperature": ">= 0, < inf", "top_k": ">= 0",
+            "top_p": ">= 0, <= 1",
             "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
             "seed": ">= 0, < 2^64", "on_full": " | ".join(ON_FULL), "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
@@ -69,17 +90,40 @@ class Sampling:
 
     def _check_type(self, name: str, value: object) -> None:
         """Whole numbers, numbers, or true and false, as the defaults are; some of the whole numbers may be None."""
-        if value is None and name in ("max_new_tokens", "seed", "prompt_lookup_num_tokens"):
+        if (value is None and name in OPTIONAL) or name == "usual":
             return
-        wanted = {"do_sample": bool, "stop": tuple, "on_full": str}.get(name, Integral if name in WHOLE else Real)
-        texts = not isinstance(value, tuple) or all(isinstance(item, str) for item in value)
-        if isinstance(value, wanted) and texts and (wanted is bool or not isinstance(value, bool)):
-            return
-        raise UserError("{name}={value} is of the wrong type", name=name, value=value, hint="see help(soban.Sampling)")
+        if name in LISTS:
+            valid = _are_ids(value)
+        elif name == "bad_words_ids":
+            valid = isinstance(value, tuple) and all(map(_are_ids, value))
+        elif name == "stop":
+            valid = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        else:
+            wanted = {"do_sample": bool, "on_full": str}.get(name, Integral if name in WHOLE else Real)
+            valid = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+        if not valid:
+            raise UserError(
+                "{name}={value} is of the wrong type", name=name, value=value, hint="see help(soban.Sampling)"
+            )  # fmt: skip
 
     def replace(self, **changes: object) -> "Sampling":
         """A copy with some values changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def wanted(self) -> int:
+        """How many new tokens a context has to have room for."""
+        return 1 if self.max_new_tokens is None or "max_new_tokens" in self.usual else self.max_new_tokens
+
+    def limit(self, prompt: int) -> int | None:
+        """How many new tokens there are at the most after a prompt of so many; None: as many as there is room for."""
+        if self.max_new_tokens is not None or self.max_length is None:
+            return self.max_new_tokens
+        return self.max_length - prompt
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, Integral) and not isinstance(item, bool) for item in value)
 
 
 def _told(value: object) -> object:
@@ -90,35 +134,24 @@ def _told(value: object) -> object:
 
 
 class Sampler:
-    """Chooses one sequence's tokens: its random numbers, and which tokens the sequence has had."""
+    """Chooses one sequence's tokens: its random numbers, and what its tokens so far say about the next."""
 
-    def __init__(self, sampling: Sampling, index: int) -> None:
+    def __init__(self, sampling: Sampling, index: int, ends: frozenset[int] = frozenset()) -> None:
         seed = None if sampling.seed is None else (sampling.seed, index)
         self.sampling = sampling
         self.random = np.random.Generator(np.random.PCG64(seed))
-        self.penalised = sampling.repetition_penalty != 1.0
-        self.known: set[int] = set()
-        self.seen: npt.NDArray[np.int64] = np.zeros(64, np.int64)  # the same, at the beginning of the array
+        self.process = Processors(sampling, ends)
 
     def note(self, tokens: Iterable[int]) -> None:
-        """Tokens that the sequence now holds, for the repetition penalty."""
-        if not self.penalised:
-            return
-        for token in tokens:
-            if token not in self.known:
-                if len(self.known) == len(self.seen):
-                    self.seen = np.concatenate([self.seen, self.seen])
-                self.seen[len(self.known)] = token
-                self.known.add(token)
+        """Tokens that the sequence now holds; the first are its prompt."""
+        self.process.note(tokens)
 
     def choose(self, logits: Floats) -> int:
-        """The next token for one row of logits (vocabulary,). Raises UserError if one of them is NaN."""
-        scores = self._penalised(logits) if self.penalised else logits
+        """The next token for one row of logits (vocabulary,). UserError if one is NaN, or if none may come."""
+        scores = self.process(logits)
         best = int(scores.argmax())  # the first of equals, as torch.argmax; NaN counts as the greatest
         if not math.isfinite(scores[best]):
-            raise UserError(
-                "the model's output is not a number", hint="its weights are damaged: fetch the model again"
-            )  # fmt: skip
+            raise _not_finite(logits)
         if not self.sampling.do_sample:
             return best
         ids, probabilities = candidates(scores, self.sampling)
@@ -126,14 +159,13 @@ class Sampler:
         reached = int(mass.searchsorted(self.random.random() * mass[-1], side="right"))
         return int(ids[min(reached, len(ids) - 1)])
 
-    def _penalised(self, logits: Floats) -> Floats:
-        """Seen tokens' logits divided by the penalty if positive, multiplied if negative (Keskar et al. 2019)."""
-        penalty = np.float32(self.sampling.repetition_penalty)
-        scores = logits.copy()
-        seen = self.seen[: len(self.known)]
-        before = scores[seen]
-        scores[seen] = np.where(before < 0, before * penalty, before / penalty)
-        return scores
+
+def _not_finite(logits: Floats) -> UserError:
+    if math.isfinite(logits.max()):
+        return UserError(
+            "no token is left to choose", hint="lift one of suppress_tokens, bad_words_ids and no_repeat_ngram_size"
+        )
+    return UserError("the model's output is not a number", hint="its weights are damaged: fetch the model again")
 
 
 def candidates(scores: Floats, sampling: Sampling) -> tuple[Ids, Weights]:

@@ -6,11 +6,12 @@ Only headers and small files are read, so the largest model answers at once.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from soban import loading, needs, system
+from soban.engine.defaults import sampling_defaults, unfollowed
 from soban.errors import Finding, UserError
 from soban.measure import papers
 from soban.measure.configured import config_findings
@@ -58,6 +59,7 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     belongs = bool(config) and not _is_bin(checkpoint)  # whether what lies in the folder is this model's
     entries = _entries(checkpoint, folder, tokenizer, findings) if config else None
     shown = _shown(folder, entries, findings) if belongs and entries else None
+    findings += _unfollowed(checkpoint.generation_config)
     findings += lint(Material(config, checkpoint.generation_config, entries, shown, rows, name or path.name))
     return {
         "name": name or path.name,
@@ -154,6 +156,19 @@ def _fitted(made: Architecture | None, checkpoint: Checkpoint, findings: list[Fi
     return fit
 
 
+def _unfollowed(generation: Mapping[str, Any]) -> Iterator[Finding]:
+    """Settings of generation by which transformers writes another text."""
+    for name in unfollowed(generation, generation.get("do_sample") is True):
+        yield Finding(
+            "generation-unfollowed",
+            UserError(
+                "{name} is {value}, which soban does not follow: transformers would write another text", name=name,
+                value=quoted(generation[name]), hint="leave it out for the text that soban writes",
+            ),
+            "generation_config.json", generation[name],
+        )  # fmt: skip
+
+
 def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     return next((config[name] for name in names if type(config.get(name)) is int), None)
 
@@ -242,8 +257,6 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
     if fit is None:
         return None
     made, checkpoint = fit.architecture, fit.checkpoint
-    from soban.model import sampling_defaults
-
     free, usual = system.available_memory(), min(made.config.longest, loading.USUAL_CONTEXT)
     asked = loading.Asked("auto", usual, insists=False, free=free, force=False)
     try:
@@ -266,7 +279,11 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
         "context": takes.context, "cache_dtype": needs.cache_format(kind),
         "sampling": {
             name: getattr(sampling, name)
-            for name in ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+            for name in (
+                "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens",
+                "max_length", "min_new_tokens", "min_length", "no_repeat_ngram_size", "bad_words_ids",
+                "suppress_tokens", "begin_suppress_tokens", "stop",
+            )
         },
         "ends": _ends(checkpoint, entries, shown), "chat": shown is not None and shown.refusal is None,
         "prompt": "continued" if continues else "answered",

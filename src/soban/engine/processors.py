@@ -1,0 +1,89 @@
+"""What changes a row of logits before a token is chosen: penalties and bans, in transformers' order and meaning."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.ops.formats import Floats
+
+if TYPE_CHECKING:
+    from soban.engine.sampling import Sampling
+
+
+class Processors:
+    """Of one sequence, whose tokens they are told; `ends` are what its minimum length holds back."""
+
+    def __init__(self, sampling: "Sampling", ends: frozenset[int]) -> None:
+        self.sampling, self.ends = sampling, ends
+        self.penalised = sampling.repetition_penalty != 1.0
+        self.known: set[int] = set()
+        self.seen: npt.NDArray[np.int64] = np.zeros(64, np.int64)  # the same, at the beginning of the array
+        self.prompt_length: int | None = None
+        self.length = 0
+        size = sampling.no_repeat_ngram_size
+        words = [word for word in sampling.bad_words_ids or () if len(word) > 1 or word[0] not in ends]
+        self.banned = _ids([word[0] for word in words if len(word) == 1])
+        self.phrases = [word for word in words if len(word) > 1]
+        self.suppressed, self.suppressed_first = _ids(sampling.suppress_tokens), _ids(sampling.begin_suppress_tokens)
+        self.followers: dict[tuple[int, ...], list[int]] = {}  # of each size - 1 tokens that stood in a row
+        self.reach = max([size, *map(len, self.phrases)])
+        self.tail: list[int] = []  # the latest tokens, as many as that
+        bans = len(self.banned) or len(self.suppressed) or len(self.suppressed_first) or self.reach
+        self.idle = not (self.penalised or bans or sampling.min_new_tokens or sampling.min_length)
+
+    def note(self, tokens: Iterable[int]) -> None:
+        """Tokens that the sequence now holds; the first are its prompt."""
+        size = self.sampling.no_repeat_ngram_size
+        for token in tokens:
+            self.length += 1
+            if self.penalised and token not in self.known:
+                if len(self.known) == len(self.seen):
+                    self.seen = np.concatenate([self.seen, self.seen])
+                self.seen[len(self.known)] = token
+                self.known.add(token)
+            if self.reach:
+                if size and len(self.tail) >= size - 1:
+                    self.followers.setdefault(self._last(size - 1), []).append(token)
+                self.tail = [*self.tail, token][-self.reach :]
+        if self.prompt_length is None:
+            self.prompt_length = self.length
+
+    def _last(self, count: int) -> tuple[int, ...]:
+        return tuple(self.tail[max(0, len(self.tail) - count) :])
+
+    def __call__(self, logits: Floats) -> Floats:
+        """The logits as they are, or a changed copy."""
+        if self.idle:
+            return logits
+        banned = self._banned()
+        if not (self.penalised or len(banned)):
+            return logits
+        scores = logits.copy()
+        if self.penalised:
+            # divided by the penalty if positive, multiplied if negative (Keskar et al. 2019)
+            penalty = np.float32(self.sampling.repetition_penalty)
+            seen = self.seen[: len(self.known)]
+            before = scores[seen]
+            scores[seen] = np.where(before < 0, before * penalty, before / penalty)
+        scores[banned[banned < len(scores)]] = -np.inf
+        return scores
+
+    def _banned(self) -> npt.NDArray[np.int64]:
+        """Tokens that may not come next."""
+        sampling, new = self.sampling, self.length - (self.prompt_length or 0)
+        found = [self.banned, self.suppressed]
+        if new == 0:
+            found.append(self.suppressed_first)
+        if size := sampling.no_repeat_ngram_size:
+            found.append(_ids(self.followers.get(self._last(size - 1), ()) if len(self.tail) >= size - 1 else ()))
+        found += [_ids(word[-1:]) for word in self.phrases if self._last(len(word) - 1) == word[:-1]]
+        least = sampling.min_new_tokens
+        if new < least if least is not None else self.length < sampling.min_length:
+            found.append(_ids(self.ends))
+        return np.concatenate(found)
+
+
+def _ids(values: Iterable[int] | None) -> npt.NDArray[np.int64]:
+    return np.fromiter(values or (), np.int64)
