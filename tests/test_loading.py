@@ -236,7 +236,7 @@ def test_right_models_with_odd_keys_are_taken(tmp_path: Path, caplog: pytest.Log
     ("changes", "said"),
     [
         ({"temperature": "hot"}, "temperature=hot"),
-        ({"top_p": 0}, "top_p=0"),
+        ({"top_p": -0.5}, "top_p=-0.5"),
         ({"eos_token_id": [1, None]}, "eos_token_id=None"),
         ({"do_sample": "yes"}, "do_sample=yes"),
     ],

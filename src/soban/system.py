@@ -322,3 +322,42 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError as error:
         raise CacheUnavailableError("no home folder to keep a cache in", hint="set SOBAN_CACHE to a folder") from error
+
+
+def silence_terminal() -> Any:
+    """Lets the terminal of stdin keep what is typed, without echo or lines; what it was like, for `restore_terminal`.
+
+    None on Windows, where a terminal echoes only while somebody reads.
+    """
+    if sys.platform == "win32":
+        return None
+    import termios
+
+    before, silent = termios.tcgetattr(0), termios.tcgetattr(0)
+    silent[0] &= ~termios.ICRNL
+    silent[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(0, termios.TCSADRAIN, silent)
+    return before
+
+
+def restore_terminal(before: Any) -> None:
+    """Makes the terminal of stdin what it was."""
+    if sys.platform != "win32" and before is not None:
+        import termios
+
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def typed_ahead() -> str:
+    """What has been typed up to now and read by nobody; "" where that cannot be known."""
+    if sys.platform == "win32":
+        return ""
+    import fcntl
+    import struct
+    import termios
+
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(0, termios.FIONREAD, struct.pack("i", 0)))
+        return os.read(0, count).decode("utf-8", "replace") if count else ""
+    except OSError:
+        return ""

@@ -24,29 +24,19 @@ class WaitingKeys:
         self._before: Any = None
 
     def __enter__(self) -> "WaitingKeys":
-        if sys.platform == "win32" or not self.kept:
-            return self
-        import termios
-
-        self._before = termios.tcgetattr(0)
-        silent = termios.tcgetattr(0)
-        silent[0] &= ~termios.ICRNL
-        silent[3] &= ~(termios.ECHO | termios.ICANON)
-        termios.tcsetattr(0, termios.TCSADRAIN, silent)
-        self.typed = _waiting()
-        _take_back(self.typed)
+        if self.kept:
+            self._before = system.silence_terminal()
+            self.typed = system.typed_ahead()
+            _take_back(self.typed)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.restore()
 
     def restore(self) -> None:
-        """WaitingKeys are echoed again, as before."""
-        if sys.platform != "win32" and self._before is not None:
-            import termios
-
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
-            self._before = None
+        """Keys are echoed again, as before."""
+        system.restore_terminal(self._before)
+        self._before = None
 
 
 def has_editor() -> bool:
@@ -62,18 +52,3 @@ def _take_back(typed: str) -> None:
     columns = shutil.get_terminal_size().columns
     rows = sum(max(1, -(-width(line) // columns)) for line in typed.split("\n")) - 1
     console.write("\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J")
-
-
-def _waiting() -> str:
-    """What has been typed up to now and read by nobody."""
-    if sys.platform == "win32":
-        return ""
-    import fcntl
-    import struct
-    import termios
-
-    try:
-        (count,) = struct.unpack("i", fcntl.ioctl(0, termios.FIONREAD, struct.pack("i", 0)))
-        return os.read(0, count).decode("utf-8", "replace") if count else ""
-    except OSError:
-        return ""
