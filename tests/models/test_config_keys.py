@@ -55,6 +55,9 @@ def changes_of_keys(family: str) -> Iterator[Changes]:
     yield {"dtype": "float16", "torch_dtype": "bfloat16"}
     yield {"model_type": ABSENT}
     yield {"text_config": {"rope_theta": 5.0, "model_type": family}}
+    for key, value in config.items():  # elsewhere in the file
+        yield {key: ABSENT, "text_config": {key: value}}
+        yield {key: ABSENT, "rope_parameters": {"rope_type": "linear", "factor": 2.0, key: value}}
     yield {"quantization_config": {"quant_method": "gptq", "bits": 4}}
 
 

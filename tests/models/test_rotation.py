@@ -82,6 +82,17 @@ def test_prompts_on_both_sides_of_the_original_length_have_transformers_logits(
         assert far <= 1e-5 + 8 * verdict.error, length
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_numpy_turns_by_the_texts_length_as_the_native_library_does(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "m", changed(CONFIGS["llama"], **growing(kind)))
+    fast = [soban.load(folder, dtype="f32").logits(IDS[:length]) for length in (12, 16, 17, 24)]
+    monkeypatch.setenv("SOBAN_OPS", "reference")
+    for length, wanted in zip((12, 16, 17, 24), fast, strict=True):
+        np.testing.assert_allclose(soban.load(folder, dtype="f32").logits(IDS[:length]), wanted, atol=1e-4)
+
+
 def test_the_longest_text_is_what_the_stretching_is_for() -> None:
     for parameters, most in (
         ({"rope_type": "default"}, 64), ({"rope_type": "linear", "factor": 4.0}, 256),
