@@ -102,3 +102,12 @@ def test_at_a_terminal_a_base_model_begins_a_text(model: Path, tmp_path: Path) -
 def test_at_a_terminal_the_bundled_model_converses(tmp_path: Path) -> None:
     with Terminal("run", XDG_STATE_HOME=str(tmp_path), columns=100) as terminal:
         assert "the bundled model" in terminal.see("of 512 tokens")
+
+
+@ends_at_a_terminal
+def test_at_a_terminal_a_note_comes_after_the_text_and_not_into_its_last_line(model: Path, tmp_path: Path) -> None:
+    with Terminal(
+        "run", model, "-q", "abc", SOBAN_OPS="reference", XDG_STATE_HOME=str(tmp_path), columns=140
+    ) as terminal:
+        screen = terminal.see("left with")
+        assert re.match(r"abc[a-z]+\nsoban: the context of 64 tokens is full, [^\n]+\nleft with 0", screen)

@@ -1,9 +1,8 @@
 """`soban chat`: a conversation, in a terminal or through a pipe."""
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,7 +112,7 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
         if screen.attended and not options.quiet:
             screen.show(paragraphs(greeting(name, model), screen.columns))
         usual = {} if name else {"on_full": "slide"}  # a few turns fill the bundled model's context
-        with _notes_afterwards(screen):
+        with console.notes_afterwards(screen.tell):
             dialogue = Dialogue(
                 model, system=options.system, template=options.template, strict=options.strict,
                 **usual | options.sampling,
@@ -164,7 +163,7 @@ class Chat:
             try:
                 text = first or self.screen.read(self.meter(), draft)
                 first = None
-                with _notes_afterwards(self.screen):
+                with console.notes_afterwards(self.screen.tell):
                     self.take(text, draft)
                 if self.screen.pressed and not self.screen.interactive:
                     return INTERRUPTED
@@ -225,7 +224,7 @@ class Chat:
     def meter(self) -> str:
         """How full the context is, and what no longer fits."""
         context = self.dialogue.context
-        with _notes_afterwards(self.screen):
+        with console.notes_afterwards(self.screen.tell):
             try:
                 used = min(self.dialogue.used, context)  # the next turn makes room where it is more
             except UserError:
@@ -247,22 +246,3 @@ class Chat:
         if self.screen.interactive and [message["role"] for message in last] == ["user", "assistant"]:
             self.screen.repeat(last[0]["content"])
             self.screen.write([last[1]["content"]])
-
-
-@contextmanager
-def _notes_afterwards(screen: Screen) -> Iterator[None]:
-    """What soban notes meanwhile comes afterwards, by itself, and not into the middle of an answer's last line."""
-    notes: list[str] = []
-
-    def keep(record: logging.LogRecord) -> bool:
-        notes.append(record.getMessage())
-        return False
-
-    logger = logging.getLogger("soban")
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-        for note in notes:
-            screen.tell(f"soban: {note}")

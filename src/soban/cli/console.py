@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from soban.cli.table import cut
@@ -121,6 +121,25 @@ def columns_of_terminal() -> int:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             columns = os.get_terminal_size(sys.stderr.fileno()).columns
     return max(LEAST, (columns or 81) - 1)
+
+
+@contextlib.contextmanager
+def notes_afterwards(tell: Callable[[str], None]) -> Iterator[None]:
+    """What soban notes meanwhile is told afterwards, by itself, and not into the middle of a line that is written."""
+    notes: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        notes.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("soban")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        for note in notes:
+            tell(f"soban: {note}")
 
 
 class Status:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,7 +106,9 @@ def call(options: RunOptions) -> int:
                 generation = llama2c.start(model, text, steps=options.steps, sampling=options.sampling, **shape)
             else:
                 generation = model.start(text, **shape, **options.sampling)
-            write_texts(generation, status)
+            shown = sys.stdout is not None and sys.stdout.isatty()
+            with console.notes_afterwards(console.tell) if shown else nullcontext():
+                write_texts(generation, status)
     memory.note()
     if not options.quiet:
         console.tell(run_line(load_seconds, generation.figures, len(generation.sequences), memory))

@@ -54,7 +54,8 @@ class Sampler:
                 if token == self.eos_id:
                     break
                 ids.append(token)
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return text.replace("\ufffd", "")  # bytes that make no character: at the end, or while it has learnt little
 
     def _logits(self, ids: Sequence[int]) -> Any:
         """(vocabulary,) for what comes after the ids; without a cache, which so few tokens do not need."""
