@@ -12,6 +12,7 @@ The format, in a folder:
 import hashlib
 import json
 import os
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soban.errors import UserError
+from soban.learn.data.manifest import check
 from soban.messages import translate
-from soban.weights.files import quoted, read_json, write_error
+from soban.weights.files import quoted, read_json, reason, write_error
 
 MANIFEST = "manifest.json"
 KIND = "soban-data "  # what every version's format begins with
 FORMAT = f"{KIND}1"
 SHARD_TOKENS = 32 << 20  # of a shard, and so in memory while it is made
+# What NumPy raises at headers that are damaged
+HEADERS = (
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    UnicodeError,
+    tokenize.TokenError,
+)
 HASHED_AT_ONCE = 1 << 20
 Ids = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -181,29 +194,42 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "{path}: its format is {format}, this reads {known}", path=path, format=quoted(manifest.get("format")),
             known=FORMAT, hint="prepare the data again with this version",
         )  # fmt: skip
-    if lacking := [key for key in ("data_hash", "tokenizer", "splits") if not manifest.get(key)]:
+    try:
+        check(manifest)
+    except ValueError as error:
         raise UserError(
-            "{path}: damaged: it has no {what}", path=path, what=lacking[0],
+            "{path}: damaged: {what} is missing, or not as it should be", path=path, what=error,
             hint="prepare the data again: soban data ... --force",
-        )  # fmt: skip
+        ) from error  # fmt: skip
     return manifest
 
 
 def _open(folder: Path, told: dict[str, Any], entries: int) -> tuple[Ids, NDArray[np.int64]]:
-    """A shard's ids, mapped, and where its documents begin; both checked against the manifest."""
+    """A shard's ids, mapped, and where its documents begin; both checked against the manifest.
+
+    The ids are all below `entries`: for that they are read once, at the speed of the disk.
+    """
     path = folder / told["name"]
-    try:
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-        starts = np.load(starts_of(path), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
+    tokens, mapped = _mapped(path), _mapped(starts_of(path))  # a header may lie about sizes: mapped, nothing is taken
     if tokens.dtype != dtype_for(entries) or tokens.shape != (told["tokens"],):
         raise _damaged(path, f"{tokens.dtype} {tokens.shape}")
-    if starts.shape != (told["documents"] + 1,) or starts[0] != 0 or starts[-1] != len(tokens):
-        raise _damaged(starts_of(path), f"{starts.shape}")
-    if (np.diff(starts) <= 0).any():
+    if (top := int(tokens.max())) >= entries:
+        raise _damaged(path, translate("id {id} in a vocabulary of {size}", id=top, size=entries))
+    if mapped.dtype != np.int64 or mapped.shape != (told["documents"] + 1,):
+        raise _damaged(starts_of(path), f"{mapped.dtype} {mapped.shape}")
+    starts = np.array(mapped)
+    if starts[0] != 0 or starts[-1] != len(tokens) or (np.diff(starts) <= 0).any():
         raise _damaged(starts_of(path), translate("not in order"))
     return tokens, starts
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """The array in a file. Raises UserError for what is none: NumPy reads its header as a piece of Python."""
+    try:
+        found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # not np.load, which opens zips, too
+    except (*HEADERS, OSError, MemoryError) as error:
+        raise _damaged(path, reason(error)) from error
+    return found
 
 
 def _damaged(path: Path, problem: str) -> UserError:

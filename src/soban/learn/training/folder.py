@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,10 @@ def check_apart(folder: Path, data: Path) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """No other training in the folder meanwhile; makes it. Raises UserError where one runs or it cannot be made."""
+    """No other training in the folder meanwhile; makes it, and removes what a kill has left half written.
+
+    Raises UserError where one runs or it cannot be made.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / TRAINING / LOCK)
@@ -114,6 +117,9 @@ def alone(folder: Path) -> Iterator[None]:
             hint="choose another folder with --out",
         ) from error  # fmt: skip
     try:
+        for path in (*folder.glob(f"{WORK}*"), *folder.glob("*.[0-9]*.part"), *(folder / TRAINING).glob("*.part")):
+            with suppress(OSError):  # what is in use on Windows goes another time
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         yield
     finally:
         lock.release()
@@ -122,10 +128,8 @@ def alone(folder: Path) -> Iterator[None]:
 def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
     """Writes down in the folder what is trained there; `about`: the command, versions, what it learns from.
 
-    What was told of the commands before stays there, and what a kill has left half written goes.
+    What was told of the commands before stays there.
     """
-    for path in (*folder.glob(f"{WORK}*"), *(folder / TRAINING).glob("*.part")):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
     path = folder / TRAINING / SETTINGS
     before: list[Any] = []
     if (folder / TRAINING / checkpoint.NAME).exists():  # a continuation

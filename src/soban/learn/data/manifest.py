@@ -1,0 +1,56 @@
+"""What a manifest has to hold: each field of its type and range, and no shard outside of its folder."""
+
+import re
+from typing import Any
+
+MOST = 1 << 48  # ids or bytes: more than any disk
+SHARD = re.compile(r"[A-Za-z0-9_-]+/[0-9]+\.npy")
+HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def check(manifest: dict[str, Any]) -> None:
+    """Raises ValueError, with the field's name, for what cannot be."""
+    _text(manifest, "data_hash")
+    tokenizer = _object(manifest, "tokenizer")
+    entries = _number(tokenizer, "entries", 1, 1 << 31)
+    for name in ("bos_token_id", "eos_token_id"):
+        _number(tokenizer, name, 0, entries)
+    for name, told in _object(manifest, "splits").items():
+        if not isinstance(told, dict):
+            raise ValueError(f"splits.{name}")
+        for key in ("documents", "tokens", "bytes"):
+            _number({"documents": 0, "tokens": 0} | told, key, 0, MOST)
+        if not isinstance(told.get("shards"), list):
+            raise ValueError(f"splits.{name}.shards")
+        for shard in told["shards"]:
+            _check_shard(shard)
+        for key in ("documents", "tokens"):
+            if told.get(key, total := sum(shard[key] for shard in told["shards"])) != total:
+                raise ValueError(f"splits.{name}.{key}")
+
+
+def _check_shard(shard: Any) -> None:
+    if not isinstance(shard, dict) or not SHARD.fullmatch(_text(shard, "name")):
+        raise ValueError("shards")
+    if not HASH.fullmatch(_text(shard, "sha256")):
+        raise ValueError("sha256")
+    for key in ("documents", "tokens"):
+        _number(shard, key, 1, MOST)
+
+
+def _object(held: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(value := held.get(name), dict):
+        raise ValueError(name)
+    return value
+
+
+def _text(held: dict[str, Any], name: str) -> str:
+    if not isinstance(value := held.get(name), str):
+        raise ValueError(name)
+    return value
+
+
+def _number(held: dict[str, Any], name: str, least: int, end: int) -> int:
+    if type(value := held.get(name)) is not int or not least <= value < end:
+        raise ValueError(name)
+    return value
