@@ -1,13 +1,22 @@
-"""That the fuzzer sees the faults for which it is there."""
+"""A little of the fuzzing: a few hundred cases of every format, always the same; and that the fuzzer sees faults."""
 
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+
+
+def test_changed_files_of_every_format_are_refused_or_loaded_rightly(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", "200", "--seed", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_crashes_hangs_memory_and_silent_errors_are_told_with_their_case(
