@@ -1,5 +1,7 @@
 """Stop texts that spell a token: those that do end the answer at it, those that only look like one are told."""
 
+import random
+
 import pytest
 
 from soban import messages
@@ -36,3 +38,30 @@ def test_a_stop_text_that_is_a_token_ends_the_answer_at_it(model: Model) -> None
     assert [start in those for those in ends] == [True, False, False]
     # the token itself is never text, so as a text it would never be found
     assert model.tokenizer.token_bytes(start) == b""
+
+
+def test_texts_and_tokens_in_any_mixture_stop_where_transformers_stops(model: Model) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(model.loaded.path)
+    dice = random.Random(7)
+    written = ["<start_of_turn>", "<unk>", "<pad>", "a", "b", "\n"]
+    ids = {text: model.tokenizer.encode(text, bos=False, special=True)[0] for text in written}
+    (prompt,) = model.tokenizer.encode("c", bos=False)
+    found = 0
+    for _ in range(60):
+        stop = "".join(dice.choices(written, k=dice.randint(1, 3)))
+        if dice.random() < 0.3:
+            stop = stop[dice.randrange(len(stop)) :]  # from the middle of a token's text
+        tokens = [ids[text] for text in dice.choices(written, k=14)]
+        if ids.get(stop) in tokens[:-1] and stop in tiny.SPECIAL:
+            continue  # a token that ends the answer: see above
+        criterion = transformers.StopStringCriteria(theirs, [stop])
+        ends = [n for n in range(1, 15) if criterion(torch.tensor([[prompt, *tokens[:n]]]), None)[0]]
+        generation = model.start("c", raw=True, stop=stop, max_new_tokens=14)
+        script = iter(tokens)
+        generation.sequences[0].sampler.choose = lambda logits, script=script: next(script)  # type: ignore[method-assign]
+        generation.read()
+        assert len(tokens) - len(list(script)) == (ends or [14])[0], (stop, tokens)
+        found += generation.figures.finished == "stop"
+    assert found > 15

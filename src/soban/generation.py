@@ -60,9 +60,11 @@ class Generation:
         form = form or ChatForm()
         keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
         texts = range(sampling.num_return_sequences)
-        self.stops = [StopStrings((*sampling.stop, *form.stops)) for _ in texts]
+        self.stops = [StopStrings((*sampling.stop, *form.stops), form.heads) for _ in texts]
         self.decoders = [model.tokenizer.stream(after=() if answer else prompt) for _ in texts]
         self.leads = [form.lead for _ in texts]  # blanks before an answer that are the template's
+        self.tail = form.tail  # and after it
+        self.blanks = ["" for _ in texts]  # that may turn out to be that
         spelled = (token_of(stop, model.tokenizer) for stop in sampling.stop)  # a token is never found as text
         named = {token for token in spelled if token is not None}
         own = model.ends | form.ends
@@ -123,12 +125,16 @@ class Generation:
         decoder, stops = self.decoders[index], self.stops[index]
         self.figures.new_tokens += event.token is not None
         text, stopped = stops.feed(self._after_lead(index, "" if event.token is None else decoder.feed(event.token)))
+        if stops and not stopped and event.token is not None and (silent := self._silent(event.token)):
+            more, stopped = stops.feed(silent, hidden=True)
+            text += more
         finished = event.finished
         if finished == "context" and not stopped and self._refilled(event.sequence):
             finished = None
         if finished and not stopped:
             rest, stopped = stops.feed(self._after_lead(index, decoder.finish()))
             text += rest + ("" if stopped else stops.finish())
+        text = self._before_tail(index, text, "stop" if stopped else finished)
         if stopped or finished:
             self.figures.finished = "stop" if stopped else finished or ""
             self.writing.discard(index)
@@ -143,6 +149,22 @@ class Generation:
             text = text.lstrip(lead)
             self.leads[index] = "" if text else lead
         return text
+
+    def _silent(self, token: int) -> str:
+        """How a token is written that adds nothing to the text; "" for all others."""
+        tokenizer = self.model.tokenizer
+        return "" if tokenizer.token_bytes(token) else tokenizer.decode([token], skip_special=False)
+
+    def _before_tail(self, index: int, text: str, finished: str | None) -> str:
+        """The text without blanks at its end that the template puts there; they are kept until more text comes."""
+        if not self.tail:
+            return text
+        text = self.blanks[index] + text
+        kept = text.rstrip(self.tail)
+        if finished and finished != "end":
+            kept = text
+        self.blanks[index] = text[len(kept) :]
+        return kept
 
     def _refilled(self, sequence: Running) -> bool:
         """Whether a sequence that has filled the context goes on from a shorter prompt."""

@@ -23,7 +23,7 @@ SEED = 3
 LENGTHS = ("max_length", "max_new_tokens")
 # For each attribute of GenerationConfig values that are not its default; `None` stands for null.
 VALUES: dict[str, list[Any]] = {
-    "max_length": [5, 9, 12, 4000],
+    "max_length": [5, 9, 12, 25],
     "max_new_tokens": [1, 7],
     "min_length": [0, 14, 30],
     "min_new_tokens": [0, 5, 16],
@@ -193,8 +193,8 @@ def differences(
     found = []
     plain = written(ours, {})
     for name, value in ((name, value) for name, some in values.items() for value in some):
-        if (name, value) == ("do_sample", True):
-            continue  # another text each time
+        if (name, value) in (("do_sample", True), ("use_cache", {})):
+            continue  # another text each time; half a cache, by which transformers writes something else
         caplog.clear()
         got = written(ours, {name: value})
         if name in caplog.text or (isinstance(got, str) and name in got):

@@ -74,7 +74,7 @@ def test_its_ends_are_tokens_where_the_tokenizer_has_them_and_texts_anyway(token
     ends = {tokenizer.decode([token], skip_special=False) for token in form.ends}
     assert ends == {"chatml": {"<|im_start|>", "<|im_end|>"}, "vicuna": {"</s>"}, "llama2": {"</s>"}}.get(name, set())
     following = WRITTEN[name].partition("2")[2]  # what comes after the answer
-    assert any(stop in following for stop in form.stops)
+    assert any(stop in following for stop in (*form.stops, *form.heads))
     assert form.lead == (" " if name in ("koalpaca", "llama2", "plain", "vicuna") else "")
     assert form.takes_system
 

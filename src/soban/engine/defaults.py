@@ -52,6 +52,11 @@ def sampling_defaults(config: Mapping[str, Any]) -> Sampling:
     given = {name: config[name] for name in NAMES if config.get(name) is not None}
     if (stops := config.get("stop_strings")) is not None:
         given["stop"] = [stops] if isinstance(stops, str) else stops
+        if not isinstance(given["stop"], list) or not all(isinstance(stop, str) for stop in given["stop"]):
+            raise UserError(
+                "generation_config.json: {name} is {value}, where texts belong", name="stop_strings", value=stops,
+                hint="correct it in the model's folder",
+            )  # fmt: skip
     if given.get("temperature") == 0:  # some files mean by it what transformers calls do_sample=False
         given |= {"temperature": 1.0, "do_sample": False}
     if given.get("top_k") == -1:  # vLLM's way to say that there is no limit

@@ -26,8 +26,9 @@ FIRST_PLACEHOLDER = 0xF0000  # a private plane, so no text means anything by it
 class ChatTemplate:
     """A Jinja template. `tokens`: the tokens that it may name, such as bos_token.
 
-    `origin`: its file or its name, for errors. `stops`: texts that end an answer. `bos`: the tokenizer's own policy
-    says whether a BOS stands first, where the template, which is no model's own, cannot know.
+    `origin`: its file or its name, for errors. `stops`: texts that end an answer, `heads`: those that do at a line's
+    beginning. `bos`: the tokenizer's own policy says whether a BOS stands first, where the template, which is no
+    model's own, cannot know.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class ChatTemplate:
         *,
         origin: str | Path = "template",
         stops: tuple[str, ...] = (),
+        heads: tuple[str, ...] = (),
         bos: bool = False,
     ) -> None:
         self.source, self.origin = source, origin
         self.tokens = dict(tokens)
-        self.stops, self.bos = stops, bos
+        self.stops, self.heads, self.bos = stops, heads, bos
         self._compiled: Any = None
         self._lock = threading.Lock()
 

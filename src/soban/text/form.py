@@ -1,5 +1,6 @@
 """What a chat template shows of itself: how a turn ends, what leads an answer, whether it takes a system text."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +8,17 @@ from typing import Any, Protocol
 
 from soban.errors import UserError
 from soban.text.chat import ChatTemplate, Message
-from soban.text.markup import Span
+from soban.text.markup import HTML_TAG, Span
 
 # In a private plane, so that no template means anything by them.
-ANSWER, QUESTION, SYSTEM = "\U0010f001", "\U0010f002", "\U0010f003"
+ANSWER, QUESTION, SYSTEM, FIRST = "\U0010f001", "\U0010f002", "\U0010f003", "\U0010f004"
 LONGEST_STOP = 60  # characters
+# What no answer has in its text: <|user|>, <end_of_turn>, <<SYS>>, [INST]. Thoughts and calls are parts of answers.
+MARK = re.compile(
+    r"<\|[^<>|\s]{1,40}\|?>|<[^<>|\s]{1,40}\|>|<</?[a-z_]{2,30}>>|\[/?[a-z_]{2,30}\]|</?[a-z][a-z_]{0,40}>",
+    re.IGNORECASE,
+)
+PARTS = re.compile("think|tool|reason|answer|call|function|channel|code|output", re.IGNORECASE)
 
 
 class Vocabulary(Protocol):
@@ -30,8 +37,10 @@ class ChatForm:
     """What a template says about an answer's beginning and end."""
 
     ends: frozenset[int] = frozenset()  # tokens with which it ends an answer
-    stops: tuple[str, ...] = ()  # texts with which it begins the next turn, where no token ends one
+    stops: tuple[str, ...] = ()  # texts that it writes itself and that no answer holds
+    heads: tuple[str, ...] = ()  # texts with which a line of its own begins, as the next turn does
     lead: str = ""  # blanks that it puts between its last word and the answer
+    tail: str = ""  # blanks that it puts between the answer and the token that ends it
     takes_system: bool = False
 
 
@@ -42,7 +51,7 @@ def read_form(tokenizer: Vocabulary, template: ChatTemplate) -> ChatForm:
     until = time.thread_time() + MAX_SECONDS  # for all of them
 
     def rendered(roles: str, add_generation_prompt: bool = False) -> str:
-        contents = {"s": ("system", SYSTEM), "u": ("user", "x"), "a": ("assistant", ANSWER), "q": ("user", QUESTION)}
+        contents = {"s": ("system", SYSTEM), "u": ("user", FIRST), "a": ("assistant", ANSWER), "q": ("user", QUESTION)}
         messages: list[Message] = [{"role": contents[r][0], "content": contents[r][1]} for r in roles]
         names: dict[str, Any] = {**tokenizer.special_tokens, **template.tokens}
         try:
@@ -54,12 +63,32 @@ def read_form(tokenizer: Vocabulary, template: ChatTemplate) -> ChatForm:
     lead = answered[len(begun) : answered.find(ANSWER)] if answered.startswith(begun) else ""
     after = answered.partition(ANSWER)[2]
     gap = between.partition(ANSWER)[2].partition(QUESTION)[0]
-    ends, stops = _markup_at_start(tokenizer, after or gap), template.stops
-    if not ends and not stops and gap.strip() and len(gap) <= LONGEST_STOP:
-        stops = (gap.strip(), gap.rstrip())
+    ends, stops, heads = _markup_at_start(tokenizer, after or gap), template.stops, template.heads
+    if not ends and not stops and not heads and gap.strip() and len(gap) <= LONGEST_STOP:
+        if "\n" in gap[: len(gap) - len(gap.lstrip())]:
+            heads = (gap.strip(),)
+        else:
+            stops = (gap.strip(), gap.rstrip())
     for stop in template.stops:
         ends |= _markup_at_start(tokenizer, stop)
-    return ChatForm(ends, stops, lead if lead.isspace() else "", SYSTEM in rendered("su"))
+    told = rendered("su")
+    written = {mark for text in (told, between, begun) for mark in _marks(tokenizer, text)}
+    marks = (blank + mark for mark in sorted(written) for blank in ("", " ", "\n", "\n\n"))
+    stops = tuple(dict.fromkeys([*stops, *marks]))
+    tail = after[: len(after) - len(after.lstrip())] if ends else ""
+    return ChatForm(ends, stops, heads, lead if lead.isspace() else "", tail, SYSTEM in told)
+
+
+def _marks(tokenizer: Vocabulary, text: str) -> list[str]:
+    """The marks that a template has written and that are no tokens, so that a model spells them."""
+    tokens = [(span.start, span.end) for span in tokenizer.find_markup(text)]
+    return [
+        found[0]
+        for found in MARK.finditer(text)
+        if not HTML_TAG.fullmatch(found[0])
+        and not PARTS.search(found[0])
+        and not any(start < found.end() and found.start() < end for start, end in tokens)
+    ]
 
 
 def _markup_at_start(tokenizer: Vocabulary, text: str) -> frozenset[int]:

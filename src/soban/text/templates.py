@@ -89,31 +89,35 @@ PLAIN = """\
 
 @dataclass(frozen=True)
 class Named:
-    """A template's source, and texts that show that the model has begun to write the other side's turn."""
+    """A template's source, and texts that show that the model has begun to write the other side's turn.
+
+    stops: wherever they are; heads: at the beginning of a line, for within one they may belong to an answer.
+    """
 
     source: str
-    stops: tuple[str, ...]
+    stops: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
 
 
-def _blank_or_not(*heads: str) -> tuple[str, ...]:
-    """The heads of turns with the line breaks before them: the longest that fits is cut off with the head."""
-    return tuple(f"{lines}{head}" for head in heads for lines in ("", "\n", "\n\n"))
+def _blank_or_not(*stops: str) -> tuple[str, ...]:
+    """The texts with the line breaks before them: the longest that fits is cut off with the text."""
+    return tuple(f"{lines}{stop}" for stop in stops for lines in ("", "\n", "\n\n"))
 
 
 NAMED: Mapping[str, Named] = {
-    "alpaca": Named(TURNS + ALPACA, _blank_or_not("### Instruction:", "### Response:")),
+    "alpaca": Named(TURNS + ALPACA, heads=("### Instruction:", "### Response:")),
     "chatml": Named(CHATML, _blank_or_not("<|im_end|>", "<|im_start|>")),
-    "koalpaca": Named(TURNS + KOALPACA, _blank_or_not("### 질문:", "### 답변:", "### 맥락:")),
+    "koalpaca": Named(TURNS + KOALPACA, heads=("### 질문:", "### 답변:", "### 맥락:")),
     "llama2": Named(TURNS + LLAMA2, ("[INST]", " [INST]", "\n[INST]")),
-    "plain": Named(TURNS + PLAIN, ("\nUser:", "\n\nUser:", "\nAssistant:", "\n\nAssistant:")),
-    "vicuna": Named(TURNS + VICUNA, ("USER:", " USER:", "\nUSER:", "\n\nUSER:")),
+    "plain": Named(TURNS + PLAIN, heads=("User:", "Assistant:")),
+    "vicuna": Named(TURNS + VICUNA, (" USER:",), ("USER:", "ASSISTANT:")),
 }
 
 
 def find_template(name: str | Path) -> ChatTemplate:
     """The template of that name, or in that Jinja file. UserError where there is neither."""
     if found := NAMED.get(str(name)):
-        return ChatTemplate(found.source, {}, origin=name, stops=found.stops, bos=True)
+        return ChatTemplate(found.source, {}, origin=name, stops=found.stops, heads=found.heads, bos=True)
     if os.path.isfile(name):
         return ChatTemplate(_own_source(Path(name)), {}, origin=Path(name))
     raise UserError(
