@@ -91,9 +91,10 @@ def _table(languages: tuple[str, ...]) -> tuple[dict[str, float], float]:
     rest = 0.0
     for language in languages:
         dense, groups = _groups(language)
-        for share, characters in groups:
-            for character in set(characters):
-                chances[character] += dense * share / len(set(characters)) / len(languages)
+        for share, group in groups:
+            characters = set(group)
+            for character in characters:
+                chances[character] += dense * share / len(characters) / len(languages)
         rest += dense * (1 - sum(share for share, _ in groups)) / RAREST / len(languages)
     return {character: math.log(chance) for character, chance in chances.items()}, math.log(rest)
 
