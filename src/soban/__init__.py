@@ -6,7 +6,7 @@
     for piece in model.stream("옛날 옛적에"):
         print(piece, end="", flush=True)
     talk = soban.Dialogue(model, system="Answer in one sentence.")
-    print(talk.say("Who was Lily?").read())
+    print(talk.say("Who was Lily?"))
 
 `help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
 """

@@ -37,6 +37,14 @@ class Reply:
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
+    def __str__(self) -> str:
+        """The whole answer, read now where it is not yet."""
+        return self.read()
+
+    def __repr__(self) -> str:
+        state = self.figures.finished or ("ended" if self.finished else "not read to its end")
+        return f"<soban Reply: {len(self.text)} characters, {state}>"
+
     def read(self) -> str:
         """The whole answer."""
         for _ in self._pieces:
@@ -101,6 +109,9 @@ class Dialogue:
         self.change(on_full=on_full, **options)
         model.chat_template(template)
         self.system = system
+
+    def __repr__(self) -> str:
+        return f"<soban.Dialogue: {len(self.messages)} messages, {self.dropped} turns forgotten, with {self.model!r}>"
 
     @property
     def system(self) -> str | None:

@@ -21,10 +21,12 @@ from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.swapping import Watch
+from soban.system import MOST_THREADS
 from soban.text.chat import ChatTemplate, Message, encode_chat
 from soban.text.contents import text_of
 from soban.text.form import ChatForm, read_form
 from soban.text.templates import find_template
+from soban.weights.packed import called
 from soban.window import Window
 
 MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
@@ -42,17 +44,22 @@ class Model:
     overlap share the engine's steps. A stream, and a Dialogue, belong to one thread at a time.
     """
 
-    def __init__(self, loaded: Loaded, context: int) -> None:
+    def __init__(self, loaded: Loaded, context: int, threads: int | None = None) -> None:
         self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
         self.template = loaded.template
         self.program = loaded.architecture.record(loaded.weights, context)
-        self.runner = runner(self.program, CHUNK, OUTPUTS)
+        self.runner = runner(self.program, CHUNK, OUTPUTS, threads)
+        self.threads = threads
         self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context, self.config.rotation.row)
         self.shared = SharedEngine(self.engine)
         self.ends = loaded.ends
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
         self.forms: dict[ChatTemplate, ChatForm] = {}
         self.watch = Watch()
+
+    def __repr__(self) -> str:
+        name = called(self.loaded.path)
+        return f"<soban.Model: {name!r} as {self.loaded.kind}, {self.engine.context} tokens of context>"
 
     def _cache(self, tokens: int) -> Cache:
         c = self.config
@@ -164,7 +171,9 @@ class Model:
         temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, bad_words_ids, suppress_tokens,
         begin_suppress_tokens, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
         prompt without a chat template; tokens that are written out in it are read as tokens, as in a base model's
-        prompt. `echo` says whether the text begins with the prompt. The same seed gives the same text.
+        prompt. `echo` says whether the text begins with the prompt. The same seed gives the same text,
+        with any number of threads and whatever runs beside. Another instruction set rounds sums otherwise: there a text
+        may go another way, most easily in q8 and q4, where a last digit can move an activation by one of its steps.
         """
         return self.start(prompt, system=system, raw=raw, echo=echo, **options).read()
 
@@ -273,7 +282,9 @@ class Model:
         cache, size = self._cache(len(ids)), self.config.vocab_size
         rotation = self.config.rotation.row(len(ids))
         step = max(1, min(len(ids), CHUNK, MOST_SCORES // size))
-        computed = runner(self.program, step, step)  # with memory of its own, which is given back afterwards
+        computed = runner(
+            self.program, step, step, self.threads
+        )  # with memory of its own, which is given back afterwards
         scores = np.empty((len(ids), size), np.float32)
         for start in range(0, len(ids), step):
             piece = ids[start : start + step]
@@ -313,6 +324,7 @@ def load(
     tokenizer: str | Path | None = None,
     force: bool = False,
     cache_dtype: str = "auto",
+    threads: int | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Model:
     """A model, ready to write.
@@ -321,13 +333,18 @@ def load(
     (weights as stored), "bf16", "q8", "q4", or "auto". `context`: tokens that a conversation may have, at most the
     model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
     memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "f16", "int8" (half
-    the memory of f16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else f16). `progress` is
-    called with the share that is done, 0 to 1, while weights are packed, which happens once for each model and dtype.
+    the memory of f16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else f16). `threads`: how
+    many compute; None: SOBAN_THREADS, or one for each fast core. `progress` is called with the share that is done, 0
+    to 1, while weights are packed, which happens once for each model and dtype.
     Raises UserError with one line that says what is wrong and what to do.
     """
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        raise UserError(
+            "threads={value}: out of range", value=threads, most=MOST_THREADS, hint="give a number from 1 to {most}"
+        )
     with crossing(name_or_path):
         loaded = load_files(
             name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, context=context,
             progress=progress,
         )  # fmt: skip
-        return Model(loaded, loaded.context(context))
+        return Model(loaded, loaded.context(context), threads)

@@ -34,7 +34,7 @@ SAMPLING_FLAGS = {
     "suppress_tokens": {"help": "the id of a token that never comes"},
     "begin_suppress_tokens": {"help": "the id of a token that is not the first of the text"},
     "num_return_sequences": {"help": "write N texts, parted by lines of ---"},
-    "seed": {"short": "-s", "help": "the same seed gives the same text"},
+    "seed": {"short": "-s", "help": "the same seed gives the same text, on processors with the same instruction set"},
     "stop": {"help": "end where this would be written, and leave it out"},
     "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
     "prompt_lookup_num_tokens": {

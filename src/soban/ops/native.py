@@ -162,9 +162,10 @@ def _pool(threads: int, isa: str, process: int) -> Pool:
     return Pool(threads, isa)
 
 
-def pool() -> Pool:
-    """The pool of this process, with SOBAN_THREADS threads on SOBAN_ISA or the best defaults."""
-    return _pool(system.threads(), chosen_isa(), os.getpid())  # a forked child has no threads: it gets its own
+def pool(threads: int | None = None) -> Pool:
+    """The pool of this process with so many threads, or SOBAN_THREADS, on SOBAN_ISA, or the best defaults."""
+    # a forked child has no threads: it gets its own
+    return _pool(threads or system.threads(), chosen_isa(), os.getpid())
 
 
 def encode(rows: npt.NDArray, source_format: str, format: str, out: npt.NDArray[np.uint8]) -> int | None:
@@ -254,7 +255,7 @@ class NativeProgram:
         if batch is not self._batch:
             self._batch, self._batch_struct = batch, _batch_struct(batch)
         if self.pool.process != os.getpid():
-            self.pool = pool()
+            self.pool = pool(self.pool.threads)
         with self.pool.lock:
             status = self.pool.library.soban_run(
                 self.pool.handle, self._program, self._arena_address, self._batch_struct, self._cache_struct,

@@ -46,9 +46,11 @@ class ReferenceProgram:
 Runner = native.NativeProgram | ReferenceProgram
 
 
-def runner(program: Program, max_tokens: int, max_outputs: int) -> Runner:
-    """The program, ready to run batches of up to that many tokens and outputs."""
-    return (native.NativeProgram if use_native() else ReferenceProgram)(program, max_tokens, max_outputs)
+def runner(program: Program, max_tokens: int, max_outputs: int, threads: int | None = None) -> Runner:
+    """The program, ready to run batches of up to that many tokens and outputs; NumPy has threads of its own."""
+    if not use_native():
+        return ReferenceProgram(program, max_tokens, max_outputs)
+    return native.NativeProgram(program, max_tokens, max_outputs, native.pool(threads))
 
 
 def all_finite(values: npt.NDArray, format: str) -> bool:
