@@ -52,6 +52,7 @@ def changes_of_keys(family: str) -> Iterator[Changes]:
                   ["attention", "sliding_attention"], ["chunked_attention"] * 2, ["full_attention"] * 2):  # fmt: skip
         yield {"layer_types": types}
     yield {"layer_types": ["full_attention"] * 2, "sliding_window": None}
+    yield {"layer_types": ["full_attention", "sliding_attention"], "rope_parameters": {"full_attention": PLAIN}}
     yield {"dtype": "float16", "torch_dtype": "bfloat16"}
     yield {"model_type": ABSENT}
     yield {"text_config": {"rope_theta": 5.0, "model_type": family}}
@@ -134,7 +135,7 @@ REASONS: list[tuple[str, Callable[[Changes], bool], str]] = [
                    "transformers_version", "architectures", "is_decoder"),
      "nothing that is computed depends on the key, so its type does not matter"),
     ("laxer", _has("sliding_window", "layer_types"),
-     "the llama class has no window and reads no layer types, and a gemma2 without a window has full attention"),
+     "the llama class has no window and reads no layer types, and layers without a window have full attention"),
     ("laxer", _has("quantization_config"), "weights that are plain numbers are used as such, whatever the key says"),
     ("laxer", _has("rms_norm_eps", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"),
      "a whole number where transformers insists on a fraction, or the reverse, is the same number"),

@@ -70,9 +70,7 @@ def described(source: Source, made: Architecture, version: int) -> tuple[Header,
         "rope_theta": (c.rotation.theta, THETA),
         "rope_scaling": (c.rotation.kind, "default"),
         "hidden_act": (activation("hidden_act", c.hidden_act), "silu"),
-        "sliding_window": (
-            None if (c.sliding_window or LONGEST) >= c.max_position_embeddings else c.sliding_window, None
-        ),
+        "sliding_window": (next((w for w in c.windows if w and w < c.max_position_embeddings), None), None),
         "max_position_embeddings": (max(c.max_position_embeddings, LONGEST), LONGEST),
     })  # fmt: skip
     _check_end(source)

@@ -7,7 +7,7 @@ what models are published for: tests/models/test_config_keys.py holds each key a
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from soban import messages
@@ -41,8 +41,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma2": {},
 }  # fmt: skip
 # What a class never looks at, though another of the same family does, or files have it: to it, such a key says nothing.
-UNREAD = {"llama": ("sliding_window", "layer_types"), "mistral": ("attention_bias", "mlp_bias", "layer_types"),
+UNREAD = {"llama": ("sliding_window", "layer_types"), "mistral": ("attention_bias", "mlp_bias"),
           "gemma2": ("hidden_act",)}  # fmt: skip
+FULL_AND_SLIDING = ("full_attention", "sliding_attention")
 # Names by which transformers calls a function of which there is an op (ACT2FN).
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
@@ -56,8 +57,8 @@ def standard(model_type: str, raw: Mapping[str, Any], cls: type[Any]) -> dict[st
     given = {**DEFAULTS[model_type], **given}
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     context = given.get("max_position_embeddings", defaults["max_position_embeddings"])
-    layer_types = ("full_attention", "sliding_attention") if "layer_types" in defaults else ()
-    given["rope_parameters"] = rope_parameters(raw, context, layer_types)
+    nested = FULL_AND_SLIDING if model_type == "gemma2" or "layer_types" in given else ()
+    given["rope_parameters"] = rope_parameters(raw, context, nested)
     return given
 
 
@@ -129,6 +130,15 @@ def _expected(options: tuple[Any, ...]) -> str:
         else names.get(origin or option, str(option))
         for option in options
     )
+
+
+def check_layer_types(types: Sequence[str] | None, layers: int) -> None:
+    """As many types as layers, or none at all."""
+    if types is not None and len(types) != layers:
+        raise UserError(
+            "config.json: {types} layer_types for {layers} layers", types=len(types), layers=layers,
+            hint="fetch config.json again",
+        )  # fmt: skip
 
 
 def check_heads(heads: int, kv_heads: int, size: int) -> None:

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from soban import ops
-from soban.errors import UserError
-from soban.models.config import activation, check_heads
+from soban.models.config import activation, check_heads, check_layer_types
 from soban.models.rotation import Rotation
 from soban.ops.formats import bf16_bits, bf16_values
 
@@ -43,11 +42,7 @@ class Config:
         check_heads(self.num_attention_heads, self.kv_heads, self.head_size)
         activation("hidden_activation", self.hidden_activation)
         self.rotation.check()
-        if len(self.windows) != self.num_hidden_layers:
-            raise UserError(
-                "config.json: {types} layer_types for {layers} layers",
-                types=len(self.windows), layers=self.num_hidden_layers, hint="fetch config.json again",
-            )  # fmt: skip
+        check_layer_types(self.layer_types, self.num_hidden_layers)
 
     @property
     def kv_heads(self) -> int:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from soban import ops
-from soban.models.config import activation, check_heads
+from soban.models.config import activation, check_heads, check_layer_types
 from soban.models.rotation import Rotation
 
 NORM_OFFSET = 0.0  # what is added to a norm's weight
@@ -30,12 +30,14 @@ class Config:
     attention_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
+    layer_types: tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None = None
     rope_interleaved: bool = False
 
     def __post_init__(self) -> None:
         check_heads(self.num_attention_heads, self.kv_heads, self.head_size)
         activation("hidden_act", self.hidden_act)
         self.rotation.check()
+        check_layer_types(self.layer_types, self.num_hidden_layers)
 
     @property
     def kv_heads(self) -> int:
@@ -44,6 +46,12 @@ class Config:
     @property
     def head_size(self) -> int:
         return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Each layer's window; without types all have the same."""
+        types = ("sliding_attention",) * self.num_hidden_layers if self.layer_types is None else self.layer_types
+        return tuple(self.sliding_window if kind == "sliding_attention" else None for kind in types)
 
     @property
     def rotation(self) -> Rotation:
@@ -81,21 +89,21 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`, of texts of up to `longest`."""
     angles = ops.rotary(batch.positions, batch.rotation, c.rotation.table(longest), c.rotation.scale)
     x = ops.embed(batch.tokens, w.embed, 1.0)
-    for layer, layer_cache in zip(w.layers, cache, strict=True):
-        x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache))
+    for layer, layer_cache, window in zip(w.layers, cache, c.windows, strict=True):
+        x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache, window))
         h = ops.linear(ops.rms_norm(x, layer.ffn_norm, c.rms_norm_eps), layer.gate_up)
         x = ops.add(x, ops.linear(ops.glu(h, activation("hidden_act", c.hidden_act)), layer.down))
     return ops.rms_norm(x, w.norm, c.rms_norm_eps)
 
 
-def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cache: Any) -> Any:
+def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cache: Any, window: int | None) -> Any:
     """What attention adds to the residual stream (T, hidden)."""
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
     qkv = ops.linear(ops.rms_norm(x, layer.attention_norm, c.rms_norm_eps), layer.qkv)
     queries = ops.rope(qkv[:, :q], angles, c.rope_interleaved)
     keys = ops.rope(qkv[:, q : q + kv], angles, c.rope_interleaved)
     values = qkv[:, q + kv :]
-    mixed = ops.attention(queries, keys, values, batch, cache, scale=c.head_size**-0.5, window=c.sliding_window)
+    mixed = ops.attention(queries, keys, values, batch, cache, scale=c.head_size**-0.5, window=window)
     return ops.linear(mixed, layer.output)
 
 
