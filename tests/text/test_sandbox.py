@@ -16,7 +16,9 @@ import pytest
 
 from soban.errors import UserError
 from soban.text.chat import ChatTemplate, encode_chat
+from soban.text.limits import MAX_SECONDS
 from soban.text.tokenizer import load_tokenizer
+from tests.text.long_templates import LONG
 
 TURN = [{"role": "user", "content": "hello"}]
 
@@ -95,34 +97,49 @@ HOSTILE = {
     "a deep list as json": "{% set n = namespace(x=[1]) %}{% for i in range(990) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x|tojson }}",
     "an unknown filter": "{{ 1|nothing }}",
     "half a tag": "{{ messages[0",
+    "many tags": "{{a}}" * 39_999,
+    "many names": "{{ " + "a~" * 90_000 + "a }}",
 }
 
 
-@pytest.fixture(scope="module")
-def hostile() -> dict[str, Any]:
-    """What each hostile template has cost in a process of its own: seconds, kilobytes, and what was said of it."""
+def costs(seconds: float) -> dict[str, Any]:
+    """What each long template costs where one rendering has so much time: seconds, kilobytes, and what is said of it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", COST], input=json.dumps(HOSTILE), capture_output=True, text=True, env=environment
-    )
+        [sys.executable, "-c", COST, str(seconds)], input=json.dumps(HOSTILE | LONG), capture_output=True, text=True,
+        env=environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
+    assert len(found) > 113
     return found
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_ends_within_a_second_and_100_megabytes(hostile: dict[str, Any], name: str) -> None:
-    seconds, kilobytes, said = hostile[name]
-    assert seconds < 1.3  # a second, and what a neighbour on the same core may add
-    assert said and "\n" not in said
-    assert kilobytes is None or kilobytes < 100_000
+def wrong(found: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Those that took longer, or more than 100 megabytes, or were not told in one line."""
+    return {
+        name: (took, kilobytes, said)
+        for name, (took, kilobytes, said) in found.items()
+        if took > seconds or not said or "\n" in said or (kilobytes or 0) > 100_000
+    }
+
+
+def test_a_hostile_or_long_template_ends_soon_and_small() -> None:
+    assert wrong(costs(0.05), 0.6) == {}  # what is done without a look at the clock, and what a neighbour may add
+
+
+@pytest.mark.slow
+def test_a_hostile_or_long_template_ends_within_a_second_and_100_megabytes() -> None:
+    assert wrong(costs(MAX_SECONDS), 1.3) == {}
 
 
 COST = """
 import json, sys, time
 from soban.errors import UserError
+from soban.text import limits
 from soban.text.chat import ChatTemplate
 
+limits.MAX_SECONDS = float(sys.argv[1])
 turn = [{"role": "user", "content": "hello"}]
 ChatTemplate("{{ messages }}", {}).render(turn)  # jinja is imported
 
@@ -196,7 +213,8 @@ def test_all_renderings_of_a_conversation_share_one_second(
     messages = [{"role": role, "content": "x</think> y"} for role in ("system", "user", "assistant")]
     for step, fits in ((0.01, True), (0.2, False)):  # seconds that pass from one look at the clock to the next
         seconds = itertools.count(0, step)
-        monkeypatch.setattr(time, "thread_time", lambda seconds=seconds: next(seconds))
+        for clock in ("thread_time", "perf_counter"):
+            monkeypatch.setattr(time, clock, lambda seconds=seconds: next(seconds))
         if fits:
             assert encode_chat(tokenizer, ChatTemplate(source, {}), messages)
             continue

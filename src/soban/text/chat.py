@@ -19,7 +19,9 @@ from soban.text.turns import alternating, tell, with_contents
 Message = Mapping[str, Any]
 
 MAX_SOURCE = 200_000  # characters; the longest known template has 30,000
+MAX_WORDS = 30_000  # words and signs in it, which take time to compile; that one has 8,000
 MAX_TRIALS = 64  # renderings spent on finding out what a template itself reads in an answer
+WORD = re.compile(r"\w+|[^\w\s]")
 FIRST_PLACEHOLDER = 0xF0000  # a private plane, so no text means anything by it
 
 
@@ -76,6 +78,11 @@ class ChatTemplate:
                 most=MAX_SOURCE,
                 hint="choose another template, such as chatml",
             )
+        if self._compiled is None and (count := sum(1 for _ in WORD.finditer(self.source))) > MAX_WORDS:
+            raise UserError(
+                "{origin}: the chat template has {count} words and signs; at most {most} are read",
+                origin=self.origin, count=count, most=MAX_WORDS, hint="choose another template, such as chatml",
+            )  # fmt: skip
         try:
             if self._compiled is None:
                 self._compiled = Sandbox().compiled(self.source)

@@ -22,6 +22,9 @@ MAX_DEPTH = 100  # of calls in calls
 MAX_BITS = 4096  # of an integer
 MAX_WORDY = 200_000  # characters of a text that is taken apart into words, each an object
 MAX_LAYOUT = 200  # characters of a date's layout: for each the library takes 256 bytes
+MAX_COMPARED = 100_000_000  # characters, in a search that starts over at each place
+MAX_DIGITS = 100  # that a number is rounded to
+MAX_STEPS = 20  # of the path to an attribute
 STRIDE = 4096  # characters or items that take about as long as looking at the clock sixteen times
 
 WIDTHS = re.compile(r"\d+")
@@ -44,8 +47,10 @@ class Budget:
     """What one rendering may still use."""
 
     def __init__(self, turns: int = 0, until: float | None = None) -> None:
+        now = time.thread_time()
         self._left = MAX_BYTES
-        self._end = time.thread_time() + MAX_SECONDS + SECONDS_PER_TURN * turns if until is None else until
+        self._end = now + MAX_SECONDS + SECONDS_PER_TURN * turns if until is None else until
+        self._earliest = time.perf_counter() + self._end - now
         self._work = 0
         self.depth = 0
 
@@ -54,21 +59,32 @@ class Budget:
         self._left -= size + 50
         if self._left < 0:
             raise TooMuch(translate("it makes more text than a conversation can need"))
-        self.work(size)
+        self._work += 1 + size * 16 // STRIDE
+        if self._work >= 16:
+            self.look()
 
     def work(self, size: int) -> None:
         """Something is done with `size` characters or items; TooMuch where time has run out."""
         self._work += 1 + size * 16 // STRIDE
         if self._work >= 16:
-            self._work = 0
-            if time.thread_time() > self._end:
+            self.look()
+
+    def look(self) -> None:
+        """Look at the clock; at the thread's own, which the system has to be asked for, only where it can be time."""
+        self._work = 0
+        if time.perf_counter() > self._earliest:
+            left = self._end - time.thread_time()
+            if left < 0:
                 raise TooMuch(translate("it takes too long"))
+            self._earliest = time.perf_counter() + left
 
 
 def measure(value: object) -> int:
     """The characters and nodes of a value as a tree; TooMuch where printing or comparing it would not end soon."""
     if isinstance(value, str):
         return len(value)
+    if value is None or isinstance(value, int | float):
+        return 1
     total = count = 0
     waiting = [value]
     while waiting:
@@ -81,6 +97,8 @@ def measure(value: object) -> int:
             waiting += item.values()
         elif isinstance(item, (list, tuple)):
             waiting += item
+        elif isinstance(item, range):
+            count += len(item)
         elif isinstance(item, Namespace):
             waiting.append(object.__getattribute__(item, "_Namespace__attrs"))
         if total > MAX_TEXT or count + len(waiting) > MAX_NODES:
@@ -118,6 +136,12 @@ def checked_method(owner: str, name: str, args: tuple[Any, ...]) -> tuple[Any, .
     return args
 
 
+def check_numbers(left: Any, right: Any) -> None:
+    for value in (left, right):
+        if isinstance(value, int):
+            limited(value.bit_length(), MAX_BITS)
+
+
 def check_sum(left: Any, right: Any) -> None:
     if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
         limited(len(left) + len(right), MAX_TEXT if isinstance(left, str) else MAX_ITEMS)
@@ -139,6 +163,7 @@ def check_power(left: Any, right: Any) -> None:
 def check_remainder(left: Any, right: Any) -> None:
     if isinstance(left, str):
         check_format(left, right)
+    check_numbers(left, right)
 
 
 def check_format(layout: Any, *values: Any, **named: Any) -> None:
@@ -179,6 +204,36 @@ def check_split(text: str, separator: Any = None, *_: Any) -> None:
     limited(sum(map(text.count, counts)), MAX_ITEMS)
 
 
+def check_letters(text: Any, letters: Any = None, *_: Any, **named: Any) -> None:
+    """Each character of the text may be looked for among all of the letters to strip."""
+    letters = named.get("chars", letters)
+    limited(len(str(letters or "")), MAX_LAYOUT)
+
+
+def check_backwards(text: str, word: Any = None, *_: Any) -> None:
+    """A search from the end may compare the word at each place of the text."""
+    if isinstance(word, str) and len(word) > MAX_LAYOUT:
+        limited(len(text) * len(word), MAX_COMPARED)
+
+
+def check_rsplit(text: str, separator: Any = None, *rest: Any) -> None:
+    check_split(text, separator, *rest)
+    check_backwards(text, separator)
+
+
+def check_round(value: Any, precision: Any = 0, *_: Any, **named: Any) -> None:
+    limited(abs(named.get("precision", precision)), MAX_DIGITS)
+    check_numbers(value, 0)
+
+
+def check_attribute(name: str, values: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """The path to an attribute is walked for every item."""
+    place = ATTRIBUTES.get(name)
+    path = named.get("attribute", values[place] if place is not None and place < len(values) else None)
+    if isinstance(path, str):
+        limited(path.count(".") + path.count(","), MAX_STEPS)
+
+
 def check_wordy(text: Any, *_: Any, **__: Any) -> None:
     limited(len(str(text)), MAX_WORDY)
 
@@ -199,7 +254,13 @@ OPERATORS: dict[str, Callable[[Any, Any], None]] = {
     "*": check_product,
     "**": check_power,
     "%": check_remainder,
+    "//": check_numbers,
 }
+# Where among a filter's arguments the path to an attribute stands, which all may name "attribute".
+ATTRIBUTES = {
+    "map": None, "selectattr": 0, "rejectattr": 0, "groupby": 0, "sum": 0, "join": 1, "unique": 1, "min": 1, "max": 1,
+    "sort": 2,
+}  # fmt: skip
 METHODS: dict[str, Callable[..., None]] = {
     "center": check_width,
     "ljust": check_width,
@@ -207,7 +268,13 @@ METHODS: dict[str, Callable[..., None]] = {
     "zfill": check_width,
     "replace": check_replace,
     "split": check_split,
-    "rsplit": check_split,
+    "rsplit": check_rsplit,
+    "rfind": check_backwards,
+    "rindex": check_backwards,
+    "rpartition": check_backwards,
+    "strip": check_letters,
+    "lstrip": check_letters,
+    "rstrip": check_letters,
     "splitlines": check_split,
     "format": check_braces,
     "format_map": check_braces,
@@ -221,7 +288,9 @@ FILTERS: dict[str, Callable[..., None]] = {
     "batch": lambda value, linecount=0, *_, **named: limited(named.get("linecount", linecount), MAX_WIDTH),
     "slice": lambda value, slices=0, *_, **named: limited(named.get("slices", slices), MAX_WIDTH),
     "sum": check_total,
+    "round": check_round,
     "title": check_wordy,
+    "trim": check_letters,
     "tojson": check_json,
     "wordcount": check_wordy,
 }

@@ -1,13 +1,14 @@
 """Jinja for chat templates from strangers: the dialect of transformers, with bounded time, memory and output.
 
-Every loop turn, macro, call, filter, operator and printed value is charged to a budget of bytes and processor time, and
-what could make much out of little (repetition, padding, nesting, number formats) is measured before it is done.
+Every loop turn, macro, call, filter, test, operator and printed value is charged to a budget of bytes and processor
+time, every item that a filter passes on, too; what could make much out of little (repetition, padding, nesting, number
+formats) is measured before it is done.
 """
 
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.runtime import Context, markup_join
+from jinja2.runtime import Context, LoopContext, markup_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
@@ -30,6 +31,7 @@ from soban.text.limits import (
     Budget,
     TooMuch,
     as_list,
+    check_attribute,
     checked_method,
     limited,
     measure,
@@ -47,6 +49,14 @@ LIGHT_FILTERS = frozenset(
 LISTING_FILTERS = frozenset(
     ("batch groupby join list map max min random reject rejectattr select selectattr slice sort sum unique").split()  # noqa: SIM905
 )
+# tests that compare what they get
+HEAVY_TESTS = ("eq equalto == ne != lt < lessthan gt > greaterthan le <= ge >= in lower upper").split()  # noqa: SIM905
+# What `Charged` writes into a template, by names that no template can spell, and `call_filter` does not know.
+CHARGES = ("charge", "compared", "built", "kept", "concatenated")
+HIDDEN = {name: f"\0{name}" for name in CHARGES}
+# Attributes that are asked for all the time, and are safe whoever asks.
+LOOP_NAMES = frozenset(("index", "index0", "revindex", "revindex0", "first", "last", "previtem", "nextitem", "depth"))
+DICT_NAMES = frozenset(dir(dict))
 
 
 class Generation(Extension):
@@ -63,7 +73,7 @@ class Generation(Extension):
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment of one chat template; `budget` is renewed before each rendering."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset(OPERATORS)
 
     def __init__(self) -> None:
         super().__init__(
@@ -78,6 +88,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for name in REMOVED_FILTERS:
             del self.filters[name]
         self.filters = {name: self._guarded(name, function) for name, function in self.filters.items()}
+        self.filters |= {HIDDEN[name]: getattr(self, name) for name in CHARGES}
+        tests: dict[str, Any] = self.tests
+        tests |= {name: self._weighed(tests[name]) for name in HEAVY_TESTS}
         del self.globals["lipsum"]
         self.globals["raise_exception"] = refuse
         self.globals["strftime_now"] = date_and_time
@@ -124,6 +137,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.budget.charge(0)
         return result
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """An attribute, or where there is none what a dict has under its name."""
+        kind = type(obj)
+        if (kind is dict and attribute in obj and attribute not in DICT_NAMES) or (
+            kind is Namespace and not attribute.startswith("_")
+        ):
+            try:
+                return obj[attribute] if kind is dict else getattr(obj, attribute)
+            except AttributeError:
+                pass
+        elif kind is LoopContext and attribute in LOOP_NAMES:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """A filter that a filter names, as `map` does."""
+        if name in HIDDEN.values():
+            raise SecurityError(translate("{name} is not for chat templates", name=name[1:]))
+        return super().call_filter(name, *args, **kwargs)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`left operator right`, if it is of sensible size."""
         OPERATORS[operator](left, right)
@@ -132,11 +165,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """A call of a macro, a method or a global function, if it is of sensible size."""
         self, function = __self, __obj
-        if getattr(function, "__self__", None) is self:
-            return function(*args)  # a charge that `Charged` has written; no template can name one
         owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         if isinstance(owner, str):
             args = checked_method(owner, function.__name__, args)
+            self.budget.work(len(owner))
+        elif isinstance(owner, (list, tuple)):
+            self.budget.work(measure(owner))
         elif isinstance(owner, (int, float, complex, bytes)):
             raise SecurityError(translate("{name} is not for chat templates", name=function.__name__))
         if self.budget.depth >= MAX_DEPTH:
@@ -168,9 +202,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 self.budget.work(len(given[first]))
             if name in FILTERS:
                 FILTERS[name](*given[first:], **kwargs)
-            return self.kept(function(*given, **kwargs))
+            check_attribute(name, tuple(given[first + 1 :]), kwargs)
+            result = function(*given, **kwargs)
+            return self._counted(result) if isinstance(result, Iterator) else self.kept(result)
 
         return guarded
+
+    def _counted(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The items of a filter that works as they are asked for, each charged."""
+        for item in items:
+            self.budget.charge(0)
+            yield item
+
+    def _weighed(self, test: Callable[..., Any]) -> Callable[..., Any]:
+        def weighed(*args: Any, **kwargs: Any) -> Any:
+            for value in args:
+                self.budget.work(measure(value))
+            return test(*args, **kwargs)
+
+        return weighed
 
 
 class Charged(NodeTransformer):
@@ -214,8 +264,10 @@ class Charged(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        if not isinstance(node.expr, nodes.Const):
-            node.expr = _call("compared", node.expr)
+        sides: list[Any] = [node, *node.ops]
+        for side in sides:
+            if not isinstance(side.expr, nodes.Const):
+                side.expr = _call("compared", side.expr)
         return node
 
     def _built(self, node: nodes.Expr, items: list[Any]) -> nodes.Node:
@@ -235,8 +287,9 @@ def _literals(node: nodes.Node) -> Iterable[nodes.TemplateData]:
     return node.find_all(nodes.TemplateData)
 
 
-def _call(method: str, *args: nodes.Expr) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(method), list(args), [], None, None)
+def _call(method: str, first: nodes.Expr, *others: nodes.Expr) -> nodes.Filter:
+    """A call of one of `CHARGES`, as a filter: those are called directly."""
+    return nodes.Filter(first, HIDDEN[method], list(others), [], None, None)
 
 
 def date_and_time(layout: str) -> str:
