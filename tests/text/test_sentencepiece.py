@@ -1,16 +1,18 @@
 """tokenizer.model files give exactly the ids and texts of the sentencepiece library."""
 
 import io
+import itertools
 import random
 import time
 from pathlib import Path
 
 import pytest
 
+from soban.errors import UserError
 from soban.text.merge import merge
 from soban.text.sentencepiece import SentencePieceTokenizer
 from soban.text.settings import Settings
-from soban.text.spm_file import read_sentencepiece
+from soban.text.spm_file import _fields, read_sentencepiece
 from soban.text.tokenizer import load_tokenizer
 
 spm = pytest.importorskip("sentencepiece")
@@ -175,3 +177,74 @@ def test_a_long_text_takes_unigram_no_longer_by_character_than_a_short_one(tmp_p
     start = time.process_time()
     ids = tokenizer.encode(text, bos=False)
     assert time.process_time() - start < 1e-5 * len(text) and ids == judge.encode(text)
+
+
+def rebuilt(data: bytes, number: int, field: int, value: int | bytes) -> bytes:
+    """The model file with another value for a field of its part `number`: 2 the trainer's, 3 the normalizer's."""
+    made = b""
+    for part, held in _fields(data):
+        if part == number:
+            fields = dict(_fields(bytes(held))) | {field: value}  # type: ignore[arg-type]
+            held = b"".join(entry(key, item) for key, item in fields.items())
+        made += entry(part, held)
+    return made
+
+
+def entry(number: int, value: int | bytes) -> bytes:
+    """A field of a message; of the numbers of four bytes, which none of the parts here needs, there are none."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def varint(value: int) -> bytes:
+    return varint_of(value & 2**64 - 1)
+
+
+def varint_of(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint_of(value >> 7)
+
+
+# Where soban differs from sentencepiece over a field: it refuses what no published model has.
+STRICTER = {(2, 3, 0), (2, 3, 5), (2, 24, 1)}  # a type of model that is none; a space behind its word
+
+
+def test_each_field_of_a_tokenizer_model_counts_as_in_sentencepiece(tmp_path: Path) -> None:
+    """Its trainer's (type, suffix, byte fallback, ids and pieces of roles, unk_surface) and its normalizer's."""
+    fields: list[tuple[int, int, list[int | bytes]]] = [
+        (2, 3, [0, 5]), (2, 24, [0, 1]), (2, 35, [0, 1]), (2, 40, [0, 1, 5000, 2**64 - 1]), (2, 41, [0, 2, 2**64 - 1]),
+        (2, 42, [1, 5000]), (2, 43, [0]), (2, 46, [b"<s>", b"zz", b"<ctl>", b"the"]), (2, 47, [b"zz"]),
+        (2, 26, [0]), (2, 33, [1]), (3, 2, [b"", b"x", b"\0\0\0\0"]), (3, 3, [0, 1]), (3, 4, [0, 1]), (3, 5, [0, 1]),
+    ]  # fmt: skip
+    texts = ["the cat", " a  b ", "", "안녕 the", "a==b", "<unk>", "ﬁ ① x\ty", "日本 cat", "▁a▁", "aaaa\n", " "]
+    path = tmp_path / "tokenizer.model"
+    for kind, fallback in itertools.product(("bpe", "unigram"), (False, True)):
+        data = trained(
+            tmp_path, kind, vocab_size=320 if fallback else 80, byte_fallback=fallback,
+            user_defined_symbols=["==", "cat"], control_symbols=["<ctl>"],
+        ).read_bytes()  # fmt: skip
+        for number, field, values in fields:
+            for value in values:
+                path.write_bytes(rebuilt(data, number, field, value))
+                judge = spm.SentencePieceProcessor()
+                try:
+                    judge.LoadFromSerializedProto(path.read_bytes())
+                except (RuntimeError, ValueError):
+                    judge = None
+                case = (number, field, value)
+                if judge is None or case in STRICTER:
+                    with pytest.raises(UserError, match=r"tokenizer\.model"):
+                        read_sentencepiece(path)
+                    continue
+                tokenizer = SentencePieceTokenizer(read_sentencepiece(path), Settings())
+                for text in texts:
+                    ids = judge.encode(text)
+                    assert tokenizer.encode(text, bos=False) == ids, (kind, case, text)
+                    if judge.unk_id() not in ids:
+                        assert tokenizer.decode(ids) == judge.decode(ids), (kind, case, text)
+                bos = -1 if tokenizer.bos_id is None else tokenizer.bos_id
+                assert (bos, *(tokenizer.eos_ids or (-1,))) == (judge.bos_id(), judge.eos_id()), (kind, case)
+    for rest in (entry(5, entry(2, b"\4\0\0\0\0\0\0\0x")), entry(1, entry(1, b"?") + entry(3, 2))):
+        path.write_bytes(data + rest)  # a rewriting of decoded text; a second unknown piece
+        with pytest.raises(UserError, match=r"tokenizer\.model"):
+            read_sentencepiece(path)

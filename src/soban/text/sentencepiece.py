@@ -143,7 +143,8 @@ class SentencePieceTokenizer:
 
     def _stream(self, token_bytes: Callable[[int], bytes]) -> ByteStream:
         model = self._model
-        lead = int(model.add_dummy_prefix or model.remove_extra_whitespaces)
+        # only the sign for a space is known to be one that was put before the text
+        lead = int(model.escape_whitespaces and (model.add_dummy_prefix or model.remove_extra_whitespaces))
         return ByteStream(token_bytes, lead=lead, each=model.remove_extra_whitespaces)
 
 

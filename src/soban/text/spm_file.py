@@ -17,6 +17,7 @@ from soban.text.charsmap import Charsmap
 
 MAX_BYTES = 64 << 20  # Gemma's 256,000 pieces take 4 MB
 UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4
+SPELLED = {"bos": "<s>", "eos": "</s>"}  # where the file has no other word for them
 
 
 class PieceType(IntEnum):
@@ -86,19 +87,27 @@ def _parse_model(data: bytes) -> SentencePieceFile:
             options |= _parse_trainer(_message(value))
         elif number == 3:
             options |= _parse_normalizer(_message(value))
+        elif number == 5 and _parse_normalizer(_message(value)).get("charsmap"):
+            raise _Malformed(translate("rewriting of decoded text is not supported"))
     if not pieces:
         raise _Malformed(translate("it has no pieces"))
-    model = SentencePieceFile(pieces, **options)
+    # sentencepiece goes by the pieces, whatever ids the trainer's settings have
+    unknown = [index for index, piece in enumerate(pieces) if piece.type is PieceType.UNKNOWN]
+    if len(unknown) != 1:
+        raise _Malformed(translate("it has {count} unknown pieces", count=len(unknown)))
+    control = {piece.text: index for index, piece in enumerate(pieces) if piece.type is PieceType.CONTROL}
+    for role, spelled in SPELLED.items():
+        options[f"{role}_id"] = control.get(options.pop(role, spelled), -1)
+    model = SentencePieceFile(pieces, **options, unk_id=unknown[0])
     if model.model_type not in (UNIGRAM, BPE, WORD, CHAR):
         raise _Malformed(translate("the unknown model type {kind}", kind=model.model_type))
-    if not 0 <= model.unk_id < len(pieces) or pieces[model.unk_id].type is not PieceType.UNKNOWN:
-        raise _Malformed(translate("piece {id} is not its unknown piece", id=model.unk_id))
     if model.charsmap:
         Charsmap(model.charsmap)  # refused here, where the file is known
-    if model.byte_fallback:
-        named = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
-        if named != {f"<0x{byte:02X}>" for byte in range(256)}:
-            raise _Malformed(translate("it promises byte fallback and lacks byte pieces"))
+    named = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
+    if named and not model.byte_fallback:
+        raise _Malformed(translate("it has byte pieces and no byte fallback"))
+    if model.byte_fallback and named != {f"<0x{byte:02X}>" for byte in range(256)}:
+        raise _Malformed(translate("it promises byte fallback and lacks byte pieces"))
     return model
 
 
@@ -120,10 +129,12 @@ def _parse_piece(data: bytes) -> Piece:
 
 def _parse_trainer(data: bytes) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    names = {3: "model_type", 40: "unk_id", 41: "bos_id", 42: "eos_id"}
+    names = {46: "bos", 47: "eos"}
     for number, value in _fields(data):
-        if number in names:
-            options[names[number]] = _signed(_number(value))
+        if number == 3:
+            options["model_type"] = _number(value)
+        elif number in names:
+            options[names[number]] = _message(value).decode()
         elif number == 35:
             options["byte_fallback"] = bool(_number(value))
         elif number == 24 and value:
@@ -152,11 +163,6 @@ def _number(value: int | bytes) -> int:
     if isinstance(value, bytes):
         raise _Malformed(translate("bytes stand where a number belongs"))
     return value
-
-
-def _signed(value: int) -> int:
-    """An int32 or int64 as protobuf writes negative ones."""
-    return value - (1 << 64) if value >> 63 else value
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
