@@ -1,5 +1,6 @@
 """`soban pull`, `login`, `logout` and `move` as a user has them, against a hub on loopback."""
 
+import json
 import os
 import signal
 import socket
@@ -10,11 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from soban import messages
 from soban.cli import transfer
 from soban.hub.fetching import Progress
+from soban.weights.safetensors import write_safetensors
+from tests import tiny
 from tests.cli.conftest import Command, environment
 from tests.cli.tmux import Terminal
 from tests.hub.stub import Fault, Hub, Model, Token
@@ -259,7 +263,7 @@ def test_a_form_that_is_never_read_is_refused_before_anything_is_fetched(
 
 
 def test_a_model_without_an_engine_is_fetched_with_a_warning_and_not_at_all_to_be_run(hub: Hub, soban: Command) -> None:
-    told = b"soban has no engine for gpt_neox models yet"
+    told = b"no engine for gpt_neox models yet"
     files = {**FILES, "config.json": b'{"model_type": "gpt_neox"}'}
     hub.models |= {"beomi/KoAlpaca-Polyglot-5.8B": Model(files), "owner/unknown": Model(files)}
     refused = soban("run", "koalpaca:5.8b", "hello")
@@ -282,3 +286,56 @@ def test_a_terminal_that_becomes_narrower_keeps_no_piece_of_the_bar(hub: Hub) ->
         terminal.resize(50, 20)
         screen = terminal.see("left with 0")
     assert "%" not in screen and "[#" not in screen and "..]" not in screen
+
+
+UNSUITABLE: dict[str, tuple[dict[str, object], str]] = {
+    "another family": ({"model_type": "gpt_neox"}, "it has no engine for gpt_neox models yet"),
+    "another activation": ({**tiny.CONFIG, "hidden_activation": "relu9"}, "relu9"),
+    "quantised weights": ({**tiny.CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSUITABLE)
+def test_what_soban_could_not_run_is_told_before_it_is_fetched(
+    hub: Hub, soban: Command, tmp_path: Path, kind: str
+) -> None:
+    config, said = UNSUITABLE[kind]
+    own = tiny.make_model(tmp_path / "model")
+    if kind == "quantised weights":
+        names = {"model.layers.0.self_attn.q_proj.qweight": ("I32", (8, 64)), "model.norm.weight": ("F32", (64,))}
+        arrays = {"I32": np.zeros((8, 64), np.int32), "F32": np.zeros(64, np.float32)}
+        told = [(name, *about) for name, about in names.items()]
+        (own / "model.safetensors").unlink()
+        write_safetensors(own / "model.safetensors", told, lambda name: [arrays[names[name][0]]])
+    files = {path.name: path.read_bytes() for path in own.iterdir()}
+    files["config.json"] = json.dumps(config).encode()
+    hub.models[NAME] = Model(dict(files))
+    refused = soban("run", NAME, "hello")
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    *_, last = refused.stderr.decode().splitlines()
+    assert last.startswith("soban: owner/model: soban cannot run this model: ") and said in last
+    assert hub.sent("model.safetensors") < len(files["model.safetensors"])
+    done = soban("pull", NAME)
+    assert done.returncode == 0
+    first, *others = done.stderr.decode().splitlines()
+    assert first.startswith("soban: owner/model: soban can fetch this model, but not run it: ") and said in first
+    assert others[-1].startswith("owner/model: fetched and checked in ") and len(others) == 2
+
+
+def test_what_soban_runs_is_fetched_without_a_word_also_with_stale_words_about_quantisation(
+    hub: Hub, soban: Command, tmp_path: Path
+) -> None:
+    own = tiny.make_model(tmp_path / "model", quantization_config={"quant_method": "gptq", "bits": 4})
+    (own / "model.safetensors").rename(own / "weights-of-mine.safetensors")
+    hub.models[NAME] = Model({path.name: path.read_bytes() for path in own.iterdir()})
+    first, second = soban("pull", NAME).stderr.decode().splitlines()
+    assert "fetching" in first and "fetched and checked" in second
+    done = soban("run", NAME, "abc", "-q", "--max-new-tokens", "3")
+    assert done.returncode == 0 and done.stdout.startswith(b"abc")
+
+
+def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(hub: Hub, soban: Command) -> None:
+    hub.models[NAME] = Model({"config.json": b"{}", "tokenizer.json": b"[1]", "model.gguf": b"GGUF" * 100})
+    done = soban("pull", NAME)
+    assert done.returncode == 2 and b"no safetensors in it, only GGUF" in done.stderr
+    assert not hub.sent("model.gguf")

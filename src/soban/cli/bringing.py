@@ -34,7 +34,7 @@ def bring(repository: Repository) -> Path:
         _ask(repository)
     elif not place.is_offline():
         console.tell(translate("soban: {model} is not on this PC and is fetched now", model=_called(repository)))
-    return pull.fetch(repository, wait=terminal)
+    return pull.fetch(repository, wait=terminal, to_run=True)
 
 
 def _can_ask() -> bool:

@@ -9,12 +9,13 @@ from soban.cli import console
 from soban.cli.sections import shown
 from soban.cli.transfer import Transfer
 from soban.errors import UserError
-from soban.hub import access, download, meant, place, session, store
+from soban.hub import access, download, meant, place, remote, session, store
 from soban.hub.amounts import of_seconds
 from soban.hub.names import Repository
+from soban.hub.remote import Listing
 from soban.messages import translate, warn
 from soban.models import FAMILIES
-from soban.weights.files import read_json
+from soban.weights.files import parse_object
 
 INTERRUPTED = 130
 EXAMPLES = """\
@@ -60,8 +61,6 @@ def call(options: PullOptions) -> int:
     wait = sys.stderr is not None and sys.stderr.isatty() if options.wait is None else options.wait
     repositories = [meant.require(name) for name in options.models]
     for repository in repositories:
-        known = repository.entry.model_type if repository.entry else None
-        warn_without_engine(repository, known)
         try:
             folder = fetch(repository, cache, wait=wait, quiet=options.quiet)
         except KeyboardInterrupt:
@@ -71,33 +70,56 @@ def call(options: PullOptions) -> int:
                 console.tell(translate("stopped; nothing has come yet"))
             return INTERRUPTED
         console.write(f"{folder}\n")
-        warn_without_engine(repository, configured(folder))
     return 0
 
 
-def configured(folder: Path) -> str | None:
-    """The model_type of a folder's config.json; None where it says none."""
+def obstacle(listing: Listing, config: bytes) -> str | None:
+    """Why soban could not run a model, as far as config.json tells before the weights are fetched, and where it speaks
+    of quantised weights their headers; None where nothing is in the way."""
+    from soban.measure import headers
+    from soban.models import architecture
+    from soban.models.fitting import fitted
+
+    def read(name: str, start: int, stop: int) -> bytes:
+        return remote.read_range(listing.repository, name, start, stop)
+
     try:
-        found = read_json(folder / "config.json").get("model_type")
-    except UserError:  # llama2.c's models have none, and run says of the others what is wrong
+        told = parse_object(config)
+        family = told.get("model_type")
+        if not isinstance(family, str):
+            return None  # which is told of the whole folder
+        if family not in FAMILIES:
+            return translate("it has no engine for {family} models yet", family=shown(family))
+        made = architecture(told)
+        if "quantization_config" in told:
+            fitted(made, headers.remote_outline(listing.repository, listing.files, read).checkpoint)
+    except UserError as error:
+        return str(error)
+    except ValueError:
         return None
-    return found if isinstance(found, str) else None
+    return None
 
 
-def warn_without_engine(repository: Repository, family: str | None) -> None:
-    """A note where soban cannot run a model of this family; once, as all notes. None: the family is not known."""
-    if family is not None and family not in FAMILIES:
-        warn(
-            "{model}: soban has no engine for {family} models yet, so it can fetch this one but not run it",
-            model=repository, family=shown(family),
-        )  # fmt: skip
-
-
-def fetch(repository: Repository, cache: Path | None = None, *, wait: bool, quiet: bool = False) -> Path:
+def fetch(
+    repository: Repository, cache: Path | None = None, *, wait: bool, quiet: bool = False, to_run: bool = False
+) -> Path:
     """The folder of the model, its progress shown; waits for the user's token and consent where that is wanted.
 
-    Without a connection the copy in the cache is good enough. Raises UserError, KeyboardInterrupt.
+    What soban could not run is told before it is fetched, or refused if it is wanted `to_run`. Without a connection
+    the copy in the cache is good enough. Raises UserError, KeyboardInterrupt.
     """
+
+    def look(listing: Listing, config: bytes) -> None:
+        reason = obstacle(listing, config)
+        if reason and to_run:
+            raise UserError(
+                "{model}: soban cannot run this model: {reason}", model=repository, reason=reason,
+                hint="choose another model: soban list --catalogue shows which have one",
+            )  # fmt: skip
+        if reason:
+            line.clear()
+            warn("{model}: soban can fetch this model, but not run it: {reason}", model=repository, reason=reason)
+
     held = store.held(repository, cache)
     if held is not None and place.is_offline():
         return held
@@ -107,7 +129,7 @@ def fetch(repository: Repository, cache: Path | None = None, *, wait: bool, quie
         while True:
             try:
                 line.say(translate("asking the hub ..."))
-                folder = download.pull(repository, line.show, cache)
+                folder = download.pull(repository, line.show, cache, look)
                 break
             except access.AccessError as missing:
                 if not wait or str(missing) == waited_for:  # the same again, though the hub says that it is granted

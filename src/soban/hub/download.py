@@ -18,19 +18,23 @@ from soban.hub.partial import Partial, there
 from soban.hub.remote import Listing
 from soban.messages import warn
 from soban.weights.files import check_room, free_bytes, reason, write_error
-from soban.weights.naming import INDEX, SINGLE
+from soban.weights.naming import CONFIG, INDEX, SINGLE
 
 SPARE = 64 << 20  # bytes of the disk that are left to others
 MOST_TOKENIZER = 16 << 20  # bytes of one that lies outside of the hub
 
 Report = Callable[[Progress], None]
+Look = Callable[[Listing, bytes], None]  # at a repository's files and its config.json
 
 
-def pull(repository: Repository, progress: Report, cache: Path | None = None) -> Path:
+def pull(
+    repository: Repository, progress: Report, cache: Path | None = None, look: Look = lambda listing, config: None
+) -> Path:
     """The folder with the newest files of a model, whatever of them was still to be fetched.
 
     What an earlier process began is continued, and what other tools have fetched is used. `progress` is called a few
-    times a second. Raises UserError (AccessError where the hub wants something first), KeyboardInterrupt at Ctrl-C.
+    times a second; `look` sees what is about to be fetched, and may raise. Raises UserError (AccessError where the hub
+    wants something first), KeyboardInterrupt at Ctrl-C.
     """
     choosing.check_form(repository)
     if place.is_offline():
@@ -45,6 +49,8 @@ def pull(repository: Repository, progress: Report, cache: Path | None = None) ->
     with _writing(folder), _alone(folder, progress):
         (folder / "snapshots").mkdir(parents=True, exist_ok=True)  # without it others take the folder for damaged
         chosen = _chosen(listing, folder)
+        if missing(listing, chosen, folder) and (config := _config(listing, chosen, folder)) is not None:
+            look(listing, config)
         _fetch(listing, chosen, folder, progress)
         snapshot = folder / "snapshots" / listing.commit
         for file in chosen:  # the weights last: a folder that has them all is whole
@@ -97,6 +103,19 @@ def _chosen(listing: Listing, folder: Path) -> list[RemoteFile]:
     return choosing.beside(listing.files, listing.repository) + choosing.weights(
         listing.files, listing.repository, shards
     )
+
+
+def _config(listing: Listing, chosen: list[RemoteFile], folder: Path) -> bytes | None:
+    """The model's config.json, before anything large is fetched; None where there is none, or it does not come."""
+    file = next((file for file in chosen if file.name == CONFIG), None)
+    if file is None or not file.size:
+        return None
+    try:
+        if _is_there(blob := folder / "blobs" / file.hash, file.size):
+            return blob.read_bytes()
+        return remote.read_range(listing.repository, file.name, 0, file.size)
+    except (UserError, OSError):
+        return None  # the fetching itself will tell
 
 
 def missing(listing: Listing, chosen: list[RemoteFile], folder: Path) -> list[RemoteFile]:
