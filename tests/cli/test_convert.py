@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from soban.cli import convert
 from tests.convert import small
 from tests.tiny import make_model
 
@@ -114,3 +115,11 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, name: str) -> None:
 def test_the_help_has_examples(soban: Command) -> None:
     told = soban("convert", "--help").stdout.decode()
     assert "[MODEL] OUT" in told and "--format v0|v1|v2" in told and "soban convert path/to/model model.bin" in told
+
+
+def test_every_example_of_the_help_names_a_place_for_the_model() -> None:
+    for line in convert.EXAMPLES.splitlines():
+        words = line.removeprefix("  soban convert ").split("  ")[0].split(" --")[0].split()
+        assert convert._places(convert.ConvertOptions(tuple(words))) == (
+            words[0] if len(words) > 1 else None, Path(words[-1]),
+        )  # fmt: skip

@@ -19,7 +19,7 @@ EXAMPLES = """\
   soban convert path/to/model model-q8.bin --format v2      its runq.c
   soban convert stories15M.bin stories15M                   a folder that transformers loads
   soban convert path/to/model model-bf16 --dtype bf16
-  soban convert stories                                     the bundled model, as a folder for transformers
+  soban convert my-stories                                  the bundled model, as a folder for transformers
 """
 
 

@@ -109,7 +109,8 @@ def special_ids(tokenizer: "Tokenizer") -> dict[str, int]:
 
 def save_tokenizer(tokenizer: "Tokenizer", folder: Path, context: int | None = None) -> None:
     """tokenizer.json and tokenizer_config.json, as transformers reads them."""
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # as its own save does, whose errors are no OSError
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
     ids = special_ids(tokenizer)
     named = {key.removesuffix("_id"): tokenizer.id_to_token(index) for key, index in ids.items()}
     config = {

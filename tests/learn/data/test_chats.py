@@ -291,14 +291,17 @@ def test_a_template_that_is_none_is_refused_before_anything_is_read(tmp_path: Pa
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_another_template_makes_the_data_again(tmp_path: Path) -> None:
+def test_another_template_makes_the_data_again_where_that_is_insisted_on(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"messages": talk(number)} for number in range(60)])
 
-    def again(template: str) -> bool:
+    def again(template: str, force: bool = False) -> bool:
         wanted = Preparation(
             (str(path),), tmp_path / "out", Reading(conversations=True), Cleaning(similarity=2), vocab_size=400,
-            template=template,
+            template=template, force=force,
         )  # fmt: skip
         return prepare(wanted).made
 
-    assert [again("llama2"), again("llama2"), again("vicuna")] == [True, False, True]
+    assert [again("llama2"), again("llama2")] == [True, False]
+    with pytest.raises(UserError, match="--force replaces them"):
+        again("vicuna")
+    assert again("vicuna", force=True)

@@ -1,5 +1,6 @@
 """From files to a folder that training reads: whole or not at all, once, and the same for everybody."""
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -74,7 +75,29 @@ def test_what_is_there_is_not_made_again_and_the_same_text_gives_the_same_bytes(
     assert listing(other) == listing(tmp_path / "data")
     with (texts / "b.txt").open("ab") as file:
         file.write(b"\n\nAnother document that is new.")
-    assert prepare(wanted).report["kept"] == 261
+    before = listing(tmp_path / "data")
+    with pytest.raises(UserError, match=r"data: holds finished data, of other text .*; --force replaces them"):
+        prepare(wanted)
+    assert listing(tmp_path / "data") == before
+    assert prepare(dataclasses.replace(wanted, force=True)).report["kept"] == 261
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit there")
+def test_a_disk_that_is_full_at_any_moment_is_told_and_leaves_nothing(texts: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from soban.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import tokenizers, soban.learn.data.prepare\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+        "sys.exit(main(['data', sys.argv[2], '--out', sys.argv[3], '--vocab-size', '400', '-q', '--json']))"
+    )
+    for most in (0, 100, 1000, 4000, 12_000, 30_000, 60_000):
+        words = [sys.executable, "-c", code, str(most), str(texts), str(tmp_path / "data")]
+        done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, (most, done.stderr)
+        assert "no room" in done.stderr or "cannot be" in done.stderr, (most, done.stderr)
+        left = {path.name for path in (tmp_path / "data").iterdir()} if (tmp_path / "data").exists() else set()
+        assert left <= {".lock"}, most
 
 
 def test_what_looks_like_a_special_token_stays_text(tmp_path: Path) -> None:
@@ -115,13 +138,15 @@ def test_a_run_that_is_killed_leaves_nothing_and_the_next_is_whole(texts: Path, 
         "import os, sys, signal; from pathlib import Path; from soban.learn.data import keeping, prepare as p, shards\n"
         "def stop(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
         "setattr(*{'shards': (shards, 'write_shards', stop), 'publish': (keeping, 'publish', stop)}[sys.argv[1]])\n"
-        "p.prepare(p.Preparation((sys.argv[2],), Path(sys.argv[3]), vocab_size=380))"
+        "p.prepare(p.Preparation((sys.argv[2],), Path(sys.argv[3]), vocab_size=380, force=True))"
     )
     for moment in ("shards", "publish"):
-        done = subprocess.run([sys.executable, "-c", code, moment, str(texts), str(out)], env=environment(), timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code, moment, str(texts), str(out)], env=environment(), timeout=300
+        )
         assert done.returncode == -signal.SIGKILL
         assert {name: data for name, data in listing(out).items() if not name.startswith(".work")} == old
-    prepare(Preparation((str(texts),), out, vocab_size=380))
+    prepare(Preparation((str(texts),), out, vocab_size=380, force=True))
     assert shards.Shards(out).entries == 380 and not (out / ".work").exists()
 
 
@@ -154,7 +179,9 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def older_data(folder: Path, size: int) -> Preparation:
-    return Preparation((str(folder / "a.txt"),), folder / "data", vocab_size=size, test=0.0 if size == 400 else 0.1)
+    return Preparation(
+        (str(folder / "a.txt"),), folder / "data", vocab_size=size, test=0.0 if size == 400 else 0.1, force=size != 400
+    )
 
 
 @pytest.mark.parametrize("move", range(MOVES))
@@ -277,11 +304,11 @@ def test_of_an_earlier_run_only_what_it_has_made_is_replaced(texts: Path, tmp_pa
     (out / "train" / "mine.txt").write_text("mine", encoding="utf-8")
     before = listing(out)
     with pytest.raises(UserError, match=r"data: holds other files \(train/mine\.txt\)"):
-        prepare(Preparation((str(texts),), out, vocab_size=380))
+        prepare(Preparation((str(texts),), out, vocab_size=380, force=True))
     assert listing(out) == before
     (out / "train" / "mine.txt").rename(out / "mine.txt")
     (out / "test" / ".DS_Store").write_bytes(b"")
-    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+    assert prepare(Preparation((str(texts),), out, vocab_size=380, force=True)).made
     assert not (out / "test").exists() and {"notes.md", "mine.txt"} < set(listing(out))
 
 
@@ -292,7 +319,7 @@ def test_a_manifest_that_names_files_elsewhere_deletes_none_of_them(texts: Path,
     manifest["splits"]["train"]["shards"].append({"name": "../../글/a.jsonl"})
     manifest["splits"]["../글"] = {"shards": [{"name": "../글/b.txt"}]}
     (out / shards.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    assert prepare(Preparation((str(texts),), out, vocab_size=380)).made
+    assert prepare(Preparation((str(texts),), out, vocab_size=380, force=True)).made
     assert {path.name for path in texts.iterdir()} == {"a.jsonl", "b.txt"}
 
 

@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +27,14 @@ def folder(tmp_path: Path, held: list[list[int]], entries: int = 500, shard_toke
         "format": shards.FORMAT,
         "data_hash": "x",
         "tokenizer": {"entries": entries, "bos_token_id": BOS, "eos_token_id": EOS},
-        "splits": {"train": {"bytes": 1000, "shards": shards.shard_json(made)}},
+        "splits": {
+            "train": {
+                "bytes": 1000,
+                "documents": len(held),
+                "tokens": sum(map(len, held)),
+                "shards": shards.shard_json(made),
+            },
+        },
     }
     shards.write_json(tmp_path / shards.MANIFEST, manifest)
     return tmp_path
@@ -138,3 +148,89 @@ def test_a_sample_is_from_all_over_and_always_the_same(opened: shards.Documents)
 def test_too_little_text_for_a_row_is_told(opened: shards.Documents) -> None:
     with pytest.raises(UserError, match="make no row of 100000"):
         next(packing.batches(opened, 1, 100_000))
+
+
+ODD: list[Any] = [
+    None, True, 0, -1, 1, 2**31, 2**63, 2**70, -(2**70), 1.5, 1e308, float("nan"), "", "x", "../x.npy",
+    "train/../00000.npy", "train/00001.npy", "\ud800", "0" * 64, [], [1], [[]], {}, {"a": 1}, [{}], [None],
+]  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where each value of a JSON document stands."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, held in inner:
+        yield from places(held, (*path, key))
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The document with another value there; None of `Ellipsis` takes it away."""
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    if len(path) == 1 and new is ...:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = changed(value[path[0]], path[1:], new)
+    return copy
+
+
+def opened_alike(folder: Path, held: list[list[int]]) -> bool:
+    """Whether the folder is refused by a UserError, or has the very documents; anything else is raised."""
+    try:
+        found = shards.Shards(folder)
+        return [ids.tolist() for ids in found.documents] == held
+    except UserError as error:
+        assert "\n" not in str(error)
+        return True
+
+
+def test_every_field_of_a_manifest_is_checked(tmp_path: Path) -> None:
+    held = documents(60)
+    folder(tmp_path, held)
+    path = tmp_path / shards.MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for place in places(manifest):
+        for new in (*ODD, ...):
+            if place or new is not ...:
+                path.write_text(json.dumps(changed(manifest, place, new)), encoding="utf-8")
+                assert opened_alike(tmp_path, held), (place, new)
+    for text in ("", "[]", "{", "nul", "[" * 100_000, '{"format": "soban-data 1", "format": "x"}'):
+        path.write_text(text, encoding="utf-8")
+        assert opened_alike(tmp_path, held), text[:20]
+
+
+def test_a_damaged_shard_is_refused_or_found_by_its_hash(tmp_path: Path) -> None:
+    held = documents(60)
+    folder(tmp_path, held)
+    shards.check_hashes(tmp_path)
+    files = sorted((tmp_path / "train").iterdir())
+    for seed in range(1500):
+        chance = random.Random(seed)
+        path = chance.choice(files)
+        before = path.read_bytes()
+        data = bytearray(before)
+        match chance.randrange(5):
+            case 0:  # in the header, which is text
+                at = chance.randrange(128)
+                data[at] = chance.choice([chance.randrange(256), ord(chance.choice("(),{}'0123456789[]: -<>"))])
+            case 1:
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            case 2:
+                del data[chance.randrange(len(data)) :]
+            case 3:
+                data += chance.randbytes(chance.randint(1, 9))
+            case _:
+                at = chance.randrange(len(data))
+                data[at:at] = chance.randbytes(chance.randint(1, 9))
+        path.write_bytes(data)
+        try:
+            shards.Shards(tmp_path)
+        except UserError as error:
+            assert "\n" not in str(error), seed
+        if data != before:
+            with pytest.raises(UserError, match=r"not as the manifest has it"):
+                shards.check_hashes(tmp_path)
+        path.write_bytes(before)
+    assert opened_alike(tmp_path, held)

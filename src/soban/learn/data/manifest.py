@@ -13,8 +13,9 @@ def check(manifest: dict[str, Any]) -> None:
     _text(manifest, "data_hash")
     tokenizer = _object(manifest, "tokenizer")
     entries = _number(tokenizer, "entries", 1, 1 << 31)
-    for name in ("bos_token_id", "eos_token_id"):
-        _number(tokenizer, name, 0, entries)
+    if tokenizer.get("bos_token_id", "missing") is not None:
+        _number(tokenizer, "bos_token_id", 0, entries)
+    _number(tokenizer, "eos_token_id", 0, entries)
     for name, told in _object(manifest, "splits").items():
         if not isinstance(told, dict):
             raise ValueError(f"splits.{name}")
@@ -32,8 +33,9 @@ def check(manifest: dict[str, Any]) -> None:
 def _check_shard(shard: Any) -> None:
     if not isinstance(shard, dict) or not SHARD.fullmatch(_text(shard, "name")):
         raise ValueError("shards")
-    if not HASH.fullmatch(_text(shard, "sha256")):
-        raise ValueError("sha256")
+    for key in ("sha256", "starts_sha256"):
+        if (key == "sha256" or key in shard) and not HASH.fullmatch(_text(shard, key)):
+            raise ValueError(key)
     for key in ("documents", "tokens"):
         _number(shard, key, 1, MOST)
 

@@ -1,5 +1,6 @@
 """From files to a folder of token shards: every step in order, nothing half-written, and nothing done twice."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -21,9 +22,11 @@ from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.splitting import SPLITS, split
 from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout
 from soban.text.templates import find_template
+from soban.weights.files import write_error
 
 SAMPLE = 64_000_000  # bytes of text from which a tokenizer learns
 MOST_ENTRIES = 1 << 20
+TEMPORARY: dict[str, Any] = {"prefix": "soban-data-", "ignore_cleanup_errors": True}
 Tell = Callable[[str, int, float | None], None]  # a stage, how many documents, the share of the stage that is done
 
 
@@ -65,7 +68,7 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
     check(wanted)
     found = _found(wanted)
     if wanted.out is None:
-        with tempfile.TemporaryDirectory(prefix="soban-data-", ignore_cleanup_errors=True) as folder:
+        with _room_told(found, None), tempfile.TemporaryDirectory(**TEMPORARY) as folder:
             report = _look(wanted, found, Path(folder), tell)
             return Outcome(report | {"seconds": time.monotonic() - start}, True)
     keeping.room(wanted.out, sum(source.size for source in found.sources))
@@ -73,13 +76,28 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
     with keeping.alone(wanted.out, wanted.beside):
         if not wanted.force and (held := keeping.held(wanted.out, mark)) is not None:
             return Outcome(held, False)
+        if not wanted.force and keeping.made_earlier(wanted.out) is not None:
+            raise UserError(
+                "{path}: holds finished data, of other text or made with other options", path=wanted.out,
+                hint="--force replaces them; or choose another folder with --out",
+            )  # fmt: skip
         work = wanted.out / keeping.WORK
-        kept = None if wanted.force else keeping.held(work, mark)  # of a run that could not move it to its place
-        report = kept or _finish(wanted, found, work, mark, start, tell)
+        # of a run that could not move it to its place
+        report = keeping.held(work, mark) or _finish(wanted, found, work, mark, start, tell)
         with keeping.unbroken():
             keeping.publish(work, wanted.out)
             shutil.rmtree(work, ignore_errors=True)
     return Outcome(report, True)
+
+
+@contextlib.contextmanager
+def _room_told(found: sources.Found, out: Path | None) -> Iterator[None]:
+    """UserError for whatever the system refuses to write there: the texts are read, and what fails there is told."""
+    try:
+        yield
+    except OSError as error:
+        place = Path(tempfile.gettempdir()) if out is None else out
+        raise write_error(place, keeping.ROOM * sum(source.size for source in found.sources), error) from error
 
 
 def check(wanted: Preparation) -> None:
@@ -139,12 +157,13 @@ def _finish(
 ) -> dict[str, Any]:
     """The report; the working folder then holds all that is to be moved, or is gone."""
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
     try:
-        report, manifest = _make(wanted, found, work, tell)
-        report["seconds"] = time.monotonic() - start
-        shards.write_json(work / keeping.REPORT, report)
-        shards.write_json(work / shards.MANIFEST, manifest | {"fingerprint": mark})
+        with _room_told(found, wanted.out):
+            work.mkdir()
+            report, manifest = _make(wanted, found, work, tell)
+            report["seconds"] = time.monotonic() - start
+            shards.write_json(work / keeping.REPORT, report)
+            shards.write_json(work / shards.MANIFEST, manifest | {"fingerprint": mark})
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise

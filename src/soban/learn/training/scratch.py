@@ -10,7 +10,7 @@ import torch
 from soban.errors import UserError
 from soban.learn.data import packing
 from soban.learn.data.packing import Batch
-from soban.learn.data.shards import Shards, file_hash
+from soban.learn.data.shards import Shards, check_hashes, file_hash
 from soban.learn.training import beginning, network, optimise
 from soban.learn.training import folder as folders
 from soban.learn.training.computing import Computer
@@ -26,6 +26,7 @@ def start(
     """A run with fresh weights, or those of the model in `initial`. Raises UserError for data that is missing or too
     little, and for another model than the settings say."""
     folders.check_apart(folder, data)
+    check_hashes(data)
     learnt, held_out = Shards(data), Shards(data, "validation")
     check_data(learnt, held_out, settings)
     tokenizer = folders.tokenizer_files(data, settings.shape.context)
