@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soban.errors import UserError
-from soban.learn.training.kept import from_json
 from soban.messages import translate
 from soban.weights.files import parse_object, reason
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "checkpoint.safetensors"
+CLOCK = "seconds.json"  # beside it: how long the training took so far, in which equal ones differ
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -77,13 +78,19 @@ def not_written(path: Path, error: Exception) -> UserError:
 def save(
     path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], progress: Progress, mark: str
 ) -> None:  # fmt: skip
-    """Weights, the optimisers' memory and the progress, without pickle; `mark` tells this training from others."""
+    """Weights, the optimisers' memory and the progress, without pickle; `mark` tells this training from others.
+
+    Equal trainings give equal bytes: the library writes several texts of a header in random order, so there is one, and
+    the time lies beside the file.
+    """
     from safetensors.torch import save_file
 
     tensors = {f"weight.{name}": tensor.contiguous() for name, tensor in weights.items()}
     tensors |= {f"state.{name}": tensor.contiguous() for name, tensor in state.items()}
-    told = {"progress": json.dumps(asdict(progress)), "training": mark}
-    whole(path, lambda part: save_file(tensors, part, told))
+    held = {**asdict(progress), "training": mark}
+    del held["seconds"]
+    whole(path.with_name(CLOCK), lambda part: part.write_text(json.dumps(progress.seconds), encoding="utf-8"))
+    whole(path, lambda part: save_file(tensors, part, {"progress": json.dumps(held)}))
 
 
 def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], mark: str) -> Progress:
@@ -98,9 +105,8 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
     wanted |= {f"state.{name}": tensor for name, tensor in state.items()}
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
-            told = file.metadata() or {}
-            progress = _progress(told)
-            if told.get("training", mark) != mark:
+            progress, trained = _told(path, file.metadata())
+            if trained not in (None, mark):
                 raise ValueError(translate("of another one"))
             if set(file.keys()) != set(wanted):
                 raise ValueError(translate("other tensors"))
@@ -122,17 +128,31 @@ def progress_of(path: Path) -> Progress:
 
     try:
         with safe_open(path, "numpy") as file:
-            return _progress(file.metadata() or {})
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            return _told(path, file.metadata())[0]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _not_one(path, error) from error
 
 
-def _progress(told: Mapping[str, str]) -> Progress:
-    """The progress in a checkpoint's metadata; ValueError, KeyError or TypeError where it is none."""
-    found = from_json(Progress, parse_object(told["progress"].encode()))
-    if min(found.step, found.tokens, found.seconds, found.best_step) < 0:
-        raise ValueError(f"step {found.step}")
-    return found
+def _told(path: Path, header: Mapping[str, str] | None) -> tuple[Progress, str | None]:
+    """The progress and the mark in a checkpoint's header, each value checked. Raises ValueError, KeyError."""
+    held = parse_object((header or {})["progress"].encode())
+    for name in ("step", "tokens", "best_step"):
+        if type(held[name]) is not int or held[name] < 0:
+            raise ValueError(f"{name}: {str(held[name])[:40]}")
+    best = held["best"]
+    if best is not None and not (type(best) in (int, float) and abs(best) < math.inf):
+        raise ValueError(f"best: {str(best)[:40]}")
+    progress = Progress(held["step"], held["tokens"], _seconds(path), best, held["best_step"])
+    return progress, held.get("training", (header or {}).get("training"))  # where it stood before
+
+
+def _seconds(path: Path) -> float:
+    """How long the training took so far; 0 where that is not known, which changes nothing but the clock."""
+    try:
+        told = json.loads(path.with_name(CLOCK).read_text(encoding="utf-8"))
+        return float(told) if 0 <= told < math.inf else 0.0
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+        return 0.0
 
 
 def _not_one(path: Path, error: Exception) -> UserError:
