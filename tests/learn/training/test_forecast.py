@@ -98,7 +98,7 @@ def shard_folder(folder: Path, text: "np.ndarray") -> Path:
         texts = [np.array([1, *np.roll(text, number), 2]) for number in range(count)]
         made = shards.write_shards(folder, split, texts, 300)
         bytes_, tokens = count * len(text), sum(map(len, texts))
-        splits[split] = {"bytes": bytes_, "tokens": tokens, "shards": shards.shard_json(made)}
+        splits[split] = {"bytes": bytes_, "documents": count, "tokens": tokens, "shards": shards.shard_json(made)}
     told = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
     manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": told, "splits": splits}
     shards.write_json(folder / shards.MANIFEST, manifest)
