@@ -49,6 +49,9 @@ def texts_of(
         ending, data = make(dice)
         return {f"a{ending}": data}
 
+    (sample := folder / "sample").mkdir()  # what the reader keeps for the next file is made here, once for all workers
+    (sample / "a.txt").write_bytes((TEXT * 3).encode("cp949"))
+    read_texts(sample, random.Random(0))
     return Format(name, files, read_texts, lambda files: beyond(next(iter(files.values()))), {})
 
 

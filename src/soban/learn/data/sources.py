@@ -170,7 +170,7 @@ def _members(found: Found, path: Path, name: str) -> Iterator[Source]:
                 "{path}: it has a file called {name}, which would lie outside of it", path=name,
                 name=ascii(shown)[1:-1][:80], hint="do not trust this archive",
             )  # fmt: skip
-        if member.is_dir() or parts[-1].startswith(".") or "__MACOSX" in parts:
+        if not member.filename or member.is_dir() or parts[-1].startswith(".") or "__MACOSX" in parts:
             continue
         kind, suffix, gzipped = _kind(shown)
         if kind in (None, "zip") or gzipped:
