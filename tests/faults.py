@@ -37,7 +37,7 @@ class Faults:
     def __init__(self) -> None:
         self.folder: str | None = None
         self.calls: list[str] = []
-        self.wanted: tuple[int, BaseException] | None = None
+        self.wanted: tuple[int | None, BaseException] | None = None  # None: each of them
         sys.addaudithook(self._audit)  # which stays for ever, and is silent outside of `watching`
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -46,7 +46,7 @@ class Faults:
         if event in AUDITED:
             if any(self._ours(arguments[index]) for index in AUDITED[event]):
                 self.meet(event, arguments[AUDITED[event][0]])
-        elif event == "mmap.__new__" and arguments[0] >= 0:
+        elif event == "mmap.__new__" and arguments[0] >= 0 and self._ours(_name(arguments[0])):
             self.meet("mmap.mmap", f"file {arguments[0]}")
 
     def _ours(self, path: object) -> bool:
@@ -58,12 +58,12 @@ class Faults:
         """One more call, which may be the one that fails."""
         number = len(self.calls)
         self.calls.append(f"{call} {what}")
-        if self.wanted is not None and number == self.wanted[0]:
+        if self.wanted is not None and self.wanted[0] in (None, number):
             error = self.wanted[1]
             raise type(error)(*error.args, str(what)) if isinstance(error, OSError) and error.args else error
 
     @contextmanager
-    def watching(self, folder: Path, wanted: tuple[int, BaseException] | None = None) -> Iterator[None]:
+    def watching(self, folder: Path, wanted: tuple[int | None, BaseException] | None = None) -> Iterator[None]:
         self.calls, self.wanted = [], wanted
         with pytest.MonkeyPatch.context() as patch:
             for module in (io, builtins):
@@ -108,6 +108,14 @@ class Faults:
             return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
         return opened
+
+
+def _name(descriptor: int) -> str:
+    """The path of an open file; "" where the system does not tell."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
 
 
 class _File(io.FileIO):

@@ -17,7 +17,7 @@ from soban.cli import main
 from soban.errors import UserError
 from soban.transcript import Transcript, read_transcript, write_transcript
 from tests.cli import tiny
-from tests.faults import each_fault, leftovers
+from tests.faults import FAULTS, each_fault, leftovers
 from tests.hub.stub import Hub, Model
 from tests.tiny import make_model
 
@@ -204,3 +204,16 @@ def test_fetching_a_model(
             return {path.name: path.read_bytes() for path in place.iterdir()}
 
         assert check(fresh(None), flow, every, result=result) > 20 // every
+
+
+def test_a_cache_of_another_user_stops_only_what_needs_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, cache = make_model(tmp_path / "model", chat=True), tmp_path / "cache"
+    monkeypatch.setenv("SOBAN_CACHE", str(cache))
+    right = soban.load(folder, dtype="f32").logits([3, 4, 5])
+    soban.load(folder, dtype="q8")
+    with FAULTS.watching(cache, (None, PermissionError(13, "Permission denied"))):
+        np.testing.assert_array_equal(soban.load(folder, dtype="f32").logits([3, 4, 5]), right)
+        np.testing.assert_array_equal(soban.load(folder).logits([3, 4, 5]), right)  # "auto": tiny ones are f32
+        assert len(FAULTS.calls) > 2
+        with pytest.raises(UserError, match="cache folder cannot be used: permission denied; set SOBAN_CACHE"):
+            soban.load(folder, dtype="q8")
