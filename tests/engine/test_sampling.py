@@ -161,3 +161,9 @@ def test_logits_that_are_not_numbers_are_an_error_not_a_token() -> None:
     for bad in (np.nan, np.inf):
         with pytest.raises(UserError):
             Sampler(Sampling(), 0).choose(np.array([0, bad, 1], np.float32))
+
+
+def test_numbers_that_no_token_has_are_banned_to_no_effect() -> None:
+    beyond = (-1, 3, 1 << 40, 10**400, -(10**400))
+    for option in ("suppress_tokens", "begin_suppress_tokens"):
+        assert Sampler(Sampling(**{option: (*beyond, 1)}), 0).choose(np.array([0, 2, 1], np.float32)) == 2

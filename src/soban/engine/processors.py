@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from soban.engine.sampling import Sampling
 
 
+MOST_IDS = 1 << 31  # far above any vocabulary
+
+
 class Processors:
     """Of one sequence, whose tokens they are told; `ends` are what its minimum length holds back."""
 
@@ -86,4 +89,5 @@ class Processors:
 
 
 def _ids(values: Iterable[int] | None) -> npt.NDArray[np.int64]:
-    return np.fromiter(values or (), np.int64)
+    """Those of the values that a token can have: a file may name any number."""
+    return np.array([value for value in values or () if 0 <= value < MOST_IDS], np.int64)

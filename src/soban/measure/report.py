@@ -46,7 +46,7 @@ def _is_report(report: Any) -> bool:
     try:
         rows(report)
         flat(report)
-    except (TypeError, KeyError, ValueError, AttributeError, IndexError):
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError):
         return False
     return True
 
