@@ -5,6 +5,7 @@ import datetime
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from tests.fuzz.formats import registry  # noqa: E402
 from tests.fuzz.working import Failure, Tally, run  # noqa: E402
 
 OUT = Path("out/fuzz")
+PAGE = Path("docs/reliability.md")
+MARKED = re.compile(r"(?s)(<!-- counts: .*?-->\n).*?(<!-- end of counts -->)")
 RESULTS = "results.jsonl"  # a line for each round
 ROUND = 4000  # cases of a format before the next one has its turn
 
@@ -35,9 +38,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes, which share the formats")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--sum", action="store_true", help=f"add up what {RESULTS} has, and do nothing else")
+    parser.add_argument("--page", action="store_true", help=f"as --sum, and write the counts into {PAGE}")
     options = parser.parse_args(arguments)
-    if options.sum:
-        print(table(recorded(options.out)))
+    if options.sum or options.page:
+        tallies = recorded(options.out)
+        print(table(tallies))
+        if options.page:
+            PAGE.write_text(
+                MARKED.sub(lambda found: found[1] + page(tallies) + found[2], PAGE.read_text("utf-8")), "utf-8"
+            )
         return 0
     names = [name for name in options.formats.split(",") if name] or list(known)
     if unknown := [name for name in names if name not in known]:
@@ -136,6 +145,15 @@ def table(tallies: dict[str, Tally]) -> str:
         again = f"--formats {name} --seed {found[0].seed} --first {found[0].case} --cases 1"
         made.append(f"  {len(found):>6} x {name}: {kind} ({again})")
     return "\n".join(made)
+
+
+def page(tallies: dict[str, Tally]) -> str:
+    """The counts for people, as a Markdown table."""
+    made = ["| format | cases | beyond the header | loaded | refused | failures |", "|---|---|---|---|---|---|"]
+    rows = {name: (t.cases, t.beyond, t.loads, t.refusals, len(t.failures)) for name, t in tallies.items()}
+    rows["**all**"] = tuple(map(sum, zip(*rows.values(), strict=True)))  # type: ignore[assignment]
+    made += [f"| {name} | " + " | ".join(f"{count:,}" for count in counts) + " |" for name, counts in rows.items()]
+    return "\n".join(made) + "\n"
 
 
 if __name__ == "__main__":
