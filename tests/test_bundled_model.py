@@ -3,6 +3,7 @@
 import pytest
 
 import soban
+from soban.cli import llama2c
 from soban.learn import world
 from soban.learn.world.table import Language
 
@@ -53,3 +54,15 @@ def test_it_tells_a_story_when_asked_and_answers_about_it(
     talk = soban.Dialogue(model, temperature=0, max_new_tokens=200)
     assert talk.say(asked).read().count(name) >= 3
     assert name in talk.say(question).read()
+
+
+def test_a_text_that_goes_on_shows_no_mark_of_the_template(model: soban.Model) -> None:
+    prompt = "한국의 수도는 어디야?"
+    made = [
+        model.start(prompt),
+        llama2c.start(model, prompt, system=None, raw=False, echo=None, steps=60, sampling={}),
+        model.start(prompt, raw=True),
+    ]
+    assert [generation.stops[0].feed("좋은 질문 [/INST] 이지만") for generation in made] == [
+        ("좋은 질문", True), ("좋은 질문", True), ("좋은 질문 [/INST] 이지만", False),  # who writes templates sees all
+    ]  # fmt: skip

@@ -125,7 +125,7 @@ class Model:
         ids = self.prompt_ids(prompt, system=system, raw=raw)
         answer = self.answers(system=system, raw=raw)
         shown = not answer if echo is None else echo
-        form = self.chat_form(self.template) if self.template and answer else None
+        form = self.text_form(answer=answer, raw=raw)
         return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer, form=form)
 
     def answers(self, *, system: str | None, raw: bool) -> bool:
@@ -238,6 +238,16 @@ class Model:
         if key not in self.templates:
             self.templates[key] = find_template(key)
         return self.templates[key]
+
+    def text_form(self, *, answer: bool, raw: bool) -> ChatForm:
+        """How what follows a prompt ends: as an answer of the model's template, or as a text without its marks.
+
+        Whoever writes the template by hand (`raw`) is shown all that the model writes.
+        """
+        if self.template is None or raw:
+            return ChatForm()
+        form = self.chat_form(self.template)
+        return form if answer else form.for_text()
 
     def chat_form(self, template: ChatTemplate) -> ChatForm:
         """How a template begins and ends an answer."""

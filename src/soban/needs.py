@@ -18,13 +18,12 @@ from soban.models.assemble import (
     EMBED,
     HEAD,
     KINDS,
-    RESIDUAL,
     expected_shapes,
     halved,
     target_format,
     weight_bytes,
 )
-from soban.models.layout import packed_layout
+from soban.models.layout import RESIDUAL, packed_layout
 from soban.ops import formats, native
 from soban.ops.cache import LARGE_PAGE, position_bytes
 from soban.ops.formats import Matrix, Rows

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.messages import translate
 from soban.text.templates import NAMED
-from soban.weights.files import reason
 
 FORMAT = "soban conversation 1"
 MAX_BYTES = 64 << 20

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import soban
+from soban.border import reason
 from soban.errors import UserError
 from soban.transcript import read_transcript
 from soban.weights import files
-from soban.weights.files import reason
 
 COMMON = (
     "ENOENT",

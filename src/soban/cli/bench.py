@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from soban.border import reason
 from soban.cli import console
 from soban.cli.interrupt import cancelling
 from soban.errors import UserError
 from soban.measure import report
 from soban.measure.bench import BenchOptions, bench
 from soban.ops.native import Cancelled
-from soban.weights.files import reason
 
 INTERRUPTED = 130
 OPTIONS = BenchOptions

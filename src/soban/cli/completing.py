@@ -8,11 +8,11 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import History
 
 from soban import messages
+from soban.border import reason
 from soban.cli import history
 from soban.cli.commands import CHOICES, COMMANDS, SETTINGS, UNDO
 from soban.cli.shared import CHAT_SAMPLING_FLAGS
 from soban.messages import translate
-from soban.weights.files import reason
 
 PATHS = ("/save ", "/load ")  # what is followed by a file's name
 

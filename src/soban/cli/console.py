@@ -60,8 +60,8 @@ def write(text: str) -> None:
         # Windows says EINVAL for a pipe whose reader has gone
         if isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL):
             raise ClosedPipe from None
+        from soban.border import reason
         from soban.errors import UserError
-        from soban.weights.files import reason
 
         raise UserError(
             "the text cannot be written ({reason})",

@@ -125,8 +125,8 @@ def check(options: EvalOptions) -> str | None:
 
 def read(path: Path) -> str:
     """The text of a file of any encoding that people here use."""
+    from soban.border import reason
     from soban.text.encodings import decode
-    from soban.weights.files import reason
 
     try:
         data = path.read_bytes()

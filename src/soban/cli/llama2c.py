@@ -34,7 +34,10 @@ def start(
     options.setdefault("max_new_tokens", steps - begun)
     answer = model.answers(system=system, raw=raw)
     shown = not answer if echo is None else echo
-    generation = Generation(model, ids, model.sampling(**options), echo=prompt if shown else "", answer=answer)
+    form = model.text_form(answer=answer, raw=raw)
+    generation = Generation(
+        model, ids, model.sampling(**options), echo=prompt if shown else "", answer=answer, form=form
+    )
     if model.loaded.llama2c:
         generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
     return generation

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.hub import place, session
 from soban.hub.names import Repository
 from soban.messages import translate
-from soban.weights.files import reason
 
 LONGEST_TOKEN = 500  # characters; the hub's own have 37
 POLLS = (3.0, 5.0, 5.0, 10.0)  # seconds between looks at whether access was given, then always the last

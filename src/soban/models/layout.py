@@ -5,10 +5,11 @@ import json
 import numpy as np
 
 from soban import ops
+from soban.border import reason
 from soban.errors import UserError
 from soban.ops import formats
 from soban.weights.checkpoint import Checkpoint, finite_check
-from soban.weights.files import parse_object, quoted, reason
+from soban.weights.files import parse_object, quoted
 
 LAYOUT = "soban.layout"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
 RESIDUAL = ".residual"  # after a tensor's name: what its first four bits leave out

@@ -43,6 +43,10 @@ class ChatForm:
     tail: str = ""  # blanks that it puts between the answer and the token that ends it
     takes_system: bool = False
 
+    def for_text(self) -> "ChatForm":
+        """For a text that a model goes on with, though it has learnt to answer: it may have any words but marks."""
+        return ChatForm(self.ends, tuple(stop for stop in self.stops if MARK.search(stop)))
+
 
 def read_form(tokenizer: Vocabulary, template: ChatTemplate) -> ChatForm:
     """The form of a template, by rendering small conversations; what it refuses to render stays unknown."""

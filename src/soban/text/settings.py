@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.messages import translate
-from soban.weights.files import quoted, reason
+from soban.weights.files import quoted
 
 MAX_BYTES = 256 << 20  # the largest tokenizer.json of a known model has 35 MB
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,8 @@ def damaged(arrays: Mapping[str, npt.NDArray], wanted: Mapping[str, int]) -> Ite
 
 def of(array: npt.NDArray) -> int:
     """The checksum of a contiguous array's bytes."""
-    data, checksum = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)), 0
+    data: Any = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    checksum = 0
     for start in range(0, len(data), PIECE):
         checksum = zlib.crc32(data[start : start + PIECE], checksum)
     return checksum

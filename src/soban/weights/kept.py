@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.hub import place
 from soban.system import cache_folder
-from soban.weights.files import reason
 from soban.weights.packed import ORIGIN, cached_path, in_hub
 from soban.weights.safetensors import read_safetensors
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.learn.data import shards
 from soban.learn.data.splitting import SPLITS
-from soban.weights.files import free_bytes, is_there, no_space, reason
+from soban.weights.files import free_bytes, is_there, no_space
 
 REPORT = "report.json"
 WORK, LOCK = ".work", ".lock"

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.learn.data.manifest import check
 from soban.messages import translate
-from soban.weights.files import quoted, read_json, reason, write_error
+from soban.weights.files import quoted, read_json, write_error
 
 MANIFEST = "manifest.json"
 KIND = "soban-data "  # what every version's format begins with

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.messages import warn
-from soban.weights.files import is_there, open_regular, reason, unreadable
+from soban.weights.files import is_there, open_regular, unreadable
 
 KINDS = {
     ".txt": "text", ".text": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".ndjson": "json",

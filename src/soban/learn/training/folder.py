@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.learn.training import checkpoint
 from soban.learn.training.settings import MAY_CHANGE, Settings, from_json
-from soban.weights.files import read_json, reason
+from soban.weights.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

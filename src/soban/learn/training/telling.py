@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soban.border import reason
 from soban.errors import UserError
 from soban.hub.amounts import of_seconds
 from soban.learn.training import checkpoint, curve
@@ -17,7 +18,6 @@ from soban.learn.training.checkpoint import Progress
 from soban.learn.training.folder import TRAINING
 from soban.learn.training.settings import Settings
 from soban.messages import translate, width
-from soban.weights.files import reason
 
 if TYPE_CHECKING:
     from soban.learn.training.running import Step
