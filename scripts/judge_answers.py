@@ -28,7 +28,7 @@ from soban.learn.world.tell import Story, Telling, story_of
 HEADING = "## What it answers"
 SHORT = 60  # tokens that an answer may have
 DRAWS = 20  # of each answer, which may name the colour of a thing or leave it out
-WRONG = 5  # answers that are shown
+WRONG = 3  # answers of each kind that are shown
 KINDS = {
     "told": "stories about a name that is asked for: consistent",
     "about": "questions about a story: answered rightly",
@@ -180,7 +180,7 @@ def asked_next(chance: random.Random, language: Language) -> str:
 
 
 def judge(
-    model: soban.Model, language: Language, count: int, seed: int, **options: float
+    model: soban.Model, language: Language, count: int, turns: int, seed: int, **options: float
 ) -> tuple[dict[str, list[bool]], list[str]]:
     """Which of the stories and answers of each kind are right; and wrong answers, as they came."""
     chance = random.Random(f"{seed} {language} answers")
@@ -188,18 +188,18 @@ def judge(
     wrong: list[str] = []
     for kind in ("about", "stranger"):
         found[kind], others = answered(model, questions(language, count, chance, kind), seed, **options)
-        wrong += others
+        wrong += others[:WRONG]
     for kind in ("small", "sums"):
         found[kind], others = answered(model, small_talk(language, count, chance, kind == "sums"), seed, **options)
-        wrong += others
-    turns = list(conversed(model, language, count, seed, **options))
+        wrong += others[:WRONG]
+    said = list(conversed(model, language, turns, seed, **options))
     found |= {
-        "turns": [turn.clean for turn in turns],
-        "spoken": [turn.spoken for turn in turns],
-        "changed": [turn.spoken for turn in turns if turn.changed],
+        "turns": [turn.clean for turn in said],
+        "spoken": [turn.spoken for turn in said],
+        "changed": [turn.spoken for turn in said if turn.changed],
     }
-    wrong += [f"{turn.question} **{turn.answer}**" for turn in turns if not (turn.clean and turn.spoken)]
-    return found, wrong
+    others = [f"{turn.question} **{turn.answer.strip()}**" for turn in said if not (turn.clean and turn.spoken)]
+    return found, wrong + others[:WRONG]
 
 
 def told(
@@ -225,16 +225,18 @@ def answered(model: soban.Model, asked: Iterable[Asked], seed: int, **options: f
 
 
 def main() -> None:
-    given = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--turns", type=int, default=500, help="of conversations, in each language")
+    given = parser.parse_args()
     model, own = asked_for(given)
     languages: tuple[Language, ...] = ("en", "ko")
-    judged = {language: judge(model, language, given.count, given.seed, **own) for language in languages}
+    judged = {language: judge(model, language, given.count, given.turns, given.seed, **own) for language in languages}
     lines = ["| | " + " | ".join(languages) + " |", "|---|---|---|"]
-    lines += [
-        f"| {KINDS[kind]} | " + " | ".join(percent(judged[one][0][kind]) for one in languages) + " |" for kind in KINDS
-    ]
-    lines += ["", "The first wrong answers, each with one that would have been right:", ""]
-    lines += [f"- {answer}" for one in languages for answer in judged[one][1][:WRONG]]
+    for kind in KINDS:
+        found = [judged[one][0][kind] for one in languages]
+        lines.append(f"| {KINDS[kind]} | " + " | ".join(percent(right) if right else "" for right in found) + " |")
+    lines += ["", "The first wrong answers of each kind, most with one that would have been right:", ""]
+    lines += [f"- {answer}" for one in languages for answer in judged[one][1]]
     text = "\n".join(lines) + "\n"
     if given.out:
         whole = given.out.read_text(encoding="utf-8") if given.out.exists() else ""

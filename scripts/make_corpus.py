@@ -43,6 +43,11 @@ def small_talk(seed: int, language: Language) -> Iterator[dict[str, object]]:
             yield {"messages": cut}
 
 
+def sums(seed: int, language: Language) -> Iterator[dict[str, object]]:
+    """Records of conversations of sums, without end."""
+    return ({"messages": shortened(messages)} for messages in world.sum_conversations(seed, language))
+
+
 def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:
     """The messages up to the last answer that a small model's context has room for, or `context` times as much."""
     size, kept = 0.0, 0
@@ -54,7 +59,7 @@ def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:
     return messages[:kept]
 
 
-KINDS = {"stories": stories, "conversations": conversations, "small_talk": small_talk}
+KINDS = {"stories": stories, "conversations": conversations, "small_talk": small_talk, "sums": sums}
 
 
 def write(out: Path, kind: str, language: Language, seed: int, count: int) -> None:
@@ -80,6 +85,7 @@ def main() -> None:
     parser.add_argument("--stories", type=int, default=60_000, help="of both languages together")
     parser.add_argument("--conversations", type=int, default=40_000, help="of both languages together")
     parser.add_argument("--small-talk", type=int, default=40_000, help="of both languages together")
+    parser.add_argument("--sums", type=int, default=0, help="of both languages together")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     counts = {kind: getattr(given, kind) // len(LANGUAGES) for kind in KINDS}

@@ -1,7 +1,17 @@
 """A small simulated world, the stories that happen in it, a checker that reads stories back, and talk about them."""
 
 from soban.learn.world.check import Verdict, check
-from soban.learn.world.talk import conversation, conversations, small_conversations
+from soban.learn.world.talk import conversation, conversations, small_conversations, sum_conversations
 from soban.learn.world.tell import Story, stories, story
 
-__all__ = ["Story", "Verdict", "check", "conversation", "conversations", "small_conversations", "stories", "story"]
+__all__ = [
+    "Story",
+    "Verdict",
+    "check",
+    "conversation",
+    "conversations",
+    "small_conversations",
+    "stories",
+    "story",
+    "sum_conversations",
+]

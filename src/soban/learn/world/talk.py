@@ -23,6 +23,7 @@ QUESTIONS = (1, 4)  # about each story
 OTHER_LANGUAGE = 0.15  # small talk in the other language, answered in it
 CHAT = (1, 9)  # turns of a conversation that is mostly small talk,
 TOLD = 0.35  # in which a story may be asked for, too
+SUMS = (4, 10)  # turns of a conversation of sums alone
 SWITCHED = (0.1, 0.35)  # the language of the first story, and of another one, to what was spoken before
 ODD_ONES = ("stranger", "stranger", "stranger", "unsaid", "unknown")  # whom nobody named is easily taken for a hero
 REQUESTS = ("story", "story", "storyof", "storykind", "storything")
@@ -105,6 +106,19 @@ def small_conversations(seed: int, language: Language) -> Iterator[list[Message]
     chance = random.Random(f"{seed} {language} small talks")
     while True:
         yield draw_small_conversation(chance, language)
+
+
+def sum_conversations(seed: int, language: Language) -> Iterator[list[Message]]:
+    """Conversations of sums and what is taken for one, without end, now and then in the other language."""
+    chance = random.Random(f"{seed} {language} sums")
+    while True:
+        talk = Talk(chance, language, [])
+        for _ in range(chance.randint(*SUMS)):
+            if chance.random() < OTHER_LANGUAGE:
+                talk = switched(talk)
+            known = kinds(talk.language)
+            talk.small(chance.choice([name for name, kind in known.items() if kind.is_sum or name == "hard"]))
+        yield talk.messages
 
 
 def draw_small_conversation(chance: random.Random, language: Language) -> list[Message]:
