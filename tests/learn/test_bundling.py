@@ -16,6 +16,7 @@ from soban.learn import world
 from soban.learn.data.cleaning import Cleaning
 from soban.learn.data.prepare import Preparation, prepare
 from soban.learn.data.reading import Reading
+from soban.loading import BUNDLED
 from tests.scripts import FOLDER, script
 
 QUESTION = [{"role": "user", "content": "이야기 하나 해 줘."}]
@@ -108,6 +109,11 @@ def test_the_weights_say_under_what_licence_they_are_and_nothing_of_the_machine(
     for path in (tmp_path / "bundled").iterdir():
         assert str(trained).encode() not in path.read_bytes() and b"/tmp" not in path.read_bytes(), path
     assert soban.load(tmp_path / "bundled").generate("One day", max_new_tokens=2)
+
+
+def test_the_model_in_the_package_says_so_too() -> None:
+    told = metadata(BUNDLED / "model.safetensors")
+    assert told["license"] == "Apache-2.0" and "soban.origin" not in told
 
 
 def test_the_longest_copied_run_is_found_wherever_it_stands() -> None:
