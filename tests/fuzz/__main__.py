@@ -23,7 +23,7 @@ OUT = Path("out/fuzz")
 PAGE = Path("docs/reliability.md")
 MARKED = re.compile(r"(?s)(<!-- counts: .*?-->\n).*?(<!-- end of counts -->)")
 RESULTS = "results.jsonl"  # a line for each round
-ROUND = 4000  # cases of a format before the next one has its turn
+ROUND = 1000  # cases of a format before the next one has its turn
 
 
 def main(arguments: list[str]) -> int:
