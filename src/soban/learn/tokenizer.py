@@ -8,9 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from soban.text.library import library_errors
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+FILE = Path("tokenizer.json")  # what errors call one that is not saved yet
 PAD, EOS, BOS, UNKNOWN = "<pad>", "<eos>", "<bos>", "<unk>"
 SPECIALS = (PAD, EOS, BOS, UNKNOWN)  # Gemma's own order: 0, 1, 2, 3
 LLAMA_SPECIALS = ("<unk>", "<s>", "</s>")  # 0, 1, 2, and the bytes from 3 on, which llama2.c takes for granted
@@ -48,7 +51,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = "gem
         vocab_size=vocab_size, special_tokens=[*specials, *BYTES], min_frequency=2, show_progress=False,
         initial_alphabet=alphabet, limit_alphabet=len(alphabet),
     )  # fmt: skip
-    tokenizer.train_from_iterator(chain(first, rest), trainer)
+    with library_errors(FILE):
+        tokenizer.train_from_iterator(chain(first, rest), trainer)
     learnt = json.loads(tokenizer.to_str())
     # The byte entries were listed as special only to get their places; a special token would be dropped from the text.
     learnt["added_tokens"] = [token for token in learnt["added_tokens"] if token["content"] in specials]

@@ -39,8 +39,8 @@ def library_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
-        raise
+    except (UserError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise  # OSError: of the texts that it is given
     except BaseException as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(

@@ -11,6 +11,7 @@ from soban.learn.data.shards import write_json
 from soban.text.chat import ChatTemplate, encode_chat
 from soban.text.contents import MARKER
 from soban.text.fast import FastTokenizer, load_fast
+from soban.text.library import library_errors
 from soban.text.settings import NAMED, read_json, read_settings
 from soban.text.systems import folded
 from soban.text.templates import find_template
@@ -122,7 +123,8 @@ class Writer:
         assert self._tokenizer is not None
         rare = [number for number, text in enumerate(conversations) if self._tokenizer.find_markup(text)]
         rendered = [self.written(text) for text in conversations]
-        ids = [found.ids for found in self._tokenizer.library.encode_batch_fast(rendered, add_special_tokens=False)]
+        with library_errors(self._tokenizer.path):
+            ids = [found.ids for found in self._tokenizer.library.encode_batch_fast(rendered, add_special_tokens=False)]
         for number in rare:
             turns = self._messages(conversations[number])
             ids[number] = encode_chat(self._tokenizer, self.template, turns, add_generation_prompt=False)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from soban.errors import UserError
 from soban.learn.data.chats import Writer, is_conversation
-from soban.learn.tokenizer import special_ids
+from soban.learn.tokenizer import FILE, special_ids
+from soban.text.library import library_errors, open_library
+from soban.text.settings import read_bytes
 from soban.weights.files import read_json
 
 if TYPE_CHECKING:
@@ -31,21 +33,24 @@ class Encoder:
     bos_id: int | None
     eos_id: int
     writer: Writer | None = None  # of conversations
+    path: Path = FILE
 
     def encode(self, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
         """Each text's ids between BOS and EOS, of which a conversation's template may write some itself.
 
         What is spelled like a special token, as <s> in HTML, is text.
         """
-        plain = _without_specials(self.tokenizer)
+        with library_errors(self.path):
+            plain = _without_specials(self.tokenizer)
         for some in _batches(texts):
             talk = [self.writer is not None and is_conversation(text) for text in some]
             conversations = [text for text, one in zip(some, talk, strict=True) if one]
             written = iter(self.writer.encode(conversations) if self.writer else ())
             stories = [text for text, one in zip(some, talk, strict=True) if not one]
-            encoded = iter(plain.encode_batch_fast(stories, add_special_tokens=False))
+            with library_errors(self.path):
+                encoded = iter([found.ids for found in plain.encode_batch_fast(stories, add_special_tokens=False)])
             for one in talk:
-                yield np.array(self._framed(next(written) if one else next(encoded).ids), np.int64)
+                yield np.array(self._framed(next(written if one else encoded)), np.int64)
 
     def _framed(self, ids: list[int]) -> list[int]:
         """The ids with one BOS before them and one EOS after them."""
@@ -61,8 +66,6 @@ def own(tokenizer: "Tokenizer") -> Encoder:
 
 def given(path: Path) -> Encoder:
     """The encoder of a model's tokenizer.json. Raises UserError for a missing or broken one, or one without an EOS."""
-    from tokenizers import Tokenizer
-
     from soban.text.tokenizer import load_tokenizer
 
     folder = path if path.is_dir() else path.parent
@@ -76,9 +79,9 @@ def given(path: Path) -> Encoder:
         raise UserError(
             "{path}: its tokenizer has no token that ends a text", path=path, hint="choose another tokenizer"
         )
-    return Encoder(
-        Tokenizer.from_file(str(folder / "tokenizer.json")), loaded.vocab_size, loaded.bos_id, loaded.eos_ids[0]
-    )
+    file = folder / "tokenizer.json"
+    tokenizer, _ = open_library(file, read_bytes(file))
+    return Encoder(tokenizer, loaded.vocab_size, loaded.bos_id, loaded.eos_ids[0], path=file)
 
 
 def _without_specials(tokenizer: "Tokenizer") -> "Tokenizer":

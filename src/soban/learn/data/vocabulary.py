@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.learn.tokenizer import Layout, train_tokenizer
+from soban.learn.tokenizer import FILE, Layout, train_tokenizer
+from soban.text.library import library_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,9 +65,10 @@ def _some(texts: Sequence[str], characters: int) -> list[str]:
 
 def trial(tokenizer: "Tokenizer", learnt: Sequence[str], measured: Sequence[str]) -> Trial | None:
     """Bits per byte of some texts, as a model sees them that has counted the tokens of others; None for too few."""
-    seen, new = (
-        np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (learnt, measured)
-    )
+    with library_errors(FILE):
+        seen, new = (
+            np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (learnt, measured)
+        )
     if min(len(seen), len(new)) < ORDER:
         return None
     count = sum(len(text.encode()) for text in measured)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from soban.text.library import library_errors, open_library
+from soban.text.settings import read_bytes
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -22,15 +25,15 @@ class Sampler:
 
     def __init__(self, computer: "Computer", data: Path, context: int, prompts: Sequence[str] = ()) -> None:
         """`data`: the folder whose tokenizer is used; `prompts`: in place of the usual ones."""
-        from tokenizers import Tokenizer
-
         from soban.learn.data.shards import read_manifest
 
         told = read_manifest(data)["tokenizer"]
         self.computer, self.context = computer, context
         self.bos_id, self.eos_id = told["bos_token_id"], told["eos_token_id"]
-        self.tokenizer: Tokenizer = Tokenizer.from_file(str(data / "tokenizer.json"))
-        self.prompts = tuple(prompts) or usual(self.tokenizer)
+        self.path = data / "tokenizer.json"
+        self.tokenizer, _ = open_library(self.path, read_bytes(self.path))
+        with library_errors(self.path):
+            self.prompts = tuple(prompts) or usual(self.tokenizer)
 
     def __call__(self) -> list[str]:
         """A text for each prompt, which it begins with."""
@@ -41,7 +44,8 @@ class Sampler:
 
         rng = np.random.default_rng(0)
         ids = [] if self.bos_id is None else [self.bos_id]
-        ids += self.tokenizer.encode(prompt, add_special_tokens=False).ids
+        with library_errors(self.path):
+            ids += self.tokenizer.encode(prompt, add_special_tokens=False).ids
         new = min(NEW_TOKENS, self.context // 2)
         ids = ids[: self.context - new]
         most = len(ids) + new
@@ -54,7 +58,8 @@ class Sampler:
                 if token == self.eos_id:
                     break
                 ids.append(token)
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        with library_errors(self.path):
+            text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return text.replace("\ufffd", "")  # bytes that make no character: at the end, or while it has learnt little
 
     def _logits(self, ids: Sequence[int]) -> Any:
