@@ -14,6 +14,7 @@ from soban.loading import BUNDLED, CONTINUES
 from soban.models import architecture
 from soban.models.assemble import pack
 from soban.models.fitting import fitted
+from soban.weights import checksums
 from soban.weights.checkpoint import open_checkpoint
 from soban.weights.packed import ORIGIN
 from soban.weights.safetensors import ALIGNMENT
@@ -70,9 +71,11 @@ def sign(path: Path) -> None:
     header = json.loads(packed[8:start])
     del header["__metadata__"][ORIGIN]
     header["__metadata__"]["license"] = LICENSE
+    sums = {name: int(value, 16) for name, value in json.loads(header["__metadata__"][checksums.KEY]).items() if name}
+    header["__metadata__"][checksums.KEY] = checksums.text(sums)  # of the header: filled in below
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + packed[start:])
+    path.write_bytes(struct.pack("<Q", len(text)) + checksums.sealed(text) + packed[start:])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
     options = {**(SAMPLING if sampling.get("do_sample", True) else {}), **sampling}
     if (temperature := options.get("temperature")) is not None:
         options["temperature"] = 0 if temperature < 0 else temperature
-    if (top_p := options.get("top_p")) is not None and not 0 < top_p <= 1:
+    if (top_p := options.get("top_p")) is not None and (top_p <= 0 or top_p > 1):  # no number stays, and is refused
         options["top_p"] = 1.0 if top_p == 0 else SAMPLING["top_p"]
     if "seed" in options:
         options["seed"] = options["seed"] % 2**64 or None
