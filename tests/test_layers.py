@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
 # Lowest first; those of one line may import each other.
 LAYERS = (
-    ("border", "errors", "messages", "system", "machine"),
+    ("border", "errors", "leftovers", "messages", "system", "machine"),
     ("ops",),
     ("weights", "text", "hub"),
     ("models",),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from soban.errors import UserError
+from soban.leftovers import remove_leftovers, temporary
 
 MOST_THREADS = 1024
 UNLIMITED = 1 << 62  # what the first version of control groups says where there is no limit is little above
@@ -312,7 +313,8 @@ def remember(name: str, known: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError, UserError):
         path = cache_folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{name}.{os.getpid()}.tmp")
+        remove_leftovers(path)
+        new = temporary(path)
         new.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
         os.replace(new, path)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from soban.border import reason
 from soban.errors import UserError
+from soban.leftovers import remove_leftovers, temporary
 from soban.messages import translate
 from soban.text.templates import NAMED
 
@@ -35,8 +36,9 @@ def write_transcript(path: Path, transcript: Transcript) -> None:
     content["messages"] = content.pop("messages")  # the longest last
     if not path.name:  # "", ".", "/"
         raise UserError("{path}: a folder, where a file is expected", path=path, hint="name a file")
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = temporary(path)
     try:
+        remove_leftovers(path)
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(part, path)
     except (OSError, MemoryError, ValueError) as error:  # ValueError: half a character, or a path with a NUL

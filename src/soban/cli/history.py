@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from soban.leftovers import remove_leftovers, temporary
+
 MOST = 1000  # messages; a file with twice as many is cut to these
 
 
@@ -43,7 +45,8 @@ def add(path: Path, message: str) -> None:
 
 
 def _replace(path: Path, messages: list[str]) -> None:
-    other = path.with_suffix(f".{os.getpid()}")
+    remove_leftovers(path)
+    other = temporary(path)
     for message in messages:
         add(other, message)
     os.replace(other, path)

@@ -1,7 +1,6 @@
 """Who may fetch what: the access token, and models whose makers ask for consent first."""
 
 import configparser
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from soban.border import reason
 from soban.errors import UserError
 from soban.hub import place, session
 from soban.hub.names import Repository
+from soban.leftovers import remove_leftovers, temporary
 from soban.messages import translate
 
 LONGEST_TOKEN = 500  # characters; the hub's own have 37
@@ -194,9 +194,8 @@ def save(found: str) -> None:
     path = place.token_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()
+        remove_leftovers(path)
+        new = temporary(path)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(found)
         os.replace(new, path)

@@ -1,26 +1,22 @@
 """Files, read strictly: bytes, mappings and JSON objects, with one UserError for each way it can fail."""
 
 import contextlib
-import glob
 import json
 import math
 import mmap
 import os
 import reprlib
-import secrets
 import shutil
 import stat
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from soban import leftovers
 from soban.border import FULL, reason
 from soban.errors import UserError
 from soban.messages import translate
 
-STALE_SECONDS = 24 * 3600  # a temporary file that nobody has written for so long belongs to a process that died
 JSON_LIMIT = 100_000_000  # bytes; what the safetensors library allows a header, and far above any config.json
 
 _short = reprlib.Repr()
@@ -158,23 +154,23 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
     One that appears meanwhile is kept, since Windows cannot replace a mapped file. Raises UserError where the path is
     taken, or the file does not fit or cannot be written.
     """
-    temporary = _temporary(path)
+    begun = leftovers.temporary(path)
     try:
         check_absent(path)
-        _remove_leftovers(path)
+        leftovers.remove_leftovers(path)
         check_room(path, needed)
-        with temporary.open("xb") as file:
+        with begun.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             if not path.exists():
-                temporary.rename(path)
+                begun.rename(path)
     except OSError as error:
         raise write_error(path, needed, error) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            begun.unlink()
 
 
 @contextlib.contextmanager
@@ -183,46 +179,21 @@ def new_folder(path: Path, needed: int) -> Iterator[Path]:
 
     Raises UserError where the path is taken, or there is no room.
     """
-    temporary = _temporary(path)
+    begun = leftovers.temporary(path)
     try:
         if not path.is_dir() or any(path.iterdir()):
             check_absent(path)
-        _remove_leftovers(path)
+        leftovers.remove_leftovers(path)
         check_room(path, needed)
-        temporary.mkdir()
-        yield temporary
+        begun.mkdir()
+        yield begun
         with contextlib.suppress(FileNotFoundError):
             path.rmdir()
-        temporary.rename(path)
+        begun.rename(path)
     except OSError as error:
         raise write_error(path, needed, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _temporary(path: Path) -> Path:
-    """Where something is made that will be at `path`: a name that tells whose it is, and as long as any other."""
-    return path.with_name(f".{path.name}.{os.getpid():06x}{secrets.token_hex(1)}.tmp")
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Deletes what processes that were killed have begun for this path."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
-        with contextlib.suppress(OSError):
-            if _is_abandoned(leftover):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
-def _is_abandoned(leftover: Path) -> bool:
-    if sys.platform == "win32":  # where asking for a process would end it
-        return time.time() - leftover.stat().st_mtime > STALE_SECONDS
-    try:
-        os.kill(int(leftover.name[-12:-6], 16), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # there is one, of another user
-        return False
-    return False
+        shutil.rmtree(begun, ignore_errors=True)
 
 
 def check_absent(path: Path) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from soban import messages
 from soban.border import reason
 from soban.hub import place
+from soban.leftovers import STALE_SECONDS
 from soban.system import CacheUnavailableError, cache_folder
 from soban.weights.checkpoint import Checkpoint
-from soban.weights.files import STALE_SECONDS, unreadable
+from soban.weights.files import unreadable
 
 ORIGIN = "soban.origin"  # metadata key of a packed file: JSON, [path of the model, names of its files]
 VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes

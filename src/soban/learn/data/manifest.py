@@ -16,17 +16,19 @@ def check(manifest: dict[str, Any]) -> None:
     if tokenizer.get("bos_token_id", "missing") is not None:
         _number(tokenizer, "bos_token_id", 0, entries)
     _number(tokenizer, "eos_token_id", 0, entries)
-    for name, told in _object(manifest, "splits").items():
+    if "train" not in (splits := _object(manifest, "splits")):
+        raise ValueError("splits.train")
+    for name, told in splits.items():
         if not isinstance(told, dict):
             raise ValueError(f"splits.{name}")
         for key in ("documents", "tokens", "bytes"):
-            _number({"documents": 0, "tokens": 0} | told, key, 0, MOST)
+            _number(told, key, 0, MOST)
         if not isinstance(told.get("shards"), list):
             raise ValueError(f"splits.{name}.shards")
         for shard in told["shards"]:
             _check_shard(shard)
         for key in ("documents", "tokens"):
-            if told.get(key, total := sum(shard[key] for shard in told["shards"])) != total:
+            if told[key] != sum(shard[key] for shard in told["shards"]):
                 raise ValueError(f"splits.{name}.{key}")
 
 
