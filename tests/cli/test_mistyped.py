@@ -33,6 +33,16 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def test_a_name_that_is_nearly_known_is_no_place_for_the_bundled_model(soban: Command, tmp_path: Path) -> None:
+    for word, near in (("gemm2", "gemma2"), ("lama", "llama3"), ("Qwem3", "qwen3")):
+        done = soban("convert", word)
+        told = done.stderr.decode()
+        assert done.returncode == 2 and f"no model {word}" in told and near in told and f"./{word}" in told, told
+        assert not (tmp_path / word).exists()
+    for words in (("my-stories",), ("out2",), ("./gemm2",)):
+        assert soban("convert", *words).returncode == 0 and (tmp_path / words[0] / "config.json").is_file()
+
+
 @pytest.mark.parametrize("call", TAKE_A_NAME.values(), ids=TAKE_A_NAME)
 def test_it_is_refused_with_what_is_near(soban: Command, call: tuple[str, ...]) -> None:
     for word, near in MISTYPED.items():

@@ -89,12 +89,15 @@ def call(options: ConvertOptions) -> int:
 
 def _places(options: ConvertOptions) -> tuple[str | None, Path]:
     """The model's name or path (None: the bundled one), and where it goes."""
+    from soban.hub import meant
     from soban.hub.names import find
 
     match options.words:
         case [model, out]:
             return model, system.extended(Path(out))
         case [out] if not os.path.exists(out) and (os.path.basename(out) != out or find(out) is None):
+            if os.path.basename(out) == out and meant.is_slip(out):
+                raise meant.no_place(out)
             return None, system.extended(Path(out))
         case [model]:
             raise UserError(

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from soban.errors import UserError
@@ -50,6 +51,13 @@ def no_prompt(word: str) -> UserError:
     return UserError(error.template, hint="{way} (a prompt is given with -i)", way=way, **error.fields)
 
 
+def no_place(word: str) -> UserError:
+    """The same for a word that might have been meant as a new folder."""
+    error = unknown(word)
+    way = translate(error.hint or "", **error.fields)
+    return UserError(error.template, hint="{way} (a new folder of that name is ./{name})", way=way, **error.fields)
+
+
 def looks_like_name(word: str) -> bool:
     """Whether a single word is rather a name, mistyped or not here, than a prompt.
 
@@ -61,7 +69,7 @@ def looks_like_name(word: str) -> bool:
         return True
     if not word.isascii() or not NAME.fullmatch(word) or not any(map(str.isalpha, word)):
         return False
-    return not PLAIN.fullmatch(word) or _slipped(word.rstrip(".:").lower())
+    return not PLAIN.fullmatch(word) or _slipped(word.rstrip(".:").lower(), [*_catalogued(), *_here("")])
 
 
 def is_path(word: str) -> bool:
@@ -111,12 +119,18 @@ def _here(word: str) -> list[tuple[str, str]]:
     return found
 
 
-def _slipped(word: str) -> bool:
+def is_slip(word: str) -> bool:
+    """Whether a word is one of the catalogue's names but for a letter or its number."""
+    known = _catalogued()
+    return any(_slipped(one, known) for one in (word.lower(), word.lower().rstrip(NUMBER)))
+
+
+def _slipped(word: str, names_known: Iterable[tuple[str, str]]) -> bool:
     """Whether a known name would be this word but for its number, or one letter: "llama", "lama".
 
     What is only as near as `near` goes is no slip, or "table" were one for stablelm.
     """
-    known = {spelling.rstrip(NUMBER) for spelling, _ in [*_catalogued(), *_here("")]}
+    known = {spelling.rstrip(NUMBER) for spelling, _ in names_known}
     return any(
         len(name) >= SHORT and (word == name or (len(name) > SHORT and name[0] == word[:1] and _one_letter(word, name)))
         for name in known
