@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from soban import __version__, system
 from soban.errors import UserError
 from soban.learn.data.packing import check_rows
-from soban.learn.data.shards import read_manifest
+from soban.learn.data.shards import read_manifest, split_of
 from soban.learn.training import beginning, checkpoint, folder, forecast, pausing, presets
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.forecast import Forecast, Speed
@@ -69,7 +69,7 @@ def train(options: TrainOptions) -> int:
         folder.check_free(out)
     check(settings)
     check_lengths(options)
-    check_rows(read_manifest(data)["splits"]["train"]["tokens"], settings.shape.context)
+    check_rows(split_of(data, read_manifest(data), "train")["tokens"], settings.shape.context)
     forecast.check_room(settings, out, options.preset.lower())
     from soban.learn.training import scratch
 
@@ -219,6 +219,7 @@ def require_torch() -> None:
 def resolved(options: TrainOptions, data: Path) -> Settings:
     """The settings that the options mean for this data on this PC."""
     manifest = read_manifest(data)
+    train = split_of(data, manifest, "train")
     family, shape = options.family, presets.preset(options.preset)
     initial = initial_folder(options)
     if initial is not None:
@@ -252,7 +253,7 @@ def resolved(options: TrainOptions, data: Path) -> Settings:
         data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
         evaluate_every=options.evaluate_every or 0, initial_hash=beginning.weights_hash(initial) if initial else "",
     )  # fmt: skip
-    steps = options.steps if options.steps is not None else usual_steps(made, manifest["splits"]["train"]["tokens"])
+    steps = options.steps if options.steps is not None else usual_steps(made, train["tokens"])
     warm = options.warmup_steps if options.warmup_steps is not None else round(WARM_UP * steps)
     return replace(made, steps=steps, warmup_steps=warm)
 

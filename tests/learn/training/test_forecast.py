@@ -127,7 +127,7 @@ def test_text_at_the_end_of_what_is_held_out_is_measured_too(tmp_path: Path) -> 
     texts = [np.array([1, *np.full(48, 3 if number < 900 else 4), 2]) for number in range(1000)]
     made = shards.shard_json(shards.write_shards(tmp_path, "validation", texts, 300))
     told = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
-    splits = {"validation": {"bytes": 48_000, "tokens": 50_000, "shards": made}}
+    splits = {"validation": {"bytes": 48_000, "documents": 1000, "tokens": 50_000, "shards": made}}
     manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": told, "splits": splits}
     shards.write_json(tmp_path / shards.MANIFEST, manifest)
     known = Settings("llama", presets.preset("260k"), 300, batch_size=2, steps=1, learning_rate=1.0)

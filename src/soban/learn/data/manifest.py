@@ -16,8 +16,8 @@ def check(manifest: dict[str, Any]) -> None:
     if tokenizer.get("bos_token_id", "missing") is not None:
         _number(tokenizer, "bos_token_id", 0, entries)
     _number(tokenizer, "eos_token_id", 0, entries)
-    if "train" not in (splits := _object(manifest, "splits")):
-        raise ValueError("splits.train")
+    if not (splits := _object(manifest, "splits")):
+        raise ValueError("splits")
     for name, told in splits.items():
         if not isinstance(told, dict):
             raise ValueError(f"splits.{name}")

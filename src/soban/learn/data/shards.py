@@ -169,12 +169,7 @@ class Shards:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         self.split = split
-        told = self.manifest["splits"].get(split)
-        if told is None:
-            raise UserError(
-                "{path}: it has no {split} split", path=self.folder, split=split,
-                known=", ".join(self.manifest["splits"]), hint="it has {known}",
-            )  # fmt: skip
+        told = split_of(self.folder, self.manifest, split)
         self.entries: int = self.manifest["tokenizer"]["entries"]
         self.bos_id: int = self.manifest["tokenizer"]["bos_token_id"]
         self.eos_id: int = self.manifest["tokenizer"]["eos_token_id"]
@@ -211,6 +206,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             hint="prepare the data again: soban data ... --force",
         ) from error  # fmt: skip
     return manifest
+
+
+def split_of(folder: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a manifest says of a split. Raises UserError where there is none of that name."""
+    if (told := manifest["splits"].get(name)) is None:
+        raise UserError(
+            "{path}: it has no {split} split", path=folder, split=name, known=", ".join(manifest["splits"]),
+            hint="it has {known}",
+        )  # fmt: skip
+    return dict(told)
 
 
 def check_hashes(folder: Path) -> None:
