@@ -56,12 +56,9 @@ def start(
 
 
 def check_data(learnt: Shards, held_out: Shards, settings: Settings) -> None:
-    """UserError for data that is damaged, or too little for one row to learn from or one token to measure."""
+    """UserError for another tokenizer, or for data too little for one row to learn from or one token to measure."""
     folder = learnt.folder
-    told = [*learnt.manifest["splits"]["train"]["shards"], *learnt.manifest["splits"]["validation"]["shards"]]
-    hashes: dict[str, str | None] = {shard["name"]: shard["sha256"] for shard in told}
-    hashes |= {"tokenizer.json": learnt.manifest["tokenizer"]["sha256"], "tokenizer_config.json": None}
-    for name, wanted in hashes.items():
+    for name, wanted in (("tokenizer.json", learnt.manifest["tokenizer"]["sha256"]), ("tokenizer_config.json", None)):
         if not (folder / name).is_file() or wanted not in (None, file_hash(folder / name)):
             raise UserError(
                 "{path}: not the file that the manifest tells of", path=folder / name,
