@@ -102,35 +102,39 @@ HOSTILE = {
 }
 
 
-def costs(seconds: float) -> dict[str, Any]:
-    """What each long template costs where one rendering has so much time: seconds, kilobytes, and what is said of it."""
+def costs(seconds: float, templates: dict[str, str]) -> dict[str, Any]:
+    """What each template costs where one rendering has so much time: seconds, kilobytes, and what is said of it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", COST, str(seconds)], input=json.dumps(HOSTILE | LONG), capture_output=True, text=True,
+        [sys.executable, "-c", COST, str(seconds)], input=json.dumps(templates), capture_output=True, text=True,
         env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    assert len(found) > 113
     return found
 
 
-def wrong(found: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Those that took longer, or more than 100 megabytes, or were not told in one line."""
-    return {
-        name: (took, kilobytes, said)
-        for name, (took, kilobytes, said) in found.items()
-        if took > seconds or not said or "\n" in said or (kilobytes or 0) > 100_000
-    }
+def wrong(limit: float, seconds: float) -> dict[str, Any]:
+    """Those that took longer both times, or more than 100 megabytes, or were not told in one line."""
+    templates = HOSTILE | LONG
+    assert len(templates) > 113
+    for _ in range(2):  # once more those that a neighbour may have slowed down
+        amiss = {
+            name: (took, kilobytes, said)
+            for name, (took, kilobytes, said) in costs(limit, templates).items()
+            if took > seconds or not said or "\n" in said or (kilobytes or 0) > 100_000
+        }
+        templates = {name: templates[name] for name in amiss}
+    return amiss
 
 
 def test_a_hostile_or_long_template_ends_soon_and_small() -> None:
-    assert wrong(costs(0.05), 0.6) == {}  # what is done without a look at the clock, and what a neighbour may add
+    assert wrong(0.05, 0.8) == {}  # what is done without a look at the clock, and what a neighbour may add
 
 
 @pytest.mark.slow
 def test_a_hostile_or_long_template_ends_within_a_second_and_100_megabytes() -> None:
-    assert wrong(costs(MAX_SECONDS), 1.3) == {}
+    assert wrong(MAX_SECONDS, 1.3) == {}
 
 
 COST = """

@@ -2,9 +2,15 @@
 
 import contextlib
 import csv
+import faulthandler
+import multiprocessing
 import os
 import random
+import sys
+import tempfile
 import time
+import traceback
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -69,42 +75,66 @@ def numbers(out: Path, column: str) -> list[float]:
     return [float(row[column]) for row in losses(out) if row[column]]
 
 
-def child(work: Callable[[], int]) -> int:
-    """A process of its own that does this, with all that is imported already; its id."""
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
-    process = os.fork()
-    if process:
-        return process
+class Child:
+    """A process of its own that does `work`, which a module has by name; what it says is gathered in a file.
+
+    It comes of a server that has imported everything and started nothing: a child of the test's own process would
+    inherit the locks of threads that it does not have.
+    """
+
+    def __init__(self, work: Callable[..., int], *arguments: object) -> None:
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            pytest.skip("needs fork")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        descriptor, self._said = tempfile.mkstemp()
+        os.close(descriptor)
+        weakref.finalize(self, os.unlink, self._said)
+        self.process = context.Process(target=_work, args=(self._said, work, arguments))
+        self.process.start()
+
+    def send(self, number: int) -> None:
+        assert self.process.pid
+        os.kill(self.process.pid, number)
+
+    def said(self) -> str:
+        """Its standard error until now."""
+        return Path(self._said).read_text(encoding="utf-8")
+
+    def ended(self, seconds: float = WAIT) -> int:
+        """Its exit code once it has ended, -9 where it was killed; killed where it takes too long."""
+        self.process.join(seconds)
+        code = self.process.exitcode
+        if code is None:
+            self.process.kill()
+        assert code is not None, f"the process did not end: {self.said()}"
+        return code
+
+
+def _work(said: str, work: Callable[..., int], arguments: tuple[object, ...]) -> None:
+    """In the child: standard error goes to the file, and no handler of the interpreter's end changes the code."""
+    file = os.open(said, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 2)
+    faulthandler.enable()
     code = 70
     try:
-        code = work()
+        code = work(*arguments)
     except KeyboardInterrupt:
         code = 130
     finally:
+        if code == 70:
+            traceback.print_exc()
+        sys.stderr.flush()
         os._exit(code)
 
 
-def ended(process: int, seconds: float = WAIT) -> int:
-    """Its exit code once it has ended, -9 where it was killed; killed where it takes too long."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.kill(process, 9)
-    os.waitpid(process, 0)
-    raise AssertionError("the process did not end")
-
-
-def reaches(out: Path, rows: int, process: int) -> None:
+def reaches(out: Path, rows: int, child: Child) -> None:
     """Waits until that many rows of losses are written."""
     until = time.monotonic() + WAIT
     path = out / "training" / "losses.csv"
     while time.monotonic() < until:
         if path.is_file() and len(path.read_text(encoding="utf-8").splitlines()) > rows:
             return
-        assert os.waitpid(process, os.WNOHANG) == (0, 0), "it ended before"
+        assert child.process.is_alive(), f"it ended before: {child.said()}"
         time.sleep(0.005)
     raise AssertionError("it does not get there")

@@ -1,5 +1,6 @@
 """A training that is killed, stopped or out of room goes on to the very same model."""
 
+import importlib
 import json
 import os
 import shutil
@@ -36,6 +37,15 @@ def saving_often(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.0) -> None:
     monkeypatch.setattr(running, "SAVE_SHARE", 0)
 
 
+def training(data: Path, out: Path, *flags: object) -> small.Child:
+    return small.Child(small.train, data, out, *flags)
+
+
+def training_that_saves_often(data: Path, out: Path, *flags: object) -> int:
+    saving_often(pytest.MonkeyPatch())
+    return small.train(data, out, *flags)
+
+
 def weights(path: Path) -> dict[str, "torch.Tensor"]:
     return {name: tensor for name, tensor in safetensors.torch.load_file(path).items()}
 
@@ -56,21 +66,17 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def killed(work: Callable[[], int], out: Path, rows: int) -> None:
-    process = small.child(work)
-    small.reaches(out, rows, process)
-    os.kill(process, signal.SIGKILL)
-    assert small.ended(process) == -signal.SIGKILL
+def killed(child: small.Child, out: Path, rows: int) -> None:
+    small.reaches(out, rows, child)
+    child.send(signal.SIGKILL)
+    assert child.ended() == -signal.SIGKILL
 
 
-def test_killed_again_and_again_it_comes_to_the_same(
-    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saving_often(monkeypatch)
+def test_killed_again_and_again_it_comes_to_the_same(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    killed(lambda: small.train(data, out, *FLAGS), out, 3)
+    killed(small.Child(training_that_saves_often, data, out, *FLAGS), out, 3)
     for rows in (8, 11, 21):
-        killed(lambda: small.train(data, out, *FLAGS, "--resume"), out, rows)
+        killed(small.Child(training_that_saves_often, data, out, *FLAGS, "--resume"), out, rows)
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
 
@@ -79,16 +85,13 @@ def test_killed_before_the_first_checkpoint_was_due_it_goes_on_too(
     data: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "m"
-    killed(lambda: small.train(data, out, *FLAGS), out, 9)  # the first measurement was written meanwhile
+    killed(training(data, out, *FLAGS), out, 9)  # the first measurement was written meanwhile
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
 
 
-@pytest.mark.parametrize("moment", ["half written", "not in place", "in place"])
-def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
-    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    out = tmp_path / "m"
+def dying_while_it_saves(moment: str, data: Path, out: Path) -> int:
+    """A training that is killed when its tenth checkpoint is half written, or not yet in place, or is."""
     replace, saves = os.replace, 0
 
     def dying(source: Any, target: Any) -> None:
@@ -102,13 +105,16 @@ def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
-    def work() -> int:
-        monkeypatch.setattr(os, "replace", dying)
-        return small.train(data, out, *FLAGS)
+    os.replace = dying
+    return training_that_saves_often(data, out, *FLAGS)
 
-    with monkeypatch.context() as patch:
-        saving_often(patch)
-        assert small.ended(small.child(work)) == -signal.SIGKILL
+
+@pytest.mark.parametrize("moment", ["half written", "not in place", "in place"])
+def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
+    data: Path, undisturbed: Path, tmp_path: Path, moment: str
+) -> None:
+    out = tmp_path / "m"
+    assert small.Child(dying_while_it_saves, moment, data, out).ended() == -signal.SIGKILL
     found = checkpoint.progress_of(out / "training" / checkpoint.NAME).step
     assert 7 <= found <= 10 and found < 24
     assert small.train(data, out, *FLAGS, "--resume") == 0
@@ -117,14 +123,14 @@ def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_says_how_to_go_on(
-    data: Path, undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], sent: signal.Signals
+    data: Path, undisturbed: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
     out = tmp_path / "m"
-    process = small.child(lambda: small.train(data, out, *FLAGS))
-    small.reaches(out, 7, process)
-    os.kill(process, sent)
-    assert small.ended(process) == 128 + sent
-    assert "--resume" in capfd.readouterr().err
+    child = training(data, out, *FLAGS)
+    small.reaches(out, 7, child)
+    child.send(sent)
+    assert child.ended() == 128 + sent
+    assert "--resume" in child.said()
     assert 6 <= checkpoint.progress_of(out / "training" / checkpoint.NAME).step < 24
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
@@ -163,21 +169,23 @@ def test_two_trainings_never_share_a_folder(
     same(out, undisturbed)
 
 
-def test_a_second_ctrl_c_leaves_at_once(data: Path, tmp_path: Path) -> None:
-    out, update = tmp_path / "m", running.optimise.update
+def impatient(data: Path, out: Path) -> int:
+    """A training whose user presses Ctrl-C twice in its fourth step."""
+    update = running.optimise.update
 
-    def impatient(*arguments: Any) -> float:
+    def pressed(*arguments: Any) -> float:
         if arguments[3] == 3:
             checkpoint.save = lambda *told: os._exit(3)
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
         return update(*arguments)
 
-    def work() -> int:
-        running.optimise.update = impatient
-        return small.train(data, out, *FLAGS)
+    running.optimise.update = pressed
+    return small.train(data, out, *FLAGS)
 
-    assert small.ended(small.child(work)) == 130
+
+def test_a_second_ctrl_c_leaves_at_once(data: Path, tmp_path: Path) -> None:
+    assert small.Child(impatient, data, tmp_path / "m").ended() == 130
 
 
 def test_a_loss_that_is_no_number_stops_it_and_a_smaller_rate_goes_on(
@@ -252,10 +260,10 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_last_checkpoint(
 
 def test_stopped_before_anything_is_measured_there_is_a_model_to_try(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    process = small.child(lambda: small.train(data, out, "--steps", "4000", "--evaluate-every", "4000"))
-    small.reaches(out, 2, process)
-    os.kill(process, signal.SIGINT)
-    assert small.ended(process) == 130
+    child = training(data, out, "--steps", "4000", "--evaluate-every", "4000")
+    small.reaches(out, 2, child)
+    child.send(signal.SIGINT)
+    assert child.ended() == 130
     saved = checkpoint.progress_of(out / KEPT[1])
     assert saved.best is None and saved.step > 0
     ours, kept = weights(out / KEPT[0]), weights(out / KEPT[1])
@@ -274,15 +282,19 @@ def test_a_continuation_obeys_a_flag_that_says_what_is_usual(
     assert rates[0] == rates[7] > rates[8] > rates[11]  # level, then falling over the last half
 
 
+def training_of_twenty_steps(data: Path, out: Path, *flags: object) -> int:
+    pytest.MonkeyPatch().setattr("soban.learn.train.steps_in_time", lambda *arguments: 20)
+    return small.train(data, out, *flags)
+
+
 def test_the_same_minutes_on_resuming_are_the_same_steps(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, told = tmp_path / "m", ("--minutes", "0.01", "--evaluate-every", "1000")
-    monkeypatch.setattr("soban.learn.train.steps_in_time", lambda *arguments: 20)
-    process = small.child(lambda: small.train(data, out, *told))
-    small.reaches(out, 5, process)
-    os.kill(process, signal.SIGINT)
-    assert small.ended(process) == 130
+    child = small.Child(training_of_twenty_steps, data, out, *told)
+    small.reaches(out, 5, child)
+    child.send(signal.SIGINT)
+    assert child.ended() == 130
     monkeypatch.setattr("soban.learn.train.steps_in_time", lambda *arguments: 7)
     assert small.train(data, out, *told, "--resume") == 0
     assert len(small.numbers(out, "loss")) == 20
@@ -292,43 +304,41 @@ def test_the_same_minutes_on_resuming_are_the_same_steps(
 
 def test_a_table_of_losses_with_a_damaged_end_is_read_up_to_it(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    killed(lambda: small.train(data, out, *FLAGS), out, 9)
+    killed(training(data, out, *FLAGS), out, 9)
     with (out / "training" / "losses.csv").open("ab") as file:
         file.write(b"9,1,1,1,1,1,1,1,1\n9,1\n\x00\x00\xff\xfe9,")
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
 
 
+def under_nohup(data: Path, out: Path) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return small.train(data, out, *FLAGS)
+
+
 def test_a_terminal_that_is_closed_saves_unless_hanging_up_is_ignored(data: Path, tmp_path: Path) -> None:
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is None:
         pytest.skip("no such signal here")
-    out, ignoring = tmp_path / "m", tmp_path / "i"
-    process = small.child(lambda: small.train(data, out, *FLAGS))
-    small.reaches(out, 5, process)
-    os.kill(process, hang_up)
-    assert small.ended(process) == 128 + hang_up
-
-    def under_nohup() -> int:
-        signal.signal(hang_up, signal.SIG_IGN)
-        return small.train(data, ignoring, *FLAGS)
-
-    process = small.child(under_nohup)
-    small.reaches(ignoring, 5, process)
-    os.kill(process, hang_up)
-    assert small.ended(process) == 0
+    for work, code in ((small.train, 128 + hang_up), (under_nohup, 0)):
+        out = tmp_path / work.__name__
+        child = small.Child(work, data, out, *(FLAGS if work is small.train else ()))
+        small.reaches(out, 5, child)
+        child.send(hang_up)
+        assert child.ended() == code
 
 
-def test_files_that_may_not_grow_are_told_of(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    resource = pytest.importorskip("resource")
+def with_small_files(data: Path, out: Path) -> int:
+    resource = importlib.import_module("resource")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the weights alone take more
+    return small.train(data, out, *FLAGS)
 
-    def work() -> int:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the weights alone take more
-        return small.train(data, tmp_path / "m", *FLAGS)
 
-    assert small.ended(small.child(work)) == 2
-    said = capfd.readouterr().err
-    assert "checkpoint.safetensors: cannot be written" in said and "Traceback" not in said
+def test_files_that_may_not_grow_are_told_of(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    child = small.Child(with_small_files, data, tmp_path / "m")
+    assert child.ended() == 2, child.said()
+    assert "checkpoint.safetensors: cannot be written" in child.said() and "Traceback" not in child.said()
 
 
 CHANGES = {
