@@ -214,7 +214,7 @@ def tiny_model() -> Path:
     folder = TREES / "tiny"
     path = folder / "model.bin"
     if not path.is_file():
-        from soban.text.llama2c_writing import tokenizer_bin
+        from soban.text.tokenizers.llama2c_writing import tokenizer_bin
 
         folder.mkdir(parents=True, exist_ok=True)
         count = tiny.SHAPE["vocabulary"]

@@ -245,7 +245,7 @@ def main() -> None:
         elif "write" in request:
             found = engine.write(request["write"])
         else:
-            from soban import system
+            from soban.base import system
 
             memory = system.memory_use()
             found = {

@@ -61,7 +61,7 @@ from soban.loading import BUNDLED
 from soban.measure.forecast import PROMPT
 from soban.weights.checkpoint import open_checkpoint
 name, kind, context = sys.argv[1] or BUNDLED, sys.argv[2], int(sys.argv[3])
-most = open_checkpoint(soban.loading.Path(name)).config["max_position_embeddings"]
+most = open_checkpoint(soban.loading.loaded.Path(name)).config["max_position_embeddings"]
 model = soban.load(name, dtype=kind, context=min(context, most))
 model.ends = frozenset()  # random ids may make it end at once
 random, starts, step = np.random.default_rng(1), [], model.engine.step

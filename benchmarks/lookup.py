@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import soban
+from soban.base.machine import cpu_name
 from soban.engine.engine import Request
 from soban.engine.sampling import Sampling
-from soban.machine import cpu_name
 from soban.ops import native
 from soban.ops.formats import Floats
 

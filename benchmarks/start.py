@@ -26,7 +26,7 @@ SHORT = "Once upon a time"
 LONG = "Once upon a time there lived a fox. " * 31  # 490 to 510 tokens of a vocabulary that knows no long words
 SOBAN = "import sys; from soban.cli import main; sys.exit(main())"
 # the same program where nothing is packed: every start reads tokenizer.json anew
-LIBRARY = f"import soban.text.tokenizer as t; t.use_native = lambda: False; {SOBAN}"
+LIBRARY = f"import soban.text.tokenizers.tokenizer as t; t.use_native = lambda: False; {SOBAN}"
 PEERS = {
     "transformers": """
 import sys, torch

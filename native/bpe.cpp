@@ -32,7 +32,7 @@ struct Merge { // a row of the table; `left` is one more than the id, 0 where th
 };
 
 // Both searches look at `reach` rows from the key's own on, and the table has that many more than the keys have places:
-// so they stay inside it whatever it holds. The hashes are those of text/packing.py.
+// so they stay inside it whatever it holds. The hashes are those of text/tokenizers/packing.py.
 uint32_t find_character(const soban_pieces &pieces, uint32_t code) {
     const uint32_t home = (code * 0x9E3779B1u) >> (32 - pieces.character_bits);
     const uint32_t *row = pieces.characters + 2 * (int64_t)home;

@@ -93,7 +93,7 @@ typedef struct { /* keys and values: (layers, pages, heads) blocks each, see blo
     int32_t pages, heads, size;
 } soban_cache;
 
-typedef struct { /* a packed byte-pair tokenizer: the mapped tables that src/soban/text/packing.py makes */
+typedef struct { /* a packed byte-pair tokenizer: the mapped tables that src/soban/text/tokenizers/packing.py makes */
     const uint32_t *characters; /* ((1 << character_bits) + character_reach, 2): code point + 1, id             */
     const uint32_t *merges;     /* ((1 << merge_bits) + merge_reach, 4): left id + 1, right id, rank, joined id  */
     const uint32_t *bytes;      /* 256 ids */

@@ -10,13 +10,13 @@ import struct
 import tempfile
 from pathlib import Path
 
-from soban.loading import BUNDLED, CONTINUES
+from soban.loading.loaded import BUNDLED, CONTINUES
 from soban.models import architecture
-from soban.models.assemble import pack
-from soban.models.fitting import fitted
+from soban.packing.assemble import pack
+from soban.packing.fitting import fitted
+from soban.packing.packed_file import ORIGIN
 from soban.weights import checksums
 from soban.weights.checkpoint import open_checkpoint
-from soban.weights.packed import ORIGIN
 from soban.weights.safetensors import ALIGNMENT
 
 GENERATION = "generation_config.json"

@@ -19,11 +19,11 @@ from judge_stories import BOYS, GIRLS, LIMIT, arguments, asked_for, percent
 from judge_stories import HEADING as FINDINGS
 
 import soban
-from soban.learn import world
-from soban.learn.world.small import Kind, ask, draw_kind, kinds, speaks
-from soban.learn.world.table import Language
-from soban.learn.world.talk import LEVEL, Message, Talk, listener, meant, named, stage, stranger
-from soban.learn.world.tell import Story, Telling, story_of
+from soban.learn import synthetic
+from soban.learn.synthetic.small import Kind, ask, draw_kind, kinds, speaks
+from soban.learn.synthetic.table import Language
+from soban.learn.synthetic.talk import LEVEL, Message, Talk, listener, meant, named, stage, stranger
+from soban.learn.synthetic.tell import Story, Telling, story_of
 
 HEADING = "## What it answers"
 SHORT = 60  # tokens that an answer may have
@@ -210,7 +210,7 @@ def told(
         asked = [{"role": "user", "content": request}]
         text = str(model.chat(asked, max_new_tokens=LIMIT, seed=seed + number, **options)).strip()
         after = text.partition("\n")[2]
-        yield any(world.check(story, language).consistent for story in (text, after))
+        yield any(synthetic.check(story, language).consistent for story in (text, after))
 
 
 def answered(model: soban.Model, asked: Iterable[Asked], seed: int, **options: float) -> tuple[list[bool], list[str]]:

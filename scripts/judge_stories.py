@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import soban
-from soban.learn import world
-from soban.learn.world.korean import final
-from soban.learn.world.table import Language
+from soban.learn import synthetic
+from soban.learn.synthetic.korean import final
+from soban.learn.synthetic.table import Language
 
 HEADING = "## What the judge finds"
 LIMIT = 300  # tokens within which a story should end by itself
@@ -72,7 +72,7 @@ class Judged:
     text: str
     tokens: int
     ended: bool  # by itself, within the limit
-    verdict: world.Verdict
+    verdict: synthetic.Verdict
     run: int  # the longest run of words that the corpus holds
 
 
@@ -151,7 +151,7 @@ def judge(
         text = told if told.startswith(opening) else opening + told
         tokens = len(model.tokenize(text))
         spent = tokens - len(model.tokenize(opening))
-        verdict = world.check(text, language, opening)
+        verdict = synthetic.check(text, language, opening)
         judged.append(Judged(opening, text, tokens, spent < LIMIT - 1, verdict, corpus.longest_run(text.split())))
     return judged
 
@@ -232,7 +232,9 @@ def main() -> None:
     baseline: dict[Language, list[int]] = {}
     languages: tuple[Language, ...] = ("en", "ko")
     for language in languages:
-        corpus = Corpus(written(given.corpus, language) if given.corpus else islice(world.stories(0, language), 80_000))
+        corpus = Corpus(
+            written(given.corpus, language) if given.corpus else islice(synthetic.stories(0, language), 80_000)
+        )
         results[language] = judge(model, language, given.count, corpus, given.seed, **own)
         chance = random.Random(given.seed)
         baseline[language] = [corpus.longest_run(corpus.babble(chance)) for _ in range(given.count)]

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from soban.learn import world
-from soban.learn.world.table import Language
-from soban.learn.world.talk import Message
+from soban.learn import synthetic
+from soban.learn.synthetic.table import Language
+from soban.learn.synthetic.talk import Message
 
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
 # Of a conversation's words with its template: a tokenizer of 4096 entries writes 512 tokens of them at the least.
@@ -26,26 +26,26 @@ A_TURN = 14  # characters that [INST] and the like count for, as the same tokeni
 
 def stories(seed: int, language: Language) -> Iterator[dict[str, object]]:
     """Records of stories without end."""
-    return ({"text": text} for text in world.stories(seed, language))
+    return ({"text": text} for text in synthetic.stories(seed, language))
 
 
 def conversations(seed: int, language: Language) -> Iterator[dict[str, object]]:
     """Records of conversations without end, none longer than a small model's context."""
-    for messages in world.conversations(seed, language):
+    for messages in synthetic.conversations(seed, language):
         if cut := shortened(messages):
             yield {"messages": cut}
 
 
 def small_talk(seed: int, language: Language) -> Iterator[dict[str, object]]:
     """Records of conversations that are mostly about no story, without end."""
-    for messages in world.small_conversations(seed, language):
+    for messages in synthetic.small_conversations(seed, language):
         if cut := shortened(messages):
             yield {"messages": cut}
 
 
 def sums(seed: int, language: Language) -> Iterator[dict[str, object]]:
     """Records of conversations of sums, without end."""
-    return ({"messages": shortened(messages)} for messages in world.sum_conversations(seed, language))
+    return ({"messages": shortened(messages)} for messages in synthetic.sum_conversations(seed, language))
 
 
 def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.models import architecture
-from soban.models.assemble import expected_shapes
+from soban.packing.assemble import expected_shapes
 from soban.weights.checkpoint import open_checkpoint
 
 NAMES = {  # ours -> llama.cpp's, within a layer

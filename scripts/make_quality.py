@@ -24,12 +24,12 @@ from unittest import mock
 import numpy as np
 from make_gguf import write_gguf
 
-from soban.learn.world import stories
-from soban.loading import Loaded, load_files
+from soban.learn.synthetic import stories
+from soban.loading.loaded import Loaded, load_files
 from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, cut, evaluate
 from soban.models import architecture
-from soban.models.assemble import EMBED, HEAD, assemble, expected_shapes, pack, target_format
 from soban.ops.formats import Floats
+from soban.packing.assemble import EMBED, HEAD, assemble, expected_shapes, pack, target_format
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
 from soban.weights.safetensors import read_safetensors, write_safetensors
 
@@ -121,7 +121,7 @@ def packed(exact: Loaded, model: Path, label: str, path: Path) -> tuple[float, L
     def chosen(name: str, tensor: Any, kind: str) -> str:
         return target_format(name, tensor, kind) if choose is None or len(tensor.shape) != 2 else choose(name)
 
-    with mock.patch("soban.models.assemble.target_format", chosen):
+    with mock.patch("soban.packing.assemble.target_format", chosen):
         pack(made, checkpoint, label[:2], path)
     tensors, metadata = read_safetensors(path)
     weights = assemble(made, Checkpoint(path, checkpoint.config, {}, tensors, (path,), metadata))

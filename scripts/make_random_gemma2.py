@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from soban.models import architecture
-from soban.models.assemble import expected_shapes
 from soban.ops.formats import bf16_bits
+from soban.packing.assemble import expected_shapes
 from soban.weights.safetensors import write_safetensors
 
 CONFIG = {

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from soban.cli.table import weights  # noqa: E402
+from soban.cli.terminal.table import weights  # noqa: E402
 from soban.hub import catalogue  # noqa: E402
 from soban.hub.catalogue import Entry  # noqa: E402
 from soban.models import FAMILIES  # noqa: E402

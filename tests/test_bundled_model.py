@@ -4,8 +4,8 @@ import pytest
 
 import soban
 from soban.cli import llama2c
-from soban.learn import world
-from soban.learn.world.table import Language
+from soban.learn import synthetic
+from soban.learn.synthetic.table import Language
 
 # With names that no story of its corpus has
 OPENINGS: list[tuple[Language, str, str]] = [
@@ -37,7 +37,7 @@ def test_its_stories_hold_together_and_end(model: soban.Model, language: Languag
             generation = model.start(opening, temperature=0, max_new_tokens=300, echo=True)
             told = generation.read()
             assert isinstance(told, str) and told.startswith(opening) and told.count(name) >= 3
-            held += world.check(told, language, opening).consistent and generation.figures.finished == "end"
+            held += synthetic.check(told, language, opening).consistent and generation.figures.finished == "end"
     assert held >= 3
 
 

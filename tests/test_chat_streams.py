@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import soban
-from soban.generation import Generation
+from soban.talk.generation import Generation
 
 from .tiny import SPECIAL, make_model
 

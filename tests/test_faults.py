@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import soban
+from soban.base.errors import UserError
 from soban.cli import main
-from soban.errors import UserError
-from soban.transcript import Transcript, read_transcript, write_transcript
+from soban.talk.transcript import Transcript, read_transcript, write_transcript
 from tests.cli import tiny
 from tests.faults import FAULTS, each_fault, leftovers
 from tests.hub.stub import Hub, Model

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import soban
+from soban.base.errors import UserError
 from soban.cli import main
-from soban.errors import UserError
-from soban.transcript import Transcript, write_transcript
+from soban.talk.transcript import Transcript, write_transcript
 from tests.cli import tiny
 from tests.faults import leftovers
 from tests.tiny import make_model

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import soban
-from soban.generation import Figures
+from soban.talk.generation import Figures
 
 STORY = (
     "Once upon a time, there was a little dog named Max. Max had a red ball. One day, Max lost the red ball. "

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soban import messages
-from soban.errors import UserError
+from soban.base.errors import UserError
 from tests.scripts import script
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,8 +15,8 @@ import pytest
 
 import soban
 from soban.engine.engine import AHEAD
-from soban.generation import Generation
 from soban.ops.native import Cancelled
+from soban.talk.generation import Generation
 
 from .tiny import make_model, write_ascii_weights
 

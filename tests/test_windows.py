@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import soban
-from soban import system
+from soban.base import system
 from soban.cli import main
 
 from .tiny import make_model
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
 FILES = sorted(PACKAGE.rglob("*.py"))
-PLATFORM_FILE = PACKAGE / "system.py"
+PLATFORM_FILE = PACKAGE / "base/system.py"
 POSIX_MODULES = {"curses", "fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
 POSIX_NAMES = {
     "os": {"chown", "fork", "forkpty", "getuid", "geteuid", "getgid", "killpg", "mkfifo", "nice", "sched_getaffinity",

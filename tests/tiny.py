@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from soban.models import architecture
-from soban.models.assemble import expected_shapes
+from soban.packing.assemble import expected_shapes
 from soban.weights import checksums
 from soban.weights.safetensors import write_safetensors
 

@@ -13,19 +13,19 @@
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
-    from soban.dialogue import Dialogue
+    from soban.base.errors import UserError
     from soban.engine.sampling import Sampling
-    from soban.errors import UserError
     from soban.model import Model, load
+    from soban.talk.dialogue import Dialogue
 
 __version__ = "0.1.0"
 __all__ = ["Dialogue", "Model", "Sampling", "UserError", "load"]
 
 _HOMES = {
-    "Dialogue": "soban.dialogue",
+    "Dialogue": "soban.talk.dialogue",
     "Model": "soban.model",
     "Sampling": "soban.engine.sampling",
-    "UserError": "soban.errors",
+    "UserError": "soban.base.errors",
     "load": "soban.model",
 }
 

@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 
 from soban import messages
-from soban.border import crossing
+from soban.base.border import crossing
+from soban.base.errors import UserError
+from soban.base.system import MOST_THREADS
 from soban.engine.defaults import sampling_defaults, unfollowed, with_tuples
 from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
-from soban.errors import UserError
-from soban.generation import Generation
-from soban.loading import Loaded, load_files
-from soban.needs import CHUNK, OUTPUTS, SPARE
+from soban.loading.loaded import Loaded, load_files
 from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
-from soban.swapping import Watch
-from soban.system import MOST_THREADS
-from soban.text.chat import ChatTemplate, Message, encode_chat
-from soban.text.contents import text_of
-from soban.text.form import ChatForm, read_form
-from soban.text.templates import find_template
-from soban.weights.packed import called
-from soban.window import Window
+from soban.packing.packed_file import called
+from soban.resources.memory import CHUNK, OUTPUTS, SPARE
+from soban.resources.pressure import Watch
+from soban.talk.generation import Generation
+from soban.talk.window import Window
+from soban.text.chat.contents import text_of
+from soban.text.chat.form import ChatForm, read_form
+from soban.text.chat.template import ChatTemplate, Message, encode_chat
+from soban.text.chat.templates import find_template
 
 MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128

@@ -18,7 +18,7 @@ from soban.hub import place
 from tests.cli import tiny
 
 if TYPE_CHECKING:
-    from soban.dialogue import Dialogue
+    from soban.talk.dialogue import Dialogue
     from tests.cli.conversation import Start
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable
 
 import soban
-from soban.dialogue import Reply
+from soban.talk.dialogue import Reply
 from tests.cli.test_flow import laid as flowed
 from tests.cli.tmux import Terminal
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from prompt_toolkit.data_structures import Point
 
-from soban.cli import commands, history
-from soban.cli.completing import choices
-from soban.cli.plain import messages
-from soban.cli.reflow import moved
+from soban.base.errors import UserError
+from soban.cli import commands
+from soban.cli.terminal import history
+from soban.cli.terminal.completing import choices
+from soban.cli.terminal.plain import messages
+from soban.cli.terminal.reflow import moved
 from soban.engine.sampling import Sampling
-from soban.errors import UserError
 from soban.ops.batch import PAGE
 from tests.cli.conftest import Command, environment
 from tests.processes import ended
@@ -303,7 +304,7 @@ def test_help_names_every_command_and_in_a_pipe_no_keys(soban: Command, chat_mod
 
 
 def test_without_a_terminal_the_line_editor_is_not_even_imported() -> None:
-    code = "import sys, soban.cli.chat, soban.cli.plain; print('prompt_toolkit' in sys.modules)"
+    code = "import sys, soban.cli.chat, soban.cli.terminal.plain; print('prompt_toolkit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), check=True)
     assert done.stdout.split() == [b"False"]
 

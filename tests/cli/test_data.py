@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from soban.cli import main
-from soban.cli.datareport import columns
+from soban.cli.terminal.data_report import columns
 from soban.learn.data.shards import Shards
 from tests.cli.conftest import environment
 
@@ -140,7 +140,7 @@ def test_ctrl_c_while_the_report_is_shown_does_not_say_that_nothing_was_made(
     def press(text: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("soban.cli.console.write", press)
+    monkeypatch.setattr("soban.cli.terminal.console.write", press)
     assert run(capsys, texts, "--out", tmp_path / "data", "--similarity", "2") == (130, "", "")
     assert Shards(tmp_path / "data").documents
 

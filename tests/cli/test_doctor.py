@@ -15,7 +15,7 @@ import pytest
 
 from soban import __version__
 from soban.cli import doctor, main
-from soban.cli.table import width
+from soban.cli.terminal.table import width
 from soban.measure import checkup, surroundings
 from soban.ops import native
 
@@ -106,8 +106,8 @@ def test_each_variable_that_is_wrong_has_a_cure(
 def test_little_memory_and_little_disk_are_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soban.system.available_memory", lambda: 800_000_000)
-    monkeypatch.setattr("soban.system.memory_limit", lambda: 1_000_000_000)
+    monkeypatch.setattr("soban.base.system.available_memory", lambda: 800_000_000)
+    monkeypatch.setattr("soban.base.system.memory_limit", lambda: 1_000_000_000)
     usage = shutil.disk_usage("/")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=10**9))
     report = told(capsys)

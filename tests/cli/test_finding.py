@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from soban.base.machine import cpu_name
 from soban.hub import catalogue, languages
 from soban.hub.choosing import READ
 from soban.hub.recommend import speaks
-from soban.machine import cpu_name
 from soban.measure import limits
 from soban.models import FAMILIES
 from soban.ops import native
@@ -128,7 +128,7 @@ def test_a_search_without_success_says_where_else_to_look(run: Command, soban: C
 
 
 def test_this_pcs_memory_is_what_counts_where_none_is_given(run: Command) -> None:
-    from soban.machine import memory_bytes
+    from soban.base.machine import memory_bytes
 
     assert json.loads(text(run("recommend", "--json")))["wish"]["memory"] == memory_bytes()
 

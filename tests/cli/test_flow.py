@@ -3,8 +3,8 @@
 import random
 import re
 
-from soban.cli.flow import Flow
-from soban.cli.markdown import Markdown
+from soban.cli.terminal.flow import Flow
+from soban.cli.terminal.markdown import Markdown
 from soban.messages import width
 
 WORDS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.cli.interrupt import cancelling
+from soban.cli.terminal.interrupt import cancelling
 from tests.cli import tiny
 from tests.cli.conftest import BY_PATH, environment
 from tests.processes import ended
@@ -79,7 +79,7 @@ def test_afterwards_ctrl_c_is_python_s_again() -> None:
 def test_a_second_ctrl_c_ends_even_a_program_that_does_not_listen() -> None:
     code = (
         "import time, numpy as np\n"
-        "from soban.cli.interrupt import cancelling\n"
+        "from soban.cli.terminal.interrupt import cancelling\n"
         "with cancelling(np.zeros(1, np.int32)):\n"
         "    print('ready', flush=True)\n"
         "    while True: time.sleep(0.05)\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soban.cli.markdown import Markdown, shown
+from soban.cli.terminal.markdown import Markdown, shown
 
 LOOK = re.compile(r"\x1b\[0(?:;([0-9;]+))?m")
 NAMES = {"2": "dim", "1": "bold", "3": "italic", "1;3": "bold italic", "36": "code"}

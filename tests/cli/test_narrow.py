@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from wcwidth import wcswidth
 
-from soban.cli import console
+from soban.cli.terminal import console
 from tests.cli import tiny
 from tests.cli.conftest import environment
 from tests.hub.stub import Hub, Model

@@ -9,7 +9,7 @@ import pytest
 
 import soban as library
 from soban.cli import llama2c
-from soban.generation import Generation
+from soban.talk.generation import Generation
 from tests.cli import tiny
 from tests.cli.conftest import Command
 from tests.cli.tmux import Terminal

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from soban import messages
-from soban.cli import transfer
+from soban.cli.terminal import transfer
 from soban.hub.fetching import Progress
 from soban.weights.safetensors import write_safetensors
 from tests import tiny

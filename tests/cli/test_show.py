@@ -11,10 +11,10 @@ import pytest
 
 from soban.cli import main
 from soban.cli.show import as_text, tensor_table
-from soban.cli.table import width
-from soban.measure.look import look
+from soban.cli.terminal.table import width
+from soban.measure.inspect import look
 from soban.models import architecture
-from soban.models.assemble import expected_shapes
+from soban.packing.assemble import expected_shapes
 from soban.weights.safetensors import write_safetensors
 
 from .. import tiny

@@ -3,7 +3,7 @@
 import pytest
 from wcwidth import wcswidth
 
-from soban.cli.table import COLUMNS, cut, table, weights
+from soban.cli.terminal.table import COLUMNS, cut, table, weights
 from soban.messages import width
 
 TEXTS = [

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from soban.cli import main
-from soban.cli.wrapping import definitions, hanging, paragraphs, wrapped
+from soban.cli.terminal.wrapping import definitions, hanging, paragraphs, wrapped
 from soban.messages import width
 
 WORDS = [

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import soban
+from soban.base.errors import UserError
 from soban.convert.folder import to_folder, write_shards
 from soban.convert.llama2c import to_llama2c
 from soban.convert.source import open_source
-from soban.errors import UserError
-from soban.loading import BUNDLED
-from soban.models.layout import packed_layout
+from soban.loading.loaded import BUNDLED
 from soban.ops import formats
+from soban.packing.layout import packed_layout
 from soban.weights.checkpoint import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 

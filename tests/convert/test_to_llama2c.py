@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import soban
+from soban.base.errors import UserError
 from soban.convert.llama2c import described, to_llama2c
 from soban.convert.source import open_source
-from soban.errors import UserError
-from soban.models.fitting import Fitted
+from soban.packing.fitting import Fitted
 from soban.weights.safetensors import read_safetensors
 
 from . import small
@@ -226,11 +226,11 @@ def test_a_write_that_is_broken_off_leaves_nothing(tmp_path: Path, format: str) 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = small.folder(tmp_path / "m")
-    monkeypatch.setattr("soban.weights.files.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("soban.base.files.free_bytes", lambda folder: 1000)
     with pytest.raises(UserError, match=r"no room: .* bytes needed, 1,000 free"):
         written(folder, tmp_path / "m.bin", "v0")
     header, _ = described(*open_source(folder).fitted(), 0)
-    monkeypatch.setattr("soban.weights.files.free_bytes", lambda folder: header.file_size)  # not for the tokenizer, too
+    monkeypatch.setattr("soban.base.files.free_bytes", lambda folder: header.file_size)  # not for the tokenizer, too
     with pytest.raises(UserError, match=rf"no room: .*, {header.file_size:,} free"):
         written(folder, tmp_path / "m.bin", "v0")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -3,7 +3,7 @@
 import pytest
 
 from soban.models import architecture
-from soban.models.assemble import assemble
+from soban.packing.assemble import assemble
 from soban.weights.checkpoint import open_checkpoint
 
 from ..conftest import GOLDEN

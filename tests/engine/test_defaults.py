@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 import soban
 from soban import messages
 from soban.engine.defaults import unfollowed
-from soban.measure.look import look
+from soban.measure.inspect import look
 
 from ..tiny import make_model
 

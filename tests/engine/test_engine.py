@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from soban.base.errors import UserError
 from soban.engine.engine import Request
 from soban.engine.sampling import Sampler, Sampling
-from soban.errors import UserError
 from soban.ops.native import Cancelled
 
 from ..conftest import GOLDEN

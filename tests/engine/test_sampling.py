@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from soban.base.errors import UserError
 from soban.engine.sampling import Sampler, Sampling, candidates
-from soban.errors import UserError
 
 SETTINGS = [
     {"temperature": 0.7, "top_k": 0},

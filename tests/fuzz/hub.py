@@ -38,7 +38,7 @@ def answers(folder: Path) -> Format:
         return {"answer": changed_json(dice, dice.choice(sources))}
 
     def read(place: Path, dice: random.Random) -> None:
-        from soban.errors import UserError
+        from soban.base.errors import UserError
 
         try:
             told = json.loads((place / "answer").read_bytes())

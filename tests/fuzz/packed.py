@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soban import loading
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.loading import loaded
 from soban.models import architecture
-from soban.models.assemble import assemble, pack
-from soban.text.packed import open_packed
-from soban.text.settings import Settings, read_settings
+from soban.packing.assemble import assemble, pack
+from soban.text.tokenizers.packed import open_packed
+from soban.text.tokenizers.settings import Settings, read_settings
 from soban.weights.checkpoint import open_checkpoint
 from tests.fuzz.changing import changed, damaged, kept_size, put_number, written
 from tests.fuzz.formats import Files, Format, Wrong
@@ -40,7 +40,7 @@ def weights_of(kind: str, config: dict[str, Any], folder: Path) -> Format:
 
     def read(place: Path, dice: random.Random) -> None:
         path = place / PACKED
-        packed = loading._mapped(path, made, checkpoint)
+        packed = loaded._mapped(path, made, checkpoint)
         if packed is None:
             raise refusal(path)
         sound(made, assemble(made, packed), lambda: float("inf"))
@@ -80,8 +80,8 @@ def changed_packed(dice: random.Random, data: bytes) -> Files:
 
 
 def tokenizer(folder: Path) -> Format:
-    from soban.text.fast import load_fast
-    from soban.text.packing import pack as pack_tokenizer
+    from soban.text.tokenizers.fast import load_fast
+    from soban.text.tokenizers.packing import pack as pack_tokenizer
 
     bases = {}
     for number, model in enumerate(_models()):

@@ -22,7 +22,7 @@ def test_changed_files_of_every_format_are_refused_or_loaded_rightly(tmp_path: P
 def test_crashes_hangs_memory_and_silent_errors_are_told_with_their_case(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from soban.errors import UserError
+    from soban.base.errors import UserError
     from tests.fuzz import working
     from tests.fuzz.formats import Files, Format, Wrong
 

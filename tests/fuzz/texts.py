@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from soban.text.chat import ChatTemplate
-from soban.text.templates import NAMED
-from soban.transcript import read_transcript
+from soban.talk.transcript import read_transcript
+from soban.text.chat.template import ChatTemplate
+from soban.text.chat.templates import NAMED
 from tests.fuzz.changing import changed_json, damaged
 from tests.fuzz.formats import Files, Format, Wrong, is_json
 

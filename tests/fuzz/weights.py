@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.models import Architecture, architecture
-from soban.models.assemble import assemble, expected_shapes
-from soban.models.fitting import fitted
 from soban.ops import make_batch, make_cache, runner
+from soban.packing.assemble import assemble, expected_shapes
+from soban.packing.fitting import fitted
 from soban.weights.checkpoint import Tensor, open_checkpoint
 from soban.weights.llama2c import MAGIC, MODERN, NUMBERS, PADDED_HEADER, Header
 from soban.weights.safetensors import write_safetensors
@@ -305,7 +305,7 @@ def bin_of(version: int, folder: Path) -> Format:
 
 def _fits(data: bytes) -> bool:
     """Whether the file has the size that its header promises."""
-    from soban.errors import UserError
+    from soban.base.errors import UserError
     from soban.weights.llama2c import read_header
 
     try:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soban.text.llama2c import load_llama2c_tokenizer
-from soban.text.tokenizer import Tokenizer, load_tokenizer
+from soban.text.tokenizers.llama2c import load_llama2c_tokenizer
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from tests.fuzz.changing import LONG_WORDS, changed_json, damaged, kept_size
 from tests.fuzz.formats import Files, Format, Wrong, is_json
 
@@ -198,7 +198,7 @@ MODELS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 def settings(folder: Path) -> Format:
-    from soban.text.chat import load_template
+    from soban.text.chat.template import load_template
 
     texts = {
         "tokenizer_config.json": json.dumps(SETTINGS),
@@ -302,7 +302,7 @@ def sentencepiece(folder: Path) -> Format:
 
 def readable(data: bytes) -> bool:
     """Whether the outermost fields are whole: then what is in them is looked at."""
-    from soban.text import spm_file
+    from soban.text.tokenizers import spm_file
 
     try:
         return all(True for _ in spm_file._fields(data))

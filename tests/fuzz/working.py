@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from tests.fuzz.formats import Files, Format
 
 SECONDS = 5.0  # of processor time that a case may take

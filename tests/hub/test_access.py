@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import access, download, place, store
 from soban.hub.names import Repository
 from tests.hub.stub import Hub, Model, Token

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import soban
+from soban.base.errors import UserError
 from soban.cli.held import packed_of
-from soban.errors import UserError
 from soban.hub import catalogue, moving, names, store
-from soban.weights import kept
+from soban.packing import stored
 from tests.cli.conftest import called
 from tests.cli.tiny import llama2c
 from tests.hub.stub import Hub, Model, Token
@@ -185,6 +185,6 @@ def test_what_is_packed_is_still_there_after_the_cache_was_moved_twice(
         moving.move(tmp_path / f"disk{number}", lambda progress: None)
     soban.load("gemma2:2b", dtype="q8")
     assert sorted((tmp_path / "cache" / "packed").iterdir()) == before
-    assert {one.state for one in kept.kept()} == {"current"}
+    assert {one.state for one in stored.kept()} == {"current"}
     (held,) = store.models()
-    assert len(packed_of(held, kept.kept())) == len(kept.kept()) > 0
+    assert len(packed_of(held, stored.kept())) == len(stored.kept()) > 0

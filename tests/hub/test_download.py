@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as serialised
 
-from soban import system
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
 from soban.hub import download, fetching, partial, session, store
 from soban.hub.catalogue import Entry
 from soban.hub.fetching import Progress

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import meant, names
 
 # The last is what is told to be near; "" where nothing is.

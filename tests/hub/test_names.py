@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import names
 from soban.hub.names import Repository
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import certificates, remote, session
 from soban.hub.names import Repository
 from tests.hub.stub import Hub, Model

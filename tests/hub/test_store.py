@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import Finding, UserError
+from soban.base.errors import Finding, UserError
 from soban.hub import download, moving, place, store
 from soban.hub.fetching import Progress
 from soban.hub.names import Repository

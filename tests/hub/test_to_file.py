@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import download, partial
 from soban.hub.fetching import Progress
 from soban.hub.names import Repository
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_not_kept(stories: Model, tmp_path: Path) -> None:
 def test_what_the_hub_no_longer_has_and_what_does_not_fit_is_one_line(
     hub: Hub, stories: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soban.weights.files.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("soban.base.files.free_bytes", lambda _: 1000)
     with pytest.raises(UserError, match="no room: 300,000 bytes needed, 1,000 free"):
         fetch(tmp_path / "a")
     del stories.files[NAME]

@@ -12,11 +12,11 @@ import pytest
 from safetensors import safe_open
 
 import soban
-from soban.learn import world
+from soban.learn import synthetic
 from soban.learn.data.cleaning import Cleaning
 from soban.learn.data.prepare import Preparation, prepare
 from soban.learn.data.reading import Reading
-from soban.loading import BUNDLED
+from soban.loading.loaded import BUNDLED
 from tests.scripts import FOLDER, script
 
 QUESTION = [{"role": "user", "content": "이야기 하나 해 줘."}]
@@ -117,7 +117,7 @@ def test_the_model_in_the_package_says_so_too() -> None:
 
 
 def test_the_longest_copied_run_is_found_wherever_it_stands() -> None:
-    texts = list(islice(world.stories(0, "en"), 60))
+    texts = list(islice(synthetic.stories(0, "en"), 60))
     corpus = script("judge_stories").Corpus(texts)
 
     def found(told: list[str]) -> int:
@@ -128,7 +128,7 @@ def test_the_longest_copied_run_is_found_wherever_it_stands() -> None:
 
     for text in texts[:3]:
         assert corpus.longest_run(["Whoever", *text.split()]) == len(text.split())
-    for text in islice(world.stories(1, "en"), 8):
+    for text in islice(synthetic.stories(1, "en"), 8):
         assert corpus.longest_run(text.split()) == found(text.split())
     assert corpus.longest_run(["a", "b", "c", "d", "e", "f"]) == 0
     told = corpus.babble(random.Random(0))

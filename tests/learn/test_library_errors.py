@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import encoding, vocabulary
 from soban.learn.data.chats import writer_in
 from soban.learn.tokenizer import save_tokenizer, train_tokenizer

@@ -9,10 +9,10 @@ import pytest
 
 from soban.learn.data.encoding import own
 from soban.learn.sentencepiece_model import save_sentencepiece
+from soban.learn.synthetic import stories
 from soban.learn.tokenizer import PIECES, SPECIALS, Layout, save_tokenizer, train_tokenizer
-from soban.learn.world import stories
-from soban.text.llama2c import Llama2cTokenizer
-from soban.text.tokenizer import load_tokenizer
+from soban.text.tokenizers.llama2c import Llama2cTokenizer
+from soban.text.tokenizers.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

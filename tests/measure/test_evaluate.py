@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from soban.errors import UserError
-from soban.loading import Loaded, load_files
+from soban.base.errors import UserError
+from soban.loading.loaded import Loaded, load_files
 from soban.measure.evaluate import Scorer, Windows, cut, divergence, documents, evaluate, log_probabilities, windows
 from soban.ops.formats import Floats
 

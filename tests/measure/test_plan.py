@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import soban
-from soban import needs, system
-from soban.cli import main, plan_table
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
+from soban.cli import main
+from soban.cli.terminal import plan_table
 from soban.hub import catalogue
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import Repository
@@ -19,12 +20,13 @@ from soban.measure import forecast, headers, plan
 from soban.measure.forecast import Rates
 from soban.measure.plan import PlanOptions
 from soban.models import architecture
-from soban.models.fitting import fitted
 from soban.ops import native
+from soban.packing.fitting import fitted
+from soban.resources import memory
 from soban.weights.checkpoint import open_checkpoint
 from soban.weights.safetensors import write_safetensors
 from tests.hub import stub
-from tests.test_needs import GEMMA_2B, imagined
+from tests.resources.test_memory import GEMMA_2B, imagined
 from tests.tiny import make_model
 
 
@@ -109,7 +111,7 @@ def test_a_remote_head_of_its_own_counts_and_a_copy_does_not(tmp_path: Path) -> 
         found = open_checkpoint(folder), Hub(folder).outline().checkpoint
         here, there = (fitted(architecture(checkpoint.config), checkpoint) for checkpoint in found)
         assert here.architecture.config.tie_word_embeddings == there.architecture.config.tie_word_embeddings == tied
-        assert needs.stored_weights(here.architecture, here.checkpoint, "q8") == needs.stored_weights(
+        assert memory.stored_weights(here.architecture, here.checkpoint, "q8") == memory.stored_weights(
             there.architecture, there.checkpoint, "q8"
         )
 
@@ -242,8 +244,8 @@ def test_a_slice_is_so_many_layers_of_the_model() -> None:
     for kind, most in (("f32", 3), ("q8", 6), ("q4", 8)):
         layers, part = forecast.slice_of(made, checkpoint, kind)
         assert 1 <= layers <= most and part.config.num_hidden_layers == layers
-        share = needs.stored_weights(made, checkpoint, kind) * layers / 26
-        held = sum(p.data.nbytes for layer in needs.hollow(part, checkpoint, kind).layers for p in layer.down.parts)
+        share = memory.stored_weights(made, checkpoint, kind) * layers / 26
+        held = sum(p.data.nbytes for layer in memory.hollow(part, checkpoint, kind).layers for p in layer.down.parts)
         assert 0.9 * forecast.SLICE < share < 2 * forecast.SLICE and held < share
 
 
@@ -281,9 +283,9 @@ def test_a_model_whose_files_cannot_be_asked_is_planned_by_the_catalogue(
     assert "Only roughly" in shown and "HF_HUB_OFFLINE" in shown and max(map(len, shown.splitlines())) < 80
     assert main(["plan", "gemma2:2b", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    true = needs.stored_weights(*imagined(GEMMA_2B), "q4")
+    true = memory.stored_weights(*imagined(GEMMA_2B), "q4")
     assert found["parameters"] == 2_614_341_888 and found["forms"][3]["weights"] == pytest.approx(true, rel=0.02)
-    stored = needs.stored_weights(*imagined(GEMMA_2B), "f32")  # bfloat16, and norms in float32
+    stored = memory.stored_weights(*imagined(GEMMA_2B), "f32")  # bfloat16, and norms in float32
     assert found["forms"][0]["weights"] == pytest.approx(stored, rel=0.001)
     assert main(["plan", "stories:15m", "--json"]) == 0  # llama2.c's files hold four
     found = json.loads(capsys.readouterr().out)

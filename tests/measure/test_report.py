@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.measure import report
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 import soban
 from soban.models import architecture
-from soban.models.assemble import expected_shapes
+from soban.packing.assemble import expected_shapes
 from soban.weights.safetensors import write_safetensors
 
 from ..tiny import tokenizer

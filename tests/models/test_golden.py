@@ -9,7 +9,7 @@ import pytest
 
 from soban import ops
 from soban.models import Architecture, architecture
-from soban.models.assemble import assemble
+from soban.packing.assemble import assemble
 from soban.weights.checkpoint import open_checkpoint
 
 from ..conftest import GOLDEN

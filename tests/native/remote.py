@@ -19,7 +19,7 @@ from soban.ops import native
 from soban.ops.cache import CACHE_FORMATS, make_cache
 from soban.ops.formats import FORMATS, HALVES, stored_bytes
 from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, View
-from soban.text.bpe import Pieces
+from soban.text.tokenizers.bpe import Pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 # The order is the one in runner.cpp.

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.ops import native
-from soban.text import bpe
+from soban.text.tokenizers import bpe
 
 HERE = Path(__file__)
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the native library is not built")

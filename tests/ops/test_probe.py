@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from soban import messages, system
+from soban import messages
+from soban.base import system
 from soban.ops import native, probe
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs the native library")

@@ -6,10 +6,10 @@ import numpy as np
 
 from soban import ops
 from soban.models import architecture
-from soban.models.assemble import assemble
 from soban.ops import reference
 from soban.ops.native import plan_arena
 from soban.ops.recorder import Program, Recorded, replay
+from soban.packing.assemble import assemble
 from soban.weights.checkpoint import open_checkpoint
 
 from ..conftest import GOLDEN

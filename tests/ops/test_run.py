@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soban import ops
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.ops.formats import FORMATS, bf16_bits, bf16_values
 
 

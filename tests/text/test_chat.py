@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.chat import ChatTemplate, encode_chat, load_template
-from soban.text.tokenizer import Tokenizer, load_tokenizer
+from soban.base.errors import UserError
+from soban.text.chat.template import ChatTemplate, encode_chat, load_template
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 TEMPLATES = [
     "HuggingFaceTB-SmolLM3-3B", "Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "google-gemma-2-2b-it",

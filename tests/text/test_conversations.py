@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.chat import ChatTemplate, encode_chat, load_template
-from soban.text.tokenizer import Tokenizer, load_tokenizer
+from soban.base.errors import UserError
+from soban.text.chat.template import ChatTemplate, encode_chat, load_template
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 from .test_chat import TEMPLATES, turns
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from soban.text.decode import BYTE_ALPHABET, ByteStream, byte_level_bytes, run, sentencepiece_bytes
+from soban.text.stream.decode import BYTE_ALPHABET, ByteStream, byte_level_bytes, run, sentencepiece_bytes
 
 HANGUL = [chr(code) for code in range(0xAC00, 0xD7A4)]
 EMOJI = ["👩‍👩‍👧‍👦", "🇰🇷", "👍🏽", "🏳️‍🌈", "1️⃣", "❤️", "🧑🏿‍🚀", "e\u0301", "한글😀", "ㄱㅏ\u11a8"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from soban.text.tokenizer import load_tokenizer
+from soban.text.tokenizers.tokenizer import load_tokenizer
 from tests.text import kinds
 
 tokenizers = pytest.importorskip("tokenizers")

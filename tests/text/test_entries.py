@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.entries import Entries, read_entries
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.tokenizers.entries import Entries, read_entries
+from soban.text.tokenizers.tokenizer import load_tokenizer
 
 from .shapes import SHAPES, tokenizer_json
 

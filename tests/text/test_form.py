@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import soban
-from soban.text.chat import ChatTemplate
-from soban.text.form import ChatForm
-from soban.text.templates import NAMED
+from soban.text.chat.form import ChatForm
+from soban.text.chat.template import ChatTemplate
+from soban.text.chat.templates import NAMED
 
 from ..test_chat_streams import END, TOLD
 from ..tiny import make_model
@@ -47,7 +47,7 @@ def forms(model: soban.Model, fixtures: Path) -> dict[str, ChatForm]:
 def shown(model: soban.Model, form: ChatForm, text: str) -> str:
     """What is shown of an answer in which the model writes this text."""
     window = soban.Dialogue(model, template="plain").say(TOLD[0]["content"]).window
-    generation = soban.generation.Generation(model, window.ids, window.sampling, form=form)
+    generation = soban.talk.generation.Generation(model, window.ids, window.sampling, form=form)
     script = iter([*model.tokenizer.encode(text, bos=False), END])
     generation.sequences[0].sampler.choose = lambda logits: next(script)  # type: ignore[method-assign]
     return str(generation.read())

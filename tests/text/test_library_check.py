@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text import library
-from soban.text.entries import read_entries
-from soban.text.fast import load_fast
-from soban.text.library_check import FIELDS, MAX_COUNT, MAX_TEXT
-from soban.text.settings import MAX_ID, Settings
+from soban.base.errors import UserError
+from soban.text.tokenizers import library
+from soban.text.tokenizers.entries import read_entries
+from soban.text.tokenizers.fast import load_fast
+from soban.text.tokenizers.library_check import FIELDS, MAX_COUNT, MAX_TEXT
+from soban.text.tokenizers.settings import MAX_ID, Settings
 from tests.text import kinds
 
 tokenizers = pytest.importorskip("tokenizers")

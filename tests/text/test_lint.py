@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from soban.errors import Finding
-from soban.text.chat import ChatTemplate, load_template
-from soban.text.entries import Entries, read_entries
+from soban.base.errors import Finding
+from soban.text.chat.probe import probed
+from soban.text.chat.template import ChatTemplate, load_template
 from soban.text.lint import Material, lint, lint_stop, nearest
-from soban.text.probe import probed
+from soban.text.tokenizers.entries import Entries, read_entries
 
 from .. import tiny
 from . import kinds

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.llama2c import load_llama2c_tokenizer
+from soban.base.errors import UserError
+from soban.text.tokenizers.llama2c import load_llama2c_tokenizer
 
 
 def run_c(pieces: list[bytes], scores: list[float], text: str) -> list[int]:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from soban import messages
-from soban.errors import UserError
-from soban.text.fast import load_fast
-from soban.text.llama2c import Llama2cTokenizer, read_pieces
-from soban.text.llama2c_json import tokenizer_files
-from soban.text.llama2c_writing import llama2c_pieces, tokenizer_bin
-from soban.text.settings import Settings, read_settings
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.tokenizers.fast import load_fast
+from soban.text.tokenizers.llama2c import Llama2cTokenizer, read_pieces
+from soban.text.tokenizers.llama2c_json import tokenizer_files
+from soban.text.tokenizers.llama2c_writing import llama2c_pieces, tokenizer_bin
+from soban.text.tokenizers.settings import Settings, read_settings
+from soban.text.tokenizers.tokenizer import load_tokenizer
 from tests.convert import small
 from tests.text.test_llama2c import run_c
 
@@ -43,7 +43,7 @@ def notes(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 def test_llama_2_s_own_tokenizer_bin_is_made_from_its_model_byte_by_byte(
     fixtures: Path, tmp_path: Path, notes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soban.text.llama2c_writing.LINES", 40)
+    monkeypatch.setattr("soban.text.tokenizers.llama2c_writing.LINES", 40)
     shutil.copy(fixtures / "tokenizers" / "tokenizer.model", tmp_path)
     made = tokenizer_bin(*llama2c_pieces(tmp_path, IDS | {"vocab_size": 32000}))
     assert made == (fixtures / "tokenizers" / "tokenizer.bin").read_bytes()  # llama2.c's tokenizer.py wrote that

@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from soban.text.markup import Matcher
-from soban.text.settings import AddedToken
+from soban.text.tokenizers.markup import Matcher
+from soban.text.tokenizers.settings import AddedToken
 
 tokenizers = pytest.importorskip("tokenizers")
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.system import CacheUnavailableError
 from soban.ops import native
-from soban.system import CacheUnavailableError
-from soban.text import tokenizer as tokenizer_module
-from soban.text.fast import FastTokenizer, load_fast
-from soban.text.markup import single_bos
-from soban.text.packed import PackedTokenizer
-from soban.text.settings import read_settings
-from soban.text.spm_file import PieceType, read_sentencepiece
-from soban.text.tokenizer import load_tokenizer
+from soban.text.tokenizers import tokenizer as tokenizer_module
+from soban.text.tokenizers.fast import FastTokenizer, load_fast
+from soban.text.tokenizers.markup import single_bos
+from soban.text.tokenizers.packed import PackedTokenizer
+from soban.text.tokenizers.settings import read_settings
+from soban.text.tokenizers.spm_file import PieceType, read_sentencepiece
+from soban.text.tokenizers.tokenizer import load_tokenizer
 from tests.text import shapes
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -313,7 +313,7 @@ def test_the_library_is_not_imported_once_the_file_is_there(tmp_path: Path, cach
     folder = shapes.write(tmp_path / "model", shapes.tokenizer_json("gemma"))
     load_tokenizer(folder, {})
     code = (
-        "import sys, pathlib; from soban.text.tokenizer import load_tokenizer;"
+        "import sys, pathlib; from soban.text.tokenizers.tokenizer import load_tokenizer;"
         "load_tokenizer(pathlib.Path(sys.argv[1]), {}).encode('a b');"
         "print(sys.modules.keys() & {'tokenizers', 'filelock', 'jinja2', 'huggingface_hub'})"
     )

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.chat import ChatTemplate, encode_chat
-from soban.text.limits import MAX_SECONDS
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.chat.limits import MAX_SECONDS
+from soban.text.chat.template import ChatTemplate, encode_chat
+from soban.text.tokenizers.tokenizer import load_tokenizer
 from tests.text.long_templates import LONG
 
 TURN = [{"role": "user", "content": "hello"}]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.merge import merge
-from soban.text.sentencepiece import SentencePieceTokenizer
-from soban.text.settings import Settings
-from soban.text.spm_file import _fields, read_sentencepiece
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.tokenizers.merge import merge
+from soban.text.tokenizers.sentencepiece import SentencePieceTokenizer
+from soban.text.tokenizers.settings import Settings
+from soban.text.tokenizers.spm_file import _fields, read_sentencepiece
+from soban.text.tokenizers.tokenizer import load_tokenizer
 
 spm = pytest.importorskip("sentencepiece")
 

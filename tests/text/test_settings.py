@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.chat import load_template
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.chat.template import load_template
+from soban.text.tokenizers.tokenizer import load_tokenizer
 from tests.text import kinds
 
 transformers = pytest.importorskip("transformers")

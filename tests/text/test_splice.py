@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soban.text.chat import encode_chat, load_template
-from soban.text.splice import spliced
-from soban.text.tokenizer import Tokenizer, load_tokenizer
+from soban.text.chat.template import encode_chat, load_template
+from soban.text.tokenizers.splice import spliced
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 from .test_chat import turns
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.stop import StopStrings
+from soban.base.errors import UserError
+from soban.text.stream.stop import StopStrings
 
 
 def naive(text: str, stops: list[str]) -> str:

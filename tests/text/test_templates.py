@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.chat import encode_chat, load_template
-from soban.text.form import read_form
-from soban.text.templates import NAMED, find_template
-from soban.text.tokenizer import Tokenizer, load_tokenizer
+from soban.base.errors import UserError
+from soban.text.chat.form import read_form
+from soban.text.chat.template import encode_chat, load_template
+from soban.text.chat.templates import NAMED, find_template
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
 
 from .test_chat import turns
 

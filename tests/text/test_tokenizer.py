@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.tokenizers.tokenizer import load_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
-from soban.text.tokenizer import load_tokenizer
+from soban.base.errors import UserError
+from soban.text.tokenizers.tokenizer import load_tokenizer
 from tests.text import kinds
 
 tokenizers = pytest.importorskip("tokenizers")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.weights import checksums
 from soban.weights.safetensors import read_safetensors, write_safetensors
 

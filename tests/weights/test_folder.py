@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.weights.checkpoint import open_checkpoint
 from soban.weights.naming import unlisted
 

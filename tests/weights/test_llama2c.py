@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.weights.checkpoint import finite_check, open_checkpoint
 from soban.weights.llama2c import open_bin
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from soban.errors import UserError
-from soban.weights import files
+from soban.base import files
+from soban.base.errors import UserError
 from soban.weights import safetensors as ours
 from soban.weights.checkpoint import finite_check
 

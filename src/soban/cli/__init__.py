@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from soban import __version__
-from soban.border import crossing
-from soban.cli import console
-from soban.cli.wrapping import definitions, wrapped
-from soban.errors import UserError
+from soban.base.border import crossing
+from soban.base.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.wrapping import definitions, wrapped
 from soban.messages import translate
 
 FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from soban.border import reason
-from soban.cli import console
-from soban.cli.interrupt import cancelling
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.interrupt import cancelling
 from soban.measure import report
 from soban.measure.bench import BenchOptions, bench
 from soban.ops.native import Cancelled

@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from soban.cli import console
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import free_bytes
+from soban.base.units import of_bytes
+from soban.cli.terminal import console
 from soban.hub import choosing, place
-from soban.hub.amounts import of_bytes
 from soban.hub.names import Repository
 from soban.messages import translate
 from soban.models import FAMILIES
-from soban.weights.files import free_bytes
 
 BYTES = 2  # of a weight, as nearly all models are published
 NO = ("n", "no", "ㅜ", "아니", "아니요", "아니오", "아뇨")

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from soban.cli import console, sections
-from soban.cli.sections import shown
-from soban.cli.wrapping import wrapped
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.cli.terminal import console, sections
+from soban.cli.terminal.sections import shown
+from soban.cli.terminal.wrapping import wrapped
 from soban.hub import catalogue, meant
 from soban.hub.catalogue import Entry, Source
 from soban.hub.choosing import READ

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from soban import __version__
-from soban.cli import commands, console, history
-from soban.cli.figures import turn_line
-from soban.cli.interrupt import cancelling
-from soban.cli.keys import WaitingKeys, has_editor
+from soban.base.errors import UserError
+from soban.cli import commands
 from soban.cli.shared import CHAT_SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
-from soban.cli.wrapping import paragraphs
+from soban.cli.terminal import console, history
+from soban.cli.terminal.figures import turn_line
+from soban.cli.terminal.interrupt import cancelling
+from soban.cli.terminal.keys import WaitingKeys, has_editor
+from soban.cli.terminal.wrapping import paragraphs
 from soban.engine.sampling import Sampling
-from soban.errors import UserError
 from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
-    from soban.dialogue import Dialogue, Reply
-    from soban.generation import Figures
     from soban.model import Model
+    from soban.talk.dialogue import Dialogue, Reply
+    from soban.talk.generation import Figures
 
 FINE, USER_ERROR, INTERRUPTED = 0, 2, 130
 EXAMPLES = """\
@@ -106,7 +107,7 @@ def call(options: ChatOptions) -> int:
 
 def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOptions, keys: WaitingKeys) -> int:
     """The same with a model that is loaded already; `keys` keep what has been typed meanwhile."""
-    from soban.dialogue import Dialogue
+    from soban.talk.dialogue import Dialogue
 
     with _screen(options, keys) as screen:
         if screen.attended and not options.quiet:
@@ -122,10 +123,10 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
 
 def _screen(options: ChatOptions, keys: WaitingKeys) -> AbstractContextManager[Screen]:
     if has_editor():
-        from soban.cli.terminal import Terminal
+        from soban.cli.terminal.editor import Terminal
 
         return Terminal(None if options.no_history else history.history_path(), keys)
-    from soban.cli.plain import Plain
+    from soban.cli.terminal.plain import Plain
 
     return Plain()
 

@@ -8,11 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from soban.cli import console, flags
+from soban.base.errors import UserError
+from soban.cli import flags
 from soban.cli.shared import CHAT_SAMPLING_FLAGS
-from soban.cli.wrapping import definitions
+from soban.cli.terminal import console
+from soban.cli.terminal.wrapping import definitions
 from soban.engine.sampling import ON_FULL, Sampling
-from soban.errors import UserError
 from soban.messages import padded, translate, width
 
 if TYPE_CHECKING:

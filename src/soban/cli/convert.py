@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from soban import system
-from soban.cli import console
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
+from soban.cli.terminal import console
 from soban.messages import translate
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def call(options: ConvertOptions) -> int:
     from soban.convert.folder import to_folder
     from soban.convert.llama2c import to_llama2c
     from soban.convert.source import open_source
-    from soban.loading import BUNDLED
-    from soban.locating import locate
+    from soban.loading.loaded import BUNDLED
+    from soban.loading.locate import locate
 
     name, out = _places(options)
     is_bin = out.suffix.lower() == LLAMA2C
@@ -135,7 +135,7 @@ def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool) -> Non
 
 def _tokenizer(options: ConvertOptions, source: "Source") -> Path | None:
     """The tokenizer.bin of a model that is a .bin; None where there is none to read."""
-    from soban.loading import tokenizer_beside
+    from soban.loading.loaded import tokenizer_beside
 
     if options.weights_only or not source.is_llama2c:
         return None

@@ -18,7 +18,7 @@ ENVIRONMENT = ("SOBAN_ISA", "SOBAN_LANG", "SOBAN_OPS", "SOBAN_THREADS", "LANG", 
 
 def save_report(error: BaseException, arguments: Sequence[str]) -> Path | None:
     """Writes the report into the cache folder and returns its path; None where that cannot be done."""
-    from soban.system import cache_folder
+    from soban.base.system import cache_folder
 
     try:
         folder = cache_folder() / "reports"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soban.cli import console
-from soban.cli.transfer import Transfer
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.transfer import Transfer
 from soban.messages import translate
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def preparation(options: DataOptions, paths: tuple[str, ...], **more: Any) -> "P
 
 
 def _prepare(wanted: "Preparation", options: DataOptions, status: console.Status) -> int:
-    from soban.cli.datareport import table
+    from soban.cli.terminal.data_report import table
     from soban.learn.data.prepare import prepare
 
     outcome = prepare(wanted, lambda stage, count, share: status.show(_stage(stage, count, share)))

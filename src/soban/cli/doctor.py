@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soban.cli import console, findings, sections
-from soban.cli.sections import shown, size
-from soban.cli.wrapping import FIRM
+from soban.cli.terminal import console, findings, sections
+from soban.cli.terminal.sections import shown, size
+from soban.cli.terminal.wrapping import FIRM
 from soban.messages import translate
 
 SHORTEST_NAME = 3  # letters of a user's name from which it is told from other words

@@ -4,16 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from soban import system
-from soban.cli import console
+from soban.base import system
+from soban.base.units import of_bytes
 from soban.cli.held import bytes_of, known_as, name_of, owner_of, revisions, together
-from soban.cli.table import table
+from soban.cli.terminal import console
+from soban.cli.terminal.table import table
 from soban.hub import place, store
-from soban.hub.amounts import of_bytes
 from soban.hub.store import Held
 from soban.messages import translate
-from soban.weights import kept
-from soban.weights.kept import Kept
+from soban.packing import stored
+from soban.packing.stored import Kept
 
 EXAMPLES = """\
   soban du
@@ -33,7 +33,7 @@ OPTIONS = DuOptions
 
 def call(options: DuOptions) -> int:
     """Writes the sizes to stdout."""
-    models, packed = store.models(), kept.kept()
+    models, packed = store.models(), stored.kept()
     console.write(as_json(models, packed) if options.json else as_text(models, packed))
     return 0
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soban import system
-from soban.cli import console
-from soban.cli.interrupt import cancelling
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.interrupt import cancelling
 from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
-    from soban.loading import Loaded
+    from soban.loading.loaded import Loaded
     from soban.measure.evaluate import Evaluation, Mean
 
 INTERRUPTED = 130
@@ -125,7 +125,7 @@ def check(options: EvalOptions) -> str | None:
 
 def read(path: Path) -> str:
     """The text of a file of any encoding that people here use."""
-    from soban.border import reason
+    from soban.base.border import reason
     from soban.text.encodings import decode
 
     try:
@@ -142,7 +142,7 @@ def read(path: Path) -> str:
 def load(
     name: str | None, dtype: str, options: EvalOptions, status: console.Status, cache_dtype: str = "auto"
 ) -> "Loaded":
-    from soban.loading import load_files
+    from soban.loading.loaded import load_files
 
     return load_files(
         name, dtype=dtype, cache_dtype=cache_dtype, tokenizer=options.tokenizer, force=options.force,
@@ -152,7 +152,7 @@ def load(
 
 def load_reference(name: str | None, options: EvalOptions, status: console.Status) -> "Loaded":
     """The model itself in the dtype that --kl names, or the model at that path as it is stored."""
-    from soban.loading import DTYPES
+    from soban.loading.loaded import DTYPES
 
     assert options.kl is not None
     if options.kl in DTYPES:

@@ -2,7 +2,7 @@
 
 import re
 
-from soban.cli.wrapping import hanging
+from soban.cli.terminal.wrapping import hanging
 from soban.messages import translate, width
 
 COMMENTED = re.compile(r"( {2}\S.*?\S) {2,}(\S.*)")  # scripts/messages.py finds the comments in the same way

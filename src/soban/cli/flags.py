@@ -22,10 +22,10 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from soban.cli import console
+from soban.base.errors import UserError
 from soban.cli.examples import told
-from soban.cli.wrapping import wrapped
-from soban.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.wrapping import wrapped
 from soban.messages import translate
 
 Options = TypeVar("Options")

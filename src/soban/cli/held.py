@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from soban.cli import console
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.cli.terminal import console
 from soban.hub import names, place, store
 from soban.hub.store import Held
 from soban.messages import translate
-from soban.weights.kept import Kept
+from soban.packing.stored import Kept
 
 
 def name_of(held: Held) -> str:

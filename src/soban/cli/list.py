@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from soban.cli import console
+from soban.base.units import of_bytes
 from soban.cli.held import bytes_of, name_of, packed_of, revisions, together
-from soban.cli.table import table, weights
+from soban.cli.terminal import console
+from soban.cli.terminal.table import table, weights
 from soban.hub import catalogue, store
-from soban.hub.amounts import of_bytes
 from soban.hub.catalogue import Entry
 from soban.messages import translate
 from soban.models import FAMILIES
-from soban.weights import kept
+from soban.packing import stored
 
 EXAMPLES = """\
   soban list                      what is on this PC
@@ -41,7 +41,7 @@ def call(options: ListOptions) -> int:
         entries = catalogue.entries()
         console.write(catalogue_json(entries) if options.json else catalogue_table(entries))
         return 0
-    models, packed = store.models(), kept.kept()
+    models, packed = store.models(), stored.kept()
     if options.json:
         console.write(json.dumps([_told(held, packed) for held in models], ensure_ascii=False, indent=1) + "\n")
     elif models:
@@ -53,7 +53,7 @@ def call(options: ListOptions) -> int:
     return 0
 
 
-def models_table(models: Sequence[store.Held], packed: Sequence[kept.Kept]) -> str:
+def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept]) -> str:
     """A line for each model."""
     head = (translate("model"), translate("fetched"), translate("packed"), translate("last used"), translate("state"))
     rows = [head]
@@ -71,7 +71,7 @@ def models_table(models: Sequence[store.Held], packed: Sequence[kept.Kept]) -> s
     return table(rows, right=(1,), giving=0)
 
 
-def _told(held: store.Held, packed: Sequence[kept.Kept]) -> dict[str, Any]:
+def _told(held: store.Held, packed: Sequence[stored.Kept]) -> dict[str, Any]:
     return {
         "name": name_of(held), "repository": held.id, "revision": held.revision, "folder": str(held.folder),
         "bytes": held.bytes, "complete": held.complete, "used": held.used,

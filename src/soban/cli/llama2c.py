@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from soban.errors import UserError
-from soban.generation import Generation
+from soban.base.errors import UserError
 from soban.model import Model
-from soban.text.decode import ByteStream
-from soban.text.tokenizer import Tokenizer
+from soban.talk.generation import Generation
+from soban.text.stream.decode import ByteStream
+from soban.text.tokenizers.tokenizer import Tokenizer
 
 SHORT_FLAGS = frozenset(("-t", "-p", "-s", "-n", "-i", "-z", "-m", "-y", "--steps"))
 SAMPLING = {"temperature": 1.0, "top_p": 0.9, "top_k": 0}

@@ -5,8 +5,8 @@ import os
 import sys
 from dataclasses import dataclass, field
 
-from soban.cli import console
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.cli.terminal import console
 from soban.hub import access, place
 from soban.messages import translate
 

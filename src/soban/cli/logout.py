@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from soban.cli import console
+from soban.cli.terminal import console
 from soban.hub import access
 from soban.messages import translate
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soban.cli import console
-from soban.cli.transfer import Transfer
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.transfer import Transfer
 from soban.hub import moving
 from soban.messages import translate
 

@@ -2,7 +2,7 @@
 
 import json
 
-from soban.cli import console, plan_table
+from soban.cli.terminal import console, plan_table
 from soban.measure.plan import PlanOptions, plan
 
 OPTIONS = PlanOptions

@@ -5,17 +5,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soban.cli import console
-from soban.cli.sections import shown
-from soban.cli.transfer import Transfer
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import parse_object
+from soban.base.units import of_seconds
+from soban.cli.terminal import console
+from soban.cli.terminal.sections import shown
+from soban.cli.terminal.transfer import Transfer
 from soban.hub import access, download, meant, place, remote, session, store
-from soban.hub.amounts import of_seconds
 from soban.hub.names import Repository
 from soban.hub.remote import Listing
 from soban.messages import translate, warn
 from soban.models import FAMILIES
-from soban.weights.files import parse_object
 
 INTERRUPTED = 130
 EXAMPLES = """\
@@ -78,7 +78,7 @@ def obstacle(listing: Listing, config: bytes) -> str | None:
     of quantised weights their headers; None where nothing is in the way."""
     from soban.measure import headers
     from soban.models import architecture
-    from soban.models.fitting import fitted
+    from soban.packing.fitting import fitted
 
     def read(name: str, start: int, stop: int) -> bytes:
         return remote.read_range(listing.repository, name, start, stop)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from soban.cli import console
-from soban.cli.table import columns, weights
-from soban.cli.wrapping import hanging, wrapped
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.units import of_bytes
+from soban.cli.terminal import console
+from soban.cli.terminal.table import columns, weights
+from soban.cli.terminal.wrapping import hanging, wrapped
 from soban.hub import catalogue, languages
-from soban.hub.amounts import of_bytes
 from soban.hub.catalogue import Entry
 from soban.hub.recommend import Advice, Fit, Wish, recommend
 from soban.messages import translate
@@ -89,7 +89,7 @@ def with_speed(wish: Wish) -> Wish:
 
 
 def _memory() -> int:
-    from soban.machine import memory_bytes
+    from soban.base.machine import memory_bytes
 
     if not (memory := memory_bytes()):
         raise UserError("this system does not tell its memory", hint="give it, as in --ram 8")

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soban import system
-from soban.cli import console
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.units import of_bytes
 from soban.cli.held import agreed, name_of, packed_of
-from soban.errors import UserError
+from soban.cli.terminal import console
 from soban.hub import names, store
-from soban.hub.amounts import of_bytes
 from soban.hub.store import Held
 from soban.messages import translate
-from soban.weights import kept
-from soban.weights.kept import Kept
+from soban.packing import stored
+from soban.packing.stored import Kept
 
 EXAMPLES = """\
   soban rm gemma2:2b              the model, and what soban has packed of it
@@ -45,7 +45,7 @@ def call(options: RmOptions) -> int:
     """Deletes, after a question, and tells how much room there is now. Nothing is deleted where a name is unknown."""
     if not options.words and not options.spare:
         raise UserError("nothing is named", hint="give a model, as in soban rm gemma2:2b; soban list shows them")
-    models, packed = store.models(), kept.kept()
+    models, packed = store.models(), stored.kept()
     own = [path for word in options.words if (path := own_path(word)) is not None]
     if own and not options.packed:
         raise UserError(
@@ -67,7 +67,7 @@ def call(options: RmOptions) -> int:
         return 0
     freed = 0
     for one in files:  # first: they are mapped by whoever runs the model, and on Windows that is told here
-        freed += kept.remove(one)
+        freed += stored.remove(one)
     for held in chosen:
         freed += store.remove(held)
         console.tell(translate("deleted: {name}", name=name_of(held)))

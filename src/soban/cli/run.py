@@ -7,19 +7,20 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from soban import messages
-from soban.cli import chat, console
-from soban.cli.figures import Peak, run_line
-from soban.cli.interrupt import cancelling
-from soban.cli.keys import WaitingKeys, has_editor
+from soban.base.errors import UserError
+from soban.cli import chat
 from soban.cli.piped import PipedText
 from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
+from soban.cli.terminal import console
+from soban.cli.terminal.figures import Peak, run_line
+from soban.cli.terminal.interrupt import cancelling
+from soban.cli.terminal.keys import WaitingKeys, has_editor
 from soban.engine.sampling import Sampling
-from soban.errors import UserError
 from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
-    from soban.generation import Generation
+    from soban.talk.generation import Generation
 
 INTERRUPTED = 130
 EXAMPLES = """\

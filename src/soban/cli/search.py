@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from soban.cli import console
+from soban.base.errors import UserError
 from soban.cli.list import commercial, runs
-from soban.cli.table import table, weights
-from soban.errors import UserError
+from soban.cli.terminal import console
+from soban.cli.terminal.table import table, weights
 from soban.hub import catalogue, languages, place
 from soban.hub.catalogue import Entry
 from soban.hub.recommend import speaks

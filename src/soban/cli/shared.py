@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from soban import system
-from soban.cli import console
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
+from soban.cli.terminal import console
 from soban.messages import translate
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def load_model(name: str | Path | None, flags: ModelFlags, status: console.Statu
 def found(name: str | Path) -> Path:
     """Where a model's files lie, fetched now if they are not on this PC."""
     from soban.cli.bringing import bring
-    from soban.locating import locate
+    from soban.loading.locate import locate
 
     return locate(name, bring)
 

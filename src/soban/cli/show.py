@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soban.cli import console, findings, sections
-from soban.cli.sections import shown, size
-from soban.cli.wrapping import FIRM
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.cli.terminal import console, findings, sections
+from soban.cli.terminal.sections import shown, size
+from soban.cli.terminal.wrapping import FIRM
 from soban.messages import escaped, translate
-from soban.weights.packed import called
+from soban.packing.packed_file import called
 
 if TYPE_CHECKING:
     from soban.hub.catalogue import Entry
@@ -58,7 +58,7 @@ def call(options: ShowOptions) -> int:
             "{count} words, where one model is meant; this is too much: {word}", count=len(options.words),
             word=console.shortened(options.words[1]), hint="put a path with blanks in quotation marks",
         )  # fmt: skip
-    from soban.measure.look import look
+    from soban.measure.inspect import look
 
     name, path, entry = found(options.words[0] if options.words else None)
     from soban.cli import catalogued
@@ -99,8 +99,8 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     Raises UserError where it is neither a file or folder nor the name of a model.
     """
     from soban.hub import names
-    from soban.loading import BUNDLED
-    from soban.locating import locate
+    from soban.loading.loaded import BUNDLED
+    from soban.loading.locate import locate
 
     if word is None:
         return translate("the bundled model"), BUNDLED, None

@@ -1,6 +1,6 @@
 """`soban train`: teach a small model from text."""
 
-from soban import system
+from soban.base import system
 from soban.learn.train import train
 from soban.learn.training.options import TrainOptions
 

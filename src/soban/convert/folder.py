@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from soban.base.files import new_folder
 from soban.convert.source import Floats, Source, halves
 from soban.ops.formats import bf16_bits
-from soban.text.fast import load_fast
-from soban.text.llama2c import BOS, EOS, Llama2cTokenizer, read_pieces
-from soban.text.llama2c_json import tokenizer_files
-from soban.text.llama2c_writing import compare
-from soban.text.settings import read_settings
-from soban.weights.files import new_folder
+from soban.text.tokenizers.fast import load_fast
+from soban.text.tokenizers.llama2c import BOS, EOS, Llama2cTokenizer, read_pieces
+from soban.text.tokenizers.llama2c_json import tokenizer_files
+from soban.text.tokenizers.llama2c_writing import compare
+from soban.text.tokenizers.settings import read_settings
 from soban.weights.llama2c import KEY, QUERY
 from soban.weights.naming import CONFIG, INDEX, SINGLE
 from soban.weights.safetensors import DTYPES, Entry, write_safetensors

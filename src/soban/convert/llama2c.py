@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from soban import messages
+from soban.base.errors import UserError
+from soban.base.files import check_absent, check_room, new_file
 from soban.convert.source import Floats, Source, pairs
-from soban.errors import UserError
 from soban.models import Architecture
 from soban.models.config import activation
-from soban.text.llama2c import BOS, EOS, read_pieces
-from soban.text.llama2c_writing import llama2c_pieces, tokenizer_bin
-from soban.weights.files import check_absent, check_room, new_file
+from soban.text.tokenizers.llama2c import BOS, EOS, read_pieces
+from soban.text.tokenizers.llama2c_writing import llama2c_pieces, tokenizer_bin
 from soban.weights.llama2c import DOWN, EMBEDDING, FINAL_NORM, KEY, LONGEST, OUTPUT, QUERY, Header
 from soban.weights.llama2c_writing import THETA, group_size, write_bin
 

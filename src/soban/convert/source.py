@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.models import Architecture, architecture
-from soban.models.fitting import check_plain, fitted
-from soban.models.layout import RESIDUAL, packed_layout
 from soban.ops import formats
+from soban.packing.fitting import check_plain, fitted
+from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import Checkpoint, finite_check, open_checkpoint
 
 CHUNK = 16 << 20  # bytes of float32 in one piece

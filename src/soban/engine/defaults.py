@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from soban.base.errors import UserError
 from soban.engine.sampling import Sampling
-from soban.errors import UserError
 
 NAMES = (
     "max_new_tokens", "max_length", "min_new_tokens", "min_length", "do_sample", "temperature", "top_k", "top_p",

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 
+from soban.base.errors import UserError
 from soban.engine.lookup import Lookup, StepCosts, best_length
 from soban.engine.pages import Pages
 from soban.engine.sampling import Sampler, Sampling
-from soban.errors import UserError
 from soban.ops import Batch, Cache, Runner, make_batch
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats

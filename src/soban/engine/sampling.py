@@ -10,8 +10,8 @@ from numbers import Integral, Real
 import numpy as np
 import numpy.typing as npt
 
+from soban.base.errors import UserError
 from soban.engine.processors import Processors
-from soban.errors import UserError
 from soban.ops.formats import Floats
 
 Weights = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ from types import FrameType
 
 import numpy as np
 
+from soban.base.errors import UserError
 from soban.engine.engine import Engine, Event, Running
-from soban.errors import UserError
 from soban.ops.native import Cancelled
 
 

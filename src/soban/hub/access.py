@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.leftovers import remove_leftovers, temporary
 from soban.hub import place, session
 from soban.hub.names import Repository
-from soban.leftovers import remove_leftovers, temporary
 from soban.messages import translate
 
 LONGEST_TOKEN = 500  # characters; the hub's own have 37

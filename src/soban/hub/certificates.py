@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 
 ORGANISATION, COMMON_NAME = b"\x55\x04\x0a", b"\x55\x04\x03"  # the object identifiers 2.5.4.10 and 2.5.4.3
 OWN = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

@@ -4,7 +4,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub.names import Repository
 from soban.weights.naming import INDEX, SINGLE, unlisted
 

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import check_room, free_bytes, write_error
+from soban.base.units import of_bytes
 from soban.hub import access, choosing, place, remote, session, store
-from soban.hub.amounts import of_bytes
 from soban.hub.choosing import RemoteFile
 from soban.hub.fetching import Fetching, Job, Progress
 from soban.hub.names import Repository
 from soban.hub.partial import Partial, there
 from soban.hub.remote import Listing
 from soban.messages import warn
-from soban.weights.files import check_room, free_bytes, write_error
 from soban.weights.naming import CONFIG, INDEX, SINGLE
 
 SPARE = 64 << 20  # bytes of the disk that are left to others

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from soban import system
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.units import of_bytes
 from soban.hub import access, place, remote, session
-from soban.hub.amounts import of_bytes
 from soban.hub.choosing import RemoteFile
 from soban.hub.partial import Partial
 from soban.hub.remote import Listing

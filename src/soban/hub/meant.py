@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import names, place
 from soban.hub.names import Repository
 from soban.messages import translate

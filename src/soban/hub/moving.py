@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from soban.border import reason
-from soban.errors import UserError
-from soban.hub.amounts import of_bytes
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import free_bytes
+from soban.base.units import of_bytes
 from soban.hub.fetching import Progress, Speed
 from soban.hub.place import cache_folder, identity
-from soban.weights.files import free_bytes
 
 BLOCK = 8 << 20
 OLD = ".moved"  # the end of the old folder's name, while it is deleted

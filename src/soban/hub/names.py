@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 from urllib.parse import urlsplit
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import catalogue
 from soban.hub.catalogue import Entry
 

@@ -4,8 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from soban import system
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._/+-]*")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import access, place, session
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import DEVICE, Repository

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import access, languages, place, session
 from soban.hub.names import PART
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from soban import __version__
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub import certificates, place, store
 from soban.messages import translate
 

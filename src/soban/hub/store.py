@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import on_disk
 from soban.hub import place
 from soban.hub.choosing import TOKENIZERS
 from soban.hub.names import Repository
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
-from soban.weights.files import on_disk
 from soban.weights.naming import INDEX, SINGLE, unlisted
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soban.text.library import library_errors
+from soban.text.tokenizers.library import library_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,17 +13,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from soban import __version__, system
-from soban.errors import UserError
+from soban import __version__
+from soban.base import system
+from soban.base.errors import UserError
 from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest, split_of
 from soban.learn.training import beginning, checkpoint, folder, forecast, pausing, presets
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.forecast import Forecast, Speed
 from soban.learn.training.options import TrainOptions, check_vocabulary, flag_of, plain
+from soban.learn.training.progress import LOSSES, Teller, read_losses
 from soban.learn.training.samples import Sampler
 from soban.learn.training.settings import MAY_CHANGE, Dtype, Settings, check
-from soban.learn.training.telling import LOSSES, Teller, read_losses
 from soban.messages import translate
 
 if TYPE_CHECKING:

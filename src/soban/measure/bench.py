@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from soban import __version__, system
-from soban.errors import UserError
-from soban.machine import this_machine
+from soban import __version__
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.machine import this_machine
 from soban.measure.limits import Limits, better, measure_limits
 from soban.measure.probe import Probe
 from soban.measure.work import Work, work_of

@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from soban import machine, system
-from soban.errors import Finding, UserError
-from soban.hub.amounts import of_bytes
-from soban.weights.files import on_disk
+from soban.base import machine, system
+from soban.base.errors import Finding, UserError
+from soban.base.files import on_disk
+from soban.base.units import of_bytes
 
 Report = dict[str, Any]
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from soban.errors import Finding, UserError
+from soban.base.errors import Finding, UserError
 from soban.models import Architecture
-from soban.models.fitting import Fitted, stale_quantisation
+from soban.packing.fitting import Fitted, stale_quantisation
 
 
 def config_findings(written: Architecture, fit: Fitted) -> Iterator[Finding]:

@@ -8,12 +8,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from soban.errors import UserError
-from soban.loading import Loaded
+from soban.base.errors import UserError
+from soban.loading.loaded import Loaded
 from soban.ops import make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
-from soban.text.tokenizer import Tokenizer
+from soban.text.tokenizers.tokenizer import Tokenizer
 
 CHUNK = 256  # tokens in one step at most
 LOGITS = 1 << 24  # scores of one step at most, so that a vocabulary of 256,000 takes 64 tokens a step and 64 MB

@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from soban import __version__, needs, system
+from soban import __version__
+from soban.base import system
+from soban.base.machine import cpu_name
 from soban.engine.engine import Engine, Request
 from soban.engine.sampling import Sampling
-from soban.machine import cpu_name
 from soban.models import Architecture
-from soban.models.assemble import expected_shapes
 from soban.ops import formats, make_cache, native, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Matrix, Rows
-from soban.speeds import FILLING
+from soban.packing.assemble import expected_shapes
+from soban.resources import memory
+from soban.resources.speed import FILLING
 from soban.weights.checkpoint import Checkpoint
 
 MEMORY = "forecasts.json"  # in the cache folder
@@ -52,7 +54,7 @@ def rates(made: Architecture, checkpoint: Checkpoint, kind: str, users: int, cac
     None where the memory that is free does not hold a single layer twice.
     """
     layers, part = slice_of(made, checkpoint, kind)
-    takes, free = needs.needed(part, checkpoint, kind, PROMPT, users, cache), system.available_memory()
+    takes, free = memory.needed(part, checkpoint, kind, PROMPT, users, cache), system.available_memory()
     if free is not None and 2 * takes.total > free:
         return None
     scale = made.config.num_hidden_layers / layers
@@ -69,16 +71,16 @@ def rates(made: Architecture, checkpoint: Checkpoint, kind: str, users: int, cac
 def slice_of(made: Architecture, checkpoint: Checkpoint, kind: str) -> tuple[int, Architecture]:
     """How many layers are timed, and the model that has just these and their share of the vocabulary."""
     c = made.config
-    total = needs.stored_weights(made, checkpoint, kind)
+    total = memory.stored_weights(made, checkpoint, kind)
     layers = min(c.num_hidden_layers, max(1, math.ceil(SLICE * c.num_hidden_layers / max(1, total))))
     vocabulary = max(formats.PANEL, round(c.vocab_size * layers / c.num_hidden_layers))
-    return layers, needs.shortened(made, layers, vocabulary)
+    return layers, memory.shortened(made, layers, vocabulary)
 
 
 def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates:
     """Times the engine with a model of these shapes, whose numbers mean nothing."""
     c = part.config
-    program = runner(part.record(filled(needs.hollow(part, checkpoint, kind))), needs.CHUNK, needs.OUTPUTS)
+    program = runner(part.record(filled(memory.hollow(part, checkpoint, kind))), memory.CHUNK, memory.OUTPUTS)
     length = min(PROMPT, c.longest // 2)
     context = min(c.longest, length + STEPS)
     pages = users * (-(-context // PAGE) + 1)

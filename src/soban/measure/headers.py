@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from soban import system
-from soban.errors import UserError
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.files import is_there, parse_object
 from soban.hub import choosing, meant, names
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import Repository
-from soban.loading import BUNDLED
-from soban.models.assemble import EMBED, HEAD
+from soban.loading.loaded import BUNDLED
 from soban.ops.formats import PLAIN
+from soban.packing.assemble import EMBED, HEAD
 from soban.weights import folder, llama2c, naming
 from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
-from soban.weights.files import is_there, parse_object
 from soban.weights.safetensors import DTYPES, read_header
 
 AT_ONCE = 4  # headers that are fetched side by side

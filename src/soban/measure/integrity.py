@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from soban.border import crossing
-from soban.errors import Finding, UserError
-from soban.models.fitting import FLOATS
-from soban.models.layout import check_numbers, packed_layout
-from soban.weights import checksums, kept
+from soban.base.border import crossing
+from soban.base.errors import Finding, UserError
+from soban.base.files import open_regular, quoted
+from soban.packing import stored
+from soban.packing.fitting import FLOATS
+from soban.packing.layout import check_numbers, packed_layout
+from soban.weights import checksums
 from soban.weights.checkpoint import Checkpoint, finite_check
-from soban.weights.files import open_regular, quoted
 from soban.weights.inspect import open_any
 from soban.weights.safetensors import read_safetensors
 
@@ -42,7 +43,7 @@ def check(path: Path, progress: Callable[[int], None] = lambda count: None) -> l
         if file.suffix in (".safetensors", ".bin"):
             found.append(_checked(file, checkpoint))
             progress(found[-1].bytes)
-    for one in kept.kept():
+    for one in stored.kept():
         if one.source == path.resolve() and one.state == "current":
             found.append(_packed(one))
             progress(found[-1].bytes)
@@ -65,7 +66,7 @@ def _checked(file: Path, checkpoint: Checkpoint) -> Checked:
     return Checked(file, size, by)
 
 
-def _packed(one: kept.Kept) -> Checked:
+def _packed(one: stored.Kept) -> Checked:
     """A packed file of the cache, which goes where it is damaged: the model is there to make it anew."""
     checked = Checked(one.path, one.bytes, "checksums")
     try:
@@ -77,7 +78,7 @@ def _packed(one: kept.Kept) -> Checked:
             checked = replace(checked, by="numbers")
             check_numbers(packed, math.inf)
     except UserError:
-        kept.remove(one)
+        stored.remove(one)
         told = UserError(
             "{path}: it was damaged and is deleted", path=one.path, hint="the next run with this model makes it anew"
         )

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from soban import system
-from soban.errors import UserError
-from soban.machine import cpu_name
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.machine import cpu_name
 from soban.ops import native
 from soban.ops.run import use_native
 

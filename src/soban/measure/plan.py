@@ -6,27 +6,29 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from soban import __version__, needs, overflow, system
-from soban.errors import UserError
+from soban import __version__
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.files import free_bytes
+from soban.base.machine import memory_bytes, this_machine
 from soban.hub import catalogue, names
 from soban.hub.catalogue import Entry
 from soban.hub.choosing import READ
 from soban.hub.fetching import NETWORK
 from soban.hub.recommend import FORMS
-from soban.loading import CACHE_DTYPES, USUAL_CONTEXT
-from soban.machine import memory_bytes, this_machine
+from soban.loading.loaded import CACHE_DTYPES, USUAL_CONTEXT
 from soban.measure import forecast
 from soban.measure.headers import Outline, outline
 from soban.messages import translate
 from soban.models import FAMILIES, Architecture, architecture
-from soban.models.assemble import KINDS, needs_packing, target_format, weight_bytes
-from soban.models.fitting import fitted
-from soban.models.layout import packed_layout
-from soban.needs import Form, cache_format
 from soban.ops import formats
 from soban.ops.cache import position_bytes
+from soban.packing.assemble import KINDS, needs_packing, target_format, weight_bytes
+from soban.packing.fitting import fitted
+from soban.packing.layout import packed_layout
+from soban.resources import disk, memory
+from soban.resources.memory import Form, cache_format
 from soban.weights.checkpoint import Checkpoint
-from soban.weights.files import free_bytes
 
 PURPOSES = ("run", "serve", "train", "tune")
 SERVED = 4  # users of `serve`, where nobody says
@@ -99,14 +101,14 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
         "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(found),
         "context": asked.context, "users": asked.users,
     }  # fmt: skip
-    result["disk"] = disk(found.download, packed_bytes(made, checkpoint), options.speed)
+    result["disk"] = disk_space(found.download, packed_bytes(made, checkpoint), options.speed)
     if made is None:
         return {**result, "forms": [rough_form(checkpoint, kind, room) for kind in KINDS]}
     kinds = ("q8",) if packed_layout(checkpoint) else KINDS
     if purpose in ("train", "tune"):
         return {**result, "forms": [], "training": training(made, checkpoint, asked, room)}
     result["context_most"] = made.config.longest
-    result["cache_token_bytes"] = {name: needs.token_bytes(made, name) for name in CACHE_DTYPES[1:]}
+    result["cache_token_bytes"] = {name: memory.token_bytes(made, name) for name in CACHE_DTYPES[1:]}
     result["forms"] = [form(made, checkpoint, kind, asked, room, tell) for kind in kinds]
     result["busy"] = any(one["busy"] for one in result["forms"])
     result["advice"] = advice(made, found, result["forms"], asked, room)
@@ -131,7 +133,7 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
     for kind, each in (ROUGH_BYTES | {"f32": stored}).items():
         held = round(each * count)
         cache = position_bytes(layers, heads, size, cache_format(kind, asked.cache)) * asked.context * asked.users
-        total = held + cache + needs.PROGRAM
+        total = held + cache + memory.PROGRAM
         forms.append(
             {
                 "kind": kind, "weights": held, "cache": cache, "total": total,
@@ -143,7 +145,7 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
         "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
         "unreachable": unreachable, "obstacle": obstacle(entry), "parameters": count, "stored": {},
         "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": asked.context, "users": asked.users,
-        "disk": disk(round(stored * count), {}, options.speed), "forms": forms, "stored_bytes": stored,
+        "disk": disk_space(round(stored * count), {}, options.speed), "forms": forms, "stored_bytes": stored,
     }  # fmt: skip
     if purpose in ("train", "tune") and found["obstacle"] is None:
         return {**found, "forms": [], "training": rough_training(count, asked, free)}
@@ -167,11 +169,11 @@ def rough_training(count: int, asked: Asked, free: int | None) -> dict[str, Any]
         parts = {kind: (round(each * count), None, None) for kind, each in ROUGH_BYTES.items()}
     ways = []
     for kind, (held, gradients, optimiser) in parts.items():
-        least = held + (gradients or 0) + (optimiser or 0) + needs.TORCH
+        least = held + (gradients or 0) + (optimiser or 0) + memory.TORCH
         ways.append(
             {
                 "kind": kind, "weights": held, "gradients": gradients, "optimiser": optimiser, "activations": None,
-                "program": needs.TORCH, "total": None, "least": least,
+                "program": memory.TORCH, "total": None, "least": least,
                 "fits": False if free is not None and least > free else None,
             }
         )  # fmt: skip
@@ -242,7 +244,7 @@ def counted(checkpoint: Checkpoint) -> list[Any]:
     return [tensor for name, tensor in checkpoint.tensors.items() if name not in checkpoint.metadata]
 
 
-def disk(download: int, packed: dict[str, int], speed: float | None) -> dict[str, Any]:
+def disk_space(download: int, packed: dict[str, int], speed: float | None) -> dict[str, Any]:
     """What is to be fetched and how long that takes, what packing adds, and what is free."""
     known = system.recalled(NETWORK).get("bytes_per_second")
     measured = isinstance(known, float | int) and 0 < known < 1e12
@@ -271,10 +273,10 @@ def form(
 ) -> dict[str, Any]:
     """Memory and speed with weights of a kind, and whether that fits."""
     cache = cache_format(kind, asked.cache)
-    takes = needs.needed(made, checkpoint, kind, asked.context, asked.users, cache)
+    takes = memory.needed(made, checkpoint, kind, asked.context, asked.users, cache)
     tell(translate("measuring {kind} ...", kind=kind))
-    rates = forecast.rates(made, checkpoint, kind, min(asked.users, needs.OUTPUTS), cache)
-    one = needs.cache_bytes(made, asked.context, 1, cache)
+    rates = forecast.rates(made, checkpoint, kind, min(asked.users, memory.OUTPUTS), cache)
+    one = memory.cache_bytes(made, asked.context, 1, cache)
     found: dict[str, Any] = {
         "kind": kind, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
         "program": takes.program, "total": takes.total, "prefill_per_second": rates.prefill if rates else None,
@@ -284,10 +286,10 @@ def form(
         return {**found, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
     spare = free - takes.total + takes.cache
     found["users_that_fit"] = max(0, spare // one)
-    found["context_that_fits"] = needs.fitting_context(made, cache, spare, made.config.longest, asked.users)
+    found["context_that_fits"] = memory.fitting_context(made, cache, spare, made.config.longest, asked.users)
     found["verdict"] = "fits" if takes.total <= free else "slow" if takes.own <= free else "no"
     if found["verdict"] == "slow":
-        rate = overflow.decode_rate(takes.weights, free - takes.own, known_disk(), rates.decode if rates else None)
+        rate = disk.decode_rate(takes.weights, free - takes.own, known_disk(), rates.decode if rates else None)
         found["decode_per_second"], found["prefill_per_second"] = rate, None
     return found
 
@@ -295,8 +297,8 @@ def form(
 def known_disk() -> float | None:
     """How fast the cache folder's disk reads, by one of the files that it holds, or soban's own."""
     packed = system.cache_folder() / "packed"
-    large = [path for path in packed.glob("*.safetensors") if path.stat().st_size >= overflow.PIECE]
-    return overflow.disk_rate(large[0]) if large else None
+    large = [path for path in packed.glob("*.safetensors") if path.stat().st_size >= disk.PIECE]
+    return disk.disk_rate(large[0]) if large else None
 
 
 def rough_form(checkpoint: Checkpoint, kind: str, free: int | None) -> dict[str, Any]:
@@ -307,7 +309,7 @@ def rough_form(checkpoint: Checkpoint, kind: str, free: int | None) -> dict[str,
             size += formats.stored_bytes(target_format(tensor.name, tensor, kind), *tensor.shape)
         else:
             size += 4 * math.prod(tensor.shape)
-    fits = None if free is None else size + needs.PROGRAM <= free
+    fits = None if free is None else size + memory.PROGRAM <= free
     return {"kind": kind, "weights": size, "verdict": "unknown" if fits is None else "fits" if fits else "no"}
 
 
@@ -320,7 +322,7 @@ def advice(
     wanted = Form(forms[0]["kind"], forms[0]["cache_dtype"], asked.context)
     others = []
     if best is None and free is not None and not packed_layout(found.checkpoint):
-        others = needs.fitting_forms(made, found.checkpoint, wanted, free, asked.users)
+        others = memory.fitting_forms(made, found.checkpoint, wanted, free, asked.users)
     return {
         "take": best["kind"] if best else None,
         "instead": [{**asdict(one), "flags": one.flags(wanted)} for one in others],
@@ -339,7 +341,7 @@ def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
         for other in catalogue.entries()
         if other.name.partition(":")[0] == family and other.kind == entry.kind and other.parameters
         and other.parameters < (entry.parameters or math.inf)
-        and ROUGH_BYTES["q4"] * other.parameters + needs.PROGRAM < free
+        and ROUGH_BYTES["q4"] * other.parameters + memory.PROGRAM < free
     ]  # fmt: skip
     return [{"name": name, "parameters": count} for count, name in sorted(fitting, reverse=True)[:3]]
 
@@ -350,10 +352,10 @@ def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int
     What soban itself cannot do yet is marked: it trains small models of its own alone.
     """
     c = made.config
-    shapes = needs.layer_matrices(made)
-    whole = needs.parameters(made)
+    shapes = memory.layer_matrices(made)
+    whole = memory.parameters(made)
     tokens = asked.context * asked.users
-    activations = 4 * tokens * needs.activation_floats(c, asked.context)
+    activations = 4 * tokens * memory.activation_floats(c, asked.context)
     # LoRA (Hu et al. 2021, arXiv 2106.09685): A (rank, in) and B (out, rank) beside every matrix of the layers.
     adapter = sum(RANK * (rows + columns) for rows, columns in shapes)
     # AdamW in float32 keeps weight, gradient and two averages: 4 * 4 bytes (Kingma & Ba 2015, arXiv 1412.6980).
@@ -361,15 +363,15 @@ def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int
         parts = {"f32": (4 * whole, 4 * whole, 8 * whole)}
     else:  # QLoRA (Dettmers et al. 2023, arXiv 2305.14314) is LoRA beside frozen weights in 4 bits
         kinds = ("q8",) if packed_layout(checkpoint) else KINDS
-        frozen = {kind: needs.stored_weights(made, checkpoint, kind) for kind in kinds}
+        frozen = {kind: memory.stored_weights(made, checkpoint, kind) for kind in kinds}
         parts = {kind: (size + 4 * adapter, 4 * adapter, 8 * adapter) for kind, size in frozen.items()}
     ways = []
     for kind, (held, gradients, optimiser) in parts.items():
-        total = held + gradients + optimiser + activations + needs.TORCH
+        total = held + gradients + optimiser + activations + memory.TORCH
         ways.append(
             {
                 "kind": kind, "weights": held, "gradients": gradients, "optimiser": optimiser,
-                "activations": activations, "program": needs.TORCH, "total": total,
+                "activations": activations, "program": memory.TORCH, "total": total,
                 "fits": None if free is None else total <= free,
             }
         )  # fmt: skip

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from soban.errors import UserError
-from soban.hub.amounts import of_bytes
+from soban.base.errors import UserError
+from soban.base.files import unreadable
+from soban.base.units import of_bytes
 from soban.messages import padded, translate, width
-from soban.weights.files import unreadable
 
 Report = dict[str, Any]
 LARGEST = 10 << 20  # bytes of a file of results

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from soban import __version__, messages, system
-from soban.errors import Finding, UserError
+from soban import __version__, messages
+from soban.base import system
+from soban.base.errors import Finding, UserError
 
 Report = dict[str, Any]
 # The least version that is accepted, as pyproject.toml says it, and the newest with which all tests passed.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from soban.loading import Loaded
+from soban.loading.loaded import Loaded
 from soban.ops.formats import PANEL, Matrix
 from soban.ops.reference import refined_panels
 

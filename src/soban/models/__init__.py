@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from soban import ops
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.models.config import read_config, standard
 from soban.ops.recorder import LayerSlot, Program
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from soban import messages
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import quoted
 from soban.messages import translate
-from soban.models.rotation import rope_parameters
-from soban.weights.files import quoted
+from soban.models.rope import rope_parameters
 
 Config = TypeVar("Config")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from soban import ops
 from soban.models.config import activation, check_heads, check_layer_types
-from soban.models.rotation import Rotation
+from soban.models.rope import Rotation
 from soban.ops.formats import bf16_bits, bf16_values
 
 NORM_OFFSET = 1.0  # what is added to a norm's weight

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from soban import ops
 from soban.models.config import activation, check_heads, check_layer_types
-from soban.models.rotation import Rotation
+from soban.models.rope import Rotation
 
 NORM_OFFSET = 0.0  # what is added to a norm's weight
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from soban import messages, system
-from soban.errors import UserError
+from soban import messages
+from soban.base import system
+from soban.base.errors import UserError
 from soban.ops import probe
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from soban import system
+from soban.base import system
 
 MEMORY = "instruction-sets.json"  # in the cache folder
 SECONDS = 20.0  # for what takes some hundredths

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban import messages
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.ops import formats, native, recorder, reference
 from soban.ops.batch import Batch
 from soban.ops.cache import Cache

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.text.letters import likelihood
 
 # The longer marks first: UTF-32's begins as UTF-16's does

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soban.errors import Finding, UserError
-from soban.text.entries import Entries, read_entries
-from soban.text.form import LONGEST_STOP, Vocabulary, token_of
-from soban.text.lint_tokenizer import lint_tokenizer
-from soban.text.probe import Shown
+from soban.base.errors import Finding, UserError
+from soban.text.chat.form import LONGEST_STOP, Vocabulary, token_of
+from soban.text.chat.probe import Shown
+from soban.text.tokenizers.entries import Entries, read_entries
+from soban.text.tokenizers.lint_tokenizer import lint_tokenizer
 
 GENERATION, CONFIG, SETTINGS = "generation_config.json", "config.json", "tokenizer_config.json"
 # What people write where a token is meant. Tags without bars may also be words that a model was taught to write.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from soban.errors import UserError
-from soban.weights.files import map_file, quoted, unreadable
+from soban.base.errors import UserError
+from soban.base.files import map_file, quoted, unreadable
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.

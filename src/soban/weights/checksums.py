@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from soban.errors import UserError
-from soban.weights.files import quoted
+from soban.base.errors import UserError
+from soban.base.files import quoted
 
 KEY = "soban.crc32"  # metadata key: JSON, tensor name -> 8 hexadecimal digits, and "" for the header
 NONE = "0" * 8  # stands in a header while its own checksum is computed

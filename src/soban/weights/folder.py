@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import quoted, read_json
 from soban.weights.checkpoint import PICKLE_SUFFIXES, Checkpoint, Tensor, gguf_refused, pickle_refused
-from soban.weights.files import quoted, read_json
 from soban.weights.naming import CONFIG, INDEX, NAMED, SHARD, SINGLE, unlisted
 from soban.weights.safetensors import read_safetensors
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from soban.base.files import map_file
 from soban.weights import llama2c, naming
 from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
-from soban.weights.files import map_file
 from soban.weights.safetensors import read_safetensors
 
 # The kinds of tensors in a .bin under the names that llama2.c's run.c gives them (TransformerWeights).

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import map_file
 from soban.weights.checkpoint import Checkpoint, Tensor
-from soban.weights.files import map_file
 
 MAGIC = 0x616B3432  # "ak42"
 NUMBERS = struct.Struct("<7i")  # dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_seq_len

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from soban.weights.files import new_file
+from soban.base.files import new_file
 from soban.weights.llama2c import MAGIC, MODERN, NUMBERS, PADDED_HEADER, ROTATIONS, Header
 
 LARGEST_GROUP = 64  # weights that share a scale, where the model's widths allow it

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import JSON_LIMIT, map_file, new_file, parse_object, quoted
 from soban.messages import translate
 from soban.weights import checksums
 from soban.weights.checkpoint import Tensor
-from soban.weights.files import JSON_LIMIT, map_file, new_file, parse_object, quoted
 
 # Every dtype with whole bytes, as the array that shows its bits.
 DTYPES = {

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import shards
 from soban.learn.data.chats import Conversation, fault, kept, messages, parts, plain
 from soban.learn.data.cleaning import Cleaning
 from soban.learn.data.fields import choose
 from soban.learn.data.prepare import Preparation, prepare
 from soban.learn.data.reading import Reading
-from soban.text.chat import encode_chat, load_template
-from soban.text.tokenizer import load_tokenizer
+from soban.text.chat.template import encode_chat, load_template
+from soban.text.tokenizers.tokenizer import load_tokenizer
 
 Turns = list[dict[str, str]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.cleaning import Cleaning, clean, key
 from soban.learn.data.near import code_points
 from soban.learn.data.quality import Quality, fault, tidied

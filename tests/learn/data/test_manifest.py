@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.shards import FORMAT, MANIFEST, Shards, shard_json, starts_of, write_json, write_shards
 
 STRANGE: tuple[Any, ...] = (None, True, -1, 1 << 60, 1.5, "x", "../../x.npy", [], {}, [None], {"a": None})

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import cleaning, keeping, records, shards, tinystories, vocabulary
 from soban.learn.data.prepare import Preparation, prepare
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import decoding, records, values
 from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.sources import find

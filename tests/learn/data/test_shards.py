@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import packing, shards
 
 BOS, EOS = 1, 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.hub.fetching import Progress
 from soban.learn.data import shards, tinystories
 from soban.learn.data.prepare import Preparation, prepare

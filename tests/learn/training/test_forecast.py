@@ -9,13 +9,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from soban import system  # noqa: E402
-from soban.errors import UserError  # noqa: E402
+from soban.base import system  # noqa: E402
+from soban.base.errors import UserError  # noqa: E402
 from soban.learn.data import shards  # noqa: E402
 from soban.learn.data.packing import IGNORED, Batch  # noqa: E402
 from soban.learn.data.shards import Shards  # noqa: E402
 from soban.learn.train import TrainOptions, continued, resolved  # noqa: E402
-from soban.learn.training import forecast, presets, scratch, telling  # noqa: E402
+from soban.learn.training import (  # noqa: E402
+    forecast,
+    presets,
+    progress,
+    scratch,
+)
 from soban.learn.training.forecast import Speed  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
 from tests.learn.training import small  # noqa: E402
@@ -187,7 +192,7 @@ def test_minutes_are_taken_for_steps_and_not_beside_them(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert small.train(data, tmp_path / "m", "--minutes", "0.001") == 0
-    assert len(telling.read_losses(tmp_path / "m" / "training" / "losses.csv")) >= 1
+    assert len(progress.read_losses(tmp_path / "m" / "training" / "losses.csv")) >= 1
     for flags, word in ((["--minutes", "1", "--steps", "3"], "--steps"), (["--minutes", "0"], "above 0")):
         assert small.train(data, tmp_path / "n", *flags) == 2
         assert word in capsys.readouterr().err

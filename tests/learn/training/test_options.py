@@ -2,8 +2,8 @@
 
 import pytest
 
+from soban.base.errors import UserError
 from soban.cli import flags
-from soban.errors import UserError
 from soban.learn.training.options import TrainOptions, check_vocabulary, plain
 
 NEEDED = ["--data", "d", "--out", "o"]

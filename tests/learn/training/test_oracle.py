@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from soban import system  # noqa: E402
+from soban.base import system  # noqa: E402
 from soban.learn.data import packing  # noqa: E402
 from soban.learn.data.shards import Shards  # noqa: E402
 from soban.learn.training import folder, network  # noqa: E402

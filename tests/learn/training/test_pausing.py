@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.training import pausing
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.shards import write_json
-from soban.text.chat import ChatTemplate, encode_chat
-from soban.text.contents import MARKER
-from soban.text.fast import FastTokenizer, load_fast
-from soban.text.library import library_errors
-from soban.text.settings import NAMED, read_json, read_settings
-from soban.text.systems import folded
-from soban.text.templates import find_template
+from soban.text.chat.contents import MARKER
+from soban.text.chat.systems import folded
+from soban.text.chat.template import ChatTemplate, encode_chat
+from soban.text.chat.templates import find_template
+from soban.text.tokenizers.fast import FastTokenizer, load_fast
+from soban.text.tokenizers.library import library_errors
+from soban.text.tokenizers.settings import NAMED, read_json, read_settings
 
 Message = dict[str, str]
 

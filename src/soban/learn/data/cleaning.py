@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from soban.base.files import write_error
 from soban.learn.data import chats, near
 from soban.learn.data.personal import masked
 from soban.learn.data.quality import Quality, fault, tidied
-from soban.weights.files import write_error
 
 EXAMPLES = 3  # documents of each kind that are kept to be shown
 SHOWN = 200  # characters of one

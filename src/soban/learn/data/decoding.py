@@ -13,10 +13,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import unreadable
 from soban.learn.data.sources import Source, broken
 from soban.text import encodings, letters
-from soban.weights.files import unreadable
 
 PIECE = 1 << 20
 MARK = b"<|endoftext|>"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import read_json
 from soban.learn.data.chats import Writer, is_conversation
 from soban.learn.tokenizer import FILE, special_ids
-from soban.text.library import library_errors, open_library
-from soban.text.settings import read_bytes
-from soban.weights.files import read_json
+from soban.text.tokenizers.library import library_errors, open_library
+from soban.text.tokenizers.settings import read_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,7 +66,7 @@ def own(tokenizer: "Tokenizer") -> Encoder:
 
 def given(path: Path) -> Encoder:
     """The encoder of a model's tokenizer.json. Raises UserError for a missing or broken one, or one without an EOS."""
-    from soban.text.tokenizer import load_tokenizer
+    from soban.text.tokenizers.tokenizer import load_tokenizer
 
     folder = path if path.is_dir() else path.parent
     if not (folder / "tokenizer.json").is_file():

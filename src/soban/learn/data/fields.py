@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.chats import ROLES, Conversation
 
 Record = Mapping[str, Any]

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import free_bytes, is_there, no_space
 from soban.learn.data import shards
 from soban.learn.data.splitting import SPLITS
-from soban.weights.files import free_bytes, is_there, no_space
 
 REPORT = "report.json"
 WORK, LOCK = ".work", ".lock"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.shards import Documents
 
 IGNORED = -100  # as a target: nothing is to be learnt there, as torch's cross entropy has it

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import write_error
 from soban.learn import tokenizer as learning
 from soban.learn.data import chats, encoding, keeping, shards, sources, vocabulary
 from soban.learn.data.cleaning import Cleaned, Cleaning, Tally, clean
 from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.splitting import SPLITS, split
 from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout
-from soban.text.templates import find_template
-from soban.weights.files import write_error
+from soban.text.chat.templates import find_template
 
 SAMPLE = 64_000_000  # bytes of text from which a tokenizer learns
 MOST_ENTRIES = 1 << 20

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import unreadable
 from soban.learn.data import fields as choosing
 from soban.learn.data.chats import Document
 from soban.learn.data.decoding import detect
@@ -15,7 +16,6 @@ from soban.learn.data.records import Parting, records
 from soban.learn.data.rows import Broken
 from soban.learn.data.sources import Source, broken
 from soban.messages import warn
-from soban.weights.files import unreadable
 
 SAMPLE = 300  # characters of a document that are kept to be shown
 

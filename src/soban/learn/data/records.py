@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import values
 from soban.learn.data.decoding import Encoding, text_stream
 from soban.learn.data.rows import Broken, rows

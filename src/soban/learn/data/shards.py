@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import quoted, read_json, write_error
 from soban.learn.data.manifest import check
 from soban.messages import translate
-from soban.weights.files import quoted, read_json, write_error
 
 MANIFEST = "manifest.json"
 KIND = "soban-data "  # what every version's format begins with

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 

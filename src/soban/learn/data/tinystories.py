@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from soban.errors import UserError
+from soban.base.errors import UserError
+from soban.base.files import free_bytes, no_space, write_error
 from soban.hub import download
 from soban.hub.names import Repository
 from soban.learn.data.chats import Document, parts
@@ -21,7 +22,6 @@ from soban.learn.data.reading import Read, documents
 from soban.learn.data.sources import broken, find
 from soban.learn.sentencepiece_model import save_sentencepiece
 from soban.learn.tokenizer import save_tokenizer, train_tokenizer
-from soban.weights.files import free_bytes, no_space, write_error
 
 STEPS = ("all", "download", "train-vocab", "pretokenize")
 REPOSITORY = Repository("roneneldan/TinyStories", kind="datasets")

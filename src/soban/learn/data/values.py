@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.fields import ROLE, known
 from soban.learn.data.rows import Broken
 from soban.learn.data.sources import Source

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soban.learn.tokenizer import FILE, Layout, train_tokenizer
-from soban.text.library import library_errors
+from soban.text.tokenizers.library import library_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

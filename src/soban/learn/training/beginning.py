@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.shards import file_hash
 from soban.learn.training.folder import TOKENIZER
 from soban.learn.training.presets import Family, Shape
 from soban.learn.training.settings import Settings
 from soban.models import architecture
-from soban.models.assemble import expected_shapes
-from soban.models.fitting import fitted
+from soban.packing.assemble import expected_shapes
+from soban.packing.fitting import fitted
 from soban.weights.checkpoint import open_checkpoint
 
 WEIGHTS = "model.safetensors"

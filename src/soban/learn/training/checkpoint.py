@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import parse_object
 from soban.messages import translate
-from soban.weights.files import parse_object
 
 if TYPE_CHECKING:
     from torch import Tensor

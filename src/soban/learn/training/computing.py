@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data.packing import IGNORED, Batch
 from soban.learn.training import network
 from soban.learn.training.settings import AT_ONCE

@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soban.border import reason
-from soban.errors import UserError
+from soban.base.border import reason
+from soban.base.errors import UserError
+from soban.base.files import read_json
 from soban.learn.training import checkpoint
 from soban.learn.training.settings import MAY_CHANGE, Settings, from_json
-from soban.weights.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from soban import system
-from soban.errors import UserError
-from soban.hub.amounts import of_bytes, of_seconds
+from soban.base import system
+from soban.base.errors import UserError
+from soban.base.units import of_bytes, of_seconds
 from soban.learn.data.shards import Documents, Shards, read_manifest
 from soban.learn.data.vocabulary import probabilities
 from soban.learn.training import presets

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from soban.learn.training import attention, gates, norms
+from soban.learn.training import attention, mlp, norms
 from soban.learn.training.losses import next_token_loss
 from soban.learn.training.settings import Settings
 
@@ -45,7 +45,7 @@ def new_model(settings: Settings, ids: dict[str, int]) -> Any:
         narrow(model, settings.shape.num_hidden_layers)
     attention.replace_attention(model)
     norms.replace_norms(model)
-    gates.replace_gates(model)
+    mlp.replace_gates(model)
     model.train()
     return model
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.training import presets
 from soban.learn.training.settings import Optimizer, Schedule
 

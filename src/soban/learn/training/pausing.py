@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.messages import translate
 
 CAUSES = ("battery", "load")

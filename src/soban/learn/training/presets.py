@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 
 Family = Literal["llama", "gemma2"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.training import checkpoint, optimise
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.settings import Settings

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soban.text.library import library_errors, open_library
-from soban.text.settings import read_bytes
+from soban.text.tokenizers.library import library_errors, open_library
+from soban.text.tokenizers.settings import read_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

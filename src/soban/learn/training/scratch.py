@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.data import packing
 from soban.learn.data.packing import Batch
 from soban.learn.data.shards import Shards, check_hashes, file_hash

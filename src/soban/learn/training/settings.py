@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.learn.training import kept
 from soban.learn.training.presets import Family, Shape
 

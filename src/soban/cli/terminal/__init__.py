@@ -1,0 +1,1 @@
+"""How commands draw: terminals, tables, lines that fit."""

@@ -1,0 +1,305 @@
+"""From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from soban import messages
+from soban.base import system
+from soban.base.border import is_file
+from soban.base.errors import UserError
+from soban.base.units import of_bytes
+from soban.loading.locate import locate
+from soban.models import Architecture, architecture
+from soban.ops.cache import CACHE_FORMATS
+from soban.ops.run import use_native
+from soban.packing.assemble import KINDS, assemble, needs_packing, pack
+from soban.packing.fitting import fitted
+from soban.packing.layout import check_numbers, packed_layout
+from soban.packing.packed_file import called, locked, packed_path
+from soban.resources import disk, memory
+from soban.resources.memory import Form, cache_format
+from soban.resources.speed import speeds
+from soban.text.chat.template import ChatTemplate, load_template
+from soban.text.tokenizers.bounded import BoundedTokenizer
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.weights.safetensors import read_safetensors
+
+BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
+CONTINUES = "continue_prompt"  # in generation_config.json; transformers keeps such keys and does nothing by them
+DTYPES = ("auto", *KINDS)
+CACHE_DTYPES = ("auto", *CACHE_FORMATS)
+USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
+TINY = 10_000_000  # weights up to which `auto` keeps them as they are stored: fast and exact is possible
+SMALL = 100_000_000  # weights up to which rounding them has to be worth it
+WORTH = 1.2  # times the speed
+NOISE = 1.1  # by which two measurements of the same may differ
+REFERENCE_LIMIT = 300_000_000  # weights above which NumPy alone would take minutes a token
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """All of a model but the engine that runs it."""
+
+    path: Path
+    kind: str
+    architecture: Architecture
+    weights: Any
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    generation_config: dict[str, Any]
+    llama2c: bool  # its sampling defaults and end tokens are run.c's
+    cache_format: str  # of the keys and values
+    room: int | None = None  # tokens of context that memory holds; None: as many as anybody wants
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Every token that ends an answer, wherever the model's files name it."""
+        own = [*self.tokenizer.eos_ids, *_ids(self.generation_config.get("eos_token_id"))]
+        if self.llama2c and self.tokenizer.bos_id is not None:
+            own.append(self.tokenizer.bos_id)  # llama2.c's models begin the next story with it
+        return frozenset(own)
+
+    @property
+    def continues(self) -> bool:
+        """Whether a prompt is a text to go on with though there is a chat template, which is then for conversations."""
+        return self.template is None or self.generation_config.get(CONTINUES) is True
+
+    def context(self, wanted: int | None) -> int:
+        """The context length to use; UserError if more is wanted than the model was made for."""
+        limit = self.architecture.config.longest
+        if wanted is None:
+            usual = min(limit, USUAL_CONTEXT)
+            if self.room is not None and self.room < usual:
+                messages.warn(
+                    "memory has room for a context of {context} tokens; --context {usual} insists on more",
+                    context=self.room, usual=usual,
+                )  # fmt: skip
+                return self.room
+            return usual
+        if not 2 <= wanted <= limit:
+            raise UserError(
+                "context={wanted}: this model reads 2 to {limit} tokens", wanted=wanted, limit=limit,
+                hint="give a number in that range",
+            )  # fmt: skip
+        return wanted
+
+
+def load_files(
+    name: str | Path | None,
+    *,
+    dtype: str,
+    tokenizer: str | Path | None,
+    force: bool,
+    cache_dtype: str = "auto",
+    context: int | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Loaded:
+    """Finds, checks, and if need be packs a model's files, and maps its weights; `progress` hears of the packing."""
+    if dtype not in DTYPES:
+        raise UserError("dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPES), hint="choose {known}")
+    if cache_dtype not in CACHE_DTYPES:
+        raise UserError(
+            "cache_dtype={dtype} is not known", dtype=cache_dtype, known=", ".join(CACHE_DTYPES), hint="choose {known}"
+        )
+    path = BUNDLED if name is None else locate(name)
+    checkpoint = open_checkpoint(path)
+    llama2c = path.is_file() and path.suffix.lower() == ".bin"
+    config = checkpoint.config
+    fit = fitted(architecture(config, rope_interleaved=llama2c and config["rope_interleaved"]), checkpoint).tell()
+    made, checkpoint = fit.architecture, fit.checkpoint
+    free = system.available_memory()
+    most = made.config.longest  # more than that is refused later, by `Loaded.context`
+    length = min(most, USUAL_CONTEXT if context is None else max(2, context))
+    asked = Asked(cache_dtype, length, context is not None, free, force)
+    kind = choose_kind(made, checkpoint, dtype, asked)
+    if kind != "f32" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
+        tied = made.config.tie_word_embeddings
+        made = architecture({**config, "tie_word_embeddings": tied}, compute_dtype="bfloat16")
+    # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
+    words = _tokenizer(path, checkpoint, tokenizer, llama2c)
+    if words.vocab_size > made.config.vocab_size:
+        words = BoundedTokenizer(words, made.config.vocab_size)
+        words.encode("")  # a BOS that the model does not have is told at once
+    if packed_layout(checkpoint):
+        check_numbers(checkpoint)
+    packed = _packed(made, checkpoint, kind, progress) if needs_packing(made, checkpoint, kind) else checkpoint
+    template = load_template(path) if path.is_dir() else None
+    generation = dict(checkpoint.generation_config)
+    generation.setdefault("eos_token_id", config.get("eos_token_id"))
+    cache = cache_format(kind, cache_dtype)
+    room = _room(made, checkpoint, packed, kind, asked)
+    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c, cache, room)
+
+
+def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, llama2c: bool) -> Tokenizer:
+    """The tokenizer in the model's folder; for a .bin the file given, or tokenizer.bin or tok512.bin beside it."""
+    if given is None and not llama2c:
+        return load_tokenizer(path if path.is_dir() else path.parent, checkpoint.config)
+    from soban.text.tokenizers.llama2c import load_llama2c_tokenizer
+
+    size = checkpoint.config["vocab_size"]
+    if given is not None:
+        return load_llama2c_tokenizer(Path(given), size)
+    beside = tokenizer_beside(path)
+    return load_llama2c_tokenizer(beside, size)
+
+
+def tokenizer_beside(path: Path) -> Path:
+    """The tokenizer.bin or tok512.bin beside a .bin. Raises UserError where there is none."""
+    beside = path.with_name("tokenizer.bin")
+    if not beside.is_file() and len(own := list(path.parent.glob("tok[0-9]*.bin"))) == 1:
+        beside = own[0]  # tok512.bin, as llama2.c calls one that was made for its model
+    if not beside.is_file():
+        raise UserError(
+            "{path}: no tokenizer.bin beside it", path=path, hint="name the model's tokenizer file with -z"
+        )  # fmt: skip
+    return beside
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a model is to be loaded, and the memory that is there for it."""
+
+    cache_dtype: str
+    context: int  # what the user wants, else what is usual
+    insists: bool  # on that context
+    free: int | None
+    force: bool
+
+    def form(self, kind: str) -> Form:
+        return Form(kind, cache_format(kind, self.cache_dtype), self.context)
+
+
+def choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, asked: Asked) -> str:
+    """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
+    size = memory.parameters(made)
+    if not use_native() and size > REFERENCE_LIMIT and not asked.force:
+        raise UserError(
+            "{millions} million weights are too many for NumPy alone", millions=size // 10**6,
+            hint="build the native library (pip install .), or insist with --force",
+        )  # fmt: skip
+    if packed_layout(checkpoint):
+        if dtype not in ("auto", "q8"):
+            messages.warn(
+                "{path} holds packed weights, so --dtype {dtype} has no effect", path=checkpoint.path, dtype=dtype
+            )
+        return _check_memory(made, checkpoint, ("q8",), asked)
+    if dtype != "auto":
+        _check_memory(made, checkpoint, (dtype,), asked)
+        return dtype
+    if size <= TINY:
+        return "f32"
+    compact = _check_memory(made, checkpoint, ("q8", "q4"), asked)
+    if asked.free is not None and not memory.fits(made, checkpoint, asked.form("f32"), asked.free):
+        return compact
+    return compact if _is_faster(made, checkpoint, compact, WORTH if size <= SMALL else 1 / NOISE) else "f32"
+
+
+def _is_faster(made: Architecture, checkpoint: Checkpoint, kind: str, gain: float) -> bool:
+    """Whether a kind decodes so much faster on this machine than the weights as they are, and reads no slower."""
+    if not use_native():
+        return False  # NumPy computes in float32 whatever is stored
+    compact, exact = speeds(made, checkpoint, (kind, "f32"))
+    return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
+
+
+def _check_memory(made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], asked: Asked) -> str:
+    """The first of the kinds that fits into memory; UserError saying what would fit where none does.
+
+    A context that nobody asked for may become shorter. Weights may be larger than memory where no form of them fits.
+    """
+    free = asked.free
+    if free is None:
+        return kinds[0]
+    contexts = [asked.context] if asked.insists else [asked.context, min(asked.context, memory.SHORT)]
+    for context in contexts:
+        for kind in kinds:
+            if memory.fits(made, checkpoint, replace(asked.form(kind), context=context), free):
+                return kind
+    if asked.force:
+        return kinds[0]
+    wanted = replace(asked.form(kinds[-1]), context=contexts[-1])
+    others = memory.fitting_forms(made, checkpoint, wanted, free)
+    takes = memory.needed(made, checkpoint, wanted.kind, wanted.context, cache=wanted.cache)
+    if not others and takes.own <= free:
+        return wanted.kind
+    raise UserError(
+        "{path} needs {needed} of memory as {kind}, and {free} are free",
+        path=checkpoint.path, needed=of_bytes(takes.total), kind=wanted.kind, free=of_bytes(free),
+        others=", ".join(form.flags(wanted) for form in others),
+        hint="what would fit: {others}" if others else "close other programs, or insist with --force",
+    )  # fmt: skip
+
+
+def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, asked: Asked) -> int | None:
+    """The context that memory holds beside the weights; None if all that is wanted. Says where they do not fit."""
+    if asked.free is None:
+        return None
+    form = asked.form(kind)
+    bare = memory.needed(made, checkpoint, kind, 0)
+    room = memory.fitting_context(made, form.cache, asked.free - bare.total, asked.context)
+    if room >= min(asked.context, memory.SHORT):
+        return None if room == asked.context else room
+    rate = disk.decode_rate(bare.weights, asked.free - bare.own, disk.disk_rate(packed.files[-1]))
+    said = {"name": called(checkpoint.path), "needed": of_bytes(bare.total), "free": of_bytes(asked.free)}
+    if rate is None:
+        messages.warn(
+            "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
+            "which is slow; a smaller model or form is quicker", **said,
+        )  # fmt: skip
+    else:
+        messages.warn(
+            "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
+            "about {seconds:.1f} s each; a smaller model or form is quicker", **said, seconds=1 / rate,
+        )  # fmt: skip
+    return min(asked.context, memory.SHORT)
+
+
+def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:
+    """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
+    path = packed_path(checkpoint, kind)
+    found = _mapped(path, made, checkpoint)
+    if found is None:
+        with locked(path):
+            found = _mapped(path, made, checkpoint)
+            if found is None:
+                path.unlink(missing_ok=True)
+                messages.warn(
+                    "packing {name} as {kind}, once: {path}", name=called(checkpoint.path), kind=kind, path=path
+                )  # fmt: skip
+                pack(made, checkpoint, kind, path, progress)
+                found = _opened(path, made, checkpoint)
+    return found
+
+
+def _mapped(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint | None:
+    """A packed file of the checkpoint; None if it is missing or damaged."""
+    if not is_file(path):
+        return None
+    try:
+        return _opened(path, made, checkpoint)
+    except UserError:
+        return None
+
+
+def _opened(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint:
+    """A packed file of the checkpoint, checked."""
+    tensors, metadata = read_safetensors(path)
+    packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
+    packed = fitted(made, packed).checkpoint
+    check_numbers(packed)
+    return packed
+
+
+def _ids(value: Any) -> list[int]:
+    """generation_config's eos_token_id: one id, several, or none."""
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if wrong := [item for item in ids if type(item) is not int]:
+        raise UserError(
+            "generation_config.json: eos_token_id={value} is no token id", value=wrong[0],
+            hint="correct it in the model's folder",
+        )  # fmt: skip
+    return ids

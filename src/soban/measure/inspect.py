@@ -1,0 +1,341 @@
+"""What a model's files say: its size and shape, tensors, tokenizer, chat template, what `run` would do, what is amiss.
+
+Only headers and small files are read, so the largest model answers at once.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from soban.base import system
+from soban.base.errors import Finding, UserError
+from soban.base.files import quoted
+from soban.engine.defaults import sampling_defaults, unfollowed
+from soban.loading import loaded
+from soban.measure import papers
+from soban.measure.configured import config_findings
+from soban.models import Architecture, architecture
+from soban.packing.assemble import EMBED, needs_packing
+from soban.packing.fitting import Fitted, Misfit, fitted
+from soban.packing.layout import RESIDUAL, packed_layout
+from soban.packing.packed_file import ORIGIN, packed_path
+from soban.resources import memory
+from soban.text.chat.probe import Shown, probed
+from soban.text.chat.template import load_template
+from soban.text.lint import Material, ids_of, lint
+from soban.text.tokenizers.entries import Entries, read_entries, read_llama2c_entries
+from soban.text.tokenizers.settings import read_json
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
+
+Report = dict[str, Any]
+# config.json's names for the same thing, in families that have an engine here and in older ones.
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+WIDTH = ("hidden_size", "n_embd", "d_model")
+HEADS = ("num_attention_heads", "n_head", "num_heads")
+CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx")
+INNER = ("intermediate_size", "n_inner", "d_ff")
+SIZES = (*LAYERS, *WIDTH, *HEADS, *CONTEXT, *INNER, "num_key_value_heads", "head_dim", "vocab_size")
+CHAT_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
+    """All of it in plain values, findings as `Finding`. `tokenizer`: of a .bin that has no tokenizer.bin beside it.
+
+    Raises UserError where the weights' files themselves cannot be read.
+    """
+    checkpoint = open_any(path)
+    folder, config = path if path.is_dir() else path.parent, checkpoint.config
+    _check_sizes(folder / "config.json", config)
+    findings: list[Finding] = []
+    made = _architecture(checkpoint, findings)
+    fit = _fitted(made, checkpoint, findings)
+    made, checkpoint = (fit.architecture, fit.checkpoint) if fit else (made, checkpoint)
+    layout = packed_layout(checkpoint)
+    tied = made.config.tie_word_embeddings if made else config.get("tie_word_embeddings") is True
+    tensors = stored(checkpoint, layout, tied)
+    rows = next((one.shape[0] for one in tensors if EMBED in (one.name, one.known_as)), None)
+    belongs = bool(config) and not _is_bin(checkpoint)  # whether what lies in the folder is this model's
+    entries = _entries(checkpoint, folder, tokenizer, findings) if config else None
+    shown = _shown(folder, entries, findings) if belongs and entries else None
+    findings += _unfollowed(checkpoint.generation_config)
+    findings += lint(Material(config, checkpoint.generation_config, entries, shown, rows, name or path.name))
+    return {
+        "name": name or path.name,
+        "path": str(path),
+        "model": _model(checkpoint, tensors, made, tied),
+        "files": papers.files(path, checkpoint.files),
+        "licence": papers.licence(folder) if belongs else None,
+        "tokenizer": _tokenizer(entries),
+        "template": _template(shown),
+        "run": _run(fit, entries, shown, findings),
+        "findings": sorted(findings, key=lambda finding: finding.level == "note"),
+        "tensors": [dataclasses.asdict(one) for one in tensors],
+    }
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise UserError for a size that is none; what some families give layer by layer is looked at one by one."""
+    for key in SIZES:
+        value = config.get(key)
+        for size in value if isinstance(value, list) else [value]:
+            if size is not None and not (type(size) is int and 0 < size < 2**31):
+                raise UserError(
+                    "{path}: {key} is {value}, where a whole number above 0 belongs", path=path, key=key,
+                    value=quoted(size), hint="fetch it again",
+                )  # fmt: skip
+
+
+def _is_bin(checkpoint: Checkpoint) -> bool:
+    return checkpoint.path.suffix.lower() == ".bin"
+
+
+def _architecture(checkpoint: Checkpoint, findings: list[Finding]) -> Architecture | None:
+    """The model as soban would build it; None, and a finding that says why, where it cannot."""
+    if not checkpoint.config:
+        return None
+    try:
+        return architecture(checkpoint.config, rope_interleaved=_is_bin(checkpoint))
+    except UserError as error:
+        findings.append(Finding("not-runnable", error, "config.json", checkpoint.config.get("model_type")))
+        return None
+
+
+def _entries(
+    checkpoint: Checkpoint, folder: Path, tokenizer: Path | None, findings: list[Finding]
+) -> Entries | None:  # fmt: skip
+    try:
+        if not _is_bin(checkpoint):
+            entries = read_entries(folder, checkpoint.config)
+            if entries is None:
+                raise UserError(
+                    "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)", folder=folder,
+                    hint="put the tokenizer files of the original model beside its weights",
+                )  # fmt: skip
+            return entries
+        file = tokenizer or loaded.tokenizer_beside(checkpoint.path)
+        return read_llama2c_entries(file, checkpoint.config["vocab_size"])
+    except UserError as error:
+        findings.append(Finding("tokenizer-unreadable", error))
+        return None
+
+
+def _shown(folder: Path, entries: Entries, findings: list[Finding]) -> Shown | None:
+    """What the chat template of a folder shows; None where there is none that can be read."""
+    try:
+        template = load_template(folder)
+    except UserError as error:
+        findings.append(Finding("template-unreadable", error))
+        return None
+    return None if template is None else probed(entries, template, _template_file(folder))
+
+
+def _template_file(folder: Path) -> str:
+    """Which file `load_template` takes it from."""
+    for name in CHAT_FILES[:-1]:
+        path = folder / name
+        if path.is_file() and (name.endswith(".jinja") or read_json(path).get("chat_template") is not None):
+            return name
+    return CHAT_FILES[-1]
+
+
+def _fitted(made: Architecture | None, checkpoint: Checkpoint, findings: list[Finding]) -> Fitted | None:
+    """The model and its tensors as loading has them; None, and a finding, where they are not each other's."""
+    if made is None:
+        return None
+    try:
+        fit = fitted(made, checkpoint)
+    except Misfit as error:
+        findings.append(Finding(error.code, error, "config.json", error.tensor))
+        return None
+    except UserError as error:
+        findings.append(Finding("not-runnable", error, "config.json"))
+        return None
+    findings += config_findings(made, fit)
+    return fit
+
+
+def _unfollowed(generation: Mapping[str, Any]) -> Iterator[Finding]:
+    """Settings of generation by which transformers writes another text."""
+    for name in unfollowed(generation, generation.get("do_sample") is True):
+        yield Finding(
+            "generation-unfollowed",
+            UserError(
+                "{name} is {value}, which soban does not follow: transformers would write another text", name=name,
+                value=quoted(generation[name]), hint="leave it out for the text that soban writes",
+            ),
+            "generation_config.json", generation[name],
+        )  # fmt: skip
+
+
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((config[name] for name in names if type(config.get(name)) is int), None)
+
+
+def _model(checkpoint: Checkpoint, tensors: list[Stored], made: Architecture | None, tied: bool) -> Report:
+    """The head: what kind of model it is, and how large."""
+    config = checkpoint.config
+    own = [one for one in tensors if not one.shared and one.name not in ROTATIONS]
+    counted = [one for one in own if not one.name.endswith((RESIDUAL, "rotary_emb.inv_freq"))]
+    formats: dict[str, int] = {}
+    for one in own:
+        formats[one.format] = formats.get(one.format, 0) + one.bytes
+    if made:  # whatever config.json leaves to the family's defaults
+        config = {**config, **dataclasses.asdict(made.config)}
+    heads, width = _first(config, HEADS), _first(config, WIDTH)
+    return {
+        "model_type": config.get("model_type"),
+        "architectures": config["architectures"] if isinstance(config.get("architectures"), list) else [],
+        "configured": bool(config),
+        "runnable": made is not None,
+        "parameters": sum(math.prod(one.shape) for one in counted),
+        "layers": _first(config, LAYERS),
+        "hidden": width,
+        "inner": _first(config, INNER),
+        "heads": heads,
+        "kv_heads": made.config.kv_heads if made else _first(config, ("num_key_value_heads",)) or heads,
+        "head_size": made.config.head_size if made else _first(config, ("head_dim",)) or _divided(width, heads),
+        "context": made.config.longest if made else _first(config, CONTEXT),
+        "window": getattr(made.config, "sliding_window", None) if made else None,
+        "vocabulary": _first(config, ("vocab_size",)),
+        "tied": tied,
+        "formats": dict(sorted(formats.items(), key=lambda item: -item[1])),
+        "tensors": len(own),
+        "origin": _origin(checkpoint.metadata),
+        "metadata": {key: value for key, value in checkpoint.metadata.items() if len(value) <= 200},
+    }
+
+
+def _origin(metadata: Mapping[str, str]) -> str | None:
+    """Of what a packed file was made."""
+    try:
+        return str(json.loads(metadata[ORIGIN])[0])
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None
+
+
+def _divided(width: int | None, heads: int | None) -> int | None:
+    return width // heads if width and heads else None
+
+
+def _tokenizer(entries: Entries | None) -> Report | None:
+    if entries is None:
+        return None
+
+    def named(ids: tuple[int, ...]) -> list[Report]:
+        return [{"id": index, "text": entries.text(index)} for index in ids]
+
+    return {
+        "kind": entries.kind, "file": entries.file, "entries": len(entries.ids), "size": entries.size,
+        "bos": named(ids_of_one(entries.bos_id)), "eos": named(ids_of_one(entries.eos_id)),
+        "before": named(entries.prefix), "after": named(entries.suffix),
+        "named": dict(entries.settings.names),
+        "added": [
+            {"id": index, **dataclasses.asdict(token)} for index, token in sorted(entries.added.items())
+        ],
+    }  # fmt: skip
+
+
+def ids_of_one(index: int | None) -> tuple[int, ...]:
+    """One id or none, as several."""
+    return () if index is None else (index,)
+
+
+def _template(shown: Shown | None) -> Report | None:
+    if shown is None:
+        return None
+    return {
+        "file": shown.file, "kind": shown.kind, "roles": list(shown.roles), "tools": shown.tools,
+        "system": "taken" if "system" in shown.roles else "refused" if shown.system_refusal else "dropped",
+        "example": shown.conversation, "ends": sorted(shown.form.ends), "stops": list(shown.form.stops),
+    }  # fmt: skip
+
+
+def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findings: list[Finding]) -> Report | None:
+    """What `run` and `chat` would do on this PC, now; None where they would refuse, which a finding then says."""
+    if fit is None:
+        return None
+    made, checkpoint = fit.architecture, fit.checkpoint
+    free, usual = system.available_memory(), min(made.config.longest, loaded.USUAL_CONTEXT)
+    asked = loaded.Asked("auto", usual, insists=False, free=free, force=False)
+    try:
+        kind = loaded.choose_kind(made, checkpoint, "auto", asked)
+        sampling = sampling_defaults(checkpoint.generation_config)
+    except UserError as error:
+        findings.append(Finding("not-runnable", error))
+        return None
+    takes = _needs(made, checkpoint, kind, usual, free)
+    packed = needs_packing(made, checkpoint, kind)
+    place = packed_path(checkpoint, kind) if packed else None
+    continues = shown is None or checkpoint.generation_config.get(loaded.CONTINUES) is True
+    return {
+        "dtype": kind, "why": _why(made, checkpoint, kind, asked, takes),
+        "packed": None if place is None else {"path": str(place), "there": place.is_file()},
+        "memory": {
+            "weights": takes.weights, "cache": takes.cache, "rest": takes.buffers + takes.program,
+            "needed": takes.total, "free": free,
+        },
+        "context": takes.context, "cache_dtype": memory.cache_format(kind),
+        "sampling": {
+            name: getattr(sampling, name)
+            for name in (
+                "do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens",
+                "max_length", "min_new_tokens", "min_length", "no_repeat_ngram_size", "bad_words_ids",
+                "suppress_tokens", "begin_suppress_tokens", "stop",
+            )
+        },
+        "ends": _ends(checkpoint, entries, shown), "chat": shown is not None and shown.refusal is None,
+        "prompt": "continued" if continues else "answered",
+    }  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Needs(memory.Needs):
+    """What a model takes with so many tokens of context."""
+
+    context: int = 0
+
+
+def _needs(made: Architecture, checkpoint: Checkpoint, kind: str, context: int, free: int | None) -> _Needs:
+    """What the model takes with the context that `run` would give it: a shorter one where memory is short."""
+    takes = memory.needed(made, checkpoint, kind, context)
+    if free is not None and takes.total > free:
+        room = free - memory.needed(made, checkpoint, kind, 0).total
+        context = memory.fitting_context(made, memory.cache_format(kind), room, context) or min(context, memory.SHORT)
+        takes = memory.needed(made, checkpoint, kind, context)
+    return _Needs(**dataclasses.asdict(takes), context=context)
+
+
+def _why(made: Architecture, checkpoint: Checkpoint, kind: str, asked: loaded.Asked, takes: memory.Needs) -> str:
+    """Why `auto` takes this kind, in a word for programs: the same questions that loading asks, in the same order."""
+    free = asked.free
+    if free is not None and takes.total > free:
+        return "overflow"
+    if packed_layout(checkpoint):
+        return "packed"
+    if memory.parameters(made) <= loaded.TINY:
+        return "tiny"
+    larger = ("f32", "q8") if kind == "q4" else ("f32",)
+    if free is not None and not all(memory.fits(made, checkpoint, asked.form(one), free) for one in larger):
+        return "memory"
+    return "exact" if kind == "f32" else "faster"
+
+
+def _ends(checkpoint: Checkpoint, entries: Entries | None, shown: Shown | None) -> list[Report]:
+    """Every token that ends an answer, and which file says so."""
+    sources: dict[int, str] = {}
+    if shown is not None:
+        sources |= dict.fromkeys(shown.form.ends, shown.file)
+    config, generation = (ids_of(of.get("eos_token_id")) for of in (checkpoint.config, checkpoint.generation_config))
+    sources |= dict.fromkeys(generation or config, "generation_config.json" if generation else "config.json")
+    if entries is not None and entries.eos_id is not None:
+        sources[entries.eos_id] = "tokenizer_config.json" if "eos_token" in entries.settings.names else entries.file
+    if _is_bin(checkpoint) and entries is not None and entries.bos_id is not None:
+        sources[entries.bos_id] = entries.file  # llama2.c's models begin the next story with it
+    return [
+        {"id": index, "text": entries.text(index) if entries else None, "file": file}
+        for index, file in sorted(sources.items())
+    ]

@@ -1,0 +1,166 @@
+"""A checkpoint's tensors as the model's: their names, their shapes, whose the head is, what has no place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from soban import messages
+from soban.base.errors import UserError
+from soban.models import Architecture
+from soban.ops import formats
+from soban.packing.assemble import EMBED, HEAD, expected_shapes
+from soban.packing.layout import RESIDUAL, Layout, packed_layout
+from soban.weights.checkpoint import Checkpoint, Tensor
+
+PREFIX = "model."  # before every name but the head's; a file may have it once more, or not at all
+COMPARED = 1 << 22  # numbers that are compared in one go
+FLOATS = ("f64", "f32", "f16", "bf16", "i8g")
+COMPUTED = "rotary_emb.inv_freq"  # older files hold these frequencies, which are computed anyway
+WITHOUT_TRACE = ("bitnet",)  # methods whose weights may lie there as plain numbers, and are rounded in every step
+
+
+class Misfit(UserError):
+    """Tensors are not those that the config promises; `code` and `tensor`: how, for programs, and the first of them."""
+
+    def __init__(self, template: str, *, code: str, tensor: str, hint: str, **fields: object) -> None:
+        super().__init__(template, hint=hint, name=tensor, **fields)
+        self.code, self.tensor = code, tensor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model and its checkpoint, whose tensors have the model's names; `spare`: names of tensors without a place."""
+
+    architecture: Architecture
+    checkpoint: Checkpoint
+    spare: tuple[str, ...]
+
+    def tell(self) -> "Fitted":
+        """The same, after a note where something is left out."""
+        if self.spare:
+            messages.warn(
+                "{path}: {count} tensors have no place in this model and are left out, the first is {name}",
+                path=self.checkpoint.path, count=len(self.spare), name=self.spare[0],
+            )  # fmt: skip
+        return self
+
+
+def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
+    """The two made to fit each other, as transformers does it, so that all who ask for sizes get the same.
+
+    Where the config says that the head is the embedding and the file has another head, the file is right. Raises
+    UserError, with names and shapes, for what is missing or quantised in another program's way.
+    """
+    check_plain(checkpoint)
+    layout = packed_layout(checkpoint)
+    config = architecture.config
+    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, expected_shapes(architecture))
+    if config.tie_word_embeddings and HEAD in tensors:
+        if EMBED not in tensors:
+            tensors[EMBED] = replace(tensors[HEAD], name=EMBED)
+        elif not same_numbers(tensors[HEAD], tensors[EMBED]):
+            architecture = replace(architecture, config=replace(config, tie_word_embeddings=False))
+    checkpoint = replace(checkpoint, tensors=tensors)
+    _check(architecture, checkpoint, layout)
+    expected = expected_shapes(architecture)
+    spare = tuple(
+        name for name in tensors
+        if name not in expected and name != HEAD and not name.endswith(COMPUTED)
+        and not (name.endswith(RESIDUAL) and name in layout)
+    )  # fmt: skip
+    return Fitted(architecture, checkpoint, spare)
+
+
+def stale_quantisation(checkpoint: Checkpoint) -> Any:
+    """The method that quantization_config names though the weights are plain numbers; None where it is not so."""
+    given = checkpoint.config.get("quantization_config")
+    if given is None or not is_plain(checkpoint):
+        return None
+    return _method(given)
+
+
+def check_plain(checkpoint: Checkpoint) -> None:
+    """Raises UserError where config.json tells of quantised weights, and they are."""
+    given = checkpoint.config.get("quantization_config")
+    if given is not None and not is_plain(checkpoint):
+        raise UserError(
+            "config.json: weights quantised by {method} are not read", method=_method(given),
+            hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
+        )  # fmt: skip
+
+
+def is_plain(checkpoint: Checkpoint) -> bool:
+    """Whether no tensor is quantised in another program's way: all are floating-point numbers, or packed by soban."""
+    if _method(checkpoint.config.get("quantization_config")) in WITHOUT_TRACE:
+        return False
+    layout = packed_layout(checkpoint)
+    return all(tensor.format in FLOATS or name in layout for name, tensor in checkpoint.tensors.items())
+
+
+def _method(given: Any) -> Any:
+    return given.get("quant_method", "?") if isinstance(given, dict) else given
+
+
+def _renamed(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors by the names that are expected, where a file has the prefix once too often or not at all."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.tensors.items():
+        options = (name, name.removeprefix(PREFIX), PREFIX + name)
+        known = next((n for n in options if n in expected or n == HEAD), name)
+        known = known if known == name or known not in checkpoint.tensors else name
+        found[known] = tensor if known == name else replace(tensor, name=known)
+    return found
+
+
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, each in its own format; a piece at a time, until they differ."""
+    if one.shape != other.shape:
+        return False
+    if one.data is other.data:
+        return True
+    same_format = one.format == other.format and one.scales is None and other.scales is None
+    step = max(1, COMPARED // max(1, int(np.prod(one.shape[1:]))))
+    for start in range(0, one.shape[0] if one.shape else 1, step):
+        a, b = (t.data[start : start + step] if same_format else t.float32(start, start + step) for t in (one, other))
+        if not np.array_equal(a, b):
+            return False
+    return True
+
+
+def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Layout) -> None:
+    """Every tensor that the config promises is there and has its shape; otherwise UserError with names and shapes."""
+    expected = expected_shapes(architecture)
+    if missing := [name for name in expected if name not in checkpoint.tensors]:
+        raise _silent(architecture, missing[0]) or Misfit(
+            "{path}: {count} tensors that config.json promises are missing, the first is {name}",
+            code="tensors-missing", tensor=missing[0], path=checkpoint.path, count=len(missing),
+            hint="fetch the model again",
+        )  # fmt: skip
+    for name, (format, rows, columns) in layout.items():
+        whole = layout.get(name.removesuffix(RESIDUAL))
+        held = checkpoint.tensors.get(name)
+        size = -(-formats.stored_bytes(format, rows, columns) // 64) * 64
+        if held is None or held.format != "u8" or held.data.shape != (size,) or whole != layout[name]:
+            raise Misfit(
+                "{path}: {name} is not the packed {format} matrix that it is said to be", code="tensor-shape",
+                tensor=name, path=checkpoint.path, format=format, hint="delete the file, or fetch the model again",
+            )  # fmt: skip
+    for name, shape in expected.items():
+        found = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
+        if found != shape:
+            raise _silent(architecture, name) or Misfit(
+                "{path}: {name} has the shape {held}, config.json promises {shape}", code="tensor-shape", tensor=name,
+                path=checkpoint.path, held=found, shape=shape, hint="check that config.json belongs to these weights",
+            )  # fmt: skip
+
+
+def _silent(architecture: Architecture, tensor: str) -> Misfit | None:
+    """What is said where the weights are not those of a config that is silent about some size."""
+    if not architecture.absent:
+        return None
+    return Misfit(
+        "config.json: {keys} missing", code="config-incomplete", tensor=tensor, keys=", ".join(architecture.absent),
+        hint="fetch the model's files again",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a model takes of this PC: memory, speed, the disk."""

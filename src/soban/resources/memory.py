@@ -1,0 +1,234 @@
+"""What a model takes of memory: its weights in some form, the cache of a context, and the program around them.
+
+Everybody who asks whether a model fits asks here: the check before loading, `soban plan`, and training's forecast.
+"""
+
+import bisect
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from soban.models import Architecture
+from soban.ops import formats, native
+from soban.ops.cache import LARGE_PAGE, position_bytes
+from soban.ops.formats import Matrix, Rows
+from soban.packing.assemble import EMBED, HEAD, KINDS, expected_shapes, halved, target_format, weight_bytes
+from soban.packing.layout import RESIDUAL, packed_layout
+from soban.weights.checkpoint import Checkpoint
+
+CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
+OUTPUTS = 16  # tokens whose logits one step can give
+SPARE = 2048  # tokens of earlier conversations that the cache has room for beside a whole context
+STEP = 256  # tokens by which a context is shortened
+SHORT = 512  # tokens of context without which a model is of little use
+# Python, NumPy, the native library and soban's own code once a text is written: 22 MB of its own and 24 of files.
+PROGRAM = 46_000_000
+TORCH = 1_200_000_000  # bytes: torch, and the programs that it keeps for every shape of matrices (measured)
+HUGE_ARRAY = 4 << 20  # bytes from which on NumPy asks Linux for large pages
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that a model takes when its context is full."""
+
+    weights: int  # pages of a mapped file: what does not fit is read from the disk again
+    cache: int
+    buffers: int  # for what one step computes
+    program: int = PROGRAM
+
+    @property
+    def own(self) -> int:
+        """What has to stay in memory."""
+        return self.cache + self.buffers + self.program
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.own
+
+
+def cache_format(kind: str, wanted: str = "auto") -> str:
+    """In which format the keys and values beside weights of a kind are kept."""
+    return ("f32" if kind == "f32" else "f16") if wanted == "auto" else wanted
+
+
+def needed(
+    made: Architecture, checkpoint: Checkpoint, kind: str, context: int, users: int = 1, cache: str = "auto"
+) -> Needs:
+    """What the checkpoint takes with weights of a kind and a full context for each of the users."""
+    return Needs(
+        stored_weights(made, checkpoint, kind), cache_bytes(made, context, users, cache_format(kind, cache)),
+        buffer_bytes(made, checkpoint, kind),
+    )  # fmt: skip
+
+
+def stored_weights(made: Architecture, checkpoint: Checkpoint, kind: str) -> int:
+    """What the weights take in a kind; a packed file has just one."""
+    layout = packed_layout(checkpoint)
+    if not layout:
+        return weight_bytes(made, checkpoint, kind)
+    vectors = sum(4 * shape[0] for shape in expected_shapes(made).values() if len(shape) == 1)
+    return vectors + sum(formats.stored_bytes(*entry) for entry in layout.values())
+
+
+def token_bytes(made: Architecture, cache: str) -> int:
+    """What a token takes in the cache."""
+    c = made.config
+    return position_bytes(c.num_hidden_layers, c.kv_heads, c.head_size, cache)
+
+
+def cache_bytes(made: Architecture, context: int, users: int, format: str) -> int:
+    """What `context` tokens of each user take in the cache, in whole pages of memory."""
+    c, each = made.config, token_bytes(made, format)
+    regions = 2 * c.num_hidden_layers  # keys and values of a layer lie together
+    used = each * context * users // regions
+    reserved = each * (context + min(context, SPARE)) * users // regions
+    # Linux gives a large array memory in large pages, so a short text takes one of each region.
+    if sys.platform == "linux" and reserved * c.num_hidden_layers >= HUGE_ARRAY:
+        used = min(reserved, -(-used // LARGE_PAGE) * LARGE_PAGE)
+    return used * regions
+
+
+def fitting_context(made: Architecture, cache: str, room: int, most: int, users: int = 1) -> int:
+    """The longest context, at most `most` and in steps of 256 tokens below that, whose cache fits; 0 if none does."""
+
+    def taken(tokens: int) -> int:
+        return cache_bytes(made, tokens, users, cache)
+
+    if most <= 0 or taken(most) <= room:
+        return max(0, most)
+    return STEP * bisect.bisect_right(range(STEP, most + 1, STEP), room, key=taken)  # more tokens never take less
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to load a model: the kind of its weights, the format of its cache, and the context."""
+
+    kind: str
+    cache: str
+    context: int
+
+    def flags(self, beside: "Form") -> str:
+        """What to write on the command line for this form where another is what was asked for."""
+        parts = [f"--dtype {self.kind}"] if self.kind != beside.kind else []
+        # `auto` gives f32 beside f32 weights and f16 beside others: whoever changes the kind gets that by himself
+        if self.cache != (beside.cache if self.kind == beside.kind else cache_format(self.kind)):
+            parts.append(f"--cache-dtype {self.cache}")
+        if self.context != beside.context:
+            parts.append(f"--context {self.context}")
+        return " ".join(parts)
+
+
+def fitting_forms(
+    made: Architecture, checkpoint: Checkpoint, wanted: Form, free: int, users: int = 1, most: int = 3
+) -> list[Form]:
+    """Forms that fit where the wanted one does not: those that change least first, the most exact before others."""
+    later = (wanted.kind,) if packed_layout(checkpoint) else KINDS[KINDS.index(wanted.kind) :]
+    same = [Form(kind, cache_format(kind), wanted.context) for kind in later]
+    small = [Form(kind, "int8", wanted.context) for kind in later]
+    found: list[Form] = []
+    for form in (*same, *small):
+        if form != wanted and fits(made, checkpoint, form, free, users):
+            found.append(form)
+    for form in (*same, *small):
+        if form == wanted or form in found:
+            continue
+        room = free - needed(made, checkpoint, form.kind, 0).total
+        context = fitting_context(made, form.cache, room, wanted.context - 1, users)
+        if context >= SHORT:
+            found.append(Form(form.kind, form.cache, context))
+    return found[:most]
+
+
+def fits(made: Architecture, checkpoint: Checkpoint, form: Form, free: int, users: int = 1) -> bool:
+    return needed(made, checkpoint, form.kind, form.context, users, form.cache).total <= free
+
+
+def activation_floats(config: Any, longest: int) -> int:
+    """How many floats a token leaves behind for the gradients, in texts of up to `longest` tokens.
+
+    A dozen of the width in a layer, four of the inner and query widths, three scores; three logits. Counted in
+    plain training, without recomputation; Korthikanti et al. 2022 (arXiv 2205.05198) count 17 of the width and 2.5
+    scores for GPT, whose layers have no gates.
+    """
+    head_size = config.head_dim or config.hidden_size // config.num_attention_heads
+    query = config.num_attention_heads * head_size
+    scores = config.num_attention_heads * longest
+    layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * scores
+    return config.num_hidden_layers * layer + 3 * config.vocab_size
+
+
+def buffer_bytes(made: Architecture, checkpoint: Checkpoint, kind: str) -> int:
+    """What a step writes into; every layer uses the same places, so two of them tell."""
+    part = shortened(made, min(2, made.config.num_hidden_layers))
+    program = part.record(hollow(part, checkpoint, kind))
+    return 4 * native.plan_arena(program, {"tokens": CHUNK, "outputs": OUTPUTS})[1]
+
+
+def shortened(made: Architecture, layers: int, vocabulary: int | None = None) -> Architecture:
+    """The same model with only the first so many layers, and as many entries of the vocabulary."""
+    c = made.config
+    changed: dict[str, Any] = {"num_hidden_layers": layers, "vocab_size": vocabulary or c.vocab_size}
+    if getattr(c, "layer_types", None):
+        changed["layer_types"] = c.layer_types[:layers]
+    return Architecture(made.family, replace(c, **changed))
+
+
+def hollow(made: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
+    """Weights as `assemble` makes them, of the right shapes and formats, with nothing in them.
+
+    `made` may be a slice of the checkpoint's model: the formats are those that the whole has.
+    """
+    shapes, layout = expected_shapes(made), packed_layout(checkpoint)
+
+    def rows(name: str) -> Rows:
+        count, columns = shapes[name]
+        format = layout[name][0] if layout else target_format(name, checkpoint.tensors[name], kind)
+        return Rows(format, count, columns, empty(format, count, columns))
+
+    def stack(prefix: str, names: Sequence[str]) -> Any:
+        weights = [prefix + name for name in names if name.endswith(".weight")]
+        if len(shapes[weights[0]]) == 1:
+            return np.zeros(shapes[weights[0]], np.float32)
+        biases = sum(shapes[prefix + name][0] for name in names if name.endswith(".bias"))
+        return Matrix(tuple(map(rows, weights)), np.zeros(biases, np.float32) if biases else None)
+
+    def vocabulary(name: str) -> Matrix:
+        large = name + RESIDUAL in layout if layout else halved(name, checkpoint.tensors[name].shape, kind)
+        return Matrix((rows(name),), residual=rows(name) if large else None)
+
+    c = made.config
+    table = made.family.tensors(c)
+    embed = vocabulary(EMBED)
+    return SimpleNamespace(
+        embed=embed, norm=np.zeros(c.hidden_size, np.float32),
+        head=embed if c.tie_word_embeddings else vocabulary(HEAD),
+        layers=[
+            SimpleNamespace(**{ours: stack(f"model.layers.{i}.", list(names)) for ours, names in table.items()})
+            for i in range(c.num_hidden_layers)
+        ],
+    )  # fmt: skip
+
+
+def empty(format: str, rows: int, columns: int) -> Any:
+    """An array of the size that a matrix has in a format, all of it the same few bytes of memory."""
+    if format in formats.PLAIN:
+        return np.broadcast_to(np.zeros((), formats.PLAIN[format]), (rows, columns))
+    return np.broadcast_to(np.zeros((), np.uint8), (formats.stored_bytes(format, rows, columns),))
+
+
+def parameters(made: Architecture) -> int:
+    """How many numbers a model consists of, those that several tensors share counted once."""
+    return sum(math.prod(shape) for shape in expected_shapes(made).values())
+
+
+def layer_matrices(made: Architecture) -> list[tuple[int, int]]:
+    """Rows and columns of every matrix of every layer."""
+    return [
+        (shape[0], shape[1]) for name, shape in expected_shapes(made).items()
+        if len(shape) == 2 and name not in (EMBED, HEAD)
+    ]  # fmt: skip

@@ -1,0 +1,128 @@
+"""How fast each kind of weights is on this machine: measured when it is first asked, then remembered."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from soban import __version__, ops
+from soban.base import system
+from soban.base.machine import cpu_name
+from soban.models import Architecture
+from soban.ops import formats, native
+from soban.ops.formats import Matrix, Rows
+from soban.ops.recorder import Program
+from soban.packing.assemble import EMBED, HEAD, expected_shapes, target_format
+from soban.weights.checkpoint import Checkpoint
+
+TRIAL_WEIGHTS = 8_000_000  # 32 MB in float32, more than most caches hold; filled in some hundredths of a second
+MEMORY = "speeds.json"  # in the cache folder
+PREFILL = 16  # tokens
+SECONDS = 0.02  # for each figure: what takes longer is measured once
+# Four of these bytes are 0.0115 as float32, two 0.0115 as bfloat16 or 1.06 as float16, and scales and numbers of the
+# quantised formats: no kernel's time depends on which, as long as it is neither NaN nor denormal.
+FILLING = 0x3C
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that the matrices of one layer or some take, for one token and for PREFILL tokens."""
+
+    decode: float
+    prefill: float
+
+
+Shapes = list[tuple[int, int, str]]  # rows, columns and format of matrices
+
+
+def speeds(made: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> list[Speed]:
+    """The speed of each kind for a model's matrices on this machine, from an earlier time if it was measured then."""
+    known = _read()
+    wanted = [trial_matrices(made, checkpoint, kind) for kind in kinds]
+    missing = [matrices for matrices in wanted if _key(matrices) not in known]
+    for matrices in missing:
+        known[_key(matrices)] = measured(matrices)
+    if missing:
+        _write(known)
+    return [known[_key(matrices)] for matrices in wanted]
+
+
+def trial_matrices(made: Architecture, checkpoint: Checkpoint, kind: str) -> Shapes:
+    """A layer's matrices and its share of the head, in the formats of a kind; about TRIAL_WEIGHTS together.
+
+    A small model's layers are taken several times, a large one's matrices are cut.
+    """
+    shapes = {name: shape for name, shape in expected_shapes(made).items() if len(shape) == 2}
+    layers = made.config.num_hidden_layers
+    layer = {name: shape for name, shape in shapes.items() if name.startswith("model.layers.0.")}
+    head = HEAD if HEAD in shapes else EMBED
+    layer[head] = (-(-shapes[head][0] // layers), shapes[head][1])
+    size = sum(map(math.prod, layer.values()))
+    cut = min(1.0, TRIAL_WEIGHTS / size)
+    found = []
+    for name, (rows, columns) in layer.items():
+        tensor = checkpoint.tensors[name]
+        found.append((max(formats.PANEL, int(rows * cut)), columns, target_format(name, tensor, kind)))
+    return found * max(1, min(layers, TRIAL_WEIGHTS // size))
+
+
+def measured(matrices: Shapes) -> Speed:
+    """Times matrices (rows, columns, format) of numbers that mean nothing."""
+    sizes = [-(-formats.stored_bytes(format, rows, columns) // 64) * 64 for rows, columns, format in matrices]
+    memory = _aligned(sum(sizes))
+    starts = np.cumsum([0, *sizes])
+    widest = max(columns for _, columns, _ in matrices)
+    program = Program()
+    x = ops.embed(program.batch().tokens, formats.matrix(np.full((1, widest), 0.5, np.float32)), 1.0)
+    for (rows, columns, format), start in zip(matrices, starts, strict=False):
+        data = memory[start : start + formats.stored_bytes(format, rows, columns)]
+        if format in formats.PLAIN:
+            data = data.view(formats.PLAIN[format]).reshape(rows, columns)
+        program.result = ops.linear(x[:, :columns], Matrix((Rows(format, rows, columns, data),)))  # type: ignore[assignment]
+    runner = ops.runner(program, PREFILL, 1)
+
+    def seconds(tokens: int) -> float:
+        batch = ops.make_batch([[0] * tokens], [0], [[0]], [0])
+        best, end = math.inf, time.perf_counter() + SECONDS
+        while True:
+            start = time.perf_counter()
+            runner.run(batch, None)
+            now = time.perf_counter()
+            best = min(best, now - start)
+            if now > end:
+                return best
+
+    return Speed(seconds(1), seconds(PREFILL))
+
+
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    raw = np.full(size + 64, FILLING, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + size]
+
+
+def _key(matrices: Shapes) -> str:
+    """All that a speed depends on, as the name under which it is remembered."""
+    built = native.library_path().stat().st_mtime_ns
+    machine = [cpu_name(), native.chosen_isa(), system.threads(), __version__, built]
+    return json.dumps([*machine, matrices], ensure_ascii=False)
+
+
+def _read() -> dict[str, Speed]:
+    """What is remembered and can be true."""
+    found = {}
+    for key, entry in system.recalled(MEMORY).items():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            speed = Speed(float(entry["decode"]), float(entry["prefill"]))
+            if 0 < speed.decode < math.inf and 0 < speed.prefill < math.inf:
+                found[key] = speed
+    return found
+
+
+def _write(known: dict[str, Speed]) -> None:
+    system.remember(MEMORY, {key: asdict(speed) for key, speed in known.items()})

@@ -1,0 +1,1 @@
+"""Text to token ids and back, by each kind of tokenizer's files."""
