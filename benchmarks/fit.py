@@ -27,7 +27,7 @@ ALLOWED = {"memory": 0.10, "prefill": 0.20, "decode": 0.20}
 MINUTE = 60
 PREDICT = """
 import json, sys
-from soban import needs
+from soban.resources import memory as needs
 from soban.measure import forecast
 from soban.measure.headers import outline
 from soban.models import architecture
@@ -42,7 +42,7 @@ print(json.dumps({"memory": takes.total, "prefill": rates.prefill, "decode": rat
 """
 CLOCK = """
 import sys, time
-from soban import system
+from soban.base import system
 if sys.argv[4] == "cpu":
     time.perf_counter = lambda: time.process_time() / system.threads()
 """
@@ -55,9 +55,9 @@ MEASURE = """
 import json, statistics, sys, time
 import numpy as np
 import soban
-from soban import system
-from soban.generation import Generation
-from soban.loading import BUNDLED
+from soban.base import system
+from soban.talk.generation import Generation
+from soban.loading.loaded import BUNDLED
 from soban.measure.forecast import PROMPT
 from soban.weights.checkpoint import open_checkpoint
 name, kind, context = sys.argv[1] or BUNDLED, sys.argv[2], int(sys.argv[3])

@@ -20,9 +20,9 @@ import common
 SOBAN = """
 import sys, threading
 from pathlib import Path
-from soban import system
+from soban.base import system
 from soban.models import architecture
-from soban.models.assemble import pack
+from soban.packing.assemble import pack
 from soban.weights.checkpoint import open_checkpoint
 most, done = [0], threading.Event()
 def watch():

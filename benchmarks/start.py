@@ -44,7 +44,7 @@ print(model(sys.argv[2], max_tokens=1)["choices"][0]["text"], flush=True)
 """,
 }
 MEMORY = """
-from soban import system
+from soban.base import system
 found = system.memory_use()
 print(f"memory {found.anonymous / 1e6:.0f} MB", file=sys.stderr)
 """

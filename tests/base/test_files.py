@@ -65,7 +65,7 @@ def test_what_a_killed_process_has_begun_goes_with_the_next_run_and_what_a_livin
     tmp_path: Path,
 ) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from soban.weights import files\n"
+        "import os, sys; from pathlib import Path; from soban.base import files\n"
         "with files.new_file(Path(sys.argv[1]), 1) as file, files.new_folder(Path(sys.argv[2]), 1) as folder:\n"
         "    (folder / 'half').write_text('x'); os.kill(os.getpid(), 9)"
     )

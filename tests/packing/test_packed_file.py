@@ -87,7 +87,7 @@ def test_the_cache_lies_where_the_system_keeps_such_things(tmp_path: Path, monke
 PACK = """
 import sys
 from pathlib import Path
-from soban.weights.packed import locked
+from soban.packing.packed_file import locked
 from soban.weights.safetensors import read_safetensors, write_safetensors
 
 def slowly(_):

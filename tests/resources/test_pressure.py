@@ -126,7 +126,7 @@ WRITE = """
 import os, sys
 open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
 import soban
-from soban import system
+from soban.base import system
 file = open(sys.argv[3], "rb")
 system.forget_pages(file, 0, os.path.getsize(sys.argv[3]))
 model = soban.load(sys.argv[2], dtype="q8", context=32)

@@ -139,9 +139,9 @@ def test_a_hostile_or_long_template_ends_within_a_second_and_100_megabytes() -> 
 
 COST = """
 import json, sys, time
-from soban.errors import UserError
-from soban.text import limits
-from soban.text.chat import ChatTemplate
+from soban.base.errors import UserError
+from soban.text.chat import limits
+from soban.text.chat.template import ChatTemplate
 
 limits.MAX_SECONDS = float(sys.argv[1])
 turn = [{"role": "user", "content": "hello"}]

@@ -335,7 +335,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing_behind(tmp_path: Path) ->
     program = """
 import resource, sys
 from pathlib import Path
-from soban.errors import UserError
+from soban.base.errors import UserError
 from soban.weights.safetensors import write_safetensors
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
