@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.models import architecture
-from soban.packing.assemble import expected_shapes
 from soban.weights.checkpoint import open_checkpoint
 
 NAMES = {  # ours -> llama.cpp's, within a layer
@@ -84,7 +83,7 @@ def tensors(checkpoint: Any, made: Any, family: str) -> Iterator[tuple[str, npt.
     """llama.cpp's name and values of every tensor."""
     c = made.config
     heads = {"self_attn.q_proj": c.num_attention_heads, "self_attn.k_proj": c.kv_heads}
-    for name in expected_shapes(made):
+    for name in made.plan.shapes():
         values = checkpoint.tensors[name].float32()
         inner = name.removeprefix("model.layers.").partition(".")[2].removesuffix(".weight")
         if family == "llama" and inner in heads:

@@ -28,8 +28,9 @@ from soban.learn.synthetic import stories
 from soban.loading.loaded import Loaded, load_files
 from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, cut, evaluate
 from soban.models import architecture
+from soban.models.plan import Part
 from soban.ops.formats import Floats
-from soban.packing.assemble import EMBED, HEAD, assemble, expected_shapes, pack, target_format
+from soban.packing.assemble import assemble, pack, target_format
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
 from soban.weights.safetensors import read_safetensors, write_safetensors
 
@@ -41,17 +42,13 @@ OUTLIERS, FACTOR = 0.005, np.float32(50)
 PEER_TYPES = ("Q4_0", "IQ4_NL", "Q4_1", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
 
 
-def _is_vocabulary(name: str) -> bool:
-    return name in (EMBED, HEAD)
-
-
 # What is quantised how: the two formats that users choose, and what other mixes would give.
-VARIANTS: dict[str, Callable[[str], str] | None] = {
+VARIANTS: dict[str, Callable[[Part], str] | None] = {
     "q8": None,
     "q4": None,
-    "q4, values in 4 bits too": lambda name: "q8" if _is_vocabulary(name) else "q4",
-    "q4, vocabulary in 4 bits too": lambda name: "q8" if name.endswith("v_proj.weight") else "q4",
-    "q4 throughout": lambda name: "q4",
+    "q4, values in 4 bits too": lambda part: "q8" if part.vocabulary else "q4",
+    "q4, vocabulary in 4 bits too": lambda part: "q8" if part.precise and not part.vocabulary else "q4",
+    "q4 throughout": lambda part: "q4",
 }
 
 
@@ -118,14 +115,14 @@ def packed(exact: Loaded, model: Path, label: str, path: Path) -> tuple[float, L
     checkpoint, made, choose = open_checkpoint(model), exact.architecture, VARIANTS[label]
     path.unlink(missing_ok=True)
 
-    def chosen(name: str, tensor: Any, kind: str) -> str:
-        return target_format(name, tensor, kind) if choose is None or len(tensor.shape) != 2 else choose(name)
+    def chosen(part: Part, tensor: Any, kind: str) -> str:
+        return target_format(part, tensor, kind) if choose is None or len(tensor.shape) != 2 else choose(part)
 
     with mock.patch("soban.packing.assemble.target_format", chosen):
         pack(made, checkpoint, label[:2], path)
     tensors, metadata = read_safetensors(path)
     weights = assemble(made, Checkpoint(path, checkpoint.config, {}, tensors, (path,), metadata))
-    count = sum(int(np.prod(shape)) for shape in expected_shapes(made).values())
+    count = sum(int(np.prod(shape)) for shape in made.plan.shapes().values())
     bits = 8 * sum(tensor.data.nbytes for tensor in tensors.values()) / count
     return bits, dataclasses.replace(exact, weights=weights, kind=label[:2], cache_format="f16")
 
@@ -138,25 +135,13 @@ def with_outliers(model: Path, folder: Path) -> Path:
         shutil.copyfile(file, folder / file.name)
     checkpoint = open_checkpoint(model)
     made = architecture(checkpoint.config)
-    values = {name: np.array(checkpoint.tensors[name].float32()) for name in expected_shapes(made)}
-    offset, dice = np.float32(made.family.NORM_OFFSET), np.random.default_rng(5)
-    gemma = checkpoint.config["model_type"] == "gemma2"
-    before_ffn = "pre_feedforward_layernorm" if gemma else "post_attention_layernorm"
-    readers = {
-        "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        before_ffn: ("mlp.gate_proj", "mlp.up_proj"),
-    }
-    for i in range(made.config.num_hidden_layers):
-        layer = f"model.layers.{i}."
-        for norm, reading in readers.items():
-            chosen = _some(dice, made.config.hidden_size)
-            weight = values[f"{layer}{norm}.weight"]
-            weight[chosen] = (weight[chosen] + offset) * FACTOR - offset
-            for name in reading:
-                values[f"{layer}{name}.weight"][:, chosen] /= FACTOR
-        chosen = _some(dice, made.config.intermediate_size)
-        values[f"{layer}mlp.up_proj.weight"][chosen] *= FACTOR
-        values[f"{layer}mlp.down_proj.weight"][:, chosen] /= FACTOR
+    values = {name: np.array(checkpoint.tensors[name].float32()) for name in made.plan.shapes()}
+    dice = np.random.default_rng(5)
+    for pair in (pair for layer in made.plan.layers for pair in layer.pairs):
+        chosen, offset, source = _some(dice, pair.source.shape[0]), np.float32(pair.offset), values[pair.source.name]
+        source[chosen] = (source[chosen] + offset) * FACTOR - offset
+        for reader in pair.readers:
+            values[reader.name][:, chosen] /= FACTOR
     entries = [(name, "F32", value.shape) for name, value in values.items()]
     write_safetensors(folder / "model.safetensors", entries, lambda name: [values[name]])
     return folder

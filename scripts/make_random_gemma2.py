@@ -17,7 +17,6 @@ import numpy as np
 
 from soban.models import architecture
 from soban.ops.formats import bf16_bits
-from soban.packing.assemble import expected_shapes
 from soban.weights.safetensors import write_safetensors
 
 CONFIG = {
@@ -77,7 +76,7 @@ def write_json(path: Path, value: object) -> None:
 
 def write_weights(path: Path, config: dict) -> None:
     """Normal weights, as wide as trained ones; norms that leave the size as it is."""
-    shapes = expected_shapes(architecture(config))
+    shapes = architecture(config).plan.shapes()
     pool = np.random.default_rng(0).standard_normal(1 << 24, np.float32)  # drawn once, cut anew for each tensor
 
     def fill(name: str) -> Iterator[np.ndarray]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from soban.models import architecture
-from soban.packing.assemble import expected_shapes
 from soban.weights import checksums
 from soban.weights.safetensors import write_safetensors
 
@@ -58,7 +57,7 @@ def make_model(folder: Path, *, chat: bool = False, seed: int = 0, **changes: An
 def write_weights(folder: Path, config: dict[str, Any], seed: int = 0, **replaced: np.ndarray) -> None:
     """model.safetensors in float32 for the config; `replaced` tensors (dots as __) are written as given."""
     dice = np.random.default_rng(seed)
-    shapes = expected_shapes(architecture(config))
+    shapes = architecture(config).plan.shapes()
     values = {name: dice.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
     values |= {name.replace("__", "."): value.astype(np.float32) for name, value in replaced.items()}
     (folder / "model.safetensors").unlink(missing_ok=True)

@@ -14,7 +14,6 @@ from soban.cli.show import as_text, tensor_table
 from soban.cli.terminal.table import width
 from soban.measure.inspect import look
 from soban.models import architecture
-from soban.packing.assemble import expected_shapes
 from soban.weights.safetensors import write_safetensors
 
 from .. import tiny
@@ -206,7 +205,7 @@ def test_a_model_of_gigabytes_answers_at_once(tmp_path: Path, capsys: pytest.Cap
     config = tiny.CONFIG | {"intermediate_size": 2**23, "num_hidden_layers": 4}
     write(folder, "config.json", config)
     header, end = {}, 0
-    for name, shape in expected_shapes(architecture(config)).items():
+    for name, shape in architecture(config).plan.shapes().items():
         size = 2 * math.prod(shape)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
         end += size

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.base.errors import UserError
-from soban.loading.loaded import loaded
+from soban.loading import loaded
 from soban.models import architecture
 from soban.packing.assemble import assemble, pack
 from soban.text.tokenizers.packed import open_packed

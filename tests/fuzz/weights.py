@@ -14,7 +14,7 @@ import numpy as np
 from soban.base.errors import UserError
 from soban.models import Architecture, architecture
 from soban.ops import make_batch, make_cache, runner
-from soban.packing.assemble import assemble, expected_shapes
+from soban.packing.assemble import assemble
 from soban.packing.fitting import fitted
 from soban.weights.checkpoint import Tensor, open_checkpoint
 from soban.weights.llama2c import MAGIC, MODERN, NUMBERS, PADDED_HEADER, Header
@@ -80,7 +80,7 @@ KNOWN_TYPES = ("F32", "F16", "BF16", "F64", "I8", "U8", "I32", "BOOL", "F8_E4M3"
 def make_weights(path: Path, config: dict[str, Any], names: set[str] | None = None) -> None:
     """A safetensors file of small random weights; of all of them, or those that are named."""
     dice = np.random.default_rng(0)
-    shapes = expected_shapes(architecture(config))
+    shapes = architecture(config).plan.shapes()
     values = {name: dice.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
     held = {name: value for name, value in values.items() if names is None or name in names}
     write_safetensors(path, [(name, "F32", v.shape) for name, v in held.items()], lambda name: [held[name]])
@@ -201,7 +201,7 @@ def beyond_header(data: bytes) -> bool:
 
 
 def index(folder: Path) -> Format:
-    names = sorted(expected_shapes(architecture(LLAMA)))
+    names = sorted(architecture(LLAMA).plan.shapes())
     parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
     for name, held in parts.items():
         make_weights(folder / name, LLAMA, set(held))

@@ -11,7 +11,7 @@ import pytest
 
 import soban
 from soban.base import system
-from soban.loading.loaded import loaded
+from soban.loading import loaded
 from soban.measure.work import work_of
 from soban.models import architecture
 from soban.packing import assemble

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 import soban
 from soban.models import architecture
-from soban.packing.assemble import expected_shapes
 from soban.weights.safetensors import write_safetensors
 
 from ..tiny import tokenizer
@@ -73,7 +72,7 @@ def folder_of(path: Path, config: dict[str, Any], seed: int = 0) -> Path:
 def weights(config: dict[str, Any], seed: int = 0) -> dict[str, npt.NDArray]:
     """Random numbers, wide enough that positions change the logits."""
     dice = np.random.default_rng(seed)
-    shapes = expected_shapes(architecture(config))
+    shapes = architecture(config).plan.shapes()
     return {name: dice.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
 
 

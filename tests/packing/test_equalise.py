@@ -10,8 +10,8 @@ import pytest
 from soban import ops
 from soban.models import Architecture, architecture
 from soban.ops.formats import Floats
-from soban.packing.assemble import assemble, expected_shapes, pack
-from soban.packing.equalise import balance
+from soban.packing.assemble import assemble, pack
+from soban.packing.equalise import equalise
 from soban.weights.checkpoint import Checkpoint, open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
@@ -28,8 +28,8 @@ def model(folder: Path, config: dict[str, Any], factor: float) -> tuple[Architec
     """Random weights in which one channel of each kind is `factor` times as large, and its readers as much smaller."""
     made = architecture(config)
     dice = np.random.default_rng(4)
-    values: dict[str, Any] = {n: dice.normal(0, 0.2, s) for n, s in expected_shapes(made).items()}
-    offset = made.family.NORM_OFFSET
+    values: dict[str, Any] = {n: dice.normal(0, 0.2, s) for n, s in made.plan.shapes().items()}
+    offset = made.plan.layers[0].pairs[0].offset
     for name in (n for n in values if "layernorm" in n):
         values[name] += 1 - offset
     after_norm = "post_attention_layernorm" if config["model_type"] == "llama" else "pre_feedforward_layernorm"
@@ -79,7 +79,7 @@ def test_outlier_channels_cost_a_quantised_model_little(tmp_path: Path, config: 
 @pytest.mark.parametrize("config", [LLAMA, CONFIG], ids=["llama", "gemma2"])
 def test_what_the_model_computes_stays_the_same(tmp_path: Path, config: dict[str, Any]) -> None:
     made, checkpoint = model(tmp_path / "model", config, 50.0)
-    moved = balance(made, checkpoint)
+    moved = equalise(made.plan, checkpoint)
     assert len(moved.vectors) >= 4 and len(moved.columns) == 12 and len(moved.rows) == 2
     values = {name: tensor.float32().copy() for name, tensor in checkpoint.tensors.items()}
     values |= moved.vectors
@@ -98,5 +98,5 @@ def test_what_the_model_computes_stays_the_same(tmp_path: Path, config: dict[str
 @pytest.mark.parametrize("config", [LLAMA, CONFIG], ids=["llama", "gemma2"])
 def test_a_model_without_outliers_is_left_alone(tmp_path: Path, config: dict[str, Any]) -> None:
     made, checkpoint = model(tmp_path / "model", config, 1.0)
-    moved = balance(made, checkpoint)
+    moved = equalise(made.plan, checkpoint)
     assert not moved.columns and not moved.vectors and not moved.rows

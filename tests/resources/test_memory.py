@@ -42,7 +42,7 @@ LLAMA_7B: dict[str, Any] = {
 def imagined(config: dict[str, Any], stored: str = "BF16") -> tuple[Architecture, Checkpoint]:
     """A model of that shape without numbers."""
     made = architecture(config)
-    shapes = assemble.expected_shapes(made)
+    shapes = made.plan.shapes()
     tensors = {name: headers.hollow(name, Path("x"), stored, shape) for name, shape in shapes.items()}
     return made, Checkpoint(Path("x"), config, {}, tensors, (), {})
 
@@ -120,10 +120,10 @@ def test_a_packed_model_takes_what_its_file_holds() -> None:
 
 MEASURE = """
 import json, sys, soban
-from soban import system
+from soban.base import system
 model = soban.load(sys.argv[1], dtype=sys.argv[2], context=int(sys.argv[3]))
 ids = [3 + i % 250 for i in range(model.engine.context - 4)]
-from soban.generation import Generation
+from soban.talk.generation import Generation
 Generation(model, ids, model.sampling(do_sample=False, max_new_tokens=4)).read()
 print(json.dumps(system.memory_use().__dict__))
 """

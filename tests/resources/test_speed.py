@@ -8,7 +8,7 @@ import pytest
 import soban
 from soban.base import system
 from soban.base.system import cache_folder
-from soban.loading.loaded import loaded
+from soban.loading import loaded
 from soban.models import architecture
 from soban.ops import native
 from soban.resources import memory, speed

@@ -24,7 +24,6 @@ from soban.models import Architecture
 from soban.ops import formats, make_cache, native, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Matrix, Rows
-from soban.packing.assemble import expected_shapes
 from soban.resources import memory
 from soban.resources.speed import FILLING
 from soban.weights.checkpoint import Checkpoint
@@ -150,8 +149,8 @@ def _key(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cach
     """All that a rate depends on, as the name under which it is remembered."""
     built = native.library_path().stat().st_mtime_ns if native.library() else 0
     machine = [cpu_name(), native.chosen_isa() if built else "numpy", system.threads(), __version__, built]
-    stored = sorted({checkpoint.tensors[name].format for name in expected_shapes(part)})
-    shape = [part.family.__name__, dataclasses.asdict(part.config), stored]
+    stored = sorted({checkpoint.tensors[name].format for name in part.plan.shapes()})
+    shape = [part.family.name, dataclasses.asdict(part.config), stored]
     return json.dumps([*machine, kind, users, cache, shape], ensure_ascii=False)
 
 

@@ -16,10 +16,11 @@ from soban.hub import choosing, meant, names
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import Repository
 from soban.loading.loaded import BUNDLED
+from soban.models import ties_embeddings
 from soban.ops.formats import PLAIN
-from soban.packing.assemble import EMBED, HEAD
 from soban.weights import folder, llama2c, naming
 from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
+from soban.weights.naming import EMBEDDING, HEAD
 from soban.weights.safetensors import DTYPES, read_header
 
 AT_ONCE = 4  # headers that are fetched side by side
@@ -90,7 +91,7 @@ def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Re
     def header(shard: RemoteFile) -> tuple[dict[str, Tensor], dict[str, str]]:
         path = place / shard.name
         places, metadata = read_header(path, lambda start, stop: read_all(shard.name, start, stop), shard.size)
-        for name in (name for name in (EMBED, HEAD) if name in places):
+        for name in (name for name in (EMBEDDING, HEAD) if name in places):
             beginnings[name] = functools.partial(_beginning, read_all, shard.name, places[name][2])
         return {name: hollow(name, path, *about[:2]) for name, about in places.items()}, metadata
 
@@ -149,14 +150,14 @@ def _leave_out_copy(
     config: Mapping[str, Any], tensors: dict[str, Tensor], beginnings: Mapping[str, Callable[[int], bytes]]
 ) -> None:
     """A tied head's second copy takes no place; a head that begins otherwise is one of its own, whatever is said."""
-    if EMBED not in tensors or HEAD not in tensors:
+    if EMBEDDING not in tensors or HEAD not in tensors:
         return
-    if not config.get("tie_word_embeddings", config.get("model_type") == "gemma2"):
+    if not ties_embeddings(config):
         return
-    head, embedding = tensors[HEAD], tensors[EMBED]
+    head, embedding = tensors[HEAD], tensors[EMBEDDING]
     alike = (head.format, head.shape) == (embedding.format, embedding.shape)
     size = min(COMPARED, head.data.nbytes)
-    if not alike or beginnings[HEAD](size) == beginnings[EMBED](size):
+    if not alike or beginnings[HEAD](size) == beginnings[EMBEDDING](size):
         del tensors[HEAD]
     else:
         tensors[HEAD] = replace(head, data=np.broadcast_to(np.ones((), head.data.dtype), head.shape))

@@ -18,7 +18,7 @@ from soban.loading import loaded
 from soban.measure import papers
 from soban.measure.configured import config_findings
 from soban.models import Architecture, architecture
-from soban.packing.assemble import EMBED, needs_packing
+from soban.packing.assemble import needs_packing
 from soban.packing.fitting import Fitted, Misfit, fitted
 from soban.packing.layout import RESIDUAL, packed_layout
 from soban.packing.packed_file import ORIGIN, packed_path
@@ -30,6 +30,7 @@ from soban.text.tokenizers.entries import Entries, read_entries, read_llama2c_en
 from soban.text.tokenizers.settings import read_json
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
+from soban.weights.naming import EMBEDDING
 
 Report = dict[str, Any]
 # config.json's names for the same thing, in families that have an engine here and in older ones.
@@ -57,7 +58,7 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     layout = packed_layout(checkpoint)
     tied = made.config.tie_word_embeddings if made else config.get("tie_word_embeddings") is True
     tensors = stored(checkpoint, layout, tied)
-    rows = next((one.shape[0] for one in tensors if EMBED in (one.name, one.known_as)), None)
+    rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
     belongs = bool(config) and not _is_bin(checkpoint)  # whether what lies in the folder is this model's
     entries = _entries(checkpoint, folder, tokenizer, findings) if config else None
     shown = _shown(folder, entries, findings) if belongs and entries else None

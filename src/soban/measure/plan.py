@@ -21,6 +21,7 @@ from soban.measure import forecast
 from soban.measure.headers import Outline, outline
 from soban.messages import translate
 from soban.models import FAMILIES, Architecture, architecture
+from soban.models.plan import Part
 from soban.ops import formats
 from soban.ops.cache import position_bytes
 from soban.packing.assemble import KINDS, needs_packing, target_format, weight_bytes
@@ -29,6 +30,7 @@ from soban.packing.layout import packed_layout
 from soban.resources import disk, memory
 from soban.resources.memory import Form, cache_format
 from soban.weights.checkpoint import Checkpoint
+from soban.weights.naming import EMBEDDING, HEAD
 
 PURPOSES = ("run", "serve", "train", "tune")
 SERVED = 4  # users of `serve`, where nobody says
@@ -306,7 +308,8 @@ def rough_form(checkpoint: Checkpoint, kind: str, free: int | None) -> dict[str,
     size = 0
     for tensor in counted(checkpoint):
         if len(tensor.shape) == 2:
-            size += formats.stored_bytes(target_format(tensor.name, tensor, kind), *tensor.shape)
+            part = Part(tensor.name, tensor.shape, precise=tensor.name in (EMBEDDING, HEAD))
+            size += formats.stored_bytes(target_format(part, tensor, kind), *tensor.shape)
         else:
             size += 4 * math.prod(tensor.shape)
     fits = None if free is None else size + memory.PROGRAM <= free

@@ -1,14 +1,17 @@
 """The model families: one file each, found by the model_type of config.json."""
 
+import dataclasses
+import functools
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from soban import ops
 from soban.base.errors import UserError
 from soban.models.config import read_config, standard
+from soban.models.family import Family
+from soban.models.plan import Plan
 from soban.ops.recorder import LayerSlot, Program
 
 MOST_LAYERS = 10_000  # far above any model; a config that says more would keep us counting
@@ -19,9 +22,14 @@ FAMILIES = {"llama": "llama", "mistral": "llama", "gemma2": "gemma2"}  # model_t
 class Architecture:
     """A family and the config of one of its models; `absent`: what the config takes from the family's defaults."""
 
-    family: ModuleType
+    family: Family
     config: Any
     absent: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The model's weights."""
+        return self.family.plan(self.config)
 
     def record(self, weights: Any, longest: int = 0) -> Program:
         """The whole model as a program: a batch's tokens in, logits (R, vocabulary) of the chosen tokens out.
@@ -35,6 +43,19 @@ class Architecture:
         chosen = ops.take_rows(hidden, batch.outputs)  # type: ignore[arg-type]
         program.result = self.family.logits(self.config, weights, chosen)
         return program
+
+
+def ties_embeddings(raw: Mapping[str, Any]) -> bool:
+    """Whether a config.json says, or is silent and means, that a model writes by its embedding."""
+    default = False
+    if raw.get("model_type") in FAMILIES:
+        default = _family(raw["model_type"]).config.tie_word_embeddings
+    return bool(raw.get("tie_word_embeddings", default))
+
+
+def _family(model_type: str) -> Family:
+    family: Family = importlib.import_module(f"soban.models.{FAMILIES[model_type]}").FAMILY
+    return family
 
 
 def architecture(
@@ -56,11 +77,10 @@ def architecture(
             "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=layers, most=MOST_LAYERS,
             hint="fetch config.json again",
         )  # fmt: skip
-    family = importlib.import_module(f"soban.models.{FAMILIES[model_type]}")
-    given = standard(model_type, raw, family.Config)
-    if FAMILIES[model_type] == "gemma2":
-        given["compute_dtype"] = compute_dtype
-    else:
-        given["rope_interleaved"] = rope_interleaved
-    config, absent = read_config(family.Config, given)
+    family = _family(model_type)
+    given = standard(family.model_types[model_type], raw, family.config)
+    ours = {"compute_dtype": compute_dtype, "rope_interleaved": rope_interleaved}
+    fields = {field.name for field in dataclasses.fields(family.config)}
+    given |= {key: value for key, value in ours.items() if key in fields}
+    config, absent = read_config(family.config, given)
     return Architecture(family, config, absent)

@@ -7,14 +7,15 @@ what models are published for: tests/models/test_config_keys.py holds each key a
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from soban import messages
 from soban.base.errors import UserError
 from soban.base.files import quoted
 from soban.messages import translate
-from soban.models.rope import rope_parameters
+from soban.models.family import ModelType
+from soban.models.rope import Rotation, rope_parameters
 
 Config = TypeVar("Config")
 
@@ -31,18 +32,6 @@ rope_scaling rope_theta partial_rotary_factor original_max_position_embeddings u
 HARMLESS = frozenset(HARMLESS_WORDS.split())
 # Keys that transformers reads and soban does not, with the values that have no effect.
 NEUTRAL: dict[str, tuple[Any, ...]] = {"per_layer_config": (None, {}), "is_causal": (True,)}
-# What a model_type's class in transformers assumes where a key is missing, and our family's Config does not.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "mistral": {
-        "intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-        "sliding_window": 4096,
-    },
-    "gemma2": {},
-}  # fmt: skip
-# What a class never looks at, though another of the same family does, or files have it: to it, such a key says nothing.
-UNREAD = {"llama": ("sliding_window", "layer_types"), "mistral": ("attention_bias", "mlp_bias"),
-          "gemma2": ("hidden_act",)}  # fmt: skip
 FULL_AND_SLIDING = ("full_attention", "sliding_attention")
 # Names by which transformers calls a function of which there is an op (ACT2FN).
 ACTIVATIONS = {
@@ -51,14 +40,69 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-def standard(model_type: str, raw: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
+class Decoder:
+    """What the sizes of most decoders are, for a family's Config, whose fields are config.json's keys."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int | None
+    head_dim: int | None
+    max_position_embeddings: int
+    rope_parameters: dict[str, Any]
+    sliding_window: int | None
+    layer_types: tuple[Any, ...] | None
+    usual_types: ClassVar[tuple[str, ...]] = ("sliding_attention",)  # of the layers in turn, where the config is silent
+
+    def check(self) -> None:
+        """Raises UserError for what does not go together."""
+        if self.num_attention_heads % self.kv_heads or self.head_size % 2:  # rotary positions turn pairs
+            raise UserError(
+                "config.json: {heads} attention heads of {size} over {kv_heads} key-value heads do not divide evenly",
+                heads=self.num_attention_heads, size=self.head_size, kv_heads=self.kv_heads,
+                hint="fetch config.json again",
+            )  # fmt: skip
+        self.rotation.check()
+        if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
+            raise UserError(
+                "config.json: {types} layer_types for {layers} layers", types=len(self.layer_types),
+                layers=self.num_hidden_layers, hint="fetch config.json again",
+            )  # fmt: skip
+
+    @property
+    def kv_heads(self) -> int:
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotation(self) -> Rotation:
+        return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a text may have."""
+        return self.rotation.limit
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """How far each layer looks back; None: to the beginning."""
+        usual = self.usual_types * self.num_hidden_layers
+        types = usual[: self.num_hidden_layers] if self.layer_types is None else self.layer_types
+        return tuple(self.sliding_window if kind == "sliding_attention" else None for kind in types)
+
+
+def standard(model_type: ModelType, raw: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """config.json's object as a family's Config has it: one key for each thing, without what is read nowhere."""
-    given = {key: value for key, value in raw.items() if key not in UNREAD[model_type] and key != "rope_interleaved"}
-    given = {**DEFAULTS[model_type], **given}
+    given = {key: value for key, value in raw.items() if key not in model_type.unread and key != "rope_interleaved"}
+    given = {**model_type.defaults, **given}
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-    context = given.get("max_position_embeddings", defaults["max_position_embeddings"])
-    nested = FULL_AND_SLIDING if model_type == "gemma2" or "layer_types" in given else ()
-    given["rope_parameters"] = rope_parameters(raw, context, nested)
+    if "rope_parameters" in defaults:
+        context = given.get("max_position_embeddings", defaults["max_position_embeddings"])
+        nested = FULL_AND_SLIDING if model_type.nested or "layer_types" in given else ()
+        given["rope_parameters"] = rope_parameters(raw, context, nested)
     return given
 
 
@@ -81,7 +125,7 @@ def read_config(cls: type[Config], raw: Mapping[str, Any]) -> tuple[Config, tupl
                 )  # fmt: skip
         elif key not in HARMLESS:
             messages.warn("config.json: unknown key {key} is ignored", key=key)
-    return cls(**values), tuple(name for name, hint in hints.items() if hint is int and name not in raw)
+    return cls(**values), tuple(name for name in fields if hints[name] is int and name not in raw)
 
 
 def activation(key: str, name: str) -> str:
@@ -130,21 +174,3 @@ def _expected(options: tuple[Any, ...]) -> str:
         else names.get(origin or option, str(option))
         for option in options
     )
-
-
-def check_layer_types(types: Sequence[str] | None, layers: int) -> None:
-    """As many types as layers, or none at all."""
-    if types is not None and len(types) != layers:
-        raise UserError(
-            "config.json: {types} layer_types for {layers} layers", types=len(types), layers=layers,
-            hint="fetch config.json again",
-        )  # fmt: skip
-
-
-def check_heads(heads: int, kv_heads: int, size: int) -> None:
-    """Query heads are shared out evenly over key heads, and their size is even, since rotary positions turn pairs."""
-    if heads % kv_heads or size % 2:
-        raise UserError(
-            "config.json: {heads} attention heads of {size} over {kv_heads} key-value heads do not divide evenly",
-            heads=heads, size=size, kv_heads=kv_heads, hint="fetch config.json again",
-        )  # fmt: skip

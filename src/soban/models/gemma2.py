@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from soban import ops
-from soban.models.config import activation, check_heads, check_layer_types
-from soban.models.rope import Rotation
+from soban.models.config import Decoder, activation
+from soban.models.family import Family, ModelType
+from soban.models.plan import Layer, Pair, Place, Plan
 from soban.ops.formats import bf16_bits, bf16_values
 
 NORM_OFFSET = 1.0  # what is added to a norm's weight
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Decoder):
     """config.json's keys, and one of ours: compute_dtype, to which the embeddings' scale is rounded."""
 
     rope_parameters: dict[str, Any]
@@ -38,35 +39,11 @@ class Config:
     layer_types: tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None = None
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
+    usual_types: ClassVar = ("sliding_attention", "full_attention")
+
     def __post_init__(self) -> None:
-        check_heads(self.num_attention_heads, self.kv_heads, self.head_size)
         activation("hidden_activation", self.hidden_activation)
-        self.rotation.check()
-        check_layer_types(self.layer_types, self.num_hidden_layers)
-
-    @property
-    def kv_heads(self) -> int:
-        return self.num_key_value_heads
-
-    @property
-    def head_size(self) -> int:
-        return self.head_dim
-
-    @property
-    def rotation(self) -> Rotation:
-        return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
-
-    @property
-    def longest(self) -> int:
-        """Tokens that a text may have."""
-        return self.rotation.limit
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        """Each layer's window; where the config is silent, every other layer has one, the first among them."""
-        usual = ("sliding_attention", "full_attention") * self.num_hidden_layers
-        types = usual[: self.num_hidden_layers] if self.layer_types is None else self.layer_types
-        return tuple(self.sliding_window if kind == "sliding_attention" else None for kind in types)
+        self.check()
 
     @property
     def embedding_scale(self) -> float:
@@ -74,27 +51,37 @@ class Config:
         return float((bf16_values(bf16_bits(scale)) if self.compute_dtype == "bfloat16" else scale)[0])
 
 
-def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
-    """A layer's weights: our name -> the checkpoint's names and shapes, stacked one below the other."""
+def plan(c: Config) -> Plan:
     d, f = c.hidden_size, c.intermediate_size
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
-    table: dict[str, dict[str, tuple[int, ...]]] = {
-        "attention_norm": {"input_layernorm.weight": (d,)},
-        "qkv": {
-            "self_attn.q_proj.weight": (q, d),
-            "self_attn.k_proj.weight": (kv, d),
-            "self_attn.v_proj.weight": (kv, d),
-        },
-        "output": {"self_attn.o_proj.weight": (d, q)},
-        "output_norm": {"post_attention_layernorm.weight": (d,)},
-        "ffn_norm": {"pre_feedforward_layernorm.weight": (d,)},
-        "gate_up": {"mlp.gate_proj.weight": (f, d), "mlp.up_proj.weight": (f, d)},
-        "down": {"mlp.down_proj.weight": (d, f)},
-        "down_norm": {"post_feedforward_layernorm.weight": (d,)},
-    }
-    for name in ("qkv", "output") if c.attention_bias else ():
-        table[name] |= {key.replace(".weight", ".bias"): shape[:1] for key, shape in table[name].items()}
-    return table
+    at = Place(hf="", gguf="")
+    embed = at.vocabulary("embed", c.vocab_size, d, hf="model.embed_tokens", gguf="token_embd")
+    norm = at.vector("norm", d, hf="model.norm", gguf="output_norm")
+    head = at.vocabulary("head", c.vocab_size, d, hf="lm_head", gguf="output")
+    layers = []
+    for i in range(c.num_hidden_layers):
+        at, has = Place(hf=f"model.layers.{i}.", gguf=f"blk.{i}."), c.attention_bias
+        first = at.vector("attention_norm", d, hf="input_layernorm", gguf="attn_norm")
+        qkv = at.matrix(
+            "qkv",
+            at.rows(q, d, bias=has, hf="self_attn.q_proj", gguf="attn_q"),
+            at.rows(kv, d, bias=has, hf="self_attn.k_proj", gguf="attn_k"),
+            at.rows(kv, d, bias=has, hf="self_attn.v_proj", gguf="attn_v", precise=True),
+        )
+        output = at.matrix("output", at.rows(d, q, bias=has, hf="self_attn.o_proj", gguf="attn_output"))
+        after = at.vector("output_norm", d, hf="post_attention_layernorm", gguf="post_attention_norm")
+        second = at.vector("mlp_norm", d, hf="pre_feedforward_layernorm", gguf="ffn_norm")
+        up = at.rows(f, d, hf="mlp.up_proj", gguf="ffn_up")
+        mlp = at.matrix("gate_up", at.rows(f, d, hf="mlp.gate_proj", gguf="ffn_gate"), up)
+        down = at.matrix("down", at.rows(d, f, hf="mlp.down_proj", gguf="ffn_down"))
+        last = at.vector("down_norm", d, hf="post_feedforward_layernorm", gguf="post_ffw_norm")
+        pairs = (
+            Pair(first.parts[0], qkv.parts, offset=NORM_OFFSET),
+            Pair(second.parts[0], mlp.parts, offset=NORM_OFFSET),
+            Pair(up.parts[0], down.parts),
+        )
+        layers.append(Layer((first, qkv, output, after, second, mlp, down, last), pairs))
+    return Plan((embed, norm) if c.tie_word_embeddings else (embed, norm, head), tuple(layers))
 
 
 def norm(c: Config, x: Any, weight: Any) -> Any:
@@ -108,7 +95,7 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     x = ops.embed(batch.tokens, w.embed, c.embedding_scale)
     for layer, layer_cache, window in zip(w.layers, cache, c.windows, strict=True):
         x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache, window))
-        h = ops.linear(norm(c, x, layer.ffn_norm), layer.gate_up)
+        h = ops.linear(norm(c, x, layer.mlp_norm), layer.gate_up)
         x = ops.add(x, norm(c, ops.linear(ops.glu(h, gate), layer.down), layer.down_norm))
     return norm(c, x, w.norm)
 
@@ -130,3 +117,9 @@ def logits(c: Config, w: Any, x: Any) -> Any:
     """Hidden states (R, hidden) -> a score for each entry of the vocabulary (R, vocabulary)."""
     scores = ops.scores(x, w.head)
     return scores if c.final_logit_softcapping is None else ops.softcap(scores, c.final_logit_softcapping)
+
+
+FAMILY = Family(
+    name="gemma2", model_types={"gemma2": ModelType(unread=("hidden_act",), nested=True)},
+    config=Config, plan=plan, forward=forward, logits=logits,
+)  # fmt: skip

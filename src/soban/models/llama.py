@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from soban import ops
-from soban.models.config import activation, check_heads, check_layer_types
-from soban.models.rope import Rotation
-
-NORM_OFFSET = 0.0  # what is added to a norm's weight
+from soban.models.config import Decoder, activation
+from soban.models.family import Family, ModelType
+from soban.models.plan import Layer, Pair, Place, Plan
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Decoder):
     """config.json's keys, and one of ours: rope_interleaved, for llama2.c's files, which turn neighbouring pairs."""
 
     rope_parameters: dict[str, Any]
@@ -34,55 +33,46 @@ class Config:
     rope_interleaved: bool = False
 
     def __post_init__(self) -> None:
-        check_heads(self.num_attention_heads, self.kv_heads, self.head_size)
         activation("hidden_act", self.hidden_act)
-        self.rotation.check()
-        check_layer_types(self.layer_types, self.num_hidden_layers)
-
-    @property
-    def kv_heads(self) -> int:
-        return self.num_key_value_heads or self.num_attention_heads
-
-    @property
-    def head_size(self) -> int:
-        return self.head_dim or self.hidden_size // self.num_attention_heads
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        """Each layer's window; without types all have the same."""
-        types = ("sliding_attention",) * self.num_hidden_layers if self.layer_types is None else self.layer_types
-        return tuple(self.sliding_window if kind == "sliding_attention" else None for kind in types)
-
-    @property
-    def rotation(self) -> Rotation:
-        return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
-
-    @property
-    def longest(self) -> int:
-        """Tokens that a text may have."""
-        return self.rotation.limit
+        self.check()
 
 
-def tensors(c: Config) -> dict[str, dict[str, tuple[int, ...]]]:
-    """A layer's weights: our name -> the checkpoint's names and shapes, stacked one below the other."""
+def plan(c: Config) -> Plan:
     d, f = c.hidden_size, c.intermediate_size
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
-    table: dict[str, dict[str, tuple[int, ...]]] = {
-        "attention_norm": {"input_layernorm.weight": (d,)},
-        "qkv": {
-            "self_attn.q_proj.weight": (q, d),
-            "self_attn.k_proj.weight": (kv, d),
-            "self_attn.v_proj.weight": (kv, d),
-        },
-        "output": {"self_attn.o_proj.weight": (d, q)},
-        "ffn_norm": {"post_attention_layernorm.weight": (d,)},
-        "gate_up": {"mlp.gate_proj.weight": (f, d), "mlp.up_proj.weight": (f, d)},
-        "down": {"mlp.down_proj.weight": (d, f)},
-    }
-    biased = {"qkv": c.attention_bias, "output": c.attention_bias, "gate_up": c.mlp_bias, "down": c.mlp_bias}
-    for name in (name for name, has in biased.items() if has):
-        table[name] |= {key.replace(".weight", ".bias"): shape[:1] for key, shape in table[name].items()}
-    return table
+    at = Place(hf="", gguf="", llama2c="")
+    embed = at.vocabulary(
+        "embed", c.vocab_size, d, hf="model.embed_tokens", gguf="token_embd", llama2c="tok_embeddings"
+    )
+    norm = at.vector("norm", d, hf="model.norm", gguf="output_norm", llama2c="norm")
+    head = at.vocabulary("head", c.vocab_size, d, hf="lm_head", gguf="output", llama2c="output")
+    layers = []
+    for i in range(c.num_hidden_layers):
+        at = Place(hf=f"model.layers.{i}.", gguf=f"blk.{i}.", llama2c=f"layers.{i}.")
+        first = at.vector("attention_norm", d, hf="input_layernorm", gguf="attn_norm", llama2c="attention_norm")
+        second = at.vector("mlp_norm", d, hf="post_attention_layernorm", gguf="ffn_norm", llama2c="ffn_norm")
+        has = c.attention_bias
+        qkv = at.matrix(
+            "qkv",
+            at.rows(q, d, bias=has, hf="self_attn.q_proj", gguf="attn_q", llama2c="attention.wq"),
+            at.rows(kv, d, bias=has, hf="self_attn.k_proj", gguf="attn_k", llama2c="attention.wk"),
+            at.rows(kv, d, bias=has, hf="self_attn.v_proj", gguf="attn_v", llama2c="attention.wv", precise=True),
+        )
+        output = at.matrix(
+            "output", at.rows(d, q, bias=has, hf="self_attn.o_proj", gguf="attn_output", llama2c="attention.wo")
+        )
+        has = c.mlp_bias
+        gate = at.rows(f, d, bias=has, hf="mlp.gate_proj", gguf="ffn_gate", llama2c="feed_forward.w1")
+        up = at.rows(f, d, bias=has, hf="mlp.up_proj", gguf="ffn_up", llama2c="feed_forward.w3")
+        down = at.rows(d, f, bias=has, hf="mlp.down_proj", gguf="ffn_down", llama2c="feed_forward.w2")
+        mlp = at.matrix("gate_up", gate, up)
+        pairs = (
+            Pair(first.parts[0], qkv.parts),
+            Pair(second.parts[0], mlp.parts),
+            Pair(up.parts[0], down.parts, bias=up.biases[0] if has else None),
+        )
+        layers.append(Layer((first, qkv, output, second, mlp, at.matrix("down", down)), pairs))
+    return Plan((embed, norm) if c.tie_word_embeddings else (embed, norm, head), tuple(layers))
 
 
 def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: int = 0) -> Any:
@@ -91,7 +81,7 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     x = ops.embed(batch.tokens, w.embed, 1.0)
     for layer, layer_cache, window in zip(w.layers, cache, c.windows, strict=True):
         x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache, window))
-        h = ops.linear(ops.rms_norm(x, layer.ffn_norm, c.rms_norm_eps), layer.gate_up)
+        h = ops.linear(ops.rms_norm(x, layer.mlp_norm, c.rms_norm_eps), layer.gate_up)
         x = ops.add(x, ops.linear(ops.glu(h, activation("hidden_act", c.hidden_act)), layer.down))
     return ops.rms_norm(x, w.norm, c.rms_norm_eps)
 
@@ -110,3 +100,16 @@ def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cach
 def logits(c: Config, w: Any, x: Any) -> Any:
     """Hidden states (R, hidden) -> a score for each entry of the vocabulary (R, vocabulary)."""
     return ops.scores(x, w.head)
+
+
+MISTRAL = {
+    "intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096,
+}  # fmt: skip
+FAMILY = Family(
+    name="llama",
+    model_types={
+        "llama": ModelType(unread=("sliding_window", "layer_types")),
+        "mistral": ModelType(defaults=MISTRAL, unread=("attention_bias", "mlp_bias")),
+    },
+    config=Config, plan=plan, forward=forward, logits=logits,
+)  # fmt: skip

@@ -5,7 +5,6 @@ Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,72 +14,59 @@ from soban import ops
 from soban.base.errors import UserError
 from soban.base.files import quoted
 from soban.models import Architecture
+from soban.models.plan import Part, Weight
 from soban.ops import formats
-from soban.ops.formats import Matrix, Rows
-from soban.packing.equalise import Balance, balance
+from soban.ops.formats import Floats, Matrix, Rows
+from soban.packing.equalise import Factors, equalise
 from soban.packing.layout import FINITE_LIMIT, LAYOUT, RESIDUAL, Layout, finite_scales, layout_text, packed_layout
 from soban.packing.packed_file import origin
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
 from soban.weights.safetensors import write_safetensors
 
 KINDS = ("f32", "bf16", "q8", "q4")
-EMBED, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 HALVED_ROWS = 1 << 16  # a vocabulary of so many entries is kept in two halves, see ops/vocabulary.py
 CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
 
 
-def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor that the model needs, by the checkpoint's name."""
-    c = architecture.config
-    shapes: dict[str, tuple[int, ...]] = {EMBED: (c.vocab_size, c.hidden_size), NORM: (c.hidden_size,)}
-    if not c.tie_word_embeddings:
-        shapes[HEAD] = (c.vocab_size, c.hidden_size)
-    for i in range(c.num_hidden_layers):
-        for stacked in architecture.family.tensors(c).values():
-            shapes |= {f"model.layers.{i}.{name}": shape for name, shape in stacked.items()}
-    return shapes
-
-
-def target_format(name: str, tensor: Tensor, kind: str) -> str:
+def target_format(part: Part, tensor: Tensor, kind: str) -> str:
     """The format in which a tensor is kept. With q4, the vocabulary and the values stay in 8 bits: they lose most.
 
     Those of a large vocabulary are two matrices of this format.
     """
     stored = tensor.format if tensor.format in formats.PLAIN else "f32"
-    if len(tensor.shape) != 2 or kind == "f32":
+    if len(part.shape) != 2 or kind == "f32":
         return stored
     if kind == "bf16":
         return stored if stored in ("f16", "bf16") else "bf16"
-    if halved(name, tensor.shape, kind):
+    if halved(part, tensor.shape, kind):
         return "q4"
-    precise = (EMBED, HEAD)
-    return "q8" if kind == "q8" or name in precise or name.endswith("v_proj.weight") else "q4"
+    return "q8" if kind == "q8" or part.precise else "q4"
 
 
-def halved(name: str, shape: Sequence[int], kind: str) -> bool:
-    """Whether a tensor becomes the two halves of a large vocabulary."""
-    return kind == "q4" and name in (EMBED, HEAD) and shape[0] >= HALVED_ROWS
+def halved(part: Part, shape: Sequence[int], kind: str) -> bool:
+    """Whether a tensor of a shape becomes the two halves of a large vocabulary."""
+    return kind == "q4" and part.vocabulary and shape[0] >= HALVED_ROWS
 
 
 def needs_packing(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> bool:
-    """Whether some tensor has to be converted, rather than used from the mapped file."""
+    """Whether some tensor has to be converted or turned over, rather than used from the mapped file."""
     if packed_layout(checkpoint):
         return False
     return any(
-        target_format(name, checkpoint.tensors[name], kind) != checkpoint.tensors[name].format
-        for name in expected_shapes(architecture)
-        if len(checkpoint.tensors[name].shape) == 2
+        target_format(part, tensor, kind) != tensor.format or not tensor.data.flags.c_contiguous
+        for part in architecture.plan.parts()
+        if len((tensor := checkpoint.tensors[part.name]).shape) == 2
     )
 
 
 def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> int:
     """How many bytes the weights of a checkpoint that is not packed take in a kind."""
     return sum(
-        formats.stored_bytes(target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
-        * (2 if halved(name, shape, kind) else 1)
-        if len(shape) == 2
-        else 4 * shape[0]
-        for name, shape in expected_shapes(architecture).items()
+        formats.stored_bytes(target_format(part, checkpoint.tensors[part.name], kind), *part.shape)
+        * (2 if halved(part, part.shape, kind) else 1)
+        if len(part.shape) == 2
+        else 4 * part.shape[0]
+        for part in architecture.plan.parts()
     )
 
 
@@ -93,21 +79,22 @@ def pack(
 ) -> None:
     """Writes the packed form of a checkpoint: matrices converted, vectors in float32. Raises UserError for NaN.
 
-    Before they are quantised, outlier channels are balanced, which changes nothing in what the model computes.
+    Before they are quantised, outlier channels are equalised, which changes nothing in what the model computes.
     `progress` is called with the share that is done, 0 to 1.
     """
     entries: list[tuple[str, str, tuple[int, ...]]] = []
     layout: Layout = {}
-    for name, shape in expected_shapes(architecture).items():
+    for part in architecture.plan.parts():
+        name, shape = part.name, part.shape
         if len(shape) == 1:
             entries.append((name, "F32", shape))
             continue
-        for stored in (name, name + RESIDUAL) if halved(name, shape, kind) else (name,):
-            layout[stored] = (target_format(name, checkpoint.tensors[name], kind), shape[0], shape[1])
+        for stored in (name, name + RESIDUAL) if halved(part, shape, kind) else (name,):
+            layout[stored] = (target_format(part, checkpoint.tensors[name], kind), shape[0], shape[1])
             size = formats.stored_bytes(*layout[stored])
             entries.append((stored, "U8", (-(-size // 64) * 64,)))  # whole cache lines: every tensor starts on one
 
-    moved = balance(architecture, checkpoint) if kind in formats.BLOCK_BYTES else Balance()
+    moved = equalise(architecture.plan, checkpoint) if kind in formats.BLOCK_BYTES else Factors()
 
     def fill(name: str) -> Iterator[npt.NDArray]:
         if name not in layout:
@@ -129,8 +116,8 @@ def pack(
     write_safetensors(path, entries, fill, told, sums=True)
 
 
-def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArray]:
-    """A balanced matrix in a format or one of its halves, in pieces of whole panels. Raises UserError for NaN."""
+def converted(tensor: Tensor, format: str, moved: Factors) -> Iterator[npt.NDArray]:
+    """An equalised matrix in a format or one of its halves, in pieces of whole panels. Raises UserError for NaN."""
     rows, columns = tensor.shape
     step = max(1, CHUNK // (4 * columns) // formats.PANEL) * formats.PANEL
     row_factors, column_factors = moved.rows.get(tensor.name), moved.columns.get(tensor.name)
@@ -151,13 +138,14 @@ def converted(tensor: Tensor, format: str, moved: Balance) -> Iterator[npt.NDArr
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
-    """The weights as the family's forward() reads them: embed, norm, head, and a list of layers.
+    """The weights as the family's forward() reads them: by their roles in the plan, and a list of layers.
 
     Matrices point into the mapped file; the biases and norms, which are small, are float32 in memory.
     """
     layout = packed_layout(checkpoint)
     if not layout and sum(t.data.nbytes for t in checkpoint.tensors.values()) <= FINITE_LIMIT:
-        for tensor in map(checkpoint.tensors.__getitem__, expected_shapes(architecture)):
+        for part in architecture.plan.parts():
+            tensor = checkpoint.tensors[part.name]
             if not ops.all_finite(tensor.data, tensor.format):
                 finite_check(tensor)
 
@@ -175,25 +163,27 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
             return Rows("f32", n, columns, np.ascontiguousarray(tensor.float32()))
         return Rows(tensor.format, n, columns, data)
 
-    def stack(prefix: str, names: list[str]) -> Any:
-        weights = [prefix + name for name in names if name.endswith(".weight")]
-        biases = [checkpoint.tensors[prefix + name].float32() for name in names if name.endswith(".bias")]
-        if len(checkpoint.tensors[weights[0]].shape) == 1 and weights[0] not in layout:
-            return checkpoint.tensors[weights[0]].float32()
-        return Matrix(tuple(map(rows, weights)), np.concatenate(biases) if biases else None)
+    def vectors(parts: Sequence[Part]) -> Floats:
+        return np.concatenate([checkpoint.tensors[part.name].float32() for part in parts])
 
-    def vocabulary(name: str) -> Matrix:
-        return Matrix((rows(name),), residual=rows(name + RESIDUAL) if name + RESIDUAL in layout else None)
+    def residual(name: str) -> Rows | None:
+        return rows(name + RESIDUAL) if name + RESIDUAL in layout else None
 
-    c = architecture.config
-    embed = vocabulary(EMBED)
-    table = architecture.family.tensors(c)
-    return SimpleNamespace(
-        embed=embed,
-        norm=checkpoint.tensors[NORM].float32(),
-        head=embed if c.tie_word_embeddings else vocabulary(HEAD),
-        layers=[
-            SimpleNamespace(**{ours: stack(f"model.layers.{i}.", list(names)) for ours, names in table.items()})
-            for i in range(c.num_hidden_layers)
-        ],
-    )
+    return architecture.plan.build(made_by(lambda part: rows(part.name), vectors, lambda part: residual(part.name)))
+
+
+def made_by(
+    rows: Callable[[Part], Rows], vectors: Callable[[Sequence[Part]], Floats], residual: Callable[[Part], Rows | None]
+) -> Callable[[Weight], Any]:
+    """What makes a weight of its parts: a Matrix of their rows and of what its first halves leave out, or a vector.
+
+    A vector with a bias is the pair of both.
+    """
+
+    def make(weight: Weight) -> Any:
+        bias = vectors(weight.biases) if weight.biases else None
+        if weight.kind == "matrix":
+            return Matrix(tuple(map(rows, weight.parts)), bias, residual=residual(weight.parts[0]))
+        return vectors(weight.parts) if bias is None else (vectors(weight.parts), bias)
+
+    return make

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.base import system
-from soban.models import Architecture
+from soban.models.plan import Layer, Plan
 from soban.ops.formats import Floats
 from soban.weights.checkpoint import Checkpoint, Tensor
 
@@ -21,11 +21,10 @@ from soban.weights.checkpoint import Checkpoint, Tensor
 # that nothing was gained on trained models, and packing is faster where nothing is moved.
 LEAST_EXPONENT = 1.0
 SAMPLES, SAMPLE_ROWS = 16, 32  # so many times so many rows of a matrix tell how large its columns are
-READERS = {"attention_norm": "qkv", "ffn_norm": "gate_up"}  # norm -> who reads it, by the families' own names
 
 
 @dataclass(frozen=True)
-class Balance:
+class Factors:
     """By what to multiply the checkpoint's tensors; those that stay as they are have no entry."""
 
     vectors: dict[str, Floats] = field(default_factory=dict)  # norms and biases, with their new values
@@ -33,39 +32,36 @@ class Balance:
     columns: dict[str, Floats] = field(default_factory=dict)
 
 
-def balance(architecture: Architecture, checkpoint: Checkpoint) -> Balance:
-    """What makes the channels of every layer's norms, and between up and down, about equally large."""
-    made = Balance()
+def equalise(plan: Plan, checkpoint: Checkpoint) -> Factors:
+    """What makes the channels of every pair of the plan about equally large on both sides."""
+    whole = Factors()
     with ThreadPoolExecutor(system.threads()) as pool:  # NumPy lets go of the GIL, and waits for the disk side by side
-        layers = range(architecture.config.num_hidden_layers)
-        for one in pool.map(functools.partial(_balance_layer, architecture, checkpoint), layers):
-            made.vectors.update(one.vectors)
-            made.rows.update(one.rows)
-            made.columns.update(one.columns)
-    return made
+        for one in pool.map(functools.partial(_equalise_layer, checkpoint), plan.layers):
+            whole.vectors.update(one.vectors)
+            whole.rows.update(one.rows)
+            whole.columns.update(one.columns)
+    return whole
 
 
-def _balance_layer(architecture: Architecture, checkpoint: Checkpoint, layer: int) -> Balance:
-    made, tensors = Balance(), checkpoint.tensors
-    offset = np.float32(architecture.family.NORM_OFFSET)
-    table = architecture.family.tensors(architecture.config)
-    names = {ours: [f"model.layers.{layer}.{name}" for name in stacked] for ours, stacked in table.items()}
-    for norm, reader in READERS.items():
-        readers = [name for name in names[reader] if name.endswith(".weight")]
-        values = tensors[names[norm][0]].float32() + offset
-        factors = _factors(np.abs(values), _columns([tensors[name] for name in readers]))
-        if factors is not None:
-            made.vectors[names[norm][0]] = values / factors - offset
-            made.columns.update(dict.fromkeys(readers, factors))
-    up, down, bias = (
-        f"model.layers.{layer}.mlp.{name}" for name in ("up_proj.weight", "down_proj.weight", "up_proj.bias")
-    )
-    factors = _factors(_rows(tensors[up]), _columns([tensors[down]]))
-    if factors is not None:
-        made.rows[up], made.columns[down] = np.float32(1) / factors, factors
-        if bias in names["gate_up"]:
-            made.vectors[bias] = (tensors[bias].float32() / factors).astype(np.float32)
-    return made
+def _equalise_layer(checkpoint: Checkpoint, layer: Layer) -> Factors:
+    moved, tensors = Factors(), checkpoint.tensors
+    for pair in layer.pairs:
+        source, readers = pair.source.name, [part.name for part in pair.readers]
+        columns = _columns([tensors[name] for name in readers])
+        if len(pair.source.shape) == 1:
+            offset = np.float32(pair.offset)
+            values = tensors[source].float32() + offset
+            if (factors := _factors(np.abs(values), columns)) is None:
+                continue
+            moved.vectors[source] = values / factors - offset
+        else:
+            if (factors := _factors(_rows(tensors[source]), columns)) is None:
+                continue
+            moved.rows[source] = np.float32(1) / factors
+        if pair.bias is not None:
+            moved.vectors[pair.bias.name] = (tensors[pair.bias.name].float32() / factors).astype(np.float32)
+        moved.columns.update(dict.fromkeys(readers, factors))
+    return moved
 
 
 def _factors(source: Floats, reader: Floats) -> Floats | None:

@@ -1,6 +1,5 @@
 """A checkpoint's tensors as the model's: their names, their shapes, whose the head is, what has no place."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,15 +8,13 @@ import numpy as np
 from soban import messages
 from soban.base.errors import UserError
 from soban.models import Architecture
+from soban.models.plan import EMBED, Plan
 from soban.ops import formats
-from soban.packing.assemble import EMBED, HEAD, expected_shapes
 from soban.packing.layout import RESIDUAL, Layout, packed_layout
 from soban.weights.checkpoint import Checkpoint, Tensor
 
-PREFIX = "model."  # before every name but the head's; a file may have it once more, or not at all
 COMPARED = 1 << 22  # numbers that are compared in one go
 FLOATS = ("f64", "f32", "f16", "bf16", "i8g")
-COMPUTED = "rotary_emb.inv_freq"  # older files hold these frequencies, which are computed anyway
 WITHOUT_TRACE = ("bitnet",)  # methods whose weights may lie there as plain numbers, and are rounded in every step
 
 
@@ -54,20 +51,20 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
     UserError, with names and shapes, for what is missing or quantised in another program's way.
     """
     check_plain(checkpoint)
-    layout = packed_layout(checkpoint)
-    config = architecture.config
-    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, expected_shapes(architecture))
-    if config.tie_word_embeddings and HEAD in tensors:
-        if EMBED not in tensors:
-            tensors[EMBED] = replace(tensors[HEAD], name=EMBED)
-        elif not same_numbers(tensors[HEAD], tensors[EMBED]):
+    layout, plan = packed_layout(checkpoint), architecture.plan
+    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, plan)
+    config, embed = architecture.config, plan.end(EMBED)
+    if config.tie_word_embeddings and embed is not None and plan.head in tensors:
+        if embed.name not in tensors:
+            tensors[embed.name] = replace(tensors[plan.head], name=embed.name)
+        elif not same_numbers(tensors[plan.head], tensors[embed.name]):
             architecture = replace(architecture, config=replace(config, tie_word_embeddings=False))
-    checkpoint = replace(checkpoint, tensors=tensors)
+    checkpoint = replace(checkpoint, tensors=tensors, naming="hf")
     _check(architecture, checkpoint, layout)
-    expected = expected_shapes(architecture)
+    expected = architecture.plan.shapes()
     spare = tuple(
         name for name in tensors
-        if name not in expected and name != HEAD and not name.endswith(COMPUTED)
+        if name not in expected and name != plan.head and not name.endswith(plan.computed)
         and not (name.endswith(RESIDUAL) and name in layout)
     )  # fmt: skip
     return Fitted(architecture, checkpoint, spare)
@@ -103,15 +100,35 @@ def _method(given: Any) -> Any:
     return given.get("quant_method", "?") if isinstance(given, dict) else given
 
 
-def _renamed(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors by the names that are expected, where a file has the prefix once too often or not at all."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in checkpoint.tensors.items():
-        options = (name, name.removeprefix(PREFIX), PREFIX + name)
-        known = next((n for n in options if n in expected or n == HEAD), name)
-        known = known if known == name or known not in checkpoint.tensors else name
-        found[known] = tensor if known == name else replace(tensor, name=known)
-    return found
+def _renamed(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
+    """The tensors by the names of the plan, as views where the file holds them in another way."""
+    if checkpoint.naming != "hf":
+        names = {part.names[checkpoint.naming]: part.name for part in plan.parts() if checkpoint.naming in part.names}
+        known = ((names.get(name, name), tensor) for name, tensor in checkpoint.tensors.items())
+        return _viewed({name: replace(tensor, name=name) for name, tensor in known}, plan)
+    expected = {part.whole or part.name for part in plan.parts()} | {plan.head}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
+        options = (name, name.removeprefix(plan.prefix), plan.prefix + name)
+        usual = next((option for option in options if option in expected), name)
+        usual = usual if usual == name or usual not in checkpoint.tensors else name
+        tensors[usual] = tensor if usual == name else replace(tensor, name=usual)
+    return _viewed(tensors, plan)
+
+
+def _viewed(tensors: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """Transposed tensors the right way round, and those that hold several parts taken apart."""
+    wholes = set()
+    for part in plan.parts():
+        source = part.whole or part.name
+        if not (part.whole or part.transposed) or (tensor := tensors.get(source)) is None:
+            continue
+        data = tensor.data.T if part.transposed else tensor.data
+        data = data[part.first : part.first + part.shape[0]] if part.whole else data
+        tensors[part.name] = replace(tensor, name=part.name, shape=data.shape, data=data)
+        if part.whole:
+            wholes.add(source)
+    return {name: tensor for name, tensor in tensors.items() if name not in wholes}
 
 
 def same_numbers(one: Tensor, other: Tensor) -> bool:
@@ -131,7 +148,7 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
 
 def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Layout) -> None:
     """Every tensor that the config promises is there and has its shape; otherwise UserError with names and shapes."""
-    expected = expected_shapes(architecture)
+    expected = architecture.plan.shapes()
     if missing := [name for name in expected if name not in checkpoint.tensors]:
         raise _silent(architecture, missing[0]) or Misfit(
             "{path}: {count} tensors that config.json promises are missing, the first is {name}",

@@ -8,16 +8,16 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from soban.models import Architecture
+from soban.models.plan import Part
 from soban.ops import formats, native
 from soban.ops.cache import LARGE_PAGE, position_bytes
-from soban.ops.formats import Matrix, Rows
-from soban.packing.assemble import EMBED, HEAD, KINDS, expected_shapes, halved, target_format, weight_bytes
+from soban.ops.formats import Floats, Rows
+from soban.packing.assemble import KINDS, halved, made_by, target_format, weight_bytes
 from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import Checkpoint
 
@@ -71,7 +71,7 @@ def stored_weights(made: Architecture, checkpoint: Checkpoint, kind: str) -> int
     layout = packed_layout(checkpoint)
     if not layout:
         return weight_bytes(made, checkpoint, kind)
-    vectors = sum(4 * shape[0] for shape in expected_shapes(made).values() if len(shape) == 1)
+    vectors = sum(4 * part.shape[0] for part in made.plan.parts() if len(part.shape) == 1)
     return vectors + sum(formats.stored_bytes(*entry) for entry in layout.values())
 
 
@@ -183,35 +183,23 @@ def hollow(made: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
 
     `made` may be a slice of the checkpoint's model: the formats are those that the whole has.
     """
-    shapes, layout = expected_shapes(made), packed_layout(checkpoint)
+    layout = packed_layout(checkpoint)
 
-    def rows(name: str) -> Rows:
-        count, columns = shapes[name]
-        format = layout[name][0] if layout else target_format(name, checkpoint.tensors[name], kind)
+    def rows(part: Part) -> Rows:
+        tensor = checkpoint.tensors[part.name]
+        format = layout[part.name][0] if layout else target_format(part, tensor, kind)
+        count, columns = part.shape
         return Rows(format, count, columns, empty(format, count, columns))
 
-    def stack(prefix: str, names: Sequence[str]) -> Any:
-        weights = [prefix + name for name in names if name.endswith(".weight")]
-        if len(shapes[weights[0]]) == 1:
-            return np.zeros(shapes[weights[0]], np.float32)
-        biases = sum(shapes[prefix + name][0] for name in names if name.endswith(".bias"))
-        return Matrix(tuple(map(rows, weights)), np.zeros(biases, np.float32) if biases else None)
+    def vectors(parts: Sequence[Part]) -> Floats:
+        return np.zeros(sum(part.shape[0] for part in parts), np.float32)
 
-    def vocabulary(name: str) -> Matrix:
-        large = name + RESIDUAL in layout if layout else halved(name, checkpoint.tensors[name].shape, kind)
-        return Matrix((rows(name),), residual=rows(name) if large else None)
+    def residual(part: Part) -> Rows | None:
+        tensor = checkpoint.tensors[part.name]
+        large = part.name + RESIDUAL in layout if layout else halved(part, tensor.shape, kind)
+        return rows(part) if large else None
 
-    c = made.config
-    table = made.family.tensors(c)
-    embed = vocabulary(EMBED)
-    return SimpleNamespace(
-        embed=embed, norm=np.zeros(c.hidden_size, np.float32),
-        head=embed if c.tie_word_embeddings else vocabulary(HEAD),
-        layers=[
-            SimpleNamespace(**{ours: stack(f"model.layers.{i}.", list(names)) for ours, names in table.items()})
-            for i in range(c.num_hidden_layers)
-        ],
-    )  # fmt: skip
+    return made.plan.build(made_by(rows, vectors, residual))
 
 
 def empty(format: str, rows: int, columns: int) -> Any:
@@ -223,12 +211,9 @@ def empty(format: str, rows: int, columns: int) -> Any:
 
 def parameters(made: Architecture) -> int:
     """How many numbers a model consists of, those that several tensors share counted once."""
-    return sum(math.prod(shape) for shape in expected_shapes(made).values())
+    return sum(math.prod(part.shape) for part in made.plan.parts())
 
 
 def layer_matrices(made: Architecture) -> list[tuple[int, int]]:
     """Rows and columns of every matrix of every layer."""
-    return [
-        (shape[0], shape[1]) for name, shape in expected_shapes(made).items()
-        if len(shape) == 2 and name not in (EMBED, HEAD)
-    ]  # fmt: skip
+    return [(part.shape[0], part.shape[1]) for layer in made.plan.layers for part in layer.matrices()]

@@ -14,10 +14,11 @@ from soban import __version__, ops
 from soban.base import system
 from soban.base.machine import cpu_name
 from soban.models import Architecture
+from soban.models.plan import EMBED, HEAD
 from soban.ops import formats, native
 from soban.ops.formats import Matrix, Rows
 from soban.ops.recorder import Program
-from soban.packing.assemble import EMBED, HEAD, expected_shapes, target_format
+from soban.packing.assemble import target_format
 from soban.weights.checkpoint import Checkpoint
 
 TRIAL_WEIGHTS = 8_000_000  # 32 MB in float32, more than most caches hold; filled in some hundredths of a second
@@ -57,17 +58,17 @@ def trial_matrices(made: Architecture, checkpoint: Checkpoint, kind: str) -> Sha
 
     A small model's layers are taken several times, a large one's matrices are cut.
     """
-    shapes = {name: shape for name, shape in expected_shapes(made).items() if len(shape) == 2}
-    layers = made.config.num_hidden_layers
-    layer = {name: shape for name, shape in shapes.items() if name.startswith("model.layers.0.")}
-    head = HEAD if HEAD in shapes else EMBED
-    layer[head] = (-(-shapes[head][0] // layers), shapes[head][1])
-    size = sum(map(math.prod, layer.values()))
+    plan, layers = made.plan, made.config.num_hidden_layers
+    head = plan.end(HEAD) or plan.end(EMBED)
+    assert head is not None
+    parts = [(part, part.shape[0]) for part in plan.layers[0].matrices()]
+    parts.append((head, -(-head.shape[0] // layers)))
+    size = sum(rows * part.shape[1] for part, rows in parts)
     cut = min(1.0, TRIAL_WEIGHTS / size)
     found = []
-    for name, (rows, columns) in layer.items():
-        tensor = checkpoint.tensors[name]
-        found.append((max(formats.PANEL, int(rows * cut)), columns, target_format(name, tensor, kind)))
+    for part, rows in parts:
+        format = target_format(part, checkpoint.tensors[part.name], kind)
+        found.append((max(formats.PANEL, int(rows * cut)), part.shape[1], format))
     return found * max(1, min(layers, TRIAL_WEIGHTS // size))
 
 

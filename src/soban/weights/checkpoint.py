@@ -58,9 +58,10 @@ class Checkpoint:
     path: Path
     config: dict[str, Any]  # config.json, or the header of a .bin under the same keys
     generation_config: dict[str, Any]  # {} where there is none
-    tensors: Mapping[str, Tensor]  # by Hugging Face's names
+    tensors: Mapping[str, Tensor]
     files: tuple[Path, ...]  # their sizes and times of change identify the content
     metadata: dict[str, str]  # __metadata__ of the safetensors files
+    naming: str = "hf"  # whose names the tensors have: those of Hugging Face, "llama2c", ...
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # what most models call these tensors
 NAMED = "transformers_weights"  # a key of config.json that names the file, or the index, of the weights
 # A file of weights lies in the folder itself: no separators and no drive, so that no index can point elsewhere.
 SHARD = re.compile(r"[^/\\:\0\ud800-\udfff]+\.safetensors")

@@ -9,7 +9,6 @@ from soban.learn.training.folder import TOKENIZER
 from soban.learn.training.presets import Family, Shape
 from soban.learn.training.settings import Settings
 from soban.models import architecture
-from soban.packing.assemble import expected_shapes
 from soban.packing.fitting import fitted
 from soban.weights.checkpoint import open_checkpoint
 
@@ -59,7 +58,7 @@ def take_weights(model: Any, settings: Settings, folder: Path) -> None:
     theirs = type(model.config).from_dict(checkpoint.config).to_dict()
     names = {name for name, _ in model.named_parameters()}
     unlike = any(ours[key] != theirs.get(key) for key in ours.keys() - BESIDE)
-    if unlike or names != expected_shapes(fit.architecture).keys():
+    if unlike or names != fit.architecture.plan.shapes().keys():
         raise _not_made_here(folder)
     if weights_hash(folder) != settings.initial_hash:
         raise UserError("{path}: has changed just now", path=folder, hint="wait until it is whole, and begin again")

@@ -1,0 +1,148 @@
+"""The plan of a model's weights: the one description that everybody walks who loads, checks, packs or converts them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Literal
+
+Shape = tuple[int, ...]
+EMBED, HEAD = "embed", "head"  # roles: the first matrix that a token meets, and the last
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a checkpoint.
+
+    `name` is the one by which soban knows it, Hugging Face's; `names` has those of other kinds of files ("gguf",
+    "llama2c"). A file may hold it `transposed`, or as the rows from `first` on of a larger tensor, `whole`. `precise`:
+    where weights have four bits, this one keeps eight; a large `vocabulary` keeps them in two halves.
+    """
+
+    name: str
+    shape: Shape
+    names: Mapping[str, str] = field(default_factory=dict)
+    transposed: bool = False
+    whole: str = ""
+    first: int = 0
+    precise: bool = False
+    vocabulary: bool = False
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight as `forward()` reads it, by its role: a vector, or the rows of several parts one below the other.
+
+    A bias has as many parts or none.
+    """
+
+    role: str
+    kind: Literal["vector", "matrix"]
+    parts: tuple[Part, ...]
+    biases: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Channels that may be equalised: what `source` is divided by, the columns of the `readers` are multiplied with.
+
+    The source is a norm's weight, from which `offset` is missing, or the rows of a matrix; its `bias` goes with it.
+    """
+
+    source: Part
+    readers: tuple[Part, ...]
+    bias: Part | None = None
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one layer, and which of their channels may be equalised."""
+
+    weights: tuple[Weight, ...]
+    pairs: tuple[Pair, ...] = ()
+
+    def matrices(self) -> Iterator[Part]:
+        """The parts of its matrices."""
+        return (part for weight in self.weights if weight.kind == "matrix" for part in weight.parts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All weights of a model: those of its two ends, and of each layer.
+
+    `head`: the name of the output's matrix, which a file may hold though the model has none of its own. `prefix` stands
+    before the other names of Hugging Face's; a file may have it once more, or not at all. What ends as `computed` is in
+    some files and follows from the config.
+    """
+
+    ends: tuple[Weight, ...]
+    layers: tuple[Layer, ...]
+    head: str = "lm_head.weight"
+    prefix: str = "model."
+    computed: tuple[str, ...] = (".rotary_emb.inv_freq",)
+
+    def weights(self) -> Iterator[Weight]:
+        """Every weight: the ends first, then layer by layer."""
+        yield from self.ends
+        for layer in self.layers:
+            yield from layer.weights
+
+    def parts(self) -> Iterator[Part]:
+        """Every tensor that a checkpoint of the model has to hold."""
+        for weight in self.weights():
+            yield from weight.parts
+            yield from weight.biases
+
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every tensor, by its name."""
+        return {part.name: part.shape for part in self.parts()}
+
+    def end(self, role: str) -> Part | None:
+        """The tensor with this role at the model's ends."""
+        return next((weight.parts[0] for weight in self.ends if weight.role == role), None)
+
+    def build(self, make: Callable[[Weight], Any]) -> Any:
+        """The weights as `forward()` reads them, each what `make` makes of it: attributes by role, and `layers`.
+
+        Without a head of its own, a model writes by the embedding.
+        """
+        ends = {weight.role: make(weight) for weight in self.ends}
+        ends.setdefault(HEAD, ends.get(EMBED))
+        layers = [SimpleNamespace(**{weight.role: make(weight) for weight in layer.weights}) for layer in self.layers]
+        return SimpleNamespace(**ends, layers=layers)
+
+
+class Place:
+    """Where weights are in each kind of file: at the model's ends, or in one of its layers."""
+
+    def __init__(self, **prefixes: str) -> None:
+        self.prefixes = prefixes  # by kind of file; "hf" is Hugging Face's
+
+    def vector(self, role: str, size: int, *, bias: bool = False, **names: str) -> Weight:
+        """A vector of `size` numbers, such as a norm's weight."""
+        biases = (self._part((size,), "bias", names, {}),) if bias else ()
+        return Weight(role, "vector", (self._part((size,), "weight", names, {}),), biases)
+
+    def vocabulary(self, role: str, rows: int, columns: int, **names: str) -> Weight:
+        """A row for each entry of the vocabulary."""
+        about = {"precise": True, "vocabulary": True}
+        return Weight(role, "matrix", (self._part((rows, columns), "weight", names, about),))
+
+    def matrix(self, role: str, *rows: Weight) -> Weight:
+        """Several matrices of the same columns, one below the other."""
+        parts = tuple(part for one in rows for part in one.parts)
+        return Weight(role, "matrix", parts, tuple(bias for one in rows for bias in one.biases))
+
+    def rows(self, rows: int, columns: int, *, bias: bool = False, **about: Any) -> Weight:
+        """One matrix: its names by kind of file, and what `Part` says of it."""
+        names = {key: value for key, value in about.items() if key not in Part.__dataclass_fields__}
+        about = {key: value for key, value in about.items() if key not in names}
+        biases = (self._part((rows,), "bias", names, {**about, "transposed": False, "precise": False}),) if bias else ()
+        return Weight("", "matrix", (self._part((rows, columns), "weight", names, about),), biases)
+
+    def _part(self, shape: Shape, ending: str, names: Mapping[str, str], about: Mapping[str, Any]) -> Part:
+        full = {kind: f"{self.prefixes[kind]}{name}.{ending}" for kind, name in names.items()}
+        about = dict(about)
+        if about.get("whole"):
+            about["whole"] = f"{self.prefixes['hf']}{about['whole']}.{ending}"
+        return Part(full.pop("hf"), shape, full, **about)
