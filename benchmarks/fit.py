@@ -59,7 +59,7 @@ from soban.base import system
 from soban.talk.generation import Generation
 from soban.loading.loaded import BUNDLED
 from soban.measure.forecast import PROMPT
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 name, kind, context = sys.argv[1] or BUNDLED, sys.argv[2], int(sys.argv[3])
 most = open_checkpoint(soban.loading.loaded.Path(name)).config["max_position_embeddings"]
 model = soban.load(name, dtype=kind, context=min(context, most))
@@ -163,7 +163,7 @@ def main() -> None:
         help="cpu: time that the threads get, for machines whose cores have other work; it leaves waiting out",
     )  # fmt: skip
     options = parser.parse_args()
-    from soban.weights.checkpoint import open_checkpoint
+    from soban.weights.opening import open_checkpoint
 
     heads = "".join(f"{name + ': told, found':>27} " for name in ("MB", "read/s", "write/s"))
     print(f"{'':40}{heads}")

@@ -23,7 +23,7 @@ from pathlib import Path
 from soban.base import system
 from soban.models import architecture
 from soban.packing.assemble import pack
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 most, done = [0], threading.Event()
 def watch():
     while not done.wait(0.05):

@@ -16,7 +16,7 @@ from soban.packing.assemble import pack
 from soban.packing.fitting import fitted
 from soban.packing.packed_file import ORIGIN
 from soban.weights import checksums
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import ALIGNMENT
 
 GENERATION = "generation_config.json"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.models import architecture
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 NAMES = {  # ours -> llama.cpp's, within a layer
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",

@@ -31,7 +31,8 @@ from soban.models import architecture
 from soban.models.plan import Part
 from soban.ops.formats import Floats
 from soban.packing.assemble import assemble, pack, target_format
-from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors, write_safetensors
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -14,7 +14,7 @@ from soban.convert.source import open_source
 from soban.loading.loaded import BUNDLED
 from soban.ops import formats
 from soban.packing.layout import packed_layout
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
 from . import small

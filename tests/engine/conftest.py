@@ -4,7 +4,7 @@ import pytest
 
 from soban.models import architecture
 from soban.packing.assemble import assemble
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 from ..conftest import GOLDEN
 

@@ -14,7 +14,7 @@ from soban.models import architecture
 from soban.packing.assemble import assemble, pack
 from soban.text.tokenizers.packed import open_packed
 from soban.text.tokenizers.settings import Settings, read_settings
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 from tests.fuzz.changing import changed, damaged, kept_size, put_number, written
 from tests.fuzz.formats import Files, Format, Wrong
 from tests.fuzz.weights import GEMMA, LLAMA, beyond_header, make_weights, sound

@@ -16,8 +16,9 @@ from soban.models import Architecture, architecture
 from soban.ops import make_batch, make_cache, runner
 from soban.packing.assemble import assemble
 from soban.packing.fitting import fitted
-from soban.weights.checkpoint import Tensor, open_checkpoint
+from soban.weights.checkpoint import Tensor
 from soban.weights.llama2c import MAGIC, MODERN, NUMBERS, PADDED_HEADER, Header
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import write_safetensors
 from tests.fuzz.changing import changed, changed_json, damaged, kept_size, put_number, written
 from tests.fuzz.formats import Files, Format, Wrong, is_json, read_files

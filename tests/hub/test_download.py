@@ -21,7 +21,7 @@ from soban.hub import download, fetching, partial, session, store
 from soban.hub.catalogue import Entry
 from soban.hub.fetching import Progress
 from soban.hub.names import Repository
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 from tests.hub.stub import Fault, Hub, Model, etag
 from tests.hub.test_stub import client
 

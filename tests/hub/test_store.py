@@ -12,7 +12,7 @@ from soban.hub import download, moving, place, store
 from soban.hub.fetching import Progress
 from soban.hub.names import Repository
 from soban.measure import checkup
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 from tests.hub.stub import Hub, Model
 from tests.hub.test_stub import client
 

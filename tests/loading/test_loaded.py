@@ -17,7 +17,7 @@ from soban.models import architecture
 from soban.packing import assemble
 from soban.resources import memory
 from soban.weights import checksums
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 from ..tiny import CONFIG, make_model, resealed, write_weights
 

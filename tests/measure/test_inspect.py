@@ -20,7 +20,7 @@ from soban.model import load
 from soban.models import architecture
 from soban.ops import native
 from soban.resources import memory
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 from .. import tiny
 from ..cli import tiny as bins

@@ -23,7 +23,7 @@ from soban.models import architecture
 from soban.ops import native
 from soban.packing.fitting import fitted
 from soban.resources import memory
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import write_safetensors
 from tests.hub import stub
 from tests.resources.test_memory import GEMMA_2B, imagined
@@ -60,7 +60,7 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(monkeypatch: pytest.MonkeyPatch, free: float, *words: str, **options: Any) -> dict[str, Any]:
     """The plan for Gemma 2 2B, of which there are only headers, on a PC with so much memory free."""
     _, checkpoint = imagined(GEMMA_2B)
-    found = headers.Outline("gemma2:2b", checkpoint, Repository("google/gemma-2-2b-it"), 5_260_000_000, False)
+    found = headers.Outline("gemma2:2b", checkpoint, Repository("google/gemma-2-2b-it"), 5_260_000_000)
     monkeypatch.setattr(plan, "outline", lambda name: found)
     monkeypatch.setattr(system, "available_memory", lambda: int(free))
     return plan.plan(PlanOptions(words=("gemma2:2b", *words), **options), lambda text: None)

@@ -10,7 +10,7 @@ import pytest
 from soban import ops
 from soban.models import Architecture, architecture, gemma2
 from soban.packing.assemble import assemble
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 from ..conftest import GOLDEN
 

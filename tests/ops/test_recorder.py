@@ -10,7 +10,7 @@ from soban.ops import reference
 from soban.ops.native import plan_arena
 from soban.ops.recorder import Program, Recorded, replay
 from soban.packing.assemble import assemble
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 from ..conftest import GOLDEN
 

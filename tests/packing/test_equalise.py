@@ -12,7 +12,8 @@ from soban.models import Architecture, architecture
 from soban.ops.formats import Floats
 from soban.packing.assemble import assemble, pack
 from soban.packing.equalise import equalise
-from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
 from ..tiny import CONFIG, write_weights

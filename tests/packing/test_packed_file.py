@@ -14,7 +14,8 @@ import pytest
 from soban.base import files
 from soban.base.errors import UserError
 from soban.packing import packed_file
-from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import write_safetensors
 
 

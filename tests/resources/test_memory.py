@@ -18,7 +18,8 @@ from soban.packing import assemble
 from soban.packing.packed_file import packed_path
 from soban.resources import memory
 from soban.resources.memory import Form
-from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
 from ..tiny import make_model

@@ -13,7 +13,7 @@ from soban.models import architecture
 from soban.ops import native
 from soban.resources import memory, speed
 from soban.resources.speed import Speed
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 from ..tiny import make_model
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from soban.base.errors import UserError
-from soban.weights.checkpoint import open_checkpoint
 from soban.weights.naming import unlisted
+from soban.weights.opening import open_checkpoint
 
 library = pytest.importorskip("safetensors.numpy")
 INDEX = "model.safetensors.index.json"

@@ -93,11 +93,11 @@ def test_the_fields_of_a_bin_are_where_llama2_c_puts_them(tmp_path: Path, versio
     path.write_bytes(bin_writer.written(version, tied))
     weights, layers = bin_writer.model(1, tied), range(bin_writer.LAYERS)
     kinds = {
-        "token_embedding_table": "model.embed_tokens.weight",
+        "token_embedding_table": "tok_embeddings.weight",
         "rms_att_weight": bin_writer.NORMS[0], "rms_ffn_weight": bin_writer.NORMS[1],
         **dict(zip(("wq", "wk", "wv", "wo"), bin_writer.ATTENTION, strict=True)),
         **dict(zip(("w1", "w2", "w3"), bin_writer.MLP, strict=True)),
-        "rms_final_weight": "model.norm.weight", "wcls": "lm_head.weight",
+        "rms_final_weight": "norm.weight", "wcls": "output.weight",
     }  # fmt: skip
     found = opened(path)
     for field, name in kinds.items():

@@ -7,28 +7,29 @@ import numpy as np
 import pytest
 
 from soban.base.errors import UserError
-from soban.weights.checkpoint import finite_check, open_checkpoint
+from soban.weights.checkpoint import finite_check
 from soban.weights.llama2c import open_bin
+from soban.weights.opening import open_checkpoint
 
 MAGIC = 0x616B3432
 DIM, HIDDEN, LAYERS, HEADS, KV_HEADS, VOCABULARY, CONTEXT, GROUP = 16, 24, 3, 4, 2, 11, 6, 8
 KV = DIM // HEADS * KV_HEADS
-LAYER = "model.layers.{}."
-ATTENTION = [LAYER + f"self_attn.{letter}_proj.weight" for letter in "qkvo"]
-MLP = [LAYER + f"mlp.{part}_proj.weight" for part in ("gate", "down", "up")]
-NORMS = [LAYER + "input_layernorm.weight", LAYER + "post_attention_layernorm.weight"]
+LAYER = "layers.{}."
+ATTENTION = [LAYER + f"attention.w{letter}.weight" for letter in "qkvo"]
+MLP = [LAYER + f"feed_forward.w{part}.weight" for part in (1, 2, 3)]
+NORMS = [LAYER + "attention_norm.weight", LAYER + "ffn_norm.weight"]
 
 
 def model(seed: int, tied: bool) -> dict[str, np.ndarray]:
-    """A small random model under Hugging Face's names."""
+    """A small random model under the names of llama2.c's model.py."""
     random = np.random.default_rng(seed)
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, DIM), "model.norm.weight": (DIM,)}
+    shapes: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": (VOCABULARY, DIM), "norm.weight": (DIM,)}
     for i in range(LAYERS):
         shapes |= {name.format(i): (DIM,) for name in NORMS}
         sizes = [(DIM, DIM), (KV, DIM), (KV, DIM), (DIM, DIM), (HIDDEN, DIM), (DIM, HIDDEN), (HIDDEN, DIM)]
         shapes |= {name.format(i): size for name, size in zip(ATTENTION + MLP, sizes, strict=True)}
     if not tied:
-        shapes["lm_head.weight"] = (VOCABULARY, DIM)
+        shapes["output.weight"] = (VOCABULARY, DIM)
     return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
 
 
@@ -58,16 +59,16 @@ def header(version: int, tied: bool, /, **changes: int) -> bytes:
 def written(version: int, tied: bool, seed: int = 1) -> bytes:
     """A whole file."""
     w = model(seed, tied)
-    head = [] if tied else ["lm_head.weight"]
+    head = [] if tied else ["output.weight"]
     if version == 0:
-        order = ["model.embed_tokens.weight", *all_layers(NORMS[0], *ATTENTION, NORMS[1], *MLP), "model.norm.weight"]
+        order = ["tok_embeddings.weight", *all_layers(NORMS[0], *ATTENTION, NORMS[1], *MLP), "norm.weight"]
         rotations = np.full((CONTEXT, DIM // HEADS), 9, np.float32)  # both tables
         parts = [w[name] for name in order] + [rotations] + [w[name] for name in head]
         return header(0, tied, vocab_size=VOCABULARY if tied else -VOCABULARY) + b"".join(
             map(np.ndarray.tobytes, parts)
         )
-    norms = [*all_layers(*NORMS), "model.norm.weight"]
-    order = ["model.embed_tokens.weight", *all_layers(*ATTENTION, *MLP), *head]
+    norms = [*all_layers(*NORMS), "norm.weight"]
+    order = ["tok_embeddings.weight", *all_layers(*ATTENTION, *MLP), *head]
     content = header(version, tied) + b"".join(w[name].tobytes() for name in norms)
     for name in order:
         content += w[name].tobytes() if version == 1 else b"".join(map(np.ndarray.tobytes, quantised(w[name])))
@@ -76,12 +77,12 @@ def written(version: int, tied: bool, seed: int = 1) -> bytes:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("version", [0, 1, 2])
-def test_every_tensor_is_found_under_its_hugging_face_name(tmp_path: Path, version: int, tied: bool) -> None:
+def test_every_tensor_is_found_under_its_name(tmp_path: Path, version: int, tied: bool) -> None:
     path = tmp_path / "작은 모델.bin"
     path.write_bytes(written(version, tied))
     checkpoint = open_checkpoint(path)
     expected = model(1, tied)
-    assert checkpoint.tensors.keys() == expected.keys() and checkpoint.files == (path,)
+    assert checkpoint.tensors.keys() == expected.keys() and checkpoint.files == (path,) and checkpoint.interleaved
     for name, array in expected.items():
         tensor = checkpoint.tensors[name]
         assert tensor.shape == array.shape and tensor.name == name and not tensor.data.flags.writeable
@@ -107,7 +108,7 @@ def test_the_header_becomes_a_configuration_in_hugging_face_s_keys(tmp_path: Pat
             "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
             "tie_word_embeddings": tied, "bos_token_id": 1, "eos_token_id": 2,
         }  # fmt: skip
-        assert config == transformers_keys | {"rope_interleaved": True}
+        assert config == transformers_keys
 
 
 def refusal(path: Path, content: bytes) -> str:
@@ -208,8 +209,8 @@ def test_a_not_finite_scale_is_named_with_the_weight_it_belongs_to(tmp_path: Pat
     scale = 256 + norms + VOCABULARY * DIM + 4 * (5 * (DIM // GROUP) + 1)  # row 5, second group
     content[scale : scale + 4] = struct.pack("<f", np.inf)
     (tmp_path / "x.bin").write_bytes(content)
-    with pytest.raises(UserError, match=rf"'model.embed_tokens.weight' holds inf at \[5, {GROUP}\]"):
-        finite_check(open_bin(tmp_path / "x.bin").tensors["model.embed_tokens.weight"])
+    with pytest.raises(UserError, match=rf"'tok_embeddings.weight' holds inf at \[5, {GROUP}\]"):
+        finite_check(open_bin(tmp_path / "x.bin").tensors["tok_embeddings.weight"])
 
 
 def test_other_kinds_of_bin_are_told_apart_by_their_content(tmp_path: Path) -> None:
@@ -234,9 +235,9 @@ def test_a_trained_model_of_llama2c_is_opened(fixtures: Path) -> None:
     checkpoint = open_checkpoint(fixtures / "models" / "stories260K" / "stories260K.bin")
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     assert len(shapes) == 2 + 9 * 5
-    assert shapes["model.embed_tokens.weight"] == (512, 64) and shapes["model.norm.weight"] == (64,)
-    assert shapes["model.layers.4.self_attn.v_proj.weight"] == (32, 64)
-    assert shapes["model.layers.4.mlp.down_proj.weight"] == (64, 172)
+    assert shapes["tok_embeddings.weight"] == (512, 64) and shapes["norm.weight"] == (64,)
+    assert shapes["layers.4.attention.wv.weight"] == (32, 64)
+    assert shapes["layers.4.feed_forward.w2.weight"] == (64, 172)
     # Of a trained model, norms lie around 1 and matrices around 0: a wrong offset would mix them.
     for name, tensor in checkpoint.tensors.items():
         finite_check(tensor)

@@ -135,7 +135,7 @@ def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool) -> Non
 
 def _tokenizer(options: ConvertOptions, source: "Source") -> Path | None:
     """The tokenizer.bin of a model that is a .bin; None where there is none to read."""
-    from soban.loading.loaded import tokenizer_beside
+    from soban.loading.model_files import tokenizer_beside
 
     if options.weights_only or not source.is_llama2c:
         return None

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.base.files import new_folder
-from soban.convert.source import Floats, Source, halves
+from soban.convert.source import Source, halves, rotated_heads
 from soban.ops.formats import bf16_bits
 from soban.text.tokenizers.fast import load_fast
 from soban.text.tokenizers.llama2c import BOS, EOS, Llama2cTokenizer, read_pieces
 from soban.text.tokenizers.llama2c_json import tokenizer_files
 from soban.text.tokenizers.llama2c_writing import compare
 from soban.text.tokenizers.settings import read_settings
-from soban.weights.llama2c import KEY, QUERY
 from soban.weights.naming import CONFIG, INDEX, SINGLE
 from soban.weights.safetensors import DTYPES, Entry, write_safetensors
 
@@ -40,7 +39,11 @@ def to_folder(
     tokenizer: the tokenizer.bin of a model that is a .bin; None leaves it out. Raises UserError for what cannot be
     read or written; the folder appears whole or not at all.
     """
-    if source.is_llama2c or source.layout:
+    rotated: dict[str, int] = {}
+    if source.is_llama2c:
+        source, architecture = source.fitted()
+        rotated = rotated_heads(architecture)
+    elif source.layout:
         source.fitted()  # raises for what does not fit; anything else is copied as it is
     entries = [(name, _stored_dtype(source, name, dtype), shape) for name, shape in source.shapes().items()]
     with new_folder(path, sum(map(_size, entries)) + OTHERS) as made:
@@ -52,7 +55,7 @@ def to_folder(
         else:
             _copy_others(source.folder, made)
             _write_json(made / CONFIG, _same_config(source.config, dtype))
-        write_shards(made, entries, lambda name: _bytes(source, name, dtype), progress)
+        write_shards(made, entries, lambda name: _bytes(source, name, dtype, rotated.get(name)), progress)
 
 
 def _size(entry: Entry) -> int:
@@ -65,25 +68,14 @@ def _stored_dtype(source: Source, name: str, dtype: str) -> str:
     return DTYPE_NAMES[dtype][0] if name in source.layout or tensor.format in FLOATS else tensor.format.upper()
 
 
-def _bytes(source: Source, name: str, dtype: str) -> Iterator[npt.NDArray]:
-    """A tensor's numbers in a dtype, in pieces."""
+def _bytes(source: Source, name: str, dtype: str, heads: int | None) -> Iterator[npt.NDArray]:
+    """A tensor's numbers in a dtype, in pieces; those of so many heads, kept in pairs, as Hugging Face has them."""
     tensor = source.checkpoint.tensors[name]
     if name not in source.layout and tensor.format not in FLOATS:
         yield np.ascontiguousarray(tensor.data)
         return
-    for rows in _halved(source, name):
+    for rows in source.rows(name) if heads is None else [halves(source.whole(name), heads)]:
         yield np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
-
-
-def _halved(source: Source, name: str) -> Iterator[Floats]:
-    """A tensor's rows; those that llama2.c keeps in pairs as Hugging Face has them."""
-    c = source.config
-    heads = {QUERY: "num_attention_heads", KEY: "num_key_value_heads"}
-    kind = ".".join("{i}" if part.isdecimal() else part for part in name.split("."))
-    if source.is_llama2c and kind in heads:
-        yield halves(source.whole(name), c[heads[kind]])
-    else:
-        yield from source.rows(name)
 
 
 def write_shards(
@@ -120,7 +112,7 @@ def _llama_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """config.json of a .bin: its header's keys, and what transformers wants to hear besides."""
     return {
         "architectures": ["LlamaForCausalLM"],
-        **{key: value for key, value in config.items() if key != "rope_interleaved"},
+        **config,
         "head_dim": config["hidden_size"] // config["num_attention_heads"],
         "attention_bias": False,
         "mlp_bias": False,

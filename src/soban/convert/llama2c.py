@@ -10,12 +10,12 @@ import numpy as np
 from soban import messages
 from soban.base.errors import UserError
 from soban.base.files import check_absent, check_room, new_file
-from soban.convert.source import Floats, Source, pairs
-from soban.models import Architecture
+from soban.convert.source import Floats, Source, pairs, rotated_heads
+from soban.models import FAMILIES, Architecture
 from soban.models.config import activation
 from soban.text.tokenizers.llama2c import BOS, EOS, read_pieces
 from soban.text.tokenizers.llama2c_writing import llama2c_pieces, tokenizer_bin
-from soban.weights.llama2c import DOWN, EMBEDDING, FINAL_NORM, KEY, LONGEST, OUTPUT, QUERY, Header
+from soban.weights.llama2c import DOWN, EMBEDDING, FINAL_NORM, FORM, LAYER, LONGEST, OUTPUT, Header
 from soban.weights.llama2c_writing import THETA, group_size, write_bin
 
 EPSILON = 1e-5  # of the norms: run.c has it in its code
@@ -36,14 +36,22 @@ def to_llama2c(
     tokenizer: the tokenizer.bin of a model that is a .bin already. Raises UserError, before anything is written, for
     what the format cannot hold.
     """
-    if (family := source.config.get("model_type")) not in ("llama", "mistral"):
-        raise _refused(source.path, "model_type", family, "llama")
+    if (model_type := source.config.get("model_type")) not in FAMILIES:
+        raise _refused(source.path, "model_type", model_type, "llama")
     source, architecture = source.fitted()
+    if not (names := architecture.plan.names(FORM)):
+        raise _refused(source.path, "model_type", model_type, "llama")
     header, scale = described(source, architecture, VERSIONS[format])
     check_absent(path)
+    rotated = {} if source.is_llama2c else rotated_heads(architecture)
+
+    def rows(name: str) -> Iterator[Floats]:
+        ours = names[name]
+        return _rows(source, ours, LAYER.sub("layers.{i}.", name), rotated.get(ours), np.float32(scale), header.tied)
+
     if tokenizer_out is None:
         check_room(path, header.file_size)
-        write_bin(path, header, lambda name: _rows(source, header, name, scale), progress)
+        write_bin(path, header, rows, progress)
         return
     if source.is_llama2c:
         assert tokenizer is not None
@@ -53,7 +61,7 @@ def to_llama2c(
     check_room(path, header.file_size + len(words))
     made = _write_tokenizer(tokenizer_out, words)
     try:
-        write_bin(path, header, lambda name: _rows(source, header, name, scale), progress)
+        write_bin(path, header, rows, progress)
     except BaseException:
         if made:
             tokenizer_out.unlink(missing_ok=True)
@@ -125,16 +133,16 @@ def _scale(source: Source, epsilon: float) -> float:
     return math.sqrt(EPSILON / epsilon)
 
 
-def _rows(source: Source, header: Header, name: str, scale: float) -> Iterator[Floats]:
-    """A tensor as it stands in the .bin."""
-    kind = ".".join("{i}" if part.isdecimal() else part for part in name.split("."))
-    factor = np.float32(scale)
-    if kind in (QUERY, KEY) and not source.is_llama2c:
-        yield pairs(source.whole(name), header.heads if kind == QUERY else header.kv_heads)
+def _rows(source: Source, name: str, kind: str, heads: int | None, factor: np.float32, tied: bool) -> Iterator[Floats]:
+    """A tensor as it stands in the .bin, where it is of this kind; `heads`: of one whose rows are to be in pairs."""
+    if heads is not None:
+        yield pairs(source.whole(name), heads)
     elif kind in (EMBEDDING, OUTPUT, DOWN):
         yield from (rows * factor for rows in source.rows(name))
-    elif kind == FINAL_NORM and header.tied:
-        yield from (rows / factor for rows in source.rows(name))  # the head is the embedding, which has the factor
+    elif kind == FINAL_NORM and tied:
+        yield from (
+            np.divide(rows, factor, dtype=np.float32) for rows in source.rows(name)
+        )  # the head is the embedding, which has the factor
     else:
         yield from source.rows(name)
 

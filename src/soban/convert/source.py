@@ -12,7 +12,9 @@ from soban.models import Architecture, architecture
 from soban.ops import formats
 from soban.packing.fitting import check_plain, fitted
 from soban.packing.layout import RESIDUAL, packed_layout
-from soban.weights.checkpoint import Checkpoint, finite_check, open_checkpoint
+from soban.weights.checkpoint import Checkpoint, finite_check
+from soban.weights.llama2c import FORM, KEY, LAYER, QUERY
+from soban.weights.opening import open_checkpoint
 
 CHUNK = 16 << 20  # bytes of float32 in one piece
 
@@ -35,7 +37,7 @@ class Source:
     @property
     def is_llama2c(self) -> bool:
         """Whether it is a .bin, in which neighbouring pairs of a head are rotated together."""
-        return self.path.is_file() and self.path.suffix.lower() == ".bin"
+        return self.checkpoint.form == FORM
 
     @property
     def folder(self) -> Path:
@@ -47,7 +49,7 @@ class Source:
 
         Raises UserError for what soban does not know, or tensors that do not fit.
         """
-        fit = fitted(architecture(self.config, rope_interleaved=self.is_llama2c), self.checkpoint).tell()
+        fit = fitted(architecture(self.config, rope_interleaved=self.checkpoint.interleaved), self.checkpoint).tell()
         return replace(self, checkpoint=fit.checkpoint), fit.architecture
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -92,6 +94,14 @@ def open_source(path: Path) -> Source:
     checkpoint = open_checkpoint(path)
     check_plain(checkpoint)
     return Source(path, checkpoint, packed_layout(checkpoint))
+
+
+def rotated_heads(architecture: Architecture) -> dict[str, int]:
+    """The tensors whose rows llama2.c has in another order, for the sake of its rotary positions, and their heads."""
+    c = architecture.config
+    heads = {QUERY: c.num_attention_heads, KEY: c.kv_heads}
+    names = {ours: LAYER.sub("layers.{i}.", theirs) for theirs, ours in architecture.plan.names(FORM).items()}
+    return {ours: heads[kind] for ours, kind in names.items() if kind in heads}
 
 
 def halves(rows: Floats, heads: int) -> Floats:

@@ -11,6 +11,7 @@ from soban.base.border import is_file
 from soban.base.errors import UserError
 from soban.base.units import of_bytes
 from soban.loading.locate import locate
+from soban.loading.model_files import open_model
 from soban.models import Architecture, architecture
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
@@ -21,10 +22,11 @@ from soban.packing.packed_file import called, locked, packed_path
 from soban.resources import disk, memory
 from soban.resources.memory import Form, cache_format
 from soban.resources.speed import speeds
-from soban.text.chat.template import ChatTemplate, load_template
+from soban.text.chat.template import ChatTemplate
 from soban.text.tokenizers.bounded import BoundedTokenizer
-from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from soban.weights.checkpoint import Checkpoint, open_checkpoint
+from soban.text.tokenizers.tokenizer import Tokenizer
+from soban.weights import llama2c
+from soban.weights.checkpoint import Checkpoint
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
@@ -105,10 +107,9 @@ def load_files(
             "cache_dtype={dtype} is not known", dtype=cache_dtype, known=", ".join(CACHE_DTYPES), hint="choose {known}"
         )
     path = BUNDLED if name is None else locate(name)
-    checkpoint = open_checkpoint(path)
-    llama2c = path.is_file() and path.suffix.lower() == ".bin"
-    config = checkpoint.config
-    fit = fitted(architecture(config, rope_interleaved=llama2c and config["rope_interleaved"]), checkpoint).tell()
+    files = open_model(path)
+    checkpoint, config = files.checkpoint, files.checkpoint.config
+    fit = fitted(architecture(config, rope_interleaved=checkpoint.interleaved), checkpoint).tell()
     made, checkpoint = fit.architecture, fit.checkpoint
     free = system.available_memory()
     most = made.config.longest  # more than that is refused later, by `Loaded.context`
@@ -119,44 +120,20 @@ def load_files(
         tied = made.config.tie_word_embeddings
         made = architecture({**config, "tie_word_embeddings": tied}, compute_dtype="bfloat16")
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
-    words = _tokenizer(path, checkpoint, tokenizer, llama2c)
+    words = files.tokenizer(None if tokenizer is None else Path(tokenizer))
     if words.vocab_size > made.config.vocab_size:
         words = BoundedTokenizer(words, made.config.vocab_size)
         words.encode("")  # a BOS that the model does not have is told at once
     if packed_layout(checkpoint):
         check_numbers(checkpoint)
     packed = _packed(made, checkpoint, kind, progress) if needs_packing(made, checkpoint, kind) else checkpoint
-    template = load_template(path) if path.is_dir() else None
+    template = files.template() if path.is_dir() else None
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
     cache = cache_format(kind, cache_dtype)
     room = _room(made, checkpoint, packed, kind, asked)
-    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, llama2c, cache, room)
-
-
-def _tokenizer(path: Path, checkpoint: Checkpoint, given: str | Path | None, llama2c: bool) -> Tokenizer:
-    """The tokenizer in the model's folder; for a .bin the file given, or tokenizer.bin or tok512.bin beside it."""
-    if given is None and not llama2c:
-        return load_tokenizer(path if path.is_dir() else path.parent, checkpoint.config)
-    from soban.text.tokenizers.llama2c import load_llama2c_tokenizer
-
-    size = checkpoint.config["vocab_size"]
-    if given is not None:
-        return load_llama2c_tokenizer(Path(given), size)
-    beside = tokenizer_beside(path)
-    return load_llama2c_tokenizer(beside, size)
-
-
-def tokenizer_beside(path: Path) -> Path:
-    """The tokenizer.bin or tok512.bin beside a .bin. Raises UserError where there is none."""
-    beside = path.with_name("tokenizer.bin")
-    if not beside.is_file() and len(own := list(path.parent.glob("tok[0-9]*.bin"))) == 1:
-        beside = own[0]  # tok512.bin, as llama2.c calls one that was made for its model
-    if not beside.is_file():
-        raise UserError(
-            "{path}: no tokenizer.bin beside it", path=path, hint="name the model's tokenizer file with -z"
-        )  # fmt: skip
-    return beside
+    as_run_c = checkpoint.form == llama2c.FORM
+    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, as_run_c, cache, room)
 
 
 @dataclass(frozen=True)

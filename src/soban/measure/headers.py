@@ -19,8 +19,9 @@ from soban.loading.loaded import BUNDLED
 from soban.models import ties_embeddings
 from soban.ops.formats import PLAIN
 from soban.weights import folder, llama2c, naming
-from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
+from soban.weights.checkpoint import Checkpoint, Tensor
 from soban.weights.naming import EMBEDDING, HEAD
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import DTYPES, read_header
 
 AT_ONCE = 4  # headers that are fetched side by side
@@ -37,7 +38,6 @@ class Outline:
     checkpoint: Checkpoint
     repository: Repository | None
     download: int  # bytes that are not here yet
-    llama2c: bool
 
 
 def outline(name: str | None) -> Outline:
@@ -61,7 +61,7 @@ def outline(name: str | None) -> Outline:
 
 def _held(name: str, path: Path, repository: Repository | None) -> Outline:
     checkpoint = open_checkpoint(path)
-    return Outline(name, checkpoint, repository, 0, path.is_file() and path.suffix.lower() == ".bin")
+    return Outline(name, checkpoint, repository, 0)
 
 
 def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Read) -> Outline:
@@ -99,7 +99,7 @@ def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Re
         tensors, metadata = folder.joined(pool.map(header, shards))
     _leave_out_copy(config, tensors, beginnings)
     download = sum(file.size for file in {file.name: file for file in (*small, *shards)}.values())
-    return Outline(str(repository), Checkpoint(place, config, {}, tensors, (), metadata), repository, download, False)
+    return Outline(str(repository), Checkpoint(place, config, {}, tensors, (), metadata), repository, download)
 
 
 def _config(small: Sequence[RemoteFile], repository: Repository) -> RemoteFile:
@@ -118,7 +118,8 @@ def _of_bin(repository: Repository, file: RemoteFile, download: int, read: Read)
     head = read(file.name, 0, min(llama2c.PADDED_HEADER, file.size))
     config, found = llama2c.read_bin_header(path, head)
     tensors = {name: _of_format(name, path, format, shape) for name, (format, shape) in found.items()}
-    return Outline(str(repository), Checkpoint(path, config, {}, tensors, (), {}), repository, download, True)
+    checkpoint = Checkpoint(path, config, {}, tensors, (), {}, form=llama2c.FORM, interleaved=True)
+    return Outline(str(repository), checkpoint, repository, download)
 
 
 def _json(place: Path, file: RemoteFile, read: Read) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from soban.base.errors import Finding, UserError
 from soban.base.files import quoted
 from soban.engine.defaults import sampling_defaults, unfollowed
 from soban.loading import loaded
+from soban.loading.model_files import ModelFiles, files_of
 from soban.measure import papers
 from soban.measure.configured import config_findings
 from soban.models import Architecture, architecture
@@ -26,8 +27,9 @@ from soban.resources import memory
 from soban.text.chat.probe import Shown, probed
 from soban.text.chat.template import load_template
 from soban.text.lint import Material, ids_of, lint
-from soban.text.tokenizers.entries import Entries, read_entries, read_llama2c_entries
+from soban.text.tokenizers.entries import Entries
 from soban.text.tokenizers.settings import read_json
+from soban.weights import llama2c
 from soban.weights.checkpoint import Checkpoint
 from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
 from soban.weights.naming import EMBEDDING
@@ -57,10 +59,10 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     made, checkpoint = (fit.architecture, fit.checkpoint) if fit else (made, checkpoint)
     layout = packed_layout(checkpoint)
     tied = made.config.tie_word_embeddings if made else config.get("tie_word_embeddings") is True
-    tensors = stored(checkpoint, layout, tied)
+    tensors = _known(stored(checkpoint, layout, tied), checkpoint, made)
     rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
-    belongs = bool(config) and not _is_bin(checkpoint)  # whether what lies in the folder is this model's
-    entries = _entries(checkpoint, folder, tokenizer, findings) if config else None
+    belongs = bool(config) and checkpoint.form != llama2c.FORM  # whether what lies in the folder is this model's
+    entries = _entries(files_of(checkpoint), tokenizer, findings) if config else None
     shown = _shown(folder, entries, findings) if belongs and entries else None
     findings += _unfollowed(checkpoint.generation_config)
     findings += lint(Material(config, checkpoint.generation_config, entries, shown, rows, name or path.name))
@@ -90,8 +92,14 @@ def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
                 )  # fmt: skip
 
 
-def _is_bin(checkpoint: Checkpoint) -> bool:
-    return checkpoint.path.suffix.lower() == ".bin"
+def _known(tensors: list[Stored], checkpoint: Checkpoint, made: Architecture | None) -> list[Stored]:
+    """The tensors with the names by which soban takes them, where their file has others; {i}: of every layer."""
+    if made is None or checkpoint.form != llama2c.FORM:
+        return tensors
+    known = {llama2c.HEAD: made.plan.head}
+    for theirs, ours in made.plan.names(llama2c.FORM).items():
+        known.setdefault(llama2c.LAYER.sub("layers.{i}.", theirs), ours.replace(".0.", ".{i}.", 1))  # the first layer's
+    return [dataclasses.replace(one, known_as=known.get(one.known_as, one.known_as)) for one in tensors]
 
 
 def _architecture(checkpoint: Checkpoint, findings: list[Finding]) -> Architecture | None:
@@ -99,26 +107,15 @@ def _architecture(checkpoint: Checkpoint, findings: list[Finding]) -> Architectu
     if not checkpoint.config:
         return None
     try:
-        return architecture(checkpoint.config, rope_interleaved=_is_bin(checkpoint))
+        return architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved)
     except UserError as error:
         findings.append(Finding("not-runnable", error, "config.json", checkpoint.config.get("model_type")))
         return None
 
 
-def _entries(
-    checkpoint: Checkpoint, folder: Path, tokenizer: Path | None, findings: list[Finding]
-) -> Entries | None:  # fmt: skip
+def _entries(files: ModelFiles, tokenizer: Path | None, findings: list[Finding]) -> Entries | None:
     try:
-        if not _is_bin(checkpoint):
-            entries = read_entries(folder, checkpoint.config)
-            if entries is None:
-                raise UserError(
-                    "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)", folder=folder,
-                    hint="put the tokenizer files of the original model beside its weights",
-                )  # fmt: skip
-            return entries
-        file = tokenizer or loaded.tokenizer_beside(checkpoint.path)
-        return read_llama2c_entries(file, checkpoint.config["vocab_size"])
+        return files.entries(tokenizer)
     except UserError as error:
         findings.append(Finding("tokenizer-unreadable", error))
         return None
@@ -334,7 +331,7 @@ def _ends(checkpoint: Checkpoint, entries: Entries | None, shown: Shown | None) 
     sources |= dict.fromkeys(generation or config, "generation_config.json" if generation else "config.json")
     if entries is not None and entries.eos_id is not None:
         sources[entries.eos_id] = "tokenizer_config.json" if "eos_token" in entries.settings.names else entries.file
-    if _is_bin(checkpoint) and entries is not None and entries.bos_id is not None:
+    if checkpoint.form == llama2c.FORM and entries is not None and entries.bos_id is not None:
         sources[entries.bos_id] = entries.file  # llama2.c's models begin the next story with it
     return [
         {"id": index, "text": entries.text(index) if entries else None, "file": file}

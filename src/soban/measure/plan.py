@@ -86,9 +86,7 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
         return from_catalogue(entry, options, purpose, str(error))
     checkpoint, made, obstacle = found.checkpoint, None, None
     try:
-        made = architecture(
-            checkpoint.config, rope_interleaved=found.llama2c and bool(checkpoint.config.get("rope_interleaved"))
-        )
+        made = architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved)
         fit = fitted(made, checkpoint)
         made, checkpoint = fit.architecture, fit.checkpoint
     except UserError as error:

@@ -97,6 +97,10 @@ class Plan:
         """The shape of every tensor, by its name."""
         return {part.name: part.shape for part in self.parts()}
 
+    def names(self, form: str) -> dict[str, str]:
+        """The names that tensors have in a kind of file -> ours; empty where there are no such files."""
+        return {part.names[form]: part.name for part in self.parts() if form in part.names}
+
     def end(self, role: str) -> Part | None:
         """The tensor with this role at the model's ends."""
         return next((weight.parts[0] for weight in self.ends if weight.role == role), None)

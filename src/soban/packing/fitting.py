@@ -59,7 +59,7 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
             tensors[embed.name] = replace(tensors[plan.head], name=embed.name)
         elif not same_numbers(tensors[plan.head], tensors[embed.name]):
             architecture = replace(architecture, config=replace(config, tie_word_embeddings=False))
-    checkpoint = replace(checkpoint, tensors=tensors, naming="hf")
+    checkpoint = replace(checkpoint, tensors=tensors)
     _check(architecture, checkpoint, layout)
     expected = architecture.plan.shapes()
     spare = tuple(
@@ -102,8 +102,8 @@ def _method(given: Any) -> Any:
 
 def _renamed(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     """The tensors by the names of the plan, as views where the file holds them in another way."""
-    if checkpoint.naming != "hf":
-        names = {part.names[checkpoint.naming]: part.name for part in plan.parts() if checkpoint.naming in part.names}
+    if checkpoint.form != "hf":
+        names = plan.names(checkpoint.form)
         known = ((names.get(name, name), tensor) for name, tensor in checkpoint.tensors.items())
         return _viewed({name: replace(tensor, name=name) for name, tensor in known}, plan)
     expected = {part.whole or part.name for part in plan.parts()} | {plan.head}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from soban.base.errors import UserError
-from soban.base.files import map_file, quoted, unreadable
+from soban.base.files import quoted
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.
@@ -61,44 +61,8 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     files: tuple[Path, ...]  # their sizes and times of change identify the content
     metadata: dict[str, str]  # __metadata__ of the safetensors files
-    naming: str = "hf"  # whose names the tensors have: those of Hugging Face, "llama2c", ...
-
-
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at a path: a Hugging Face folder, a .safetensors file beside its config.json, or a llama2.c .bin.
-
-    Raises UserError for whatever is missing, damaged, lying or not read on principle (pickle).
-    """
-    try:
-        return _open(path)
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def _open(path: Path) -> Checkpoint:
-    # Here, because the readers build on the classes above, and a start waits for all that is imported.
-    from soban.weights import folder
-
-    if not path.exists():
-        raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
-    if path.is_dir():
-        return folder.open_folder(path)
-    if path.suffix.lower() == ".safetensors":
-        return folder.open_file(path)
-    head = map_file(path)[:4]
-    if head == b"GGUF":
-        raise gguf_refused(path)
-    if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
-        raise pickle_refused(path)
-    if path.suffix.lower() == ".bin":
-        from soban.weights import llama2c
-
-        return llama2c.open_bin(path)
-    raise UserError(
-        "{path}: not a model file that this reads",
-        path=path,
-        hint="give a Hugging Face folder, a .safetensors file or a llama2.c .bin",
-    )
+    form: str = "hf"  # the kind of files, whose names the tensors have: "hf" (Hugging Face) or "llama2c"
+    interleaved: bool = False  # of a head's numbers neighbours turn together, not the two halves
 
 
 def pickle_refused(path: Path) -> UserError:

@@ -9,7 +9,8 @@ import numpy as np
 
 from soban.base.files import map_file
 from soban.weights import llama2c, naming
-from soban.weights.checkpoint import Checkpoint, Tensor, open_checkpoint
+from soban.weights.checkpoint import Checkpoint, Tensor
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
 # The kinds of tensors in a .bin under the names that llama2.c's run.c gives them (TransformerWeights).
@@ -54,7 +55,7 @@ def stored(checkpoint: Checkpoint, layout: dict[str, tuple[str, int, int]], tied
     layout: which of them are packed matrices (name -> format, rows, columns). tied: the config says that the head is
     the embedding's table.
     """
-    if checkpoint.path.suffix.lower() == ".bin":
+    if checkpoint.form == llama2c.FORM:
         return list(_fields(checkpoint.path))
     found = [_stored(tensor, layout.get(name)) for name, tensor in checkpoint.tensors.items()]
     first: dict[tuple[str, int, int], str] = {}
@@ -63,10 +64,10 @@ def stored(checkpoint: Checkpoint, layout: dict[str, tuple[str, int, int]], tied
         if one.bytes and (owner := first.setdefault(place, one.name)) != one.name:
             found[n] = Stored(one.name, one.format, one.shape, *place, shared=owner)
     found.sort(key=lambda one: (one.file, one.offset))
-    embedding = next((one for one in found if one.name == llama2c.EMBEDDING), None)
-    if tied and embedding and not any(one.name == llama2c.HEAD for one in found):
+    embedding = next((one for one in found if one.name == naming.EMBEDDING), None)
+    if tied and embedding and not any(one.name == naming.HEAD for one in found):
         place = (embedding.file, embedding.offset, embedding.bytes)
-        found.append(Stored(llama2c.HEAD, embedding.format, embedding.shape, *place, shared=embedding.name))
+        found.append(Stored(naming.HEAD, embedding.format, embedding.shape, *place, shared=embedding.name))
     return found
 
 

@@ -1,10 +1,11 @@
-"""llama2.c's .bin files, mapped: v0 and v1 in float32, v2 in int8 groups, under Hugging Face's names.
+"""llama2.c's .bin files, mapped: v0 and v1 in float32, v2 in int8 groups, under the names of its own model.py.
 
 The layouts are those of llama2.c's export.py (github.com/karpathy/llama2.c), read from its description of each version.
 """
 
 import math
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,21 +21,23 @@ from soban.weights.checkpoint import Checkpoint, Tensor
 MAGIC = 0x616B3432  # "ak42"
 NUMBERS = struct.Struct("<7i")  # dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_seq_len
 MODERN = struct.Struct("<i7iBi")  # after the magic: version, those numbers, shared classifier, group_size (v2)
+FORM = "llama2c"
 PADDED_HEADER = 256  # bytes, in v1 and v2
 LONGEST = 1 << 20  # tokens: in v1 and v2 the file's size does not bound max_seq_len; llama2.c's own models stop at 2048
 
-ATTENTION_NORM = "model.layers.{i}.input_layernorm.weight"
-MLP_NORM = "model.layers.{i}.post_attention_layernorm.weight"
-QUERY = "model.layers.{i}.self_attn.q_proj.weight"
-KEY = "model.layers.{i}.self_attn.k_proj.weight"
-VALUE = "model.layers.{i}.self_attn.v_proj.weight"
-OUTPUT = "model.layers.{i}.self_attn.o_proj.weight"
-GATE = "model.layers.{i}.mlp.gate_proj.weight"  # w1
-DOWN = "model.layers.{i}.mlp.down_proj.weight"  # w2
-UP = "model.layers.{i}.mlp.up_proj.weight"  # w3
-EMBEDDING = "model.embed_tokens.weight"
-FINAL_NORM = "model.norm.weight"
-HEAD = "lm_head.weight"
+LAYER = re.compile(r"^layers\.\d+\.")  # how the name of a layer's tensor begins
+ATTENTION_NORM = "layers.{i}.attention_norm.weight"
+MLP_NORM = "layers.{i}.ffn_norm.weight"
+QUERY = "layers.{i}.attention.wq.weight"
+KEY = "layers.{i}.attention.wk.weight"
+VALUE = "layers.{i}.attention.wv.weight"
+OUTPUT = "layers.{i}.attention.wo.weight"
+GATE = "layers.{i}.feed_forward.w1.weight"
+DOWN = "layers.{i}.feed_forward.w2.weight"
+UP = "layers.{i}.feed_forward.w3.weight"
+EMBEDDING = "tok_embeddings.weight"
+FINAL_NORM = "norm.weight"
+HEAD = "output.weight"
 ROTATIONS = ""  # v0's tables of cosines and sines, which nobody reads any more
 
 # The order of the file; a name with {i} stands for all layers in turn. The head follows where it is not shared.
@@ -125,6 +128,8 @@ def open_bin(path: Path) -> Checkpoint:
         tensors={tensor.name: tensor for tensor in _tensors(path, header, mapped)},
         files=(path,),
         metadata={},
+        form=FORM,
+        interleaved=True,
     )
 
 
@@ -255,7 +260,6 @@ def _config(header: Header) -> dict[str, Any]:
         "max_position_embeddings": header.context,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
-        "rope_interleaved": True,  # a key of ours: llama2.c rotates neighbouring pairs, Hugging Face's llama two halves
         "tie_word_embeddings": header.tied,
         "hidden_act": "silu",
         "bos_token_id": 1,

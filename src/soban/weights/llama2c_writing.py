@@ -33,7 +33,7 @@ def write_bin(
     rows: Callable[[str], Iterable[Floats]],
     progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Writes the .bin that the header describes: `rows(name)` gives a tensor's rows in pieces, by its usual name.
+    """Writes the .bin that the header describes: `rows` gives a tensor's rows in pieces, by its name there.
 
     Matrices of v2 are quantised here. The file appears whole or not at all; UserError where it cannot be written.
     """

@@ -10,7 +10,7 @@ from soban.learn.training.presets import Family, Shape
 from soban.learn.training.settings import Settings
 from soban.models import architecture
 from soban.packing.fitting import fitted
-from soban.weights.checkpoint import open_checkpoint
+from soban.weights.opening import open_checkpoint
 
 WEIGHTS = "model.safetensors"
 SHAPE = {

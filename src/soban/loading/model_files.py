@@ -1,0 +1,98 @@
+"""A model's files, whatever form they come in: the five answers from which everything else is made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from soban.base.errors import UserError
+from soban.text.chat.template import ChatTemplate, load_template
+from soban.text.tokenizers.entries import Entries, read_entries, read_llama2c_entries
+from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from soban.weights import llama2c
+from soban.weights.checkpoint import Checkpoint
+from soban.weights.opening import open_checkpoint
+
+
+class ModelFiles(Protocol):
+    """An opened model. Another form of files is another class with these answers, and a line in `open_model`."""
+
+    checkpoint: Checkpoint  # config, tensors and generation config; mapped, nothing of them converted
+
+    def tokenizer(self, other: Path | None = None) -> Tokenizer:
+        """The model's tokenizer, or the one in another file. Raises UserError where there is none."""
+
+    def entries(self, other: Path | None = None) -> Entries:
+        """What the tokenizer's files say of it, without making it. Raises UserError as `tokenizer` does."""
+
+    def template(self) -> ChatTemplate | None:
+        """How the model was taught to hold a conversation; None where it was not."""
+
+
+class HuggingFaceFiles:
+    """A folder as transformers writes it, or one of its .safetensors files."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        path = checkpoint.path
+        self.folder = path if path.is_dir() else path.parent
+
+    def tokenizer(self, other: Path | None = None) -> Tokenizer:
+        if other is not None:
+            return _llama2c_tokenizer(other, self.checkpoint.config)
+        return load_tokenizer(self.folder, self.checkpoint.config)
+
+    def entries(self, other: Path | None = None) -> Entries:
+        if (entries := read_entries(self.folder, self.checkpoint.config)) is not None:
+            return entries
+        raise UserError(
+            "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)", folder=self.folder,
+            hint="put the tokenizer files of the original model beside its weights",
+        )  # fmt: skip
+
+    def template(self) -> ChatTemplate | None:
+        return load_template(self.folder)
+
+
+class Llama2cFiles:
+    """A llama2.c .bin, with its tokenizer.bin beside it."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def tokenizer(self, other: Path | None = None) -> Tokenizer:
+        return _llama2c_tokenizer(other or tokenizer_beside(self.checkpoint.path), self.checkpoint.config)
+
+    def entries(self, other: Path | None = None) -> Entries:
+        file = other or tokenizer_beside(self.checkpoint.path)
+        return read_llama2c_entries(file, self.checkpoint.config["vocab_size"])
+
+    def template(self) -> None:
+        return None
+
+
+def open_model(path: Path) -> ModelFiles:
+    """The model at a path. Raises UserError for whatever is missing, damaged, or not read on principle."""
+    return files_of(open_checkpoint(path))
+
+
+def files_of(checkpoint: Checkpoint) -> ModelFiles:
+    """The files that a checkpoint was opened from."""
+    return Llama2cFiles(checkpoint) if checkpoint.form == llama2c.FORM else HuggingFaceFiles(checkpoint)
+
+
+def tokenizer_beside(path: Path) -> Path:
+    """The tokenizer.bin or tok512.bin beside a .bin. Raises UserError where there is none."""
+    beside = path.with_name("tokenizer.bin")
+    if not beside.is_file() and len(own := list(path.parent.glob("tok[0-9]*.bin"))) == 1:
+        beside = own[0]  # tok512.bin, as llama2.c calls one that was made for its model
+    if not beside.is_file():
+        raise UserError(
+            "{path}: no tokenizer.bin beside it", path=path, hint="name the model's tokenizer file with -z"
+        )  # fmt: skip
+    return beside
+
+
+def _llama2c_tokenizer(path: Path, config: Mapping[str, Any]) -> Tokenizer:
+    from soban.text.tokenizers.llama2c import load_llama2c_tokenizer  # imported where it is met: a start waits for it
+
+    return load_llama2c_tokenizer(path, config["vocab_size"])

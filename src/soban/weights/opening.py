@@ -1,0 +1,40 @@
+"""Which reader a model's path belongs to."""
+
+from pathlib import Path
+
+from soban.base.errors import UserError
+from soban.base.files import map_file, unreadable
+from soban.weights import folder, llama2c
+from soban.weights.checkpoint import PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, gguf_refused, pickle_refused
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at a path: a Hugging Face folder, a .safetensors file beside its config.json, or a llama2.c .bin.
+
+    Raises UserError for whatever is missing, damaged, lying or not read on principle (pickle).
+    """
+    try:
+        return _open(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _open(path: Path) -> Checkpoint:
+    if not path.exists():
+        raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
+    if path.is_dir():
+        return folder.open_folder(path)
+    if path.suffix.lower() == ".safetensors":
+        return folder.open_file(path)
+    head = map_file(path)[:4]
+    if head == b"GGUF":
+        raise gguf_refused(path)
+    if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
+        raise pickle_refused(path)
+    if path.suffix.lower() == ".bin":
+        return llama2c.open_bin(path)
+    raise UserError(
+        "{path}: not a model file that this reads",
+        path=path,
+        hint="give a Hugging Face folder, a .safetensors file or a llama2.c .bin",
+    )
