@@ -18,8 +18,8 @@ from typing import Any
 
 import soban
 from soban.base.machine import cpu_name
-from soban.engine.engine import Request
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Request
 from soban.ops import native
 from soban.ops.formats import Floats
 

@@ -64,7 +64,7 @@ def test_the_pieces_are_the_text_up_to_the_first_stop(
     assert "".join(pieces) == (expected.rstrip(form.tail) if expected == whole and form.tail else expected)
     assert all(pieces) and not any("\ufffd" in piece for piece in pieces)
     assert generation.figures.finished == ("stop" if expected != whole else "end")
-    assert not chat.engine.busy and not any(chat.engine.pages.users)
+    assert not chat.engine.busy and not any(chat.engine.blocks.users)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -68,7 +68,7 @@ def test_a_stop_string_inside_a_draft_ends_the_text_where_it_does_without(bundle
         got, figures = written(bundled, 10, stop=stop, **options)
         assert got == wanted and figures.finished == plain.finished == "stop"
         assert figures.new_tokens == plain.new_tokens
-    assert not bundled.engine.busy and not any(bundled.engine.pages.users)
+    assert not bundled.engine.busy and not any(bundled.engine.blocks.users)
 
 
 def test_generations_read_in_turn_are_what_each_is_alone(bundled: soban.Model) -> None:

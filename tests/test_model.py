@@ -133,7 +133,7 @@ def test_a_stream_that_is_dropped_frees_its_pages(base: soban.Model) -> None:
     stream = base.stream("abc", max_new_tokens=50, do_sample=True, seed=3)
     next(stream), next(stream)
     stream.close()  # type: ignore[attr-defined]
-    assert not base.engine.busy and not any(base.engine.pages.users)
+    assert not base.engine.busy and not any(base.engine.blocks.users)
 
 
 def test_two_streams_read_in_turn_are_what_each_is_alone(base: soban.Model) -> None:

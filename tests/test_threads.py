@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import soban
-from soban.engine.engine import AHEAD
+from soban.engine.sequence import AHEAD
 from soban.ops.native import Cancelled
 from soban.talk.generation import Generation
 
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> soban.Model:
     folder = make_model(tmp_path_factory.mktemp("chat"), chat=True, max_position_embeddings=160)
     write_ascii_weights(folder)
     model = soban.load(folder)
-    model.engine.pages.empty = model.engine.pages.empty[-8:]
+    model.engine.blocks.empty = model.engine.blocks.empty[-8:]
     return model
 
 
@@ -120,7 +120,7 @@ def check(model: soban.Model, seeds: list[int], calls: int) -> None:
 def assert_idle(model: soban.Model) -> None:
     gc.collect()
     model.shared._tidy()
-    assert not model.engine.busy and not any(model.engine.pages.users) and not model.shared._callers
+    assert not model.engine.busy and not any(model.engine.blocks.users) and not model.shared._callers
 
 
 def test_calls_in_eight_threads_answer_as_each_alone(model: soban.Model) -> None:
@@ -272,14 +272,14 @@ def test_garbage_that_is_collected_in_the_middle_of_a_step_waits_for_nobody(
     held: list[Any] = [model.stream("b", seed=seed, **LONG) for seed in range(8)]
     for stream in held:
         next(stream)
-    usual = model.engine._work
+    usual = model.engine.scheduler._work
 
     def work() -> Any:
         if held:
             held.pop()
         return usual()
 
-    monkeypatch.setattr(model.engine, "_work", work)
+    monkeypatch.setattr(model.engine.scheduler, "_work", work)
     del stream
     assert in_thread(lambda: model.generate("a", seed=1, **LONG))() == alone
     assert not held
@@ -324,7 +324,7 @@ for thread in threads: thread.join(60)
 assert not wrong and not any(thread.is_alive() for thread in threads), wrong
 assert model.generate('a', seed=0, **LONG) == alone[0]
 model.shared._tidy()
-assert not model.engine.busy and not any(model.engine.pages.users)
+assert not model.engine.busy and not any(model.engine.blocks.users)
 """
     for others in ("0", "1"):
         got = script(model, f"sys.argv.append('{others}')\n{code}")

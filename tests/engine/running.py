@@ -1,12 +1,13 @@
 """Engines over a small model, and ways to run them to their end."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence as Many
 
 import numpy as np
 
 from soban import ops
-from soban.engine.engine import Engine, Request, Running
+from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Request, Sequence
 
 CONTEXT = 64
 PROMPTS = [[5, 9, 2], list(range(1, 41)), [7] * 33, [3], list(range(60, 90))]
@@ -19,13 +20,13 @@ def engine(weights: tuple, pages: int = 40, chunk: int = 16, outputs: int = 8) -
     return Engine(ops.runner(made.record(arrays), chunk, outputs), cache, CONTEXT)
 
 
-def finish(it: Engine, sequences: Sequence[Running]) -> list[list[int]]:
+def finish(it: Engine, sequences: Many[Sequence]) -> list[list[int]]:
     texts: dict[int, list[int]] = {id(s): [] for s in sequences}
     while it.busy:
         for event in it.step():
             if event.token is not None:
                 texts[id(event.sequence)].append(event.token)
-    assert it.pages.users == [0] * it.cache.pages
+    assert it.blocks.users == [0] * it.cache.pages
     return list(texts.values())
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from soban.base.errors import UserError
-from soban.engine.engine import Request
 from soban.engine.sampling import Sampler, Sampling
+from soban.engine.sequence import Request
 from soban.ops.native import Cancelled
 
 from ..conftest import GOLDEN
@@ -71,19 +71,27 @@ def test_a_known_beginning_is_not_computed_again(weights: tuple) -> None:
     assert got == alone(weights, [*PROMPTS[1], *said, 8], Sampling(max_new_tokens=4))
 
 
+def test_what_another_adapter_has_computed_is_not_reused(weights: tuple) -> None:
+    it = engine(weights)
+    for adapter, reused in ((None, 0), ("one", 0), ("other", 0), ("one", 32), (None, 32)):
+        (sequence,) = it.add(Request(PROMPTS[1], Sampling(max_new_tokens=2), adapter=adapter))
+        finish(it, [sequence])
+        assert sequence.reused == reused
+
+
 def test_an_end_token_ends_and_is_not_given(weights: tuple) -> None:
     free = alone(weights, PROMPTS[0], Sampling(max_new_tokens=10))
     it = engine(weights)
     (sequence,) = it.add(Request(PROMPTS[0], Sampling(max_new_tokens=10), frozenset([free[4]])))
     assert finish(it, [sequence])[0] == free[: free.index(free[4])]
-    assert sequence.finished == "end"
+    assert sequence.finish_reason == "end"
 
 
 def test_a_full_context_ends_the_text_or_slides(weights: tuple) -> None:
     it = engine(weights)
     (sequence,) = it.add(Request(PROMPTS[0], Sampling()))
     assert len(finish(it, [sequence])[0]) == CONTEXT + 1 - 3  # the last token needs no place
-    assert sequence.finished == "context"
+    assert sequence.finish_reason == "context"
     it = engine(weights)
     (sequence,) = it.add(Request(PROMPTS[0], Sampling(max_new_tokens=200, on_full="slide"), keep=1))
     assert len(finish(it, [sequence])[0]) == 200
@@ -128,7 +136,7 @@ def test_a_sequence_whose_logits_are_no_numbers_ends_alone(weights: tuple) -> No
         events += it.step()
     assert [e.token for e in events if e.sequence is good] == wanted
     (end,) = [e for e in events if e.sequence is bad]
-    assert end.finished == "error" and isinstance(end.error, UserError)
+    assert end.finish_reason == "error" and isinstance(end.error, UserError)
 
 
 def test_siblings_are_cancelled_one_by_one_also_before_they_begin(weights: tuple) -> None:
@@ -142,7 +150,7 @@ def test_siblings_are_cancelled_one_by_one_also_before_they_begin(weights: tuple
             it.cancel(sequences[index])
         got = finish(it, sequences)
         assert got == [[] if i in gone else tokens for i, tokens in enumerate(wanted)]
-        assert [sequences[i].finished for i in gone] == ["cancelled"] * len(gone)
+        assert [sequences[i].finish_reason for i in gone] == ["cancelled"] * len(gone)
 
 
 def test_a_cancelled_sequence_gives_its_pages_back(weights: tuple) -> None:
@@ -152,4 +160,4 @@ def test_a_cancelled_sequence_gives_its_pages_back(weights: tuple) -> None:
         it.step()
     it.cancel(first)
     it.cancel(second)
-    assert not it.busy and it.pages.users == [0] * it.cache.pages
+    assert not it.busy and it.blocks.users == [0] * it.cache.pages

@@ -1,14 +1,14 @@
 """Prompt lookup changes how many steps a text takes, and nothing else."""
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from soban.engine.engine import Engine, Request, Running
+from soban.engine.engine import Engine
 from soban.engine.lookup import CHANCES, COSTS, LONGEST, WEIGHT, Lookup, StepCosts, best_length
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Request, Sequence
 from soban.ops.native import Cancelled
 
 from .running import CONTEXT, alone, counted, engine, finish
@@ -27,7 +27,7 @@ SETTINGS = [
 ]
 
 
-def run(it: Engine, prompt: list[int], sampling: Sampling, ends: Sequence[int] = ()) -> tuple[list[int], Running]:
+def run(it: Engine, prompt: list[int], sampling: Sampling, ends: tuple[int, ...] = ()) -> tuple[list[int], Sequence]:
     (sequence,) = it.add(Request(prompt, sampling, frozenset(ends), keep=1))
     return finish(it, [sequence])[0], sequence
 
@@ -40,7 +40,7 @@ def test_the_tokens_are_those_without_lookup(weights: tuple, options: dict) -> N
     for number in NUMBERS:
         it = engine(weights)
         got, sequence = run(it, REPETITIVE, without.replace(prompt_lookup_num_tokens=number))
-        assert got == wanted and sequence.finished == plain.finished and sequence.dropped == plain.dropped
+        assert got == wanted and sequence.finish_reason == plain.finish_reason and sequence.dropped == plain.dropped
         accepted += sequence.accepted
     assert accepted > 0, "nothing was put to the test"
 
@@ -48,8 +48,8 @@ def test_the_tokens_are_those_without_lookup(weights: tuple, options: dict) -> N
 def test_an_end_token_inside_a_draft_ends_the_text(weights: tuple) -> None:
     free = alone(weights, REPETITIVE, Sampling(max_new_tokens=40, prompt_lookup_num_tokens=0))
     for end in set(free):
-        got, sequence = run(engine(weights), REPETITIVE, Sampling(prompt_lookup_num_tokens=7), [end])
-        assert got == free[: free.index(end)] and sequence.finished == "end"
+        got, sequence = run(engine(weights), REPETITIVE, Sampling(prompt_lookup_num_tokens=7), (end,))
+        assert got == free[: free.index(end)] and sequence.finish_reason == "end"
 
 
 @pytest.mark.parametrize("length", range(1, 12))
@@ -87,9 +87,9 @@ def test_a_sequence_that_shares_the_step_is_not_drafted_for(weights: tuple) -> N
     sizes = counted(it)
     (long,) = it.add(Request(REPETITIVE, sampling))
     (short,) = it.add(Request([3, 4], sampling.replace(max_new_tokens=8)))
-    texts: dict[Running, list[int]] = {long: [], short: []}
+    texts: dict[Sequence, list[int]] = {long: [], short: []}
     while it.busy:
-        together = len(it.running) == 2
+        together = len(it.scheduler.running) == 2
         for event in it.step():
             texts[event.sequence].append(event.token or 0)
         assert not together or sizes[-1] <= 2 or len(sizes) == 1
@@ -131,7 +131,7 @@ def test_a_cancelled_step_with_a_draft_loses_nothing(weights: tuple) -> None:
 
 def test_the_context_ends_where_it_does_without(weights: tuple) -> None:
     got, sequence = run(engine(weights), REPETITIVE, Sampling(prompt_lookup_num_tokens=7))
-    assert sequence.finished == "context" and len(got) == CONTEXT + 1 - len(REPETITIVE)
+    assert sequence.finish_reason == "context" and len(got) == CONTEXT + 1 - len(REPETITIVE)
 
 
 def occurrences(tokens: list[int], length: int) -> list[int]:

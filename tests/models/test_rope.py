@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import soban
-from soban.engine.engine import Request, Running
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Request, Sequence
 from soban.models.rope import Rotation, rope_parameters
 
 from .official import CONFIGS, IDS, changed, difference, folder_of, ours, theirs
@@ -179,7 +179,7 @@ def request(ids: list[int], count: int, lookup: int = 0) -> Request:
     return Request(ids, Sampling(do_sample=False, max_new_tokens=count, prompt_lookup_num_tokens=lookup))
 
 
-def finished(model: soban.Model, sequences: list[Running]) -> list[list[int]]:
+def finished(model: soban.Model, sequences: list[Sequence]) -> list[list[int]]:
     texts: dict[int, list[int]] = {id(sequence): [] for sequence in sequences}
     while model.engine.busy:
         for event in model.engine.step():

@@ -293,17 +293,13 @@ def test_the_remedy_for_what_does_not_fit_is_one_that_helps(chat: soban.Model) -
 def test_advice_names_options_as_they_are_called_everywhere(chat: soban.Model) -> None:
     """Who reads it may be in a chat, in Python, or at the command line."""
     package = Path(soban.__file__).parent
-    for name in (
-        "generation",
-        "window",
-        "model",
-        "dialogue",
-        "transcript",
-        "engine/engine",
-        "text/chat",
-        "text/templates",
-    ):
-        assert not re.search(r"--[a-z]", (package / f"{name}.py").read_text(encoding="utf-8")), name
+    files = [
+        package / "model.py",
+        *(path for room in ("talk", "engine", "text/chat") for path in package.glob(f"{room}/*.py")),
+    ]
+    assert len(files) > 10
+    for path in files:
+        assert not re.search(r"--[a-z]", path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.parametrize("system", [None, "You are a table."])
@@ -519,7 +515,7 @@ def test_several_answers_slide_each_by_themselves(chat: soban.Model) -> None:
     several = chat.chat(told, num_return_sequences=2, **options)
     assert len(several) == 2 and several[0] != several[1]
     assert several[0] == chat.chat(told, **options)
-    assert not chat.engine.busy and not any(chat.engine.pages.users)
+    assert not chat.engine.busy and not any(chat.engine.blocks.users)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,15 @@ from types import FrameType
 import numpy as np
 
 from soban.base.errors import UserError
-from soban.engine.engine import Engine, Event, Running
+from soban.engine.engine import Engine
+from soban.engine.sequence import Event, Sequence
 from soban.ops.native import Cancelled
 
 
 class Caller:
     """Whoever has sequences in the engine, and the events that nobody has read yet."""
 
-    def __init__(self, sequences: list[Running]) -> None:
+    def __init__(self, sequences: list[Sequence]) -> None:
         self.sequences = sequences
         self.events: deque[Event] = deque()
         self.cancelled = False
@@ -40,8 +41,8 @@ class SharedEngine:
         # The runner's flag is an int32 of 0 or 1, set by whoever stops all that runs. Another byte of it stops a
         # single step, after which those that were not cancelled go on.
         self._flag, self._bell = np.split(engine.runner.cancel.view(np.int8)[:2], 2)
-        self._callers: dict[Running, Caller] = {}
-        self._left: deque[Running] = deque()  # to be forgotten as soon as nobody has the engine
+        self._callers: dict[Sequence, Caller] = {}
+        self._left: deque[Sequence] = deque()  # to be forgotten as soon as nobody has the engine
         self._owner = 0  # the thread that has taken the engine
         self._thread, self._several = 0, False  # the first that has begun something; whether there was another one
         self._open()
@@ -66,12 +67,12 @@ class SharedEngine:
             self.engine.queue(caller.sequences)
             self._callers |= {sequence: caller for sequence in caller.sequences}
 
-    def resume(self, sequence: Running, tokens: list[int]) -> None:
+    def resume(self, sequence: Sequence, tokens: list[int]) -> None:
         """`Engine.resume`."""
         with self._between_steps():
             self.engine.resume(sequence, tokens)
 
-    def leave(self, sequences: list[Running]) -> None:
+    def leave(self, sequences: list[Sequence]) -> None:
         """Forgets sequences. Waits for nobody, for the garbage collector may call this in the middle of anything."""
         self._left.extend(sequences)
         self._tidy()
@@ -135,7 +136,7 @@ class SharedEngine:
         while self._left:
             sequence = self._left.popleft()
             self._callers.pop(sequence, None)
-            if sequence.finished is None:
+            if sequence.finish_reason is None:
                 self.engine.cancel(sequence)
 
     @contextmanager
@@ -172,7 +173,7 @@ class SharedEngine:
                 for each in self._callers.values():
                     each.error = Cancelled()
         except UserError as error:
-            for sequence in self.engine.running:
+            for sequence in self.engine.scheduler.running:
                 self._callers[sequence].error = UserError(error.template, hint=error.hint, **error.fields)
         except BaseException as error:
             self._fail(error)

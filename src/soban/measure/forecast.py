@@ -18,8 +18,9 @@ import numpy.typing as npt
 from soban import __version__
 from soban.base import system
 from soban.base.machine import cpu_name
-from soban.engine.engine import Engine, Request
+from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Request
 from soban.models import Architecture
 from soban.ops import formats, make_cache, native, runner
 from soban.ops.batch import PAGE
@@ -98,7 +99,7 @@ def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, 
             taken.append(time.perf_counter() - start)
             end = min(end, start + SECONDS)
             if time.perf_counter() > end and len(taken) > LEAST_STEPS:
-                for sequence in list(engine.running):
+                for sequence in list(engine.scheduler.running):
                     engine.cancel(sequence)
         return taken[0], taken[1:]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from soban import messages
-from soban.engine.engine import Event, Request, Running
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Event, Request, Sequence
 from soban.engine.sharing import Caller
 from soban.text.chat.form import ChatForm, token_of
 from soban.text.stream.stop import StopStrings
@@ -68,7 +68,7 @@ class Generation:
         spelled = (token_of(stop, model.tokenizer) for stop in sampling.stop)  # a token is never found as text
         named = {token for token in spelled if token is not None}
         own = model.ends | form.ends
-        request = Request(prompt, sampling, own | named, None if refill else keep, frozenset(named - own))
+        request = Request(prompt, sampling, own | named, None if refill else keep, stops=frozenset(named - own))
         self.sequences = model.engine.prepare(request)
         self.figures = Figures(prompt_tokens=len(prompt))
         self.caller = Caller(self.sequences)
@@ -128,7 +128,7 @@ class Generation:
         if stops and not stopped and event.token is not None and (silent := self._silent(event.token)):
             more, stopped = stops.feed(silent, hidden=True)
             text += more
-        finished = event.finished
+        finished = event.finish_reason
         if finished == "context" and not stopped and self._refilled(event.sequence):
             finished = None
         if finished and not stopped:
@@ -138,7 +138,7 @@ class Generation:
         if stopped or finished:
             self.figures.finished = "stop" if stopped else finished or ""
             self.writing.discard(index)
-            if event.sequence.finished is None:
+            if event.sequence.finish_reason is None:
                 self.model.shared.leave([event.sequence])
         if finished == "context" and not stopped:
             self._tell_full()
@@ -166,7 +166,7 @@ class Generation:
         self.blanks[index] = text[len(kept) :]
         return kept
 
-    def _refilled(self, sequence: Running) -> bool:
+    def _refilled(self, sequence: Sequence) -> bool:
         """Whether a sequence that has filled the context goes on from a shorter prompt."""
         produced = sequence.tokens[len(sequence.tokens) - sequence.produced :]
         prompt = self.refill(produced) if self.refill else None
@@ -193,7 +193,9 @@ class Generation:
         if self.figures.dropped_tokens:
             messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
         if any(
-            sequence.finished in (None, "cancelled") for sequence in self.sequences if sequence.index in self.writing
+            sequence.finish_reason in (None, "cancelled")
+            for sequence in self.sequences
+            if sequence.index in self.writing
         ):
             self.figures.finished = "cancelled"
         self.model.shared.leave(self.sequences)

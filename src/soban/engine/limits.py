@@ -1,0 +1,29 @@
+"""Which requests an engine can take: a prompt and what is to follow have to fit its context."""
+
+from soban.base.errors import UserError
+from soban.engine.sequence import Request
+from soban.ops.batch import PAGE
+
+
+def check_request(request: Request, context: int, blocks: int) -> None:
+    """Raises UserError for an empty prompt, one that leaves no room in the context, and a cache that is too small."""
+    if not request.prompt:
+        raise UserError("the prompt is empty", hint="give some text")
+    wanted = 1 if request.keep is None else request.sampling.wanted
+    # The last token to be produced is never fed, so it needs no place.
+    if not request.slides and len(request.prompt) + wanted > context + 1:
+        raise UserError(
+            "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
+            prompt=len(request.prompt), wanted=wanted, context=context,
+            hint="shorten it, lower max_new_tokens, or choose on_full slide to forget the oldest tokens",
+        )  # fmt: skip
+    if request.limit is not None and request.limit < 1:
+        raise UserError(
+            "the prompt has {prompt} tokens, and max_length={length} counts them", prompt=len(request.prompt),
+            length=request.sampling.max_length, hint="give a greater max_length, or max_new_tokens",
+        )  # fmt: skip
+    if -(-context // PAGE) > blocks:
+        raise UserError(
+            "the cache holds {pages} pages, a context of {context} tokens needs more",
+            pages=blocks, context=context, hint="choose a shorter context",
+        )  # fmt: skip

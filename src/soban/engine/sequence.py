@@ -1,0 +1,93 @@
+"""What the engine works on: requests, the sequences that answer them, and the events that tell of their tokens."""
+
+from collections.abc import Hashable, Sized
+from dataclasses import dataclass, field
+
+from soban.base.errors import UserError
+from soban.engine.lookup import Lookup
+from soban.engine.sampling import Sampler, Sampling
+
+AHEAD = 64  # events that a reader may be behind before its sequences rest
+
+
+@dataclass(eq=False)
+class Request:
+    """A prompt and what is wanted of it. `keep` prompt tokens stay when the context slides (a BOS, say).
+
+    Where `keep` is None nothing slides: a sequence ends when the context is full, and `resume` lets it go on.
+    """
+
+    prompt: list[int]
+    sampling: Sampling
+    ends: frozenset[int] = frozenset()  # tokens that end a sequence
+    keep: int | None = 0
+    stops: frozenset[int] = frozenset()  # of the ends those that a minimum length does not hold back
+    adapter: Hashable | None = None  # which of the model's adapters computes; sequences of different ones share nothing
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens a sequence gets at the most."""
+        return self.sampling.limit(len(self.prompt))
+
+    @property
+    def slides(self) -> bool:
+        """Whether the engine itself forgets the oldest tokens of a full context."""
+        return self.sampling.on_full == "slide" and self.keep is not None
+
+    def sequences(self) -> list["Sequence"]:
+        """One for each of its num_return_sequences."""
+        return [Sequence(self, index) for index in range(self.sampling.num_return_sequences)]
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One text in tokens: how many of them the cache holds, and in which blocks."""
+
+    request: Request
+    index: int  # which of the request's num_return_sequences
+    sampler: Sampler = field(init=False)
+    tokens: list[int] = field(init=False)
+    blocks: list[int] = field(default_factory=list)
+    cached: int = 0
+    reused: int = 0  # prompt tokens that another sequence had left in the cache
+    produced: int = 0
+    dropped: int = 0  # tokens that a sliding context has forgotten
+    rotation: int = 0  # the row of rotary frequencies that all of its tokens have
+    siblings: list["Sequence"] = field(default_factory=list)  # they begin when this one's prompt is in the cache
+    turn: int = 0  # the last step that it had a part in
+    lookup: Lookup | None = None  # made when it is first asked
+    drafted: int = 0  # tokens that were looked up, and how many of them the model then chose
+    accepted: int = 0
+    finish_reason: str | None = None
+    unread: Sized = ()  # its events that its reader has still to fetch
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.tokens = list(request.prompt)
+        self.sampler = Sampler(request.sampling, self.index, request.ends - request.stops)
+        self.sampler.note(request.prompt)
+
+    @property
+    def pending(self) -> int:
+        """How many of its tokens are still to be computed."""
+        return len(self.tokens) - self.cached
+
+    @property
+    def root(self) -> tuple[Hashable, ...]:
+        """What its keys and values depend on besides tokens."""
+        return self.rotation, self.request.adapter
+
+    @property
+    def rests(self) -> bool:
+        """Whether its reader is so far behind that going on would only take the others' time."""
+        return len(self.unread) >= AHEAD
+
+
+@dataclass(eq=False, slots=True)
+class Event:
+    """A sequence got a token, or ended: "end" (by a token that is not given), "length", "context" or "error"."""
+
+    sequence: Sequence
+    token: int | None
+    finish_reason: str | None = None
+    error: UserError | None = None
