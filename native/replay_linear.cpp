@@ -16,6 +16,7 @@ void work_quantise(Run &run, int32_t chunk, int32_t) {
 
 void work_linear(Run &run, int32_t chunk, int32_t thread) {
     const soban_instruction &now = *run.now;
+    const float *bias = run.vector(0);
     const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.linear.size());
     for (size_t i = (size_t)chunk * (size_t)run.items_a_chunk; i < end; i++) {
         const LinearChunk &piece = run.linear[i];
@@ -29,7 +30,7 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
             &run.activations,
             run.row(now.out, 0) + piece.column,
             now.out.stride,
-            now.vector ? now.vector + piece.column : nullptr,
+            bias ? bias + piece.column : nullptr,
             run.pool.own[(size_t)thread].data,
             nullptr,
         };

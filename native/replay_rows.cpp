@@ -13,7 +13,7 @@ using Row = void (*)(const Run &run, int32_t t, int32_t first, int32_t count);
 
 void embed(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
-    int32_t row = run.batch.token_ids[t];
+    int32_t row = (now.slot == SOBAN_POSITIONS ? run.batch.positions : run.batch.token_ids)[t];
     for (int32_t p = 0; p < now.part_count; p++) {
         const soban_part &part = run.program.parts[now.first_part + p];
         if (row >= 0 && row < part.rows) return run.pool.kernels.embed(&part, row, now.f[0], run.row(now.out, t));
@@ -24,15 +24,17 @@ void embed(const Run &run, int32_t t, int32_t, int32_t) {
 
 void rms_norm(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
-    run.pool.kernels.rms_norm(run.row(now.a, t), now.vector, now.out.columns, now.f[0], now.f[1], run.row(now.out, t));
+    run.pool.kernels.rms_norm(run.row(now.a, t), run.vector(0), now.out.columns, now.f[0], now.f[1],
+                              run.row(now.out, t));
 }
 
 void rotary(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
     const int32_t half = now.out.columns / 2;
+    const float *frequencies = run.vector(0);
     float *out = run.row(now.out, t);
     for (int32_t i = 0; i < half; i++) {
-        const float angle = (float)run.batch.positions[t] * now.vector[i]; // rounded to float, as transformers does
+        const float angle = (float)run.batch.positions[t] * frequencies[i]; // rounded to float, as transformers does
         out[i] = (float)std::cos((double)angle) * now.f[0];
         out[half + i] = (float)std::sin((double)angle) * now.f[0];
     }

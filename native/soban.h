@@ -19,16 +19,17 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 6 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 7 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
-enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
-enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
-enum { SOBAN_SILU, SOBAN_GELU_TANH };                        /* reference.ACTIVATIONS */
-enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                        /* how many rows a value has */
-enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };       /* what soban_run returns */
-enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };   /* what soban_bpe returns besides */
-enum {                                                       /* native.ISAS */
+enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };             /* what soban_encode writes besides: a half of q8 as q4 */
+enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 };  /* batch.CACHE_FORMATS */
+enum { SOBAN_SILU, SOBAN_GELU_TANH };                         /* schema.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                         /* how many rows a value has */
+enum { SOBAN_TOKEN_IDS, SOBAN_POSITIONS, SOBAN_OUTPUT_ROWS }; /* schema.SLOTS: the arrays of a soban_batch */
+enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };        /* what soban_run returns */
+enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };    /* what soban_bpe returns besides */
+enum {                                                        /* native.ISAS */
        SOBAN_ISA_SCALAR,
        SOBAN_ISA_AVX2,
        SOBAN_ISA_AVXVNNI,    /* 256-bit vectors and integer dot products: PCs since 2021 */
@@ -40,18 +41,19 @@ enum {                                                       /* native.ISAS */
 };
 enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
+/* What each operation takes, and where it is: src/soban/ops/schema.py makes this list. */
 enum {
-    SOBAN_EMBED,     /* out = rows parts[first_part ..] [batch->tokens] * f[0]                                      */
-    SOBAN_RMS_NORM,  /* out = rms_norm(a, vector, eps f[0], offset f[1])                                            */
-    SOBAN_LINEAR,    /* out = a @ parts.T (+ vector, if not null)                                                   */
-    SOBAN_ROTARY,    /* out = rotary(batch->positions, frequencies vector[out.columns / 2], scale f[0])             */
-    SOBAN_ROPE,      /* out = rope(a, angles b, interleaved i[0])                                                   */
-    SOBAN_ATTENTION, /* out = attention(q a, k b, v c, layer i[0], window i[1], scale f[0], softcap f[1]), 0: none   */
-    SOBAN_GLU,       /* out = glu(a, activation i[0])                                                               */
-    SOBAN_ADD,       /* out = a + b                                                                                 */
-    SOBAN_TAKE_ROWS, /* out = a[batch->outputs]                                                                     */
-    SOBAN_SOFTCAP,   /* out = f[0] * tanh(a / f[0])                                                                 */
-    SOBAN_REFINE     /* out = refine(a, scores b, parts[first_part]): i[0] panels, within f[0] of the largest        */
+    SOBAN_EMBED,     /* ids slot, table parts, scale f[0]                                             */
+    SOBAN_RMS_NORM,  /* x a, weight vectors[0], eps f[0], offset f[1]                                 */
+    SOBAN_LINEAR,    /* x a, w parts, w.bias vectors[0]                                               */
+    SOBAN_ROTARY,    /* positions slot, rotation batch, frequencies vectors[0], scale f[0]            */
+    SOBAN_ROPE,      /* x a, angles b, interleaved i[0]                                               */
+    SOBAN_ATTENTION, /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1] */
+    SOBAN_GLU,       /* x a, activation i[0]                                                          */
+    SOBAN_ADD,       /* x a, y b                                                                      */
+    SOBAN_TAKE_ROWS, /* x a, rows slot                                                                */
+    SOBAN_SOFTCAP,   /* x a, cap f[0]                                                                 */
+    SOBAN_REFINE     /* x a, scores b, residual parts, panels i[0], margin f[0]                       */
 };
 
 typedef struct {    /* a value: row t starts at arena + offset + t * stride */
@@ -67,19 +69,25 @@ typedef struct { /* neighbouring rows of a weight matrix; data may be unaligned 
     int32_t format, rows, columns, unused;
 } soban_part;
 
+typedef struct { /* numbers that an instruction reads beside its values; null: none */
+    const float *data;
+    int64_t count;
+} soban_vector;
+
 typedef struct {
-    int32_t op;
-    int32_t first_part, part_count; /* LINEAR and EMBED: which of soban_program.parts */
-    int32_t i[3];
-    float f[2];
-    const float *vector;
+    int32_t op, slot;
+    int32_t first_part, part_count; /* which of soban_program.parts */
+    int32_t first_vector, unused;   /* vectors[n] is soban_program.vectors[first_vector + n] */
+    int32_t i[4];
+    float f[4];
     soban_view out, a, b, c;
 } soban_instruction;
 
 typedef struct {
     const soban_instruction *instructions;
     const soban_part *parts;
-    int32_t instruction_count, unused;
+    const soban_vector *vectors;
+    int32_t instruction_count, part_count, vector_count, unused;
 } soban_program;
 
 typedef struct { /* one step's tokens: see Batch in src/soban/ops/batch.py */

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from soban.ops import native
 from soban.ops.cache import CACHE_FORMATS, make_cache
 from soban.ops.formats import FORMATS, HALVES, stored_bytes
-from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, View
+from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, Vector, View
+from soban.ops.schema import NAMES
 from soban.text.tokenizers.bpe import Pieces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,17 +93,16 @@ class Remote:
     ) -> int:
         count = program.instruction_count
         instructions = copies(Instruction, program.instructions, count)
-        part_count = max((now.first_part + now.part_count for now in instructions), default=0)
-        parts = copies(Part, program.parts, max(1, part_count))
+        parts = copies(Part, program.parts, program.part_count)
+        vectors = copies(Vector, program.vectors, program.vector_count)
         with self._memory():
-            for part in parts[:part_count]:
+            for part in parts:
                 part.data = self._send(part.data, stored_bytes(FORMATS[part.format], part.rows, part.columns))
-            for now in instructions:
-                if now.vector:
-                    now.vector = self._send(now.vector, 4 * vector_length(now, parts))
+            for vector in vectors:
+                vector.data = self._send(vector.data, 4 * vector.count) if vector.data else None
             arena_size = 4 * max(end_of(view, batch) for now in instructions for view in (now.out, now.a, now.b, now.c))
             there = self._send(arena, arena_size)
-            layers = 1 + max((now.i[0] for now in instructions if native.OPS[now.op] == "attention"), default=-1)
+            layers = 1 + max((now.i[0] for now in instructions if NAMES[now.op] == "attention"), default=-1)
             cache_size = cache_bytes(cache, layers)
             stored = [self._send(data, cache_size) if layers else 0 for data in (cache.keys, cache.values)]
             batch_size = 4 * (2 * batch.tokens + batch.sequences + 1 + batch.sequences * batch.table_stride)
@@ -114,7 +113,8 @@ class Remote:
             status = self._ask(
                 RUN, pool, self._struct(ProgramStruct(
                     ctypes.cast(self._struct(instructions), ctypes.POINTER(Instruction)),
-                    ctypes.cast(self._struct(parts), ctypes.POINTER(Part)), count, 0,
+                    ctypes.cast(self._struct(parts), ctypes.POINTER(Part)),
+                    ctypes.cast(self._struct(vectors), ctypes.POINTER(Vector)), count, len(parts), len(vectors), 0,
                 )), there,
                 self._struct(BatchStruct(batch.tokens, batch.sequences, batch.outputs, batch.table_stride, lists,
                                          batch.positions + shift, starts, tables, outputs)),
@@ -214,17 +214,6 @@ def native_tests(command: list[str], choice: str) -> None:
 def copies(kind: type[ctypes.Structure], first: Any, count: int) -> Any:
     """An array of our own with the structures that a pointer points to."""
     return (kind * count).from_buffer_copy(ctypes.string_at(first, ctypes.sizeof(kind) * count))
-
-
-def vector_length(now: Instruction, parts: ctypes.Array) -> int:
-    """Floats in an instruction's vector."""
-    match native.OPS[now.op]:
-        case "linear":
-            return sum(part.rows for part in parts[now.first_part : now.first_part + now.part_count])
-        case "rotary":
-            return now.out.columns // 2
-        case _:
-            return now.a.columns
 
 
 def learning_bytes(task: Any, rooms: Callable[[], list[int]]) -> dict[str, int]:

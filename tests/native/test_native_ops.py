@@ -123,6 +123,16 @@ def test_embed_gathers_rows_of_every_format(isa: str, format: str) -> None:
     assert_close(got, wanted, 3 * EPS * 48 * (np.abs(normal(0, 33, 130)).max() * 2))
 
 
+def test_embed_looks_positions_up_as_it_does_tokens(isa: str) -> None:
+    table, tokens = formats.matrix(normal(0, 40, 70)), formats.matrix(normal(1, 9, 70))
+    batch = ops.make_batch([[3, 8, 0], [5, 5]], [30, 2], [[0, 1], [2]], range(5))
+    program = Program()
+    slots = program.batch()
+    program.result = ops.add(ops.embed(slots.positions, table, 1.0), ops.embed(slots.tokens, tokens, 1.0))
+    got = native.NativeProgram(program, 5, 5, pool(1, isa)).run(batch, None)
+    assert_same_bits(got, normal(0, 40, 70)[[30, 31, 32, 2, 3]] + normal(1, 9, 70)[[3, 8, 0, 5, 5]])
+
+
 def angles(program: Program, size: int, scale: float) -> Recorded:
     frequencies = (10000.0 ** (-np.arange(size // 2) / (size // 2))).astype(np.float32)
     batch = program.batch()

@@ -100,7 +100,7 @@ def test_linear_takes_no_rows_at_all(format: str) -> None:
 def test_refining_reads_the_rest_of_the_panels_with_the_largest_scores() -> None:
     scores, x, rest = normal(2, 2, 2000), normal(3, 2, 16), matrix(normal(4, 2000, 16))
     scores[:, 500:504] = 3.5, 9.0, 2.0, 9.0  # all within the margin
-    got = ops.refine(x, scores, rest)
+    got = ops.refine(x, scores, rest, 64, 10.0)
     whole = scores + x @ decode(rest.parts[0]).T
     for t in range(2):
         largest = scores[t].reshape(-1, 16).max(axis=1)
@@ -113,8 +113,8 @@ def test_refining_reads_the_rest_of_the_panels_with_the_largest_scores() -> None
 def test_refining_leaves_panels_alone_that_are_far_below_the_largest_and_takes_the_first_of_equals() -> None:
     x, rest = np.ones((1, 16), np.float32), matrix(np.ones((2000, 16), np.float32))
     scores = np.zeros((1, 2000), np.float32)
-    equal = ops.refine(x, scores, rest)
+    equal = ops.refine(x, scores, rest, 64, 10.0)
     assert (equal[0, : 64 * 16] == 16).all() and (equal[0, 64 * 16 :] == 0).all()
     scores[0, 1000] = 10.5
-    far = ops.refine(x, scores, rest)
+    far = ops.refine(x, scores, rest, 64, 10.0)
     assert np.flatnonzero(far != scores).tolist() == list(range(992, 1008))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from soban.loading.loaded import Loaded
 from soban.ops.formats import PANEL, Matrix
-from soban.ops.reference import refined_panels
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,6 @@ def work_of(loaded: Loaded, cache_bytes: int) -> Work:
         elif step.op == "refine":
             (part,) = step.arguments["residual"].parts
             panels = -(-part.rows // PANEL)
-            sums[step.out.rows][1] += part.data.nbytes * refined_panels(part.rows) // panels
+            sums[step.out.rows][1] += part.data.nbytes * step.arguments["panels"] // panels
     (body_weights, body_bytes), (head_weights, head_bytes) = sums["tokens"], sums["outputs"]
     return Work(body_weights, body_bytes, head_weights, head_bytes, cache_bytes)

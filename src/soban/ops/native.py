@@ -15,21 +15,16 @@ import numpy.typing as npt
 from soban import messages
 from soban.base import system
 from soban.base.errors import UserError
-from soban.ops import probe
+from soban.ops import probe, schema
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
-from soban.ops.formats import FORMATS, HALVES, Floats, Matrix, Rows, stored_bytes
-from soban.ops.recorder import LayerSlot, Program, Recorded, Slot, Step
-from soban.ops.reference import ACTIVATIONS, REFINED_MARGIN, refined_panels
+from soban.ops.formats import FORMATS, HALVES, Floats, Rows, stored_bytes
+from soban.ops.recorder import Program, Recorded, Step
 
-ABI = 6
+ABI = 7
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 ARM = ("neon", "neon_i8mm")
-OPS = (
-    "embed", "rms_norm", "linear", "rotary", "rope", "attention", "glu", "add", "take_rows", "softcap",
-    "refine",
-)  # fmt: skip
 CANCELLED, NO_MEMORY = 1, 2
 
 
@@ -45,17 +40,22 @@ class Part(Structure):
     )  # fmt: skip
 
 
+class Vector(Structure):
+    _fields_ = (("data", c_void_p), ("count", c_int64))
+
+
 class Instruction(Structure):
     _fields_ = (
-        ("op", c_int32), ("first_part", c_int32), ("part_count", c_int32), ("i", c_int32 * 3), ("f", c_float * 2),
-        ("vector", c_void_p), ("out", View), ("a", View), ("b", View), ("c", View),
+        ("op", c_int32), ("slot", c_int32), ("first_part", c_int32), ("part_count", c_int32), ("first_vector", c_int32),
+        ("unused", c_int32), ("i", c_int32 * 4), ("f", c_float * 4), ("out", View), ("a", View), ("b", View),
+        ("c", View),
     )  # fmt: skip
 
 
 class ProgramStruct(Structure):
     _fields_ = (
-        ("instructions", POINTER(Instruction)), ("parts", POINTER(Part)), ("instruction_count", c_int32),
-        ("unused", c_int32),
+        ("instructions", POINTER(Instruction)), ("parts", POINTER(Part)), ("vectors", POINTER(Vector)),
+        ("instruction_count", c_int32), ("part_count", c_int32), ("vector_count", c_int32), ("unused", c_int32),
     )  # fmt: skip
 
 
@@ -227,13 +227,15 @@ class NativeProgram:
         self.widths = [_stride(width) for width in program.widths]
         self.result = program.result
         self.parts: list[Part] = []
+        self.vectors: list[Vector] = []
         self.kept: list[Any] = []  # arrays whose memory the instructions point into
         self.rotations: list[tuple[Floats, Floats]] = []  # rotary frequencies: the table, and the row that holds now
         self.rotation = 0
         instructions = [self._instruction(step) for step in program.steps]
-        self._instructions = (Instruction * len(instructions))(*instructions)
-        self._parts = (Part * max(1, len(self.parts)))(*self.parts)
-        self._program = ProgramStruct(self._instructions, self._parts, len(instructions), 0)
+        self._program = ProgramStruct(
+            (Instruction * len(instructions))(*instructions), (Part * len(self.parts))(*self.parts),
+            (Vector * len(self.vectors))(*self.vectors), len(instructions), len(self.parts), len(self.vectors), 0,
+        )  # fmt: skip
         self.cancel = np.zeros(1, np.int32)
         # What stays the same from step to step is looked up once: NumPy takes a microsecond to tell an address.
         self._arena_address, self._cancel_address = self.arena.ctypes.data, self.cancel.ctypes.data
@@ -283,58 +285,55 @@ class NativeProgram:
         return View(start, self.widths[value.buffer], value.columns, kind, 0)
 
     def _instruction(self, step: Step) -> Instruction:
-        """The step's operands in the fields that native/soban.h names for its op."""
-        given = step.arguments
-        made = Instruction(op=OPS.index(step.op), out=self._view(step.out))
-        arrays = [value for value in given.values() if isinstance(value, Recorded)]
-        for name, value in zip(("a", "b", "c"), arrays, strict=False):
-            setattr(made, name, self._view(value))
-        match step.op:
-            case "embed":
-                self._set_parts(made, given["table"])
-                made.f[0] = given["scale"]
-            case "rms_norm":
-                made.vector = self._keep(given["weight"])
-                made.f[0], made.f[1] = given["eps"], given["offset"]
-            case "linear":
-                self._set_parts(made, given["w"])
-                made.vector = None if given["w"].bias is None else self._keep(given["w"].bias)
-            case "refine":
-                self._set_parts(made, given["residual"])
-                made.i[0] = refined_panels(given["residual"].shape[0])
-                made.f[0] = REFINED_MARGIN
-            case "rotary":
-                table: Floats = given["frequencies"]
-                self.rotations.append((table, table[0].copy()))
-                made.vector = self._keep(self.rotations[-1][1])
-                made.f[0] = given["scale"]
-            case "rope":
-                made.i[0] = given["interleaved"]
-            case "attention":
-                assert isinstance(given["cache"], LayerSlot)
-                made.i[0], made.i[1] = given["cache"].index, given["window"] or 0
-                made.f[0], made.f[1] = given["scale"], given["softcap"] or 0.0
-            case "glu":
-                made.i[0] = ACTIVATIONS.index(given["activation"])
-            case "softcap":
-                made.f[0] = given["cap"]
-            case "add" | "take_rows":
-                assert step.op == "add" or isinstance(given["rows"], Slot)
-        return made
+        """The step's operands in the fields that `schema` names for its operation."""
+        operation = schema.OPERATIONS[step.op]
+        instruction = Instruction(
+            op=schema.NAMES.index(step.op), out=self._view(step.out), first_vector=len(self.vectors)
+        )  # fmt: skip
+        places = operation.places()
+        for name, operand in operation.operands.items():
+            self._write(instruction, operand, places[name], step.arguments[name])
+        return instruction
 
-    def _set_parts(self, made: Instruction, matrix: Matrix) -> None:
-        made.first_part, made.part_count = len(self.parts), len(matrix.parts)
-        self.parts += [self._part(rows) for rows in matrix.parts]
+    def _write(self, instruction: Instruction, operand: schema.Operand, place: tuple[str, int], value: Any) -> None:
+        field, n = place
+        match operand:
+            case schema.Value():
+                setattr(instruction, field, self._view(value))
+            case schema.Ids():
+                instruction.slot = schema.SLOTS.index(value.name)
+            case schema.Weights(bias):
+                instruction.first_part, instruction.part_count = len(self.parts), len(value.parts)
+                self.parts += [self._part(rows) for rows in value.parts]
+                if bias:
+                    self._keep(value.bias)
+            case schema.Vector():
+                self._keep(value)
+            case schema.Frequencies():
+                self.rotations.append((value, value[0].copy()))
+                self._keep(self.rotations[-1][1])
+            case schema.Choice(among):
+                instruction.i[n] = among.index(value)
+            case schema.Integer():
+                instruction.i[n] = value or 0
+            case schema.Layer():
+                instruction.i[n] = value.index
+            case schema.Number():
+                instruction.f[n] = value or 0.0
 
     def _part(self, rows: Rows) -> Part:
         assert rows.data.flags.c_contiguous
         self.kept.append(rows.data)
         return Part(rows.data.ctypes.data, FORMATS.index(rows.format), rows.rows, rows.columns, 0)
 
-    def _keep(self, vector: Floats) -> int:
+    def _keep(self, vector: Floats | None) -> None:
+        """The next of the vectors; None where the instruction has none."""
+        if vector is None:
+            self.vectors.append(Vector())
+            return
         kept = np.ascontiguousarray(vector, np.float32)
         self.kept.append(kept)
-        return int(kept.ctypes.data)
+        self.vectors.append(Vector(kept.ctypes.data, len(kept)))
 
 
 def _batch_struct(batch: Batch) -> BatchStruct:

@@ -9,12 +9,15 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-RowCount = Literal["tokens", "outputs"]
+from soban.ops import schema
+from soban.ops.formats import Matrix
+from soban.ops.schema import OPERATIONS, RowCount
+
 Op = TypeVar("Op", bound=Callable[..., Any])
 
 
@@ -89,29 +92,89 @@ class Program:
         return Recorded(self, len(self.widths) - 1, rows, columns)
 
 
-def op(columns: Callable[..., int], rows: RowCount | None = None) -> Callable[[Op], Op]:
-    """Makes a function over arrays recordable; its first argument tells which way a call goes.
+def op(compute: Op) -> Op:
+    """Makes the reference of an operation in `schema` recordable: any recorded argument, and the call is written down.
 
-    `columns` gives the width of the result from the same arguments; its rows are the first argument's, or `rows`.
+    Raises TypeError then for what the operation's instruction cannot hold.
     """
+    operation, signature = OPERATIONS[compute.__name__], inspect.signature(compute)
+    assert list(signature.parameters) == list(operation.operands), compute.__name__
 
-    def decorate(compute: Op) -> Op:
-        signature = inspect.signature(compute)
+    @functools.wraps(compute)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        program = next((x.program for x in (*args, *kwargs.values()) if isinstance(x, Recorded | Slot)), None)
+        if program is None:
+            return compute(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        try:
+            rows = _check(operation, arguments, program)
+            out = program.value(operation.rows or rows, operation.columns(**arguments))
+        except TypeError as error:
+            raise TypeError(f"{compute.__name__} cannot be recorded: {error}") from None
+        program.steps.append(Step(compute.__name__, arguments, out))
+        return out
 
-        @functools.wraps(compute)
-        def call(x: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(x, Recorded | Slot):
-                return compute(x, *args, **kwargs)
-            bound = signature.bind(x, *args, **kwargs)
-            bound.apply_defaults()
-            same: RowCount = "tokens" if isinstance(x, Slot) else x.rows
-            out = x.program.value(rows or same, columns(**bound.arguments))
-            x.program.steps.append(Step(compute.__name__, dict(bound.arguments), out))
-            return out
+    return call  # type: ignore[return-value]
 
-        return call  # type: ignore[return-value]
 
-    return decorate
+def _check(operation: schema.Operation, arguments: dict[str, Any], program: Program) -> RowCount:
+    """Which rows the operation works on. Raises TypeError for an argument that its instruction does not encode."""
+    values = [x for x in arguments.values() if isinstance(x, Recorded)]
+    for name, operand in operation.operands.items():
+        if problem := _problem(operand, arguments[name], program, values[0].columns if values else None):
+            raise TypeError(f"{name} {problem}")
+    rows = {value.rows for value in values}
+    if any(isinstance(operand, schema.Ids | schema.Layer) for operand in operation.operands.values()):
+        rows.add("tokens")
+    if len(rows) > 1:
+        raise TypeError("rows of tokens and rows of outputs do not go together")
+    return rows.pop()
+
+
+def _problem(operand: schema.Operand, value: Any, program: Program, columns: int | None) -> str | None:
+    """What is wrong with an argument; `columns`: of the operation's first value."""
+    match operand:
+        case schema.Value():
+            fits, wanted = isinstance(value, Recorded) and value.program is program, "a value of the same program"
+        case schema.Ids(names):
+            fits = isinstance(value, Slot) and value.name in names and value.program is program
+            wanted = "the batch's " + " or ".join(names)
+        case schema.Whole(None):
+            fits, wanted = isinstance(value, BatchSlots), "the batch"
+        case schema.Whole(slot):
+            fits, wanted = isinstance(value, Slot) and value.name == slot, f"the batch's {slot}"
+        case schema.Layer():
+            fits, wanted = isinstance(value, LayerSlot), "a layer of the cache"
+        case schema.Weights(bias):
+            fits = isinstance(value, Matrix) and columns in (None, value.shape[1]) and (bias or value.bias is None)
+            wanted = f"a matrix{'' if columns is None else f' of {columns} columns'}{'' if bias else ' without a bias'}"
+        case schema.Vector(divides, optional):
+            length = len(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0
+            fits = bool(length) and (columns == length or (divides and columns is not None and columns % length == 0))
+            fits, wanted = fits or (optional and value is None), f"an array of {columns} numbers"
+        case schema.Frequencies():
+            fits, wanted = isinstance(value, np.ndarray) and value.ndim == 2, "a table of frequencies"
+        case schema.Choice(among):
+            fits, wanted = value in among, " or ".join(among)
+        case schema.Integer(optional) | schema.Number(optional):
+            types = (int, np.integer) if isinstance(operand, schema.Integer) else (int, float, np.integer, np.floating)
+            fits, wanted = isinstance(value, types) or (optional and value is None), "a number"
+    return None if fits else f"is to be {wanted}, not {_described(value)}"
+
+
+def _described(value: Any) -> str:
+    match value:
+        case Slot():
+            return f"the batch's {value.name}"
+        case Recorded():
+            return f"a value of {value.columns} columns"
+        case Matrix():
+            return f"a matrix {value.shape}{'' if value.bias is None else ' with a bias'}"
+        case np.ndarray():
+            return f"an array {value.shape}"
+    return repr(value)
 
 
 def replay(program: Program, functions: Any, batch: Any, cache: Any) -> npt.NDArray[np.float32]:

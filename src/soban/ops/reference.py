@@ -13,30 +13,27 @@ from soban.ops.formats import PANEL, PLAIN, Floats, Matrix, Rows, decode, quanti
 from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]
-ACTIVATIONS = ("silu", "gelu_tanh")
-REFINED_SHARE, REFINED_LEAST = 16, 64  # refine() takes a panel of 16 at the most, where there are more than 64
-REFINED_MARGIN = 10.0  # ... if it comes so near to the largest score: exp(-10) of its probability
 
 
-@op(lambda tokens, table, scale: table.shape[1])
-def embed(tokens: Integers, table: Matrix, scale: float) -> Floats:
-    """(T,) -> (T, columns): each token's row of the table, times `scale`."""
+@op
+def embed(ids: Integers, table: Matrix, scale: float) -> Floats:
+    """(T,) -> (T, columns): each id's row of the table, times `scale`; zeros for an id that it does not have."""
     ends = np.cumsum([part.rows for part in table.parts])
-    out = np.empty((len(tokens), table.shape[1]), np.float32)
+    out = np.zeros((len(ids), table.shape[1]), np.float32)
     for part, end in zip(table.parts, ends, strict=True):
-        mine = np.flatnonzero((tokens < end) & (tokens >= end - part.rows))
-        out[mine] = decode(part, tokens[mine] - (end - part.rows))
+        mine = np.flatnonzero((ids < end) & (ids >= end - part.rows))
+        out[mine] = decode(part, ids[mine] - (end - part.rows))
     return out * np.float32(scale)
 
 
-@op(lambda x, weight, eps, offset: x.columns)
+@op
 def rms_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Floats:
     """x / rms(x) * (weight + offset), row by row (Zhang and Sennrich 2019); Gemma stores weight - 1: offset 1."""
     mean = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
     return x * (np.float32(1) / np.sqrt(mean + np.float32(eps))) * (weight + np.float32(offset))
 
 
-@op(lambda x, w: w.shape[0])
+@op
 def linear(x: Floats, w: Matrix) -> Floats:
     """(T, K) -> (T, N): x @ w.T + bias. Against q8 and q4 rows, x itself is rounded to int8 in groups of 64."""
     out = np.concatenate([_linear_rows(x, part) for part in w.parts], axis=1)
@@ -56,29 +53,24 @@ def _linear_rows(x: Floats, part: Rows) -> Floats:
     return out
 
 
-def refined_panels(rows: int) -> int:
-    """How many panels of a matrix of so many rows `refine` takes at the most."""
-    panels = -(-rows // PANEL)
-    return min(panels, max(REFINED_LEAST, -(-panels // REFINED_SHARE)))
-
-
-@op(lambda x, scores, residual: residual.shape[0])
-def refine(x: Floats, scores: Floats, residual: Matrix) -> Floats:
+@op
+def refine(x: Floats, scores: Floats, residual: Matrix, panels: int, margin: float) -> Floats:
     """(T, K), (T, N) -> (T, N): scores + x @ residual.T in the panels where the scores are largest, else the scores.
 
-    A panel is as large as its largest score; of equals the first is taken. None is far below the largest of all.
+    A panel is as large as its largest score; of equals the first is taken. At most `panels` are taken, and none that
+    is more than `margin` below the largest of all.
     """
     rows = scores.shape[1]
     padded = np.pad(scores, ((0, 0), (0, -rows % PANEL)), constant_values=-np.inf)
     largest = np.fmax.reduce(padded.reshape(len(scores), -1, PANEL), axis=2)
-    order = np.argsort(-largest, axis=1, kind="stable")[:, : refined_panels(rows)]
+    order = np.argsort(-largest, axis=1, kind="stable")[:, :panels]
     chosen = np.zeros(largest.shape, bool)
     np.put_along_axis(chosen, order, True, axis=1)
-    chosen &= largest >= largest.max(axis=1, keepdims=True) - np.float32(REFINED_MARGIN)
+    chosen &= largest >= largest.max(axis=1, keepdims=True) - np.float32(margin)
     return np.where(np.repeat(chosen, PANEL, axis=1)[:, :rows], scores + linear(x, residual), scores)
 
 
-@op(lambda positions, rotation, frequencies, scale: 2 * frequencies.shape[1])
+@op
 def rotary(positions: Integers, rotation: int, frequencies: Floats, scale: float = 1.0) -> Floats:
     """(T,) -> (T, D): cosines, then sines, of position x frequency (D / 2 each), times `scale`.
 
@@ -88,7 +80,7 @@ def rotary(positions: Integers, rotation: int, frequencies: Floats, scale: float
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32) * np.float32(scale)
 
 
-@op(lambda x, angles, interleaved: x.columns)
+@op
 def rope(x: Floats, angles: Floats, interleaved: bool = False) -> Floats:
     """Rotary positions (Su et al. 2021) on heads (T, H * D): d turns with d + D / 2, or with its neighbour."""
     half = angles.shape[1] // 2
@@ -101,7 +93,7 @@ def rope(x: Floats, angles: Floats, interleaved: bool = False) -> Floats:
     return out.reshape(x.shape)
 
 
-@op(lambda q, k, v, batch, cache, scale, softcap, window: q.columns)
+@op
 def attention(
     q: Floats,
     k: Floats,
@@ -159,7 +151,7 @@ def _attend(
     return np.divide(out, total, dtype=np.float32)
 
 
-@op(lambda x, activation: x.columns // 2)
+@op
 def glu(x: Floats, activation: str) -> Floats:
     """(T, 2 F) -> (T, F): activation(first half) * second half (Shazeer 2020)."""
     gate, up = np.split(x, 2, axis=1)
@@ -170,19 +162,19 @@ def glu(x: Floats, activation: str) -> Floats:
     return np.float32(0.5) * gate * (np.float32(1) + np.tanh(inner)) * up
 
 
-@op(lambda x, y: x.columns)
+@op
 def add(x: Floats, y: Floats) -> Floats:
     """x + y."""
     return x + y
 
 
-@op(lambda x, rows: x.columns, rows="outputs")
+@op
 def take_rows(x: Floats, rows: Integers) -> Floats:
     """(T, columns) -> (R, columns): the chosen tokens' rows."""
     return x[rows]
 
 
-@op(lambda x, cap: x.columns)
+@op
 def softcap(x: Floats, cap: float) -> Floats:
     """cap * tanh(x / cap)."""
     return np.float32(cap) * np.tanh(x / np.float32(cap))

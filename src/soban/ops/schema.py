@@ -1,0 +1,165 @@
+"""The operations, declared once: what each takes, and where its instruction in native/soban.h keeps it.
+
+`reference.py` has a function of the same name and arguments for each row; the recorder refuses what a row does not
+provide for, native.py writes instructions by it, and the list in native/soban.h is `header()`: a test compares.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+RowCount = Literal["tokens", "outputs"]
+SLOTS = ("tokens", "positions", "outputs")  # a batch's integer arrays; the index is the number in native/soban.h
+VIEWS = ("a", "b", "c")  # an instruction's fields for values
+ACTIVATIONS = ("silu", "gelu_tanh")  # the index is the number in native/soban.h
+
+
+@dataclass(frozen=True)
+class Value:
+    """Rows of float32 that an earlier operation has made."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """One of the batch's integer arrays, by its name."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A matrix, whose columns are those of the first value if there is one; `bias`: it may have one."""
+
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class Vector:
+    """As many numbers as the first value has columns. `divides`: or fewer, which are used again and again."""
+
+    divides: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """A table of rotary frequencies, of which the instruction sees the row that the batch names."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A float; None is written as 0."""
+
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An int or a bool; None is written as 0."""
+
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some words, written as its index."""
+
+    among: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the cache, by its number."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The batch itself (or, as a slot, its row of rotary frequencies), which every run has at hand."""
+
+    slot: str | None = None
+
+
+Operand = Value | Ids | Weights | Vector | Frequencies | Number | Integer | Choice | Layer | Whole
+# Which list of an instruction's an operand goes to, each time at the next place.
+FIELDS: dict[type, str] = {
+    Value: "view", Ids: "slot", Weights: "parts", Vector: "vectors", Frequencies: "vectors", Number: "f",
+    Integer: "i", Choice: "i", Layer: "i", Whole: "batch",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`columns` gives the result's width from the arguments by name; its rows are the values', or `rows`."""
+
+    operands: dict[str, Operand]
+    columns: Callable[..., int]
+    rows: RowCount | None = None
+
+    def places(self) -> dict[str, tuple[str, int]]:
+        """Operand -> the instruction's field, and the place in it: ("a", 0), ("f", 1), ("vectors", 0)."""
+        used = dict.fromkeys(FIELDS.values(), 0)
+        found = {}
+        for name, operand in self.operands.items():
+            field = FIELDS[type(operand)]
+            found[name] = (VIEWS[used[field]], 0) if field == "view" else (field, used[field])
+            used[field] += 1
+            if isinstance(operand, Weights) and operand.bias:
+                found[f"{name}.bias"] = ("vectors", used["vectors"])
+                used["vectors"] += 1
+        assert used["slot"] <= 1 and used["parts"] <= 1, "an instruction has one of each"
+        return found
+
+
+def _of_x(x: Any, **_: Any) -> int:
+    return int(x.columns)
+
+
+def _same(x: Any, y: Any) -> int:
+    if x.columns != y.columns:
+        raise TypeError(f"{x.columns} columns and {y.columns}")
+    return int(x.columns)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "embed": Operation(
+        {"ids": Ids(("tokens", "positions")), "table": Weights(), "scale": Number()},
+        lambda table, **_: table.shape[1],
+    ),
+    "rms_norm": Operation({"x": Value(), "weight": Vector(), "eps": Number(), "offset": Number()}, _of_x),
+    "linear": Operation({"x": Value(), "w": Weights(bias=True)}, lambda w, **_: w.shape[0]),
+    "rotary": Operation(
+        {"positions": Ids(("positions",)), "rotation": Whole("rotation"), "frequencies": Frequencies(),
+         "scale": Number()},
+        lambda frequencies, **_: 2 * frequencies.shape[1],
+    ),
+    "rope": Operation({"x": Value(), "angles": Value(), "interleaved": Integer()}, _of_x),
+    "attention": Operation(
+        {"q": Value(), "k": Value(), "v": Value(), "batch": Whole(), "cache": Layer(), "scale": Number(),
+         "softcap": Number(optional=True), "window": Integer(optional=True)},
+        lambda q, **_: q.columns,
+    ),
+    "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS)}, lambda x, **_: x.columns // 2),
+    "add": Operation({"x": Value(), "y": Value()}, _same),
+    "take_rows": Operation({"x": Value(), "rows": Ids(("outputs",))}, _of_x, rows="outputs"),
+    "softcap": Operation({"x": Value(), "cap": Number()}, _of_x),
+    "refine": Operation(
+        {"x": Value(), "scores": Value(), "residual": Weights(), "panels": Integer(), "margin": Number()},
+        lambda scores, **_: scores.columns,
+    ),
+}  # fmt: skip
+NAMES = tuple(OPERATIONS)  # the index is the operation's number in native/soban.h
+
+
+def header() -> str:
+    """The list of operations in native/soban.h."""
+    lines = []
+    width = max(map(len, NAMES)) + len("SOBAN_,")
+    for i, (name, operation) in enumerate(OPERATIONS.items()):
+        places = [
+            f"{operand} {field}[{n}]" if field in ("vectors", "i", "f") else f"{operand} {field}".rstrip()
+            for operand, (field, n) in operation.places().items()
+        ]
+        comma = "," if i + 1 < len(NAMES) else ""
+        lines.append(f"    {f'SOBAN_{name.upper()}{comma}':{width}} /* {', '.join(places)}")
+    end = max(map(len, lines))
+    return "".join(f"{text:{end}} */\n" for text in lines)
