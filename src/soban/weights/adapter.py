@@ -1,0 +1,166 @@
+"""A LoRA adapter as peft writes it: adapter_config.json and adapter_model.safetensors in a folder (Hu et al. 2021)."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soban import messages
+from soban.base.errors import UserError
+from soban.base.files import quoted, read_json
+from soban.weights.checkpoint import Tensor, finite_check, pickle_refused
+from soban.weights.safetensors import read_safetensors
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+ALL_LINEAR = "all-linear"
+# Keys that change nothing in what a finished adapter computes, or say what the tensors' names say, too.
+HARMLESS_WORDS = """
+peft_type task_type auto_mapping base_model_name_or_path revision inference_mode lora_dropout fan_in_fan_out
+megatron_config megatron_core layers_pattern loftq_config eva_config corda_config lora_ga_config qalora_group_size
+runtime_config peft_version ensure_weight_tying
+"""
+READ_WORDS = """
+r lora_alpha use_rslora rank_pattern alpha_pattern target_modules exclude_modules layers_to_transform
+init_lora_weights bias
+"""
+TAKEN = frozenset((HARMLESS_WORDS + READ_WORDS).split())
+# Ways to begin that leave the base model as it was; others take part of its weights into the adapter.
+BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """What an adapter adds to a linear layer (out, in): scale * x @ a.T @ b.T, a (r, in) and b (out, r)."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterFiles:
+    """An opened adapter: `layers` by the names of the modules in the model that it belongs to."""
+
+    path: Path
+    layers: Mapping[str, LowRank]
+    base: str | None  # the model's name, as whoever trained the adapter called it
+
+
+def open_adapter(folder: Path) -> AdapterFiles:
+    """The adapter in a folder. Raises UserError for what is missing, damaged, or no plain LoRA."""
+    if not folder.is_dir():
+        raise UserError("{path}: no such folder", path=folder, hint="name the folder that holds adapter_config.json")
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            "{path}: no {name} in this folder", path=folder, name=CONFIG,
+            hint="name the folder that peft's save_pretrained wrote",
+        )  # fmt: skip
+    config = read_json(folder / CONFIG)
+    _check(folder / CONFIG, config)
+    if not (folder / WEIGHTS).is_file():
+        if (folder / PICKLED).is_file():
+            raise pickle_refused(folder / PICKLED)
+        raise UserError("{path}: no {name} in this folder", path=folder, name=WEIGHTS, hint="fetch it again")
+    tensors, _ = read_safetensors(folder / WEIGHTS)
+    sides: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if not (found := NAME.fullmatch(name)):
+            raise UserError(
+                "{path}: {name} is no part of a plain LoRA, which is all that this reads", path=folder / WEIGHTS,
+                name=quoted(name), hint="merge the adapter into its model with peft, and run that",
+            )  # fmt: skip
+        sides.setdefault(found["module"], {})[found["side"]] = tensor
+    chosen = {module: pair for module, pair in sides.items() if targeted(config, module)}
+    if left := len(sides) - len(chosen):
+        messages.warn(
+            "{path}: {count} layers are in the adapter, and its {name} does not name them: they are left out",
+            path=folder, count=left, name=CONFIG,
+        )  # fmt: skip
+    layers = {module: _layer(folder / WEIGHTS, config, module, pair) for module, pair in chosen.items()}
+    if not layers:
+        raise UserError("{path}: there is no layer in this adapter", path=folder, hint="fetch it again")
+    base = config.get("base_model_name_or_path")
+    return AdapterFiles(folder, layers, base if isinstance(base, str) else None)
+
+
+def _check(path: Path, config: Mapping[str, Any]) -> None:
+    """UserError for another method than LoRA, and for what is added to it."""
+    if config.get("peft_type") != "LORA":
+        raise UserError(
+            "{path}: peft_type={value}; LoRA is read, and no other method", path=path,
+            value=quoted(config.get("peft_type")), hint="merge the adapter into its model with peft, and run that",
+        )  # fmt: skip
+    wrong = {key: value for key, value in config.items() if key not in TAKEN and value not in (None, False, [], {})}
+    if config.get("bias", "none") != "none":
+        wrong["bias"] = config["bias"]
+    if config.get("init_lora_weights", True) not in BEGINNINGS:
+        wrong["init_lora_weights"] = config["init_lora_weights"]
+    for key, value in wrong.items():
+        raise UserError(
+            "{path}: {key}={value} is not implemented", path=path, key=key, value=quoted(value),
+            hint="merge the adapter into its model with peft, and run that",
+        )  # fmt: skip
+
+
+def targeted(config: Mapping[str, Any], module: str) -> bool:
+    """Whether peft puts the adapter on a module: by a pattern or by the ends of names, and in some layers only."""
+    targets, layers = config.get("target_modules"), config.get("layers_to_transform")
+    if _named(config.get("exclude_modules"), module):
+        return False
+    if targets in (None, ALL_LINEAR):
+        return True
+    if layers not in (None, []) and not isinstance(targets, str):
+        numbers = [int(part) for part in module.split(".") if part.isdecimal()]
+        if not numbers or numbers[0] not in ([layers] if isinstance(layers, int) else layers):
+            return False
+    return _named(targets, module)
+
+
+def _named(names: Any, module: str) -> bool:
+    if isinstance(names, str):
+        try:
+            return re.fullmatch(names, module) is not None
+        except re.error:
+            return False
+    return any(module == name or module.endswith(f".{name}") for name in names or () if isinstance(name, str))
+
+
+def _layer(path: Path, config: Mapping[str, Any], module: str, pair: Mapping[str, Tensor]) -> LowRank:
+    if len(pair) < 2 or any(len(tensor.shape) != 2 for tensor in pair.values()):
+        raise UserError(
+            "{path}: {module} has not the two matrices of a LoRA", path=path, module=quoted(module),
+            hint="fetch the adapter again",
+        )  # fmt: skip
+    a, b = pair["A"], pair["B"]
+    rank = a.shape[0]
+    if b.shape[1] != rank:
+        raise UserError(
+            "{path}: the matrices of {module} are of rank {a} and {b}", path=path, module=quoted(module), a=rank,
+            b=b.shape[1], hint="fetch the adapter again",
+        )  # fmt: skip
+    for tensor in (a, b):
+        finite_check(tensor)
+    promised = _by_pattern(config, "rank_pattern", module, config.get("r", 8))
+    alpha = _by_pattern(config, "alpha_pattern", module, config.get("lora_alpha", 8))
+    if promised != rank or type(alpha) not in (int, float) or not math.isfinite(alpha):
+        raise UserError(
+            "{path}: {module} is of rank {rank}, and {name} says r={promised}, lora_alpha={alpha}", path=path,
+            module=quoted(module), rank=rank, name=CONFIG, promised=quoted(promised), alpha=quoted(alpha),
+            hint="fetch the adapter again",
+        )  # fmt: skip
+    return LowRank(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _by_pattern(config: Mapping[str, Any], key: str, module: str, usual: Any) -> Any:
+    """The value of the first pattern that the module's name ends as, else the usual one."""
+    patterns = config.get(key)
+    for pattern, value in (patterns if isinstance(patterns, dict) else {}).items():
+        try:
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return value
+        except re.error:
+            continue
+    return usual
