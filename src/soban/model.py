@@ -13,6 +13,7 @@ from soban.base.errors import UserError
 from soban.base.system import MOST_THREADS
 from soban.engine.defaults import sampling_defaults, unfollowed, with_tuples
 from soban.engine.engine import Engine
+from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
 from soban.loading.loaded import Loaded, load_files
@@ -74,26 +75,23 @@ class Model:
             ) from None  # fmt: skip
 
     def sampling(self, **options: Any) -> Sampling:
-        """The model's own defaults with the given changes; a temperature of 0 means the likeliest token always.
+        """The model's own defaults with the given changes.
 
         Raises UserError for a name or value that is not one of `Sampling`'s.
         """
         known = {field.name for field in fields(Sampling) if field.name != "usual"}
         if unknown := [name for name in options if name not in known]:
             raise UserError(
-                "{name} is no option of generation", name=unknown[0], known=", ".join(sorted(known)),
+                "{name} is no option of generation", name=unknown[0], known=", ".join(sorted({*known, "on_full"})),
                 hint="choose among {known}",
             )  # fmt: skip
         given = with_tuples({name: value for name, value in options.items() if value is not None})
         if isinstance(stop := given.get("stop"), str):
             given["stop"] = (stop,)
         self._check_stops(given.get("stop", ()))
-        if given.get("temperature") == 0:
-            given |= {"temperature": 1.0, "do_sample": False}
-        shaping = [n for n in ("temperature", "top_k", "top_p", "min_p") if n in given]
-        if shaping and options.get("temperature") != 0 and not given.setdefault("do_sample", True):
-            messages.warn("do_sample is false, so {names} has no effect", names=", ".join(shaping))
-        sampling = _changed(sampling_defaults(self.loaded.generation_config), given)
+        sampling = sampling_defaults(self.loaded.generation_config).asked_for(**given)
+        if names := sampling.idle(given):
+            messages.warn("do_sample is false, so {names} has no effect", names=", ".join(names))
         if names := unfollowed(self.loaded.generation_config, sampling.do_sample):
             messages.warn(
                 "generation_config.json sets {names}, which soban does not follow: transformers would write another "
@@ -115,28 +113,35 @@ class Model:
                 messages.warn("{problem}; {remedy}", problem=found.problem, remedy=found.remedy)
 
     def start(
-        self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        echo: bool | None = None,
+        on_full: str | None = None,
+        **options: Any,
     ) -> Generation:
         """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
-        sampling = self.sampling(**options)
-        if sampling.on_full == "summarise":
+        sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+        if on_full == "summarise":
             raise UserError("on_full=summarise is for conversations", hint="use chat, or on_full=slide")
-        self.check_size(prompt, sampling)
+        self.check_size(prompt, on_full)
         ids = self.prompt_ids(prompt, system=system, raw=raw)
         answer = self.answers(system=system, raw=raw)
         shown = not answer if echo is None else echo
         form = self.text_form(answer=answer, raw=raw)
-        return Generation(self, ids, sampling, echo=prompt if shown else "", answer=answer, form=form)
+        return Generation(self, ids, sampling, on_full=on_full, echo=prompt if shown else "", answer=answer, form=form)
 
     def answers(self, *, system: str | None, raw: bool) -> bool:
         """Whether a prompt is a user's turn, and not a text to go on with; beside a system text it always is."""
         return self.template is not None and not raw and (system is not None or not self.loaded.continues)
 
-    def check_size(self, prompt: str, sampling: Sampling) -> None:
+    def check_size(self, prompt: str, on_full: str) -> None:
         """Raises UserError for what is no text, or too long whatever its words, before time is spent on reading it."""
         if not isinstance(prompt, str):
             raise UserError("the prompt is of type {kind}", kind=type(prompt).__name__, hint="give text")
-        if sampling.on_full == "error" and self._too_long(prompt):
+        if on_full == "error" and self._too_long(prompt):
             raise UserError(
                 "the prompt has {characters} characters, far more than a context of {context} tokens holds",
                 characters=len(prompt), context=self.engine.context,
@@ -163,60 +168,96 @@ class Model:
         return encode_chat(self.tokenizer, self.template, [*turns, {"role": "user", "content": prompt}])
 
     def generate(
-        self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        echo: bool | None = None,
+        on_full: str | None = None,
+        **options: Any,
     ) -> str | list[str]:
         """The whole text; a list of them if num_return_sequences is above 1.
 
         `options` are the fields of `Sampling`: max_new_tokens, max_length, min_new_tokens, min_length, do_sample,
         temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, bad_words_ids, suppress_tokens,
-        begin_suppress_tokens, num_return_sequences, seed, stop, on_full, prompt_lookup_num_tokens. `raw` passes the
-        prompt without a chat template; tokens that are written out in it are read as tokens, as in a base model's
-        prompt. `echo` says whether the text begins with the prompt. The same seed gives the same text,
-        with any number of threads and whatever runs beside. Another instruction set rounds sums otherwise: there a text
-        may go another way, most easily in q8 and q4, where a last digit can move an activation by one of its steps.
+        begin_suppress_tokens, num_return_sequences, seed, stop, prompt_lookup_num_tokens. `raw` passes the prompt
+        without a chat template; tokens that are written out in it are read as tokens, as in a base model's prompt.
+        `echo` says whether the text begins with the prompt. `on_full` says what happens past the context length:
+        "error" (which None means), or "slide" to forget the oldest tokens. The same seed gives the same text, with any
+        number of threads and whatever runs beside. Another instruction set rounds sums otherwise: there a text may go
+        another way, most easily in q8 and q4, where a last digit can move an activation by one of its steps.
         """
-        return self.start(prompt, system=system, raw=raw, echo=echo, **options).read()
+        return self.start(prompt, system=system, raw=raw, echo=echo, on_full=on_full, **options).read()
 
     def stream(
-        self, prompt: str, *, system: str | None = None, raw: bool = False, echo: bool | None = None, **options: Any
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        echo: bool | None = None,
+        on_full: str | None = None,
+        **options: Any,
     ) -> Iterator[str]:
         """The text in pieces, each as soon as it is certain; never part of a character. Takes what `generate` takes."""
         _check_single(options)
-        generation = self.start(prompt, system=system, raw=raw, echo=echo, **options)
+        generation = self.start(prompt, system=system, raw=raw, echo=echo, on_full=on_full, **options)
         return (piece for _, piece in generation)
 
     def chat(
-        self, messages: Sequence[Message], *, template: str | Path | None = None, strict: bool = False, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        template: str | Path | None = None,
+        strict: bool = False,
+        on_full: str | None = None,
+        **options: Any,
     ) -> str | list[str]:
         """The answer to a conversation; a list of them if num_return_sequences is above 1.
 
         `messages`: {"role": "system" | "user" | "assistant", "content": text} each; a content may also be a list of
         {"type": "text", "text": text}. `template`: how they are written for the model: its own way (None), alpaca,
         chatml, koalpaca, llama2, plain, vicuna, or a Jinja file. What the template refuses is mended with a
-        note; with `strict` it is a UserError. `options` are those of `generate`; where the context is full, on_full
-        "slide" forgets the oldest turns, and "summarise" lets the model sum them up.
+        note; with `strict` it is a UserError. `on_full` "slide" forgets the oldest turns where the context is full, and
+        "summarise" lets the model sum them up. `options` are those of `generate`.
         """
-        return self.start_chat(messages, template=template, strict=strict, **options).read()
+        return self.start_chat(messages, template=template, strict=strict, on_full=on_full, **options).read()
 
     def stream_chat(
-        self, messages: Sequence[Message], *, template: str | Path | None = None, strict: bool = False, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        template: str | Path | None = None,
+        strict: bool = False,
+        on_full: str | None = None,
+        **options: Any,
     ) -> Iterator[str]:
         """The answer in pieces, each as soon as it is certain; never part of a character. Takes what `chat` takes."""
         _check_single(options)
-        return (piece for _, piece in self.start_chat(messages, template=template, strict=strict, **options))
+        return (
+            piece
+            for _, piece in self.start_chat(messages, template=template, strict=strict, on_full=on_full, **options)
+        )
 
     def start_chat(
-        self, messages: Sequence[Message], *, template: str | Path | None = None, strict: bool = False, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        template: str | Path | None = None,
+        strict: bool = False,
+        on_full: str | None = None,
+        **options: Any,
     ) -> Generation:
         """Begin to answer; iterate over the result for the pieces, and read its `figures` afterwards."""
-        sampling = self.sampling(**options)
+        sampling, on_full = self.sampling(**options), checked_on_full(on_full)
         chosen = self.chat_template(template)
-        self.check_messages(messages, sampling)
-        return self.answer(Window(self, chosen, messages, sampling, strict=strict).fit())
+        self.check_messages(messages, on_full)
+        return self.answer(Window(self, chosen, messages, sampling, on_full, strict=strict).fit())
 
     def answer(self, window: Window) -> Generation:
         """Begin to answer the conversation in a window, which makes room where its context is full."""
-        refill = None if window.sampling.on_full == "error" else window.refill
+        refill = None if window.on_full == "error" else window.refill
         form = self.chat_form(window.template)
         return Generation(self, window.ids, window.sampling, form=form, refill=refill)
 
@@ -255,13 +296,13 @@ class Model:
             self.forms[template] = read_form(self.tokenizer, template)
         return self.forms[template]
 
-    def check_messages(self, messages: Sequence[Message], sampling: Sampling) -> None:
+    def check_messages(self, messages: Sequence[Message], on_full: str) -> None:
         """Raises UserError for what is no conversation, or too long whatever its words."""
         if not messages or not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) for m in messages):
             raise UserError(
                 "a conversation is a list of messages", hint='give [{{"role": "user", "content": "Hello"}}], say'
             )
-        for message in messages if sampling.on_full == "error" else messages[-1:]:
+        for message in messages if on_full == "error" else messages[-1:]:
             if isinstance(message.get("content"), str | list) and self._too_long(text := text_of(message)):
                 raise UserError(
                     "the message has {characters} characters, far more than a context of {context} tokens holds",
@@ -308,15 +349,6 @@ class Model:
                 "token id {id} is not in the vocabulary of {size}",
                 id=wrong[0], size=self.config.vocab_size, hint="give ids that tokenize() made",
             )  # fmt: skip
-
-
-def _changed(sampling: Sampling, given: Mapping[str, Any]) -> Sampling:
-    """The model's own way with the given changes; a length that is asked for goes before the other kind of length."""
-    if "max_length" in given and "max_new_tokens" not in given:
-        sampling = sampling.replace(max_new_tokens=None)
-    if "min_length" in given and "min_new_tokens" not in given:
-        sampling = sampling.replace(min_new_tokens=None)
-    return sampling.replace(**given, usual=sampling.usual - given.keys())
 
 
 def _check_single(options: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ def test_a_full_context_ends_the_text_or_slides(weights: tuple) -> None:
     assert len(finish(it, [sequence])[0]) == CONTEXT + 1 - 3  # the last token needs no place
     assert sequence.finish_reason == "context"
     it = engine(weights)
-    (sequence,) = it.add(Request(PROMPTS[0], Sampling(max_new_tokens=200, on_full="slide"), keep=1))
+    (sequence,) = it.add(Request(PROMPTS[0], Sampling(max_new_tokens=200), on_full="slide", keep=1))
     assert len(finish(it, [sequence])[0]) == 200
     assert sequence.dropped > 0 and sequence.tokens[0] == PROMPTS[0][0] and len(sequence.tokens) <= CONTEXT
 
@@ -104,7 +104,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_counts_or_slides(weigh
     with pytest.raises(UserError, match=r"3 tokens and up to 70.*64"):
         engine(weights).add(Request(PROMPTS[0], Sampling(max_new_tokens=70)))
     it = engine(weights)
-    (sequence,) = it.add(Request(list(range(90)), Sampling(max_new_tokens=5, on_full="slide"), keep=2))
+    (sequence,) = it.add(Request(list(range(90)), Sampling(max_new_tokens=5), on_full="slide", keep=2))
     assert sequence.tokens == [0, 1, *range(60, 90)] and sequence.dropped == 58
     assert len(finish(it, [sequence])[0]) == 5
 

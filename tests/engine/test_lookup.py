@@ -1,6 +1,7 @@
 """Prompt lookup changes how many steps a text takes, and nothing else."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,25 +22,28 @@ SETTINGS = [
     {"max_new_tokens": 40, "do_sample": True, "temperature": 0.4, "top_k": 0, "seed": 3},
     {"max_new_tokens": 40, "do_sample": True, "top_k": 4, "seed": 4},
     {"max_new_tokens": 40, "do_sample": True, "temperature": 0.6, "top_p": 0.8, "min_p": 0.02, "seed": 5},
-    {"max_new_tokens": 110, "on_full": "slide"},
-    {"max_new_tokens": 110, "on_full": "slide", "do_sample": True, "temperature": 0.3, "seed": 6},
+    {"max_new_tokens": 110},
+    {"max_new_tokens": 110, "do_sample": True, "temperature": 0.3, "seed": 6},
     {},
 ]
 
 
-def run(it: Engine, prompt: list[int], sampling: Sampling, ends: tuple[int, ...] = ()) -> tuple[list[int], Sequence]:
-    (sequence,) = it.add(Request(prompt, sampling, frozenset(ends), keep=1))
+def run(
+    it: Engine, prompt: list[int], sampling: Sampling, ends: tuple[int, ...] = (), on_full: Any = "end"
+) -> tuple[list[int], Sequence]:
+    (sequence,) = it.add(Request(prompt, sampling, frozenset(ends), on_full=on_full, keep=1))
     return finish(it, [sequence])[0], sequence
 
 
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 def test_the_tokens_are_those_without_lookup(weights: tuple, options: dict) -> None:
+    on_full = "slide" if options.get("max_new_tokens", 0) > CONTEXT else "end"
     without = Sampling(**options, prompt_lookup_num_tokens=0)
-    wanted, plain = run(engine(weights), REPETITIVE, without)
+    wanted, plain = run(engine(weights), REPETITIVE, without, on_full=on_full)
     accepted = 0
     for number in NUMBERS:
         it = engine(weights)
-        got, sequence = run(it, REPETITIVE, without.replace(prompt_lookup_num_tokens=number))
+        got, sequence = run(it, REPETITIVE, without.replace(prompt_lookup_num_tokens=number), on_full=on_full)
         assert got == wanted and sequence.finish_reason == plain.finish_reason and sequence.dropped == plain.dropped
         accepted += sequence.accepted
     assert accepted > 0, "nothing was put to the test"

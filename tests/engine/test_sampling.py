@@ -118,6 +118,40 @@ def test_the_smallest_temperature_takes_the_likeliest() -> None:
         assert Sampler(Sampling(do_sample=True, temperature=temperature), 0).choose(scores) == 2
 
 
+def test_a_temperature_of_zero_is_greedy_whatever_else_is_asked_for() -> None:
+    scores = np.random.default_rng(3).normal(0, 2, 50).astype(np.float32)
+    for sampling in (Sampling(temperature=0), Sampling(temperature=0.0, do_sample=True, top_p=0.9, seed=1)):
+        assert not sampling.do_sample and Sampler(sampling, 0).choose(scores) == scores.argmax()
+
+
+@pytest.mark.parametrize(
+    "usual", [{}, {"do_sample": True}, {"temperature": 0}, {"do_sample": True, "temperature": 0.6}], ids=str
+)
+def test_whoever_shapes_the_draw_wants_one_and_is_told_where_there_is_none(usual: dict) -> None:
+    own = Sampling(**usual)
+    for shape in ({"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}):
+        drawn = own.asked_for(**shape)
+        assert drawn.do_sample and not drawn.idle(shape)
+        assert drawn.temperature == shape.get("temperature", own.temperature or 1.0)
+        for greedy in (own.asked_for(**shape, do_sample=False), own.asked_for(do_sample=False, **shape)):
+            assert not greedy.do_sample and greedy.idle(shape) == list(shape)
+        zero = {**shape, "temperature": 0}
+        assert not own.asked_for(**zero).do_sample and not own.asked_for(**zero).idle(zero)
+    drawn = own.asked_for(do_sample=True)  # a file's 0 is no temperature to draw at
+    assert drawn.do_sample and drawn.temperature == (own.temperature or 1.0)
+
+
+def test_a_length_that_is_asked_for_goes_before_the_other_kind_that_is_usual() -> None:
+    own = Sampling(max_new_tokens=5, min_new_tokens=2, usual=frozenset(["max_new_tokens", "min_new_tokens"]))
+    assert own.wanted == 1 and own.asked_for(max_new_tokens=7).wanted == 7
+    longer = own.asked_for(max_length=20, min_length=9)
+    assert (
+        longer.limit(4) == 16
+        and longer.min_new_tokens is None
+        and own.asked_for(max_length=20, max_new_tokens=3).limit(4) == 3
+    )
+
+
 def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None:
     scores = np.zeros(1000, np.float32)
 
@@ -136,7 +170,7 @@ def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None
         {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": -0.1},
         {"top_p": 1.01}, {"top_p": float("nan")}, {"top_k": -1}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
         {"num_return_sequences": 0}, {"max_new_tokens": 2.5}, {"seed": "1"}, {"do_sample": "no"}, {"stop": 5},
-        {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0}, {"on_full": "cut"},
+        {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0},
         {"max_new_tokens": 2**31},
     ],
     ids=str,

@@ -609,7 +609,7 @@ def test_what_cannot_be_read_or_written_is_said_in_one_line(chat: soban.Model, t
 def test_no_more_turns_are_forgotten_than_half_the_context_takes(chat: soban.Model) -> None:
     template = chat.chat_template()
     told = [{"role": ("user", "assistant")[n % 2], "content": "x" * 40} for n in range(21)]
-    fitted = Window(chat, template, told, chat.sampling(on_full="slide")).fit()
+    fitted = Window(chat, template, told, chat.sampling(), "slide").fit()
     more = Window(chat, template, told, chat.sampling(), dropped=fitted.dropped - 1).fit()
     assert len(fitted.ids) <= chat.engine.context // 2 < len(more.ids)
 

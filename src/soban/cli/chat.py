@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from soban import __version__
 from soban.base.errors import UserError
 from soban.cli import commands
-from soban.cli.shared import CHAT_SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
+from soban.cli.shared import CHAT_ON_FULL, CHAT_SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
 from soban.cli.terminal import console, history
 from soban.cli.terminal.figures import turn_line
 from soban.cli.terminal.interrupt import cancelling
 from soban.cli.terminal.keys import WaitingKeys, has_editor
 from soban.cli.terminal.wrapping import paragraphs
+from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.messages import translate
 from soban.ops.native import Cancelled
@@ -56,6 +57,7 @@ class ChatOptions(ModelFlags):
         },
     )
     strict: bool = field(default=False, metadata={"help": "refuse what the model's template has no place for"})
+    on_full: str | None = field(default=None, metadata=CHAT_ON_FULL)
     stats: bool = field(default=False, metadata={"help": "after each answer a line about time and tokens"})
     no_history: bool = field(default=False, metadata={"help": "neither read nor keep what is typed"})
     quiet: bool = field(default=False, metadata={"short": "-q", "help": "no greeting"})
@@ -97,7 +99,8 @@ def call(options: ChatOptions) -> int:
     if prompt is not None and not prompt.strip():
         raise UserError("the message is empty", hint="give some text")
     use_threads(options.threads)
-    Sampling(**{key: value for key, value in options.sampling.items() if (key, value) != ("temperature", 0)})
+    Sampling(**options.sampling)
+    checked_on_full(options.on_full)
     path = None if name is None else found(name)  # first, for whoever is asked whether to fetch it types an answer
     with WaitingKeys(has_editor()) as keys:
         with console.Status(options.quiet) as status:
@@ -112,11 +115,11 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
     with _screen(options, keys) as screen:
         if screen.attended and not options.quiet:
             screen.show(paragraphs(greeting(name, model), screen.columns))
-        usual = {} if name else {"on_full": "slide"}  # a few turns fill the bundled model's context
+        on_full = options.on_full or ("error" if name else "slide")  # a few turns fill the bundled model's context
         with console.notes_afterwards(screen.tell):
             dialogue = Dialogue(
                 model, system=options.system, template=options.template, strict=options.strict,
-                **usual | options.sampling,
+                on_full=on_full, **options.sampling,
             )  # fmt: skip
         return Chat(dialogue, screen, options).run(prompt)
 

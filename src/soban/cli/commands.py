@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from soban.base.errors import UserError
 from soban.cli import flags
-from soban.cli.shared import CHAT_SAMPLING_FLAGS
+from soban.cli.shared import CHAT_ON_FULL, CHAT_SAMPLING_FLAGS
 from soban.cli.terminal import console
 from soban.cli.terminal.wrapping import definitions
-from soban.engine.sampling import ON_FULL, Sampling
+from soban.engine.limits import ON_FULL, checked_on_full
+from soban.engine.sampling import Sampling
 from soban.messages import padded, translate, width
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ COMMANDS: dict[str, dict[str, str]] = {
 ALSO = {"bye": "exit", "quit": "exit", "?": "help"}  # what other programs call them
 FAREWELLS = ("exit", "quit")  # that mean themselves where somebody types
 LONG = ("system", "edit")  # that may be followed by several lines
-SETTINGS = tuple(field.name for field in fields(Sampling) if field.name in CHAT_SAMPLING_FLAGS)
+# What /set knows, and how it is said; values of on_full are as easily typed as those of `Sampling`.
+SETTINGS = {
+    field.name: CHAT_SAMPLING_FLAGS[field.name] for field in fields(Sampling) if field.name in CHAT_SAMPLING_FLAGS
+}
+SETTINGS["on_full"] = CHAT_ON_FULL
 SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 CHOICES = {"do_sample": ("on", "off"), "on_full": ON_FULL}
 UNDO = "default"
@@ -110,7 +115,7 @@ def _set(chat: "Chat", argument: str) -> None:
     if name not in SETTINGS:
         near = difflib.get_close_matches(name, SETTINGS, 1)
         raise UserError(
-            "/set knows no {name}", name=console.shortened(name), near=near[0] if near else SETTINGS[0],
+            "/set knows no {name}", name=console.shortened(name), near=near[0] if near else next(iter(SETTINGS)),
             hint="did you mean {near}?" if near else "/set alone lists what it knows",
         )  # fmt: skip
     if value.strip():
@@ -119,10 +124,10 @@ def _set(chat: "Chat", argument: str) -> None:
 
 
 def chosen(chat: "Chat", options: Mapping[str, Any]) -> dict[str, Any]:
-    """What each setting is; a temperature of 0, which means the likeliest token always, as it was given."""
-    sampling = chat.model.sampling(**options)
-    given = {"temperature": 0} if options.get("temperature") == 0 else {}
-    return {name: getattr(sampling, name) for name in SETTINGS} | given
+    """What each setting is."""
+    sampling = chat.model.sampling(**{name: value for name, value in options.items() if name != "on_full"})
+    on_full = checked_on_full(options.get("on_full"))
+    return {name: on_full if name == "on_full" else getattr(sampling, name) for name in SETTINGS}
 
 
 def setting(name: str, text: str) -> Any:
@@ -134,7 +139,7 @@ def setting(name: str, text: str) -> Any:
         if text.lower() not in SWITCHES:
             raise _no_switch(name, text)
         return SWITCHES[text.lower()]
-    kind = get_type_hints(Sampling)[name]
+    kind = str if name == "on_full" else get_type_hints(Sampling)[name]
     value = flags.reader(f"/set {name}", flags.inner(kind))(text)
     return (value,) if typing.get_origin(kind) is tuple else value
 
@@ -150,7 +155,7 @@ def settings(own: Mapping[str, Any], now: Mapping[str, Any], columns: int | None
     rows = []
     for name, value in values.items():
         mark, choices = " " if now[name] == own[name] else "*", "|".join(CHOICES.get(name, ()))
-        meaning = translate(CHAT_SAMPLING_FLAGS[name]["help"])
+        meaning = translate(SETTINGS[name]["help"])
         rows.append(
             (f"{mark} {name:<{wide}}  {padded(value, longest)}", f"{meaning} ({choices})" if choices else meaning)
         )

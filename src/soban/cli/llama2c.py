@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from soban.base.errors import UserError
+from soban.engine.limits import checked_on_full
 from soban.model import Model
 from soban.talk.generation import Generation
 from soban.text.stream.decode import ByteStream
@@ -14,7 +15,15 @@ SAMPLING = {"temperature": 1.0, "top_p": 0.9, "top_k": 0}
 
 
 def start(
-    model: Model, prompt: str, *, system: str | None, raw: bool, echo: bool | None, steps: int, sampling: dict[str, Any]
+    model: Model,
+    prompt: str,
+    *,
+    system: str | None,
+    raw: bool,
+    echo: bool | None,
+    steps: int,
+    sampling: dict[str, Any],
+    on_full: str | None = None,
 ) -> Generation:
     """The generation that run.c would do: `steps` counts the prompt, an empty one begins the text.
 
@@ -22,7 +31,8 @@ def start(
     are the whole context.
     """
     options = chosen(sampling)
-    model.check_size(prompt, model.sampling(**options))
+    on_full = checked_on_full(on_full)
+    model.check_size(prompt, on_full)
     ids = model.prompt_ids(prompt, system=system, raw=raw)
     begun = len(ids) - (ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
     context = model.engine.context
@@ -36,8 +46,8 @@ def start(
     shown = not answer if echo is None else echo
     form = model.text_form(answer=answer, raw=raw)
     generation = Generation(
-        model, ids, model.sampling(**options), echo=prompt if shown else "", answer=answer, form=form
-    )
+        model, ids, model.sampling(**options), on_full=on_full, echo=prompt if shown else "", answer=answer, form=form,
+    )  # fmt: skip
     if model.loaded.llama2c:
         generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
     return generation

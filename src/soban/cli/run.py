@@ -15,6 +15,7 @@ from soban.cli.terminal import console
 from soban.cli.terminal.figures import Peak, run_line
 from soban.cli.terminal.interrupt import cancelling
 from soban.cli.terminal.keys import WaitingKeys, has_editor
+from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.messages import translate
 from soban.ops.native import Cancelled
@@ -59,6 +60,10 @@ class RunOptions(ModelFlags):
         },
     )  # fmt: skip
     quiet: bool = field(default=False, metadata={"short": "-q", "help": "no line about time and memory"})
+    on_full: str | None = field(
+        default=None,
+        metadata={"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
+    )
     steps: int = field(default=256, metadata={"short": "-n", "help": "tokens with the prompt's; 0: the whole context"})
     mode: Literal["generate", "chat"] = field(
         default="generate", metadata={"short": "-m", "help": "write a text, or talk as `soban chat` does"}
@@ -102,7 +107,9 @@ def call(options: RunOptions) -> int:
             text = prompt_and_pipe(prompt, piped)
         with cancelling(model.runner.cancel, keys.restore) as pressed:
             status.show(translate("reading the prompt ..."))
-            shape: dict[str, Any] = {"system": options.system, "raw": options.raw, "echo": options.echo}
+            shape: dict[str, Any] = {
+                "system": options.system, "raw": options.raw, "echo": options.echo, "on_full": options.on_full
+            }  # fmt: skip
             if as_run_c:
                 generation = llama2c.start(model, text, steps=options.steps, sampling=options.sampling, **shape)
             else:
@@ -123,7 +130,8 @@ def check(options: RunOptions) -> None:
 
     as_run_c = options.spelled & llama2c.SHORT_FLAGS
     sampling = llama2c.chosen(options.sampling) if as_run_c else options.sampling
-    Sampling(**{name: value for name, value in sampling.items() if (name, value) != ("temperature", 0)})
+    Sampling(**sampling)
+    checked_on_full(options.on_full)
 
 
 def known_to_answer(name: str | None) -> bool:
@@ -186,5 +194,6 @@ def chat_options(options: RunOptions, as_run_c: bool) -> chat.ChatOptions:
     if sampling.pop("num_return_sequences", 1) > 1:
         raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
     return chat.ChatOptions(
-        system=options.system, quiet=options.quiet, sampling=llama2c.chosen(sampling) if as_run_c else sampling
-    )
+        system=options.system, quiet=options.quiet, on_full=options.on_full,
+        sampling=llama2c.chosen(sampling) if as_run_c else sampling,
+    )  # fmt: skip

@@ -36,16 +36,14 @@ SAMPLING_FLAGS = {
     "num_return_sequences": {"help": "write N texts, parted by lines of ---"},
     "seed": {"short": "-s", "help": "the same seed gives the same text, on processors with the same instruction set"},
     "stop": {"help": "end where this would be written, and leave it out"},
-    "on_full": {"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
     "prompt_lookup_num_tokens": {
         "help": "for speed: where the text repeats, try this many tokens at once (default: as many as pay; 0: none)"
     },
 }  # fmt: skip
-CHAT_SAMPLING_FLAGS = {name: about for name, about in SAMPLING_FLAGS.items() if name != "num_return_sequences"} | {
-    "on_full": {
-        "metavar": "error|slide|summarise",
-        "help": "when the context is full: stop, forget the oldest turns, or have the model sum them up",
-    }
+CHAT_SAMPLING_FLAGS = {name: about for name, about in SAMPLING_FLAGS.items() if name != "num_return_sequences"}
+CHAT_ON_FULL = {
+    "metavar": "error|slide|summarise",
+    "help": "when the context is full: stop, forget the oldest turns, or have the model sum them up",
 }
 
 

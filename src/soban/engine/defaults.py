@@ -57,8 +57,6 @@ def sampling_defaults(config: Mapping[str, Any]) -> Sampling:
                 "generation_config.json: {name} is {value}, where texts belong", name="stop_strings", value=stops,
                 hint="correct it in the model's folder",
             )  # fmt: skip
-    if given.get("temperature") == 0:  # some files mean by it what transformers calls do_sample=False
-        given |= {"temperature": 1.0, "do_sample": False}
     if given.get("top_k") == -1:  # vLLM's way to say that there is no limit
         given["top_k"] = 0
     try:

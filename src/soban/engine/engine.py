@@ -190,7 +190,7 @@ class Engine:
         if sequence.produced == sequence.request.limit:
             return self._end(sequence, token, "length")
         if len(sequence.tokens) > self.context:
-            if not sequence.request.slides:
+            if sequence.request.on_full != "slide":
                 return self._end(sequence, token, "context")
             self._slide(sequence)
         if (rotation := self.rotation(len(sequence.tokens), sequence.rotation)) != sequence.rotation:
@@ -205,7 +205,7 @@ class Engine:
 
     def _slide(self, sequence: Sequence) -> None:
         """Forget the older half of the context, save the first `keep` tokens; the rest is computed anew."""
-        keep = min(sequence.request.keep or 0, self.context // 2)
+        keep = min(sequence.request.keep, self.context // 2)
         rest = self.context // 2 - keep
         tokens = [*sequence.tokens[:keep], *sequence.tokens[len(sequence.tokens) - rest :]]
         sequence.dropped += len(sequence.tokens) - len(tokens)

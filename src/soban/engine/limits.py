@@ -1,17 +1,37 @@
-"""Which requests an engine can take: a prompt and what is to follow have to fit its context."""
+"""What a context holds: which requests fit into it, and what may be done where it is full."""
 
 from soban.base.errors import UserError
 from soban.engine.sequence import Request
 from soban.ops.batch import PAGE
+
+# What whoever wants a text can choose for a full context: an end, or to forget the oldest tokens; of a conversation the
+# oldest turns, for which "summarise" puts the model's own summary.
+ON_FULL = ("error", "slide", "summarise")
+
+
+def checked_on_full(value: object) -> str:
+    """The choice, "error" for None. Raises UserError for what is none of ON_FULL."""
+    if value is None:
+        return "error"
+    if not isinstance(value, str):
+        raise UserError(
+            "{name}={value} is of the wrong type", name="on_full", value=value, hint="see help(soban.Sampling)"
+        )  # fmt: skip
+    if value not in ON_FULL:
+        raise UserError(
+            "{name}={value} is out of range", name="on_full", value=value, allowed=" | ".join(ON_FULL),
+            hint="it must be {allowed}",
+        )  # fmt: skip
+    return value
 
 
 def check_request(request: Request, context: int, blocks: int) -> None:
     """Raises UserError for an empty prompt, one that leaves no room in the context, and a cache that is too small."""
     if not request.prompt:
         raise UserError("the prompt is empty", hint="give some text")
-    wanted = 1 if request.keep is None else request.sampling.wanted
+    wanted = 1 if request.on_full == "wait" else request.sampling.wanted
     # The last token to be produced is never fed, so it needs no place.
-    if not request.slides and len(request.prompt) + wanted > context + 1:
+    if request.on_full != "slide" and len(request.prompt) + wanted > context + 1:
         raise UserError(
             "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
             prompt=len(request.prompt), wanted=wanted, context=context,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,16 @@ OPTIONAL = (
 WHOLE = (*OPTIONAL[:-1], "min_length", "top_k", "no_repeat_ngram_size", "num_return_sequences")
 LISTS = ("suppress_tokens", "begin_suppress_tokens")  # of token ids
 GREATEST = sys.float_info.max  # whole numbers may be greater than any float
-ON_FULL = ("error", "slide", "summarise")
+SHAPING = ("temperature", "top_k", "top_p", "min_p")  # what has an effect only where tokens are drawn
 FEW = (1024, 16384)  # candidates that are sorted first; almost always they hold all of top_p's mass
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. Names, meaning and order are those of transformers' generate()."""
+    """How tokens are chosen. Names, meaning and order are those of transformers' generate().
+
+    A temperature of 0 means the likeliest token always: `do_sample` is then false, whatever was given.
+    """
 
     max_new_tokens: int | None = None  # None: until the model ends, or its context is full
     max_length: int | None = None  # the same with the prompt's tokens; max_new_tokens goes before
@@ -47,9 +51,6 @@ class Sampling:
     num_return_sequences: int = 1
     seed: int | None = None  # None: another text each time
     stop: tuple[str, ...] = ()
-    # past the context length: "error", or "slide" to forget the oldest tokens; a conversation's oldest turns, which
-    # "summarise" replaces with the model's own summary
-    on_full: str = "error"
     prompt_lookup_num_tokens: int | None = None  # tokens to try at once where the text repeats; None: as many as pay
     # which of these nobody asked for: the model's files say so
     usual: frozenset[str] = dataclasses.field(default=frozenset(), repr=False, compare=False)
@@ -65,14 +66,13 @@ class Sampling:
             "min_length": self.min_length >= 0,
             "no_repeat_ngram_size": self.no_repeat_ngram_size >= 0,
             "bad_words_ids": all(word and min(word) >= 0 for word in self.bad_words_ids or ()),
-            "temperature": 0 < self.temperature <= GREATEST,
+            "temperature": 0 <= self.temperature <= GREATEST,
             "top_k": self.top_k >= 0,
             "top_p": 0 <= self.top_p <= 1,
             "min_p": 0 <= self.min_p <= 1,
             "repetition_penalty": 0 < self.repetition_penalty <= GREATEST,
             "num_return_sequences": 1 <= self.num_return_sequences <= 256,
             "seed": self.seed is None or 0 <= self.seed < 2**64,
-            "on_full": self.on_full in ON_FULL,
             "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
         }
         allowed = {
@@ -80,13 +80,16 @@ class Sampling:
             "no_repeat_ngram_size": ">= 0", "bad_words_ids": ">= 0", "temperature": ">= 0, < inf", "top_k": ">= 0",
             "top_p": ">= 0, <= 1",
             "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
-            "seed": ">= 0, < 2^64", "on_full": " | ".join(ON_FULL), "prompt_lookup_num_tokens": ">= 0",
+            "seed": ">= 0, < 2^64", "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(
                 "{name}={value} is out of range", name=name, value=_told(getattr(self, name)), allowed=allowed[name],
                 hint="it must be {allowed}",
             )  # fmt: skip
+        if self.temperature == 0:
+            object.__setattr__(self, "do_sample", False)
+            object.__setattr__(self, "temperature", 0)  # not 0.0, for it is shown
 
     def _check_type(self, name: str, value: object) -> None:
         """Whole numbers, numbers, or true and false, as the defaults are; some of the whole numbers may be None."""
@@ -99,7 +102,7 @@ class Sampling:
         elif name == "stop":
             valid = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         else:
-            wanted = {"do_sample": bool, "on_full": str}.get(name, Integral if name in WHOLE else Real)
+            wanted = bool if name == "do_sample" else Integral if name in WHOLE else Real
             valid = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
         if not valid:
             raise UserError(
@@ -109,6 +112,27 @@ class Sampling:
     def replace(self, **changes: object) -> "Sampling":
         """A copy with some values changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def asked_for(self, **options: Any) -> "Sampling":
+        """A copy with what somebody asks for, and with what follows from that.
+
+        Whoever shapes the draw wants one, and a length goes before the other kind of length that is usual.
+        """
+        changes = dict(options)
+        if any(name in options for name in SHAPING) and options.get("temperature") != 0:
+            changes.setdefault("do_sample", True)
+        if changes.get("do_sample") and self.temperature == 0:
+            changes.setdefault("temperature", 1.0)
+        for length, new in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
+            if length in options:
+                changes.setdefault(new, None)
+        return self.replace(**changes, usual=self.usual - options.keys())
+
+    def idle(self, names: Iterable[str]) -> list[str]:
+        """Which of these options shape a draw that there is none of; not where a temperature of 0 is among them."""
+        if self.do_sample or ("temperature" in names and self.temperature == 0):
+            return []
+        return [name for name in SHAPING if name in names]
 
     @property
     def wanted(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sized
 from dataclasses import dataclass, field
+from typing import Literal
 
 from soban.base.errors import UserError
 from soban.engine.lookup import Lookup
@@ -12,27 +13,24 @@ AHEAD = 64  # events that a reader may be behind before its sequences rest
 
 @dataclass(eq=False)
 class Request:
-    """A prompt and what is wanted of it. `keep` prompt tokens stay when the context slides (a BOS, say).
+    """A prompt and what is wanted of it.
 
-    Where `keep` is None nothing slides: a sequence ends when the context is full, and `resume` lets it go on.
+    Where the context is full, a sequence ends; or it slides: forgets its oldest tokens, save the first `keep` (a BOS,
+    say); or it waits: ends as well, but `resume` may let it go on after other tokens.
     """
 
     prompt: list[int]
     sampling: Sampling
     ends: frozenset[int] = frozenset()  # tokens that end a sequence
-    keep: int | None = 0
     stops: frozenset[int] = frozenset()  # of the ends those that a minimum length does not hold back
+    on_full: Literal["end", "slide", "wait"] = "end"
+    keep: int = 0
     adapter: Hashable | None = None  # which of the model's adapters computes; sequences of different ones share nothing
 
     @property
     def limit(self) -> int | None:
         """How many tokens a sequence gets at the most."""
         return self.sampling.limit(len(self.prompt))
-
-    @property
-    def slides(self) -> bool:
-        """Whether the engine itself forgets the oldest tokens of a full context."""
-        return self.sampling.on_full == "slide" and self.keep is not None
 
     def sequences(self) -> list["Sequence"]:
         """One for each of its num_return_sequences."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.base.errors import UserError
+from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.model import Model
 from soban.ops.native import Cancelled
@@ -130,7 +131,7 @@ class Dialogue:
     def change(self, **options: Any) -> None:
         """Changes options for the turns to come; UserError, and nothing changed, where one is wrong."""
         options = {**self.options, **options}
-        self._sampling(options)
+        self._chosen(options)
         self.options = options
 
     def say(self, text: str) -> Reply:
@@ -164,7 +165,7 @@ class Dialogue:
         """How many of them the conversation takes; more than there are where the next turn has to make room."""
         if len(self.messages) == (self.system is not None):  # templates may refuse a system text alone
             return len(self.model.tokenizer.encode(self.system, bos=False)) if self.system else 0
-        return self._window(self.messages, Sampling()).size()
+        return self._window(self.messages, Sampling(), "error").size()
 
     def save(self, path: str | Path) -> None:
         """Writes the conversation and its settings to a JSON file; UserError where it cannot."""
@@ -177,19 +178,21 @@ class Dialogue:
     def load(self, path: str | Path) -> None:
         """Goes on with a saved conversation and its settings; UserError, and all as it was, where it is none."""
         found = read_transcript(_path(path))
-        self._sampling(found.options)
+        self._chosen(found.options)
         self.model.chat_template(found.template)
         self._settled()
         self.messages, self.options, self.template = found.messages, found.options, found.template
         self.dropped, self.summary, self._tries = found.dropped, found.summary, 0
 
-    def _sampling(self, options: dict[str, Any], tries: int = 0) -> Sampling:
-        sampling = self.model.sampling(**options)
+    def _chosen(self, options: dict[str, Any], tries: int = 0) -> tuple[Sampling, str]:
+        """How tokens are chosen, and what happens where the context is full."""
+        others = {name: value for name, value in options.items() if name != "on_full"}
+        sampling, on_full = self.model.sampling(**others), checked_on_full(options.get("on_full"))
         if sampling.num_return_sequences > 1:
             raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
         if tries and sampling.seed is not None:
             sampling = sampling.replace(seed=(sampling.seed + tries) % 2**64)
-        return sampling
+        return sampling, on_full
 
     def _settled(self) -> list[dict[str, Any]]:
         """The messages, after an answer that was still being written has been stopped."""
@@ -211,15 +214,15 @@ class Dialogue:
             raise UserError("the message is of type {kind}", kind=type(text).__name__, hint="give text")
         if not text.strip():
             raise UserError("the message is empty", hint="give some text")
-        sampling = self._sampling(self.options, tries)
-        self.model.check_messages(messages, sampling)
-        self._open = Reply(self, messages, self._window(messages, sampling).fit(), tries)
+        sampling, on_full = self._chosen(self.options, tries)
+        self.model.check_messages(messages, on_full)
+        self._open = Reply(self, messages, self._window(messages, sampling, on_full).fit(), tries)
         return self._open
 
-    def _window(self, messages: list[dict[str, Any]], sampling: Sampling) -> Window:
+    def _window(self, messages: list[dict[str, Any]], sampling: Sampling, on_full: str) -> Window:
         template = self.model.chat_template(self.template)
         return Window(
-            self.model, template, messages, sampling, strict=self.strict, dropped=self.dropped,
+            self.model, template, messages, sampling, on_full, strict=self.strict, dropped=self.dropped,
             summary=self.summary, known=self._known,
         )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from soban import messages
 from soban.engine.sampling import Sampling
@@ -46,6 +46,7 @@ class Generation:
         prompt: list[int],
         sampling: Sampling,
         *,
+        on_full: str = "error",
         echo: str = "",
         answer: bool = True,
         form: ChatForm | None = None,
@@ -68,7 +69,8 @@ class Generation:
         spelled = (token_of(stop, model.tokenizer) for stop in sampling.stop)  # a token is never found as text
         named = {token for token in spelled if token is not None}
         own = model.ends | form.ends
-        request = Request(prompt, sampling, own | named, None if refill else keep, stops=frozenset(named - own))
+        full: Literal["end", "slide", "wait"] = "wait" if refill else "slide" if on_full == "slide" else "end"
+        request = Request(prompt, sampling, own | named, frozenset(named - own), full, keep)
         self.sequences = model.engine.prepare(request)
         self.figures = Figures(prompt_tokens=len(prompt))
         self.caller = Caller(self.sequences)

@@ -41,6 +41,7 @@ class Window:
         template: ChatTemplate,
         messages: Sequence[Message],
         sampling: Sampling,
+        on_full: str = "error",
         *,
         strict: bool = False,
         dropped: int = 0,
@@ -48,7 +49,7 @@ class Window:
         known: Sequence[int] = (),
     ) -> None:
         self.model, self.template, self.strict, self.known = model, template, strict, known
-        self.sampling, self.context = sampling, model.engine.context
+        self.sampling, self.on_full, self.context = sampling, on_full, model.engine.context
         self.most = self.context - max(1, self.context // 16)  # tokens of a prompt that is still worth answering
         self.system, self.turns = split(messages)
         self.dropped, self.summary = min(dropped, max(0, len(self.turns) - 1)), summary
@@ -62,7 +63,7 @@ class Window:
         """Fills `ids`, after making room for the answer where that is allowed. UserError where it does not fit."""
         self.ids = self._encoded(self.dropped, self.summary)
         sampling = self.sampling
-        if sampling.on_full == "error":
+        if self.on_full == "error":
             self._check_length(sampling.wanted)
             return self
         reserved = min(sampling.max_new_tokens or self.context, self.context // 4)
@@ -131,7 +132,7 @@ class Window:
         More is forgotten at once than is needed for the moment: what stays has to be computed anew, as it stands in
         other positions now.
         """
-        summarise = self.sampling.on_full == "summarise"
+        summarise = self.on_full == "summarise"
         room = most - extra - (self._summary_tokens() if summarise else 0)
         first, last = self.dropped + 1, len(self.turns) - 1
         while first < last:

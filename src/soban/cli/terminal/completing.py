@@ -10,7 +10,6 @@ from prompt_toolkit.history import History
 from soban import messages
 from soban.base.border import reason
 from soban.cli.commands import CHOICES, COMMANDS, SETTINGS, UNDO
-from soban.cli.shared import CHAT_SAMPLING_FLAGS
 from soban.cli.terminal import history
 from soban.messages import translate
 
@@ -43,7 +42,7 @@ def choices(text: str) -> dict[str, str]:
         case []:
             return {f"/{name}": translate(about["help"]) for name, about in COMMANDS.items()}
         case ["/set"]:
-            return {name: translate(CHAT_SAMPLING_FLAGS[name]["help"]) for name in SETTINGS}
+            return {name: translate(SETTINGS[name]["help"]) for name in SETTINGS}
         case ["/set", name] if name in SETTINGS:
             return dict.fromkeys((*CHOICES.get(name, ()), UNDO), "")
         case ["/stats"]:
