@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from soban.text.tokenizers import merges
 from soban.text.tokenizers.library import frame_of
 from soban.text.tokenizers.library_check import checked_tokenizer
 from soban.text.tokenizers.markup import Matcher, Span, is_markup, policy
@@ -57,6 +58,8 @@ def read_entries(folder: Path, config: Mapping[str, Any]) -> Entries | None:
         return _from_json(path, settings)
     if (path := folder / "tokenizer.model").is_file():
         return _from_sentencepiece(path, settings)
+    if merges.are_there(folder):
+        return _from_json(folder / merges.FILES[0], settings, merges.as_tokenizer_json(folder))
     return None
 
 
@@ -70,9 +73,9 @@ def read_llama2c_entries(path: Path, vocab_size: int) -> Entries:
     return Entries("llama2.c", path.name, ids, tokenizer.vocab_size, added, bos_id=BOS, eos_id=EOS, prefix=(BOS,))
 
 
-def _from_json(path: Path, settings: Settings) -> Entries:
+def _from_json(path: Path, settings: Settings, data: bytes | None = None) -> Entries:
     """Of a tokenizer.json, as the tokenizers library would read it with the settings beside it."""
-    value = checked_tokenizer(path, read_bytes(path))
+    value = checked_tokenizer(path, read_bytes(path) if data is None else data)
     model = value["model"]
     ids = _ids(model["vocab"])
     declared = _declared(value.get("added_tokens"), ids)

@@ -191,9 +191,9 @@ class FastTokenizer:
         return decode
 
 
-def load_fast(path: Path, settings: Settings) -> FastTokenizer:
-    """The tokenizer.json at `path`; UserError where the library cannot read it."""
-    library, model = open_library(path, read_bytes(path))
+def load_fast(path: Path, settings: Settings, data: bytes | None = None) -> FastTokenizer:
+    """The tokenizer.json at `path`, or what would stand in it; UserError where the library cannot read it."""
+    library, model = open_library(path, read_bytes(path) if data is None else data)
     with library_errors(path):
         return FastTokenizer(library, model, settings, path)
 

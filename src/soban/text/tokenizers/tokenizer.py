@@ -9,6 +9,7 @@ from soban.base.system import CacheUnavailableError
 from soban.ops.run import use_native
 from soban.packing.packed_file import cached_path, locked, origin
 from soban.text.stream.decode import StreamDecoder
+from soban.text.tokenizers import merges
 from soban.text.tokenizers.markup import Span
 from soban.text.tokenizers.packed import open_packed
 from soban.text.tokenizers.settings import Settings, files_beside, read_bytes, read_settings
@@ -52,7 +53,7 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in a model's folder: tokenizer.json, else tokenizer.model.
+    """The tokenizer in a model's folder: tokenizer.json, else tokenizer.model, else vocab.json and merges.txt.
 
     config: the model's config.json, for BOS and EOS where the tokenizer's own files name none.
     """
@@ -65,6 +66,10 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
         from soban.text.tokenizers.spm_file import read_sentencepiece
 
         return SentencePieceTokenizer(read_sentencepiece(path), settings)
+    if merges.are_there(folder):
+        from soban.text.tokenizers.fast import load_fast
+
+        return load_fast(folder / merges.FILES[0], settings, merges.as_tokenizer_json(folder))
     raise UserError(
         "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)",
         folder=folder,
