@@ -11,6 +11,8 @@
 `help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
 """
 
+from soban.base.version import VERSION
+
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
     from soban.base.errors import UserError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from soban.model import Model, load
     from soban.talk.dialogue import Dialogue
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["Dialogue", "Model", "Sampling", "UserError", "load"]
 
 _HOMES = {

@@ -51,7 +51,7 @@ class Model:
         self.program = loaded.architecture.record(loaded.weights, context)
         self.runner = runner(self.program, CHUNK, OUTPUTS, threads)
         self.threads = threads
-        self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context, self.config.rotation.row)
+        self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context, self.config.row)
         self.shared = SharedEngine(self.engine)
         self.ends = loaded.ends
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
@@ -331,7 +331,7 @@ class Model:
                 count=len(ids), context=self.engine.context, hint="shorten the text",
             )  # fmt: skip
         cache, size = self._cache(len(ids)), self.config.vocab_size
-        rotation = self.config.rotation.row(len(ids))
+        rotation = self.config.row(len(ids))
         step = max(1, min(len(ids), CHUNK, MOST_SCORES // size))
         computed = runner(
             self.program, step, step, self.threads

@@ -222,7 +222,7 @@ def test_only_the_latest_reports_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     old = [tmp_path / "reports" / f"soban-20200101-0000{n:02}-1.txt" for n in range(25)]
     for path in old:
         path.write_text("x", encoding="utf-8")
-    made = save_report(RuntimeError("x"), ["run"])
+    made = save_report(RuntimeError("x"), ["run"], ["run"])
     assert set((tmp_path / "reports").iterdir()) == {made, *old[-19:]}
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from soban import __version__
 from soban.base.border import crossing
 from soban.base.errors import UserError
+from soban.base.version import VERSION
 from soban.cli.terminal import console
 from soban.cli.terminal.wrapping import definitions, wrapped
 from soban.messages import translate
@@ -87,7 +87,7 @@ def _tell_unexpected(error: Exception, arguments: Sequence[str]) -> None:
     from soban.cli.crash import save_report
 
     said: dict[str, object] = {"kind": type(error).__name__, "problem": console.shortened(error, 200)}
-    if path := save_report(error, arguments):
+    if path := save_report(error, arguments, COMMANDS):
         console.tell(
             translate(
                 "soban: unexpected error: {kind}: {problem}; a report is in {path}: please read it through and send it "
@@ -107,7 +107,7 @@ def _dispatch(arguments: list[str]) -> int:
         console.write(_help())
         return FINE
     if name == "--version":
-        console.write(f"soban {__version__}\n")
+        console.write(f"soban {VERSION}\n")
         return FINE
     if name not in COMMANDS:
         raise _unknown(name)

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from soban import __version__
 from soban.base.errors import UserError
+from soban.base.version import VERSION
 from soban.cli import commands
 from soban.cli.shared import CHAT_ON_FULL, CHAT_SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
 from soban.cli.terminal import console, history
@@ -137,7 +137,7 @@ def _screen(options: ChatOptions, keys: WaitingKeys) -> AbstractContextManager[S
 def greeting(name: str | None, model: "Model") -> str:
     """What a terminal shows first."""
     parts = [
-        f"soban {__version__}", os.path.basename(os.path.abspath(name)) if name else translate("the bundled model"),
+        f"soban {VERSION}", os.path.basename(os.path.abspath(name)) if name else translate("the bundled model"),
         model.loaded.kind, translate("{count:,} tokens of context", count=model.engine.context),
     ]  # fmt: skip
     lines = [" · ".join(parts)]

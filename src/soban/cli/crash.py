@@ -6,17 +6,17 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
-from soban import __version__
+from soban.base.version import VERSION
 
 MOST_REPORTS = 20  # older ones are deleted
 FLAG = re.compile(r"--?[a-z][a-z0-9-]*(?==|$)")
 ENVIRONMENT = ("SOBAN_ISA", "SOBAN_LANG", "SOBAN_OPS", "SOBAN_THREADS", "LANG", "LC_ALL", "PYTHONUTF8")
 
 
-def save_report(error: BaseException, arguments: Sequence[str]) -> Path | None:
+def save_report(error: BaseException, arguments: Sequence[str], commands: Container[str]) -> Path | None:
     """Writes the report into the cache folder and returns its path; None where that cannot be done."""
     from soban.base.system import cache_folder
 
@@ -24,7 +24,7 @@ def save_report(error: BaseException, arguments: Sequence[str]) -> Path | None:
         folder = cache_folder() / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"soban-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-        path.write_text(report(error, arguments), encoding="utf-8", errors="backslashreplace")
+        path.write_text(report(error, arguments, commands), encoding="utf-8", errors="backslashreplace")
         for old in sorted(folder.glob("soban-*.txt"))[:-MOST_REPORTS]:
             old.unlink()
         return path
@@ -32,14 +32,12 @@ def save_report(error: BaseException, arguments: Sequence[str]) -> Path | None:
         return None
 
 
-def report(error: BaseException, arguments: Sequence[str]) -> str:
+def report(error: BaseException, arguments: Sequence[str], commands: Container[str]) -> str:
     """What a developer needs. Of the command line only the command and the flags' names: the rest is private."""
-    from soban.cli import COMMANDS
-
-    command = [word for word in arguments[:1] if word in COMMANDS]
+    command = [word for word in arguments[:1] if word in commands]
     names = [found[0] for word in arguments if (found := FLAG.match(word))]
     lines = [
-        f"soban {__version__}",
+        f"soban {VERSION}",
         f"Python {sys.version}",
         f"system {platform.platform()}, {platform.machine()}, {os.cpu_count()} logical CPUs",
         f"encoding {sys.getfilesystemencoding()}, {getattr(sys.stdout, 'encoding', None)}",

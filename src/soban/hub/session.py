@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from soban import __version__
 from soban.base.errors import UserError
+from soban.base.version import VERSION
 from soban.hub import certificates, place, store
 from soban.messages import translate
 
@@ -73,7 +73,7 @@ def opened() -> Iterator[Client]:
 
 def headers(token: str | None) -> dict[str, str]:
     """What goes with every request: who asks, and the token if there is one."""
-    told = {"user-agent": f"soban/{__version__} Python/{sys.version_info[0]}.{sys.version_info[1]}"}
+    told = {"user-agent": f"soban/{VERSION} Python/{sys.version_info[0]}.{sys.version_info[1]}"}
     told["accept-encoding"] = "identity"  # sizes are those of the files
     return told if token is None else {**told, "authorization": f"Bearer {token}"}
 

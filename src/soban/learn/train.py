@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from soban import __version__
 from soban.base import system
 from soban.base.errors import UserError
+from soban.base.version import VERSION
 from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest, split_of
 from soban.learn.training import beginning, checkpoint, folder, forecast, pausing, presets
@@ -325,7 +325,7 @@ def about(data: Path, minutes: float | None) -> dict[str, Any]:
         "command": ["soban", *sys.argv[1:]],
         "minutes": minutes,
         "data": str(data),
-        "soban": __version__,
+        "soban": VERSION,
         "numpy": numpy.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

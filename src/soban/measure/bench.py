@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from soban import __version__
 from soban.base import system
 from soban.base.errors import UserError
 from soban.base.machine import this_machine
+from soban.base.version import VERSION
 from soban.measure.limits import Limits, better, measure_limits
 from soban.measure.probe import Probe
 from soban.measure.work import Work, work_of
@@ -83,7 +83,7 @@ def bench(options: BenchOptions, tell: Callable[[str], None], entered: Callable[
     add_shares(found, work, limits, model.loaded.kind)
     memory = system.memory_use()
     return {
-        "soban": __version__, "when": time.strftime("%Y-%m-%d"), "pc": asdict(this_machine()),
+        "soban": VERSION, "when": time.strftime("%Y-%m-%d"), "pc": asdict(this_machine()),
         "threads": system.threads(), "isa": native.chosen_isa() if limits else "numpy",
         "limits": {"bandwidth": limits.bandwidth, "multiply_adds": limits.products} if limits else None,
         "model": model.loaded.path.name, "kind": model.loaded.kind,

@@ -119,13 +119,13 @@ class Scorer:
         c = loaded.architecture.config
         self.outputs = max(1, min(CHUNK, LOGITS // c.vocab_size))
         program = loaded.architecture.record(loaded.weights, context)
-        self.runner, self.rotation = runner(program, CHUNK, self.outputs), c.rotation
+        self.runner, self.row = runner(program, CHUNK, self.outputs), c.row
         pages = -(-context // PAGE)
         self.cache = make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, loaded.cache_format)
 
     def scores(self, tokens: Sequence[int], first: int) -> Iterator[Floats]:
         """(n, vocabulary) for the positions from `first` on, a piece at a time; the next overwrites it."""
-        rotation = self.rotation.row(len(tokens))
+        rotation = self.row(len(tokens))
         cuts = [*range(0, first, CHUNK), *range(first, len(tokens), self.outputs), len(tokens)]
         for start, end in pairwise(cuts):
             wanted = range(end - start) if start >= first else range(0)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from soban import __version__
 from soban.base import system
 from soban.base.machine import cpu_name
+from soban.base.version import VERSION
 from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
 from soban.engine.sequence import Request
@@ -149,7 +149,7 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
 def _key(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> str:
     """All that a rate depends on, as the name under which it is remembered."""
     built = native.library_path().stat().st_mtime_ns if native.library() else 0
-    machine = [cpu_name(), native.chosen_isa() if built else "numpy", system.threads(), __version__, built]
+    machine = [cpu_name(), native.chosen_isa() if built else "numpy", system.threads(), VERSION, built]
     stored = sorted({checkpoint.tensors[name].format for name in part.plan.shapes()})
     shape = [part.family.name, dataclasses.asdict(part.config), stored]
     return json.dumps([*machine, kind, users, cache, shape], ensure_ascii=False)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from soban import __version__
 from soban.base import system
 from soban.base.errors import UserError
 from soban.base.files import free_bytes
 from soban.base.machine import memory_bytes, this_machine
+from soban.base.version import VERSION
 from soban.hub import catalogue, names
 from soban.hub.catalogue import Entry
 from soban.hub.choosing import READ
@@ -96,7 +96,7 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     free = system.available_memory()
     room = free if free is not None else memory_bytes() or None
     result = {
-        "soban": __version__, "pc": asdict(this_machine()), "threads": system.threads(),
+        "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(),
         "memory_free": free, "model": found.name, "repository": found.repository.id if found.repository else None,
         "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(found),
         "context": asked.context, "users": asked.users,
@@ -141,7 +141,7 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
             }
         )  # fmt: skip
     found = {
-        "soban": __version__, "pc": asdict(this_machine()), "threads": system.threads(), "memory_free": free,
+        "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(), "memory_free": free,
         "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
         "unreachable": unreachable, "obstacle": obstacle(entry), "parameters": count, "stored": {},
         "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": asked.context, "users": asked.users,

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from soban import __version__, messages
+from soban import messages
 from soban.base import system
 from soban.base.errors import Finding, UserError
+from soban.base.version import VERSION
 
 Report = dict[str, Any]
 # The least version that is accepted, as pyproject.toml says it, and the newest with which all tests passed.
@@ -58,7 +59,7 @@ def installation(findings: list[Finding]) -> Report:
             )
         )  # fmt: skip
     return {
-        "version": __version__, "folder": str(Path(__file__).resolve().parents[1]), "python": platform.python_version(),
+        "version": VERSION, "folder": str(Path(__file__).resolve().parents[1]), "python": platform.python_version(),
         "implementation": platform.python_implementation(), "executable": sys.executable,
         "environment": sys.prefix != sys.base_prefix,
     }  # fmt: skip

@@ -71,16 +71,17 @@ def architecture(
             "config.json: model_type {model_type} is not implemented; this reads {known}",
             model_type=model_type, known=", ".join(FAMILIES), hint="use a model of one of these families",
         )  # fmt: skip
-    layers = raw.get("num_hidden_layers")
-    if type(layers) is int and layers > MOST_LAYERS:
-        raise UserError(
-            "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=layers, most=MOST_LAYERS,
-            hint="fetch config.json again",
-        )  # fmt: skip
     family = _family(model_type)
-    given = standard(family.model_types[model_type], raw, family.config)
+    kind = family.model_types[model_type]
+    given = standard(kind, raw, family.config)
     ours = {"compute_dtype": compute_dtype, "rope_interleaved": rope_interleaved}
     fields = {field.name for field in dataclasses.fields(family.config)}
     given |= {key: value for key, value in ours.items() if key in fields}
-    config, absent = read_config(family.config, given)
+    names = {ours: theirs for theirs, ours in kind.aliases.items() if theirs in raw}
+    config, absent = read_config(family.config, given, names)
+    if config.num_hidden_layers > MOST_LAYERS:
+        raise UserError(
+            "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=config.num_hidden_layers,
+            most=MOST_LAYERS, hint="fetch config.json again",
+        )  # fmt: skip
     return Architecture(family, config, absent)

@@ -41,14 +41,45 @@ ACTIVATIONS = {
 
 
 class Decoder:
-    """What the sizes of most decoders are, for a family's Config, whose fields are config.json's keys."""
+    """The sizes of a decoder, for a family's Config, whose fields are config.json's keys. This one has no rotation."""
 
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
+    max_position_embeddings: int
+
+    def check_heads(self, unit: int = 1) -> None:
+        """Raises UserError for heads that are not shared out evenly, or whose size is no multiple of the unit."""
+        if self.num_attention_heads % self.kv_heads or self.head_size % unit or not self.head_size:
+            raise UserError(
+                "config.json: {heads} attention heads of {size} over {kv_heads} key-value heads do not divide evenly",
+                heads=self.num_attention_heads, size=self.head_size, kv_heads=self.kv_heads,
+                hint="fetch config.json again",
+            )  # fmt: skip
+
+    @property
+    def kv_heads(self) -> int:
+        return self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a text may have."""
+        return self.max_position_embeddings
+
+    def row(self, length: int, before: int | None = None) -> int:
+        """Which rotation a text of `length` tokens has, see `Rotation.row`; there is just one."""
+        return 0
+
+
+class RotaryDecoder(Decoder):
+    """One with rotary positions, and perhaps fewer heads for keys and values, and windows."""
+
     num_key_value_heads: int | None
     head_dim: int | None
-    max_position_embeddings: int
     rope_parameters: dict[str, Any]
     sliding_window: int | None
     layer_types: tuple[Any, ...] | None
@@ -56,12 +87,7 @@ class Decoder:
 
     def check(self) -> None:
         """Raises UserError for what does not go together."""
-        if self.num_attention_heads % self.kv_heads or self.head_size % 2:  # rotary positions turn pairs
-            raise UserError(
-                "config.json: {heads} attention heads of {size} over {kv_heads} key-value heads do not divide evenly",
-                heads=self.num_attention_heads, size=self.head_size, kv_heads=self.kv_heads,
-                hint="fetch config.json again",
-            )  # fmt: skip
+        self.check_heads(unit=2)  # rotary positions turn pairs
         self.rotation.check()
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             raise UserError(
@@ -75,7 +101,7 @@ class Decoder:
 
     @property
     def head_size(self) -> int:
-        return self.head_dim or self.hidden_size // self.num_attention_heads
+        return self.head_dim or super().head_size
 
     @property
     def rotation(self) -> Rotation:
@@ -83,8 +109,10 @@ class Decoder:
 
     @property
     def longest(self) -> int:
-        """Tokens that a text may have."""
         return self.rotation.limit
+
+    def row(self, length: int, before: int | None = None) -> int:
+        return self.rotation.row(length, before)
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -96,8 +124,9 @@ class Decoder:
 
 def standard(model_type: ModelType, raw: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
     """config.json's object as a family's Config has it: one key for each thing, without what is read nowhere."""
-    given = {key: value for key, value in raw.items() if key not in model_type.unread and key != "rope_interleaved"}
-    given = {**model_type.defaults, **given}
+    usual = {**raw, **{ours: raw[theirs] for theirs, ours in model_type.aliases.items() if theirs in raw}}
+    unread = {*model_type.unread, *model_type.aliases, "rope_interleaved"}
+    given = {**model_type.defaults, **{key: value for key, value in usual.items() if key not in unread}}
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     if "rope_parameters" in defaults:
         context = given.get("max_position_embeddings", defaults["max_position_embeddings"])
@@ -106,8 +135,12 @@ def standard(model_type: ModelType, raw: Mapping[str, Any], cls: type[Any]) -> d
     return given
 
 
-def read_config(cls: type[Config], raw: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
+def read_config(
+    cls: type[Config], raw: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> tuple[Config, tuple[str, ...]]:
     """The config of a family from `standard`'s object, and the names of the sizes that it does not give.
+
+    `names`: what a key is called in the file where that is another name.
 
     A value of the wrong type raises UserError, as does one below 1 where a size is meant.
     """
@@ -116,7 +149,7 @@ def read_config(cls: type[Config], raw: Mapping[str, Any]) -> tuple[Config, tupl
     values = {}
     for key, value in raw.items():
         if key in fields:
-            values[key] = _checked(key, value, hints[key])
+            values[key] = _checked((names or {}).get(key, key), value, hints[key])
         elif key in NEUTRAL:
             if not any(type(value) is type(good) and value == good for good in NEUTRAL[key]):
                 raise UserError(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from soban import ops
-from soban.models.config import Decoder, activation
+from soban.models.config import RotaryDecoder, activation
 from soban.models.family import Family, ModelType
 from soban.models.plan import Layer, Pair, Place, Plan
 from soban.ops.formats import bf16_bits, bf16_values
@@ -16,7 +16,7 @@ NORM_OFFSET = 1.0  # what is added to a norm's weight
 
 
 @dataclass(frozen=True)
-class Config(Decoder):
+class Config(RotaryDecoder):
     """config.json's keys, and one of ours: compute_dtype, to which the embeddings' scale is rounded."""
 
     rope_parameters: dict[str, Any]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from soban import ops
-from soban.models.config import Decoder, activation
+from soban.models.config import RotaryDecoder, activation
 from soban.models.family import Family, ModelType
 from soban.models.plan import Layer, Pair, Place, Plan
 
 
 @dataclass(frozen=True)
-class Config(Decoder):
+class Config(RotaryDecoder):
     """config.json's keys, and one of ours: rope_interleaved, for llama2.c's files, which turn neighbouring pairs."""
 
     rope_parameters: dict[str, Any]

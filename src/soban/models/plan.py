@@ -97,6 +97,16 @@ class Plan:
         """The shape of every tensor, by its name."""
         return {part.name: part.shape for part in self.parts()}
 
+    def stored(self) -> dict[str, Shape]:
+        """The shape of every tensor as a file of Hugging Face's holds it, by its name there."""
+        stored: dict[str, Shape] = {}
+        for part in self.parts():
+            name, shape = part.whole or part.name, part.shape
+            if part.whole:
+                shape = (part.first + shape[0], *shape[1:])  # of several parts the last one ends the tensor
+            stored[name] = shape[::-1] if part.transposed else shape
+        return stored
+
     def names(self, form: str) -> dict[str, str]:
         """The names that tensors have in a kind of file -> ours; empty where there are no such files."""
         return {part.names[form]: part.name for part in self.parts() if form in part.names}

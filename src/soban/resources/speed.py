@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from soban import __version__, ops
+from soban import ops
 from soban.base import system
 from soban.base.machine import cpu_name
+from soban.base.version import VERSION
 from soban.models import Architecture
 from soban.models.plan import EMBED, HEAD
 from soban.ops import formats, native
@@ -110,7 +111,7 @@ def _aligned(size: int) -> npt.NDArray[np.uint8]:
 def _key(matrices: Shapes) -> str:
     """All that a speed depends on, as the name under which it is remembered."""
     built = native.library_path().stat().st_mtime_ns
-    machine = [cpu_name(), native.chosen_isa(), system.threads(), __version__, built]
+    machine = [cpu_name(), native.chosen_isa(), system.threads(), VERSION, built]
     return json.dumps([*machine, matrices], ensure_ascii=False)
 
 

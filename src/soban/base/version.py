@@ -1,0 +1,3 @@
+"""Which soban this is."""
+
+VERSION = "0.1.0"
