@@ -37,6 +37,7 @@ class Config(RotaryDecoder):
     final_logit_softcapping: float | None = 30.0
     sliding_window: int | None = 4096
     layer_types: tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None = None
+    use_bidirectional_attention: bool | None = None  # read, and without effect where a text is written
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     usual_types: ClassVar = ("sliding_attention", "full_attention")

@@ -33,8 +33,8 @@ def rope_parameters(raw: Mapping[str, Any], context: int, layer_types: Iterable[
     if parameters is not None and not isinstance(parameters, dict):
         raise _invalid("rope_parameters", parameters)
     chosen = dict(scaling or parameters or {})
-    for name in layer_types:
-        if name in chosen:
+    for name in layer_types:  # beside parameters for all of them those of one type are never read
+        if name in chosen and not {"rope_type", "rope_theta"} <= chosen.keys():
             raise UserError(
                 "config.json: rope_parameters of their own for {name} are not implemented", name=name,
                 hint="use a model without it, or an engine that has it",
