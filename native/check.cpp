@@ -98,9 +98,13 @@ void rows(const Kernels &kernels, std::vector<float> &results) {
     const float *y = x.data() + COLUMNS;
     const auto keep = [&] { results.insert(results.end(), out.begin(), out.end()); };
     kernels.rms_norm(x.data(), y, COLUMNS, 1e-6f, 1.0f, out.data()), keep();
-    kernels.rope(x.data(), y, COLUMNS, COLUMNS, 0, out.data()), keep();
-    kernels.glu(x.data(), y, COLUMNS, SOBAN_SILU, out.data()), keep();
-    kernels.glu(x.data(), y, COLUMNS, SOBAN_GELU_TANH, out.data()), keep();
+    kernels.layer_norm(x.data(), y, y, COLUMNS, 1e-6f, out.data()), keep();
+    kernels.rope(x.data(), y, COLUMNS, COLUMNS / 2, COLUMNS / 2 - 4, 0, out.data()), keep();
+    for (int32_t activation = SOBAN_SILU; activation <= SOBAN_QUICK_GELU; activation++) {
+        kernels.glu(x.data(), y, COLUMNS, activation, out.data()), keep();
+        kernels.activate(x.data(), COLUMNS, activation, out.data()), keep();
+    }
+    kernels.scale(x.data(), y, COLUMNS, 2.0f, out.data()), keep();
     kernels.softcap(x.data(), COLUMNS, 1.0f, out.data()), keep();
 }
 

@@ -28,6 +28,21 @@ void rms_norm(const Run &run, int32_t t, int32_t, int32_t) {
                               run.row(now.out, t));
 }
 
+void layer_norm(const Run &run, int32_t t, int32_t, int32_t) {
+    const soban_instruction &now = *run.now;
+    run.pool.kernels.layer_norm(run.row(now.a, t), run.vector(0), run.vector(1), now.out.columns, now.f[0],
+                                run.row(now.out, t));
+}
+
+void head_norm(const Run &run, int32_t t, int32_t, int32_t) {
+    const soban_instruction &now = *run.now;
+    const soban_vector &weight = run.whole_vector(0);
+    for (int64_t head = 0; head < now.out.columns; head += weight.count) {
+        run.pool.kernels.rms_norm(run.row(now.a, t) + head, weight.data, (int32_t)weight.count, now.f[0], now.f[1],
+                                  run.row(now.out, t) + head);
+    }
+}
+
 void rotary(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
     const int32_t half = now.out.columns / 2;
@@ -42,7 +57,8 @@ void rotary(const Run &run, int32_t t, int32_t, int32_t) {
 
 void rope(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
-    run.pool.kernels.rope(run.row(now.a, t), run.row(now.b, t), now.out.columns, now.b.columns, now.i[0],
+    const int32_t rotated = now.b.columns, size = now.i[1] ? now.i[1] : rotated;
+    run.pool.kernels.rope(run.row(now.a, t), run.row(now.b, t), now.out.columns, size, rotated, now.i[0],
                           run.row(now.out, t));
 }
 
@@ -50,6 +66,18 @@ void glu(const Run &run, int32_t t, int32_t first, int32_t count) {
     const soban_instruction &now = *run.now;
     const float *gate = run.row(now.a, t) + first;
     run.pool.kernels.glu(gate, gate + now.out.columns, count, now.i[0], run.row(now.out, t) + first);
+}
+
+void activation(const Run &run, int32_t t, int32_t first, int32_t count) {
+    const soban_instruction &now = *run.now;
+    run.pool.kernels.activate(run.row(now.a, t) + first, count, now.i[0], run.row(now.out, t) + first);
+}
+
+void scale(const Run &run, int32_t t, int32_t first, int32_t count) {
+    const soban_instruction &now = *run.now;
+    const float *vector = run.vector(0);
+    run.pool.kernels.scale(run.row(now.a, t) + first, vector ? vector + first : nullptr, count, now.f[0],
+                           run.row(now.out, t) + first);
 }
 
 void add(const Run &run, int32_t t, int32_t first, int32_t count) {
@@ -78,9 +106,13 @@ RowOp row_op(int32_t op) {
     switch (op) {
     case SOBAN_EMBED: return {embed, false, 2};
     case SOBAN_RMS_NORM: return {rms_norm, false, 1};
+    case SOBAN_LAYER_NORM: return {layer_norm, false, 2};
+    case SOBAN_HEAD_NORM: return {head_norm, false, 1};
     case SOBAN_ROTARY: return {rotary, false, 64};
     case SOBAN_ROPE: return {rope, false, 1};
     case SOBAN_GLU: return {glu, true, 4};
+    case SOBAN_ACTIVATION: return {activation, true, 4};
+    case SOBAN_SCALE: return {scale, true, 1};
     case SOBAN_ADD: return {add, true, 1};
     case SOBAN_TAKE_ROWS: return {take_rows, true, 1};
     default: return {softcap, true, 4};

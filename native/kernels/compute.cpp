@@ -26,7 +26,7 @@ void linear(const soban::Linear *task) {
 namespace soban {
 extern const Kernels SOBAN_TABLE;
 const Kernels SOBAN_TABLE = {
-    embed,      rms_norm,          rope,   glu,  add, softcap, quantise, linear_scratch, linear,
-    store_pair, attention_scratch, attend, join,
+    embed,   rms_norm, layer_norm,     rope,   glu,        activate,          scale,  add,
+    softcap, quantise, linear_scratch, linear, store_pair, attention_scratch, attend, join,
 };
 } // namespace soban

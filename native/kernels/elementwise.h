@@ -2,6 +2,7 @@
 #ifndef SOBAN_ELEMENTWISE_H
 #define SOBAN_ELEMENTWISE_H
 
+#include "activations.h"
 #include "kernels.h"
 #include "rounding.h"
 
@@ -48,32 +49,48 @@ void embed(const soban_part *part, int32_t row, float scale, float *out) {
     }
 }
 
-void rms_norm(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out) {
-    V squares[4] = {}; // four sums hide the latency of one
+// The sum of term(sum so far, vector) over a row; a part of a vector has zeros after it.
+template <class Term> INLINE float sum_of(const float *x, int32_t columns, Term term) {
+    V sums[4] = {}; // four hide the latency of one
     int64_t i = 0;
     for (; i + 4 * WIDTH <= columns; i += 4 * WIDTH) {
-        for (int j = 0; j < 4; j++) {
-            const V v = load(x + i + j * WIDTH);
-            squares[j] = fma(v, v, squares[j]);
-        }
+        for (int j = 0; j < 4; j++) sums[j] = term(sums[j], load(x + i + j * WIDTH));
     }
-    in_vectors(columns - i, [&](int64_t k, int n) {
-        const V v = load_up_to(x + i + k, n);
-        squares[0] = fma(v, v, squares[0]);
-    });
-    const float mean = sum((squares[0] + squares[1]) + (squares[2] + squares[3])) / (float)columns;
+    in_vectors(columns - i, [&](int64_t k, int n) { sums[0] = term(sums[0], load_up_to(x + i + k, n)); });
+    return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+INLINE float sum_of_squares(const float *x, int32_t columns) {
+    return sum_of(x, columns, [](V sum, V v) __attribute__((always_inline)) { return fma(v, v, sum); });
+}
+
+void rms_norm(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out) {
+    const float mean = sum_of_squares(x, columns) / (float)columns;
     const V inverse = splat(1.0f / sqrtf(mean + eps)), shift = splat(offset);
     in_vectors(columns, [&](int64_t k, int n) {
         store_up_to(out + k, load_up_to(x + k, n) * inverse * (load_up_to(weight + k, n) + shift), n);
     });
 }
 
-void rope(const float *x, const float *angles, int32_t columns, int32_t size, int32_t interleaved, float *out) {
-    const int32_t half = size / 2;
+void layer_norm(const float *x, const float *weight, const float *bias, int32_t columns, float eps, float *out) {
+    const float total = sum_of(x, columns, [](V sum, V v) __attribute__((always_inline)) { return sum + v; });
+    const V mean = splat(total / (float)columns);
+    in_vectors(columns, [&](int64_t i, int n) { store_up_to(out + i, load_up_to(x + i, n) - mean, n); });
+    const V inverse = splat(1.0f / sqrtf(sum_of_squares(out, columns) / (float)columns + eps));
+    in_vectors(columns, [&](int64_t i, int n) {
+        const V normed = load_up_to(out + i, n) * inverse * load_up_to(weight + i, n);
+        store_up_to(out + i, bias ? normed + load_up_to(bias + i, n) : normed, n);
+    });
+}
+
+void rope(const float *x, const float *angles, int32_t columns, int32_t size, int32_t rotated, int32_t interleaved,
+          float *out) {
+    const int32_t half = rotated / 2;
     const float *cosines = angles, *sines = angles + half;
     for (int32_t head = 0; head < columns; head += size) {
         const float *from = x + head;
         float *to = out + head;
+        memcpy(to + rotated, from + rotated, sizeof(float) * (size_t)(size - rotated));
         if (interleaved) {
             for (int32_t i = 0; i < half; i++) {
                 const float first = from[2 * i], second = from[2 * i + 1];
@@ -92,18 +109,24 @@ void rope(const float *x, const float *angles, int32_t columns, int32_t size, in
 }
 
 void glu(const float *gate, const float *up, int32_t columns, int32_t activation, float *out) {
-    const V one = splat(1.0f);
-    if (activation == SOBAN_SILU) {
+    with_activation(activation, [&](auto function) {
         in_vectors(columns, [&](int64_t i, int n) {
-            const V g = load_up_to(gate + i, n);
-            store_up_to(out + i, g / (one + exponential(-g)) * load_up_to(up + i, n), n);
+            store_up_to(out + i, decltype(function)::of(load_up_to(gate + i, n)) * load_up_to(up + i, n), n);
         });
-        return;
-    }
+    });
+}
+
+void activate(const float *x, int32_t columns, int32_t activation, float *out) {
+    with_activation(activation, [&](auto function) {
+        in_vectors(columns,
+                   [&](int64_t i, int n) { store_up_to(out + i, decltype(function)::of(load_up_to(x + i, n)), n); });
+    });
+}
+
+void scale(const float *x, const float *vector, int32_t columns, float factor, float *out) {
     in_vectors(columns, [&](int64_t i, int n) {
-        const V g = load_up_to(gate + i, n);
-        const V inner = splat(0.797884561f) * (g + splat(0.044715f) * g * g * g); // sqrt(2 / pi)
-        store_up_to(out + i, splat(0.5f) * g * (one + hyperbolic_tangent(inner)) * load_up_to(up + i, n), n);
+        const V scaled = load_up_to(x + i, n) * splat(factor);
+        store_up_to(out + i, vector ? scaled * load_up_to(vector + i, n) : scaled, n);
     });
 }
 

@@ -76,8 +76,14 @@ constexpr int64_t block_bytes(int32_t format, int32_t size) {
 struct Kernels {
     void (*embed)(const soban_part *part, int32_t row, float scale, float *out);
     void (*rms_norm)(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out);
-    void (*rope)(const float *x, const float *angles, int32_t columns, int32_t size, int32_t interleaved, float *out);
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, int32_t columns, float eps,
+                       float *out); // bias: or null
+    // Heads of `size` columns, of which the first `rotated` turn.
+    void (*rope)(const float *x, const float *angles, int32_t columns, int32_t size, int32_t rotated,
+                 int32_t interleaved, float *out);
     void (*glu)(const float *gate, const float *up, int32_t columns, int32_t activation, float *out);
+    void (*activate)(const float *x, int32_t columns, int32_t activation, float *out);
+    void (*scale)(const float *x, const float *vector, int32_t columns, float factor, float *out); // vector: or null
     void (*add)(const float *x, const float *y, int32_t columns, float *out);
     void (*softcap)(const float *x, int32_t columns, float cap, float *out);
     // Tokens first .. end, whose rows are `stride` floats apart; x is the first row of all.

@@ -1,12 +1,13 @@
 """The native ops against the NumPy reference: odd shapes, extreme values, every instruction set."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from soban import ops
-from soban.ops import formats, native, reference
+from soban.ops import formats, native, reference, schema
 from soban.ops.formats import Matrix
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import (
@@ -139,18 +140,36 @@ def angles(program: Program, size: int, scale: float) -> Recorded:
     return ops.rotary(batch.positions, batch.rotation, frequencies[None], scale)
 
 
+LINE = np.linspace(-2, 2, 300).astype(np.float32)
 # name: the op on 300 columns, and the largest error in units of eps x the largest magnitude involved
 ROW_OPS: dict[str, tuple[Record, float]] = {
-    "rms_norm": (lambda v, p: ops.rms_norm(v, np.linspace(-2, 2, 300).astype(np.float32), 1e-6, 1.0), 8),
+    "rms_norm": (lambda v, p: ops.rms_norm(v, LINE, 1e-6, 1.0), 8),
+    "layer_norm": (lambda v, p: ops.layer_norm(v, LINE, LINE + 1, 1e-5), 16),
+    "layer_norm without a bias": (lambda v, p: ops.layer_norm(v[:, 3:99], LINE[:96], None, 1e-5), 16),
+    "head_norm": (lambda v, p: ops.head_norm(v, LINE[:60], 1e-6, 1.0), 8),
     "rotary": (lambda v, p: angles(p, 46, 1.5), 1),
     "rope": (lambda v, p: ops.rope(v[:, :288], angles(p, 48, 1.0)), 2),
     "rope, neighbours": (lambda v, p: ops.rope(v[:, :276], angles(p, 46, 1.0), True), 2),
+    "rope of a part": (lambda v, p: ops.rope(v, angles(p, 22, 1.0), False, 60), 2),
+    "rope of a part, neighbours": (lambda v, p: ops.rope(v, angles(p, 22, 1.0), True, 60), 2),
     "silu": (lambda v, p: ops.glu(v, "silu"), 8),
     "gelu": (lambda v, p: ops.glu(v[:, :298], "gelu_tanh"), 8),
+    **{f"glu of {name}": (lambda v, p, name=name: ops.glu(v, name), 8) for name in schema.ACTIVATIONS},
+    **{f"activation {name}": (lambda v, p, name=name: ops.activation(v, name), 8) for name in schema.ACTIVATIONS},
+    "scale": (lambda v, p: ops.scale(v, 0.3), 0),
+    "scale by a vector": (lambda v, p: ops.scale(v, 1.7, LINE), 0),
     "add": (lambda v, p: ops.add(v[:, :130], v[:, 130:260]), 0),
     "take_rows": (lambda v, p: ops.take_rows(v, p.batch().outputs), 0),
     "softcap": (lambda v, p: ops.softcap(v, 30.0), 4),
 }
+
+
+OTHERS = {"linear", "attention", "refine"}  # which have tests of their own
+
+
+def test_every_operation_is_compared_with_its_reference() -> None:
+    compared = {step.op for record, _ in ROW_OPS.values() for step in recorded(normal(0, 1, 300), record).steps}
+    assert compared | OTHERS == set(schema.OPERATIONS)
 
 
 @pytest.mark.parametrize("name", ROW_OPS)
@@ -161,7 +180,7 @@ def test_row_ops_are_the_reference_within_rounding(isa: str, name: str, size: fl
         x = (normal(5, tokens, 300) * size).astype(np.float32)
         wanted = run_reference(x, record)
         bound = units * EPS * np.maximum(np.abs(wanted).max(), np.abs(x).max())
-        if name in ("silu", "gelu"):
+        if name in ("silu", "gelu") or name.startswith("glu of"):
             bound = bound * max(1.0, float(np.abs(x).max()))  # a product of two of them
         assert_close(run_native(x, record, isa, threads=2), wanted, bound)
 
@@ -178,6 +197,23 @@ def test_exp_is_right_to_a_few_units(isa: str) -> None:
     x = np.concatenate([gate, np.ones_like(gate)])[None]
     wanted = gate / (1 + np.exp(-gate.astype(np.float64)))
     assert_close(run_native(x, lambda v, _: ops.glu(v, "silu"), isa)[0], wanted, 4 * EPS * np.abs(wanted))
+
+
+def test_gelu_is_right_to_two_units_of_1_everywhere(isa: str) -> None:
+    x = np.concatenate([np.linspace(-14, 14, 20001), np.geomspace(1e-30, 1e30, 999)]).astype(np.float32)[None]
+    exact = x * np.vectorize(lambda value: 0.5 * math.erfc(-value * math.sqrt(0.5)))(x.astype(np.float64))
+    got = run_native(x, lambda v, _: ops.activation(v, "gelu"), isa)
+    assert_close(got, exact, 2 * EPS * np.maximum(1, np.abs(exact)))  # EPS: 1.2e-7
+    near = (x > -5.9) & (x != 0)  # what is left of a small number is right as well
+    assert_close(got[near], exact[near], 4e-5 * np.abs(exact[near]))
+
+
+@pytest.mark.parametrize("name", schema.ACTIVATIONS)
+def test_activations_of_extreme_numbers_are_numbers_and_of_none_none(isa: str, name: str) -> None:
+    x = np.array([[0.0, 1e30, -1e30, np.inf, 1e-40, np.nan]], np.float32)
+    got = run_native(x, lambda v, _: ops.activation(v, name), isa)[0]
+    np.testing.assert_allclose(got[:4], [0, 1e30, 0, np.inf], rtol=1e-6)
+    assert 0 <= got[4] <= 1e-40 and np.isnan(got[5])
 
 
 def test_softcap_of_extreme_logits_is_the_cap(isa: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soban import ops
-from soban.ops import make_batch, make_cache
+from soban.ops import make_batch, make_cache, schema
 from soban.ops.formats import FORMATS, Matrix, decode, encode, matrix
 from soban.ops.reference import quantise_activations
 
@@ -22,13 +22,41 @@ def test_rms_norm_is_torchs() -> None:
     np.testing.assert_allclose(ops.rms_norm(x, weight, 1e-5, 1.0), want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
-def test_glu_is_torchs(activation: str) -> None:
+ACTIVATIONS = {
+    "silu": functional.silu, "gelu": functional.gelu, "relu": functional.relu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"), "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", schema.ACTIVATIONS)
+def test_activations_are_torchs_alone_and_as_gates(name: str) -> None:
     x = normal(2, 4, 64) * 5
-    gate = torch.tensor(x[:, :32])
-    gate = functional.silu(gate) if activation == "silu" else functional.gelu(gate, approximate="tanh")
-    bound = 8 * np.finfo(np.float32).eps * np.abs(x[:, :32] * x[:, 32:])  # 1 + tanh cancels far below 0
-    assert (np.abs(ops.glu(x, activation) - (gate * torch.tensor(x[:, 32:])).numpy()) <= bound).all()
+    bound = 8 * np.finfo(np.float32).eps * np.abs(x)  # 1 + tanh cancels far below 0
+    wanted = ACTIVATIONS[name](torch.tensor(x).double()).numpy()
+    assert (np.abs(ops.activation(x, name) - wanted) <= bound).all()
+    gated = wanted[:, :32] * x[:, 32:].astype(np.float64)
+    assert (np.abs(ops.glu(x, name) - gated) <= bound[:, :32] * np.abs(x[:, 32:])).all()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_is_torchs(bias: bool) -> None:
+    x, weight, shift = normal(0, 5, 96) * 3 + 7, normal(1, 96), normal(2, 96) if bias else None
+    want = functional.layer_norm(
+        torch.tensor(x), (96,), torch.tensor(weight), None if shift is None else torch.tensor(shift), 1e-5
+    )  # fmt: skip
+    np.testing.assert_allclose(ops.layer_norm(x, weight, shift, 1e-5), want.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_head_norm_is_torchs_over_each_head() -> None:
+    x, weight = normal(0, 5, 96), normal(1, 24)
+    want = functional.rms_norm(torch.tensor(x.reshape(5, 4, 24)), (24,), torch.tensor(weight + 1), 1e-5)
+    np.testing.assert_allclose(ops.head_norm(x, weight, 1e-5, 1.0), want.reshape(5, 96), rtol=1e-5, atol=1e-6)
+
+
+def test_scale_multiplies_by_a_number_and_by_a_vector() -> None:
+    x, vector = normal(0, 3, 8), normal(1, 8)
+    np.testing.assert_array_equal(ops.scale(x, 0.5), x * 0.5)
+    np.testing.assert_array_equal(ops.scale(x, 2.0, vector), x * 2 * vector)
 
 
 @pytest.mark.parametrize("window", [None, 1, 5, 300])
@@ -69,6 +97,21 @@ def test_rope_turns_as_transformers_does_and_interleaved_is_a_permutation_of_it(
     np.testing.assert_allclose(ops.rope(x, angles), want[0].transpose(0, 1).reshape(4, 48), rtol=1e-6, atol=1e-6)
     order = np.arange(48).reshape(3, 2, 8).transpose(0, 2, 1).reshape(-1)  # halves side by side -> pairs
     np.testing.assert_array_equal(ops.rope(x[:, order], angles, True), ops.rope(x, angles)[:, order])
+
+
+def test_rope_of_a_part_turns_the_first_columns_of_each_head_as_transformers_does() -> None:
+    neox = pytest.importorskip("transformers.models.gpt_neox.modeling_gpt_neox")
+    angles = ops.rotary(np.array([0, 5, 99], np.int32), 0, np.array([[1.0, 0.3, 0.02]], np.float32))  # 6 of 16 columns
+    x = normal(10, 3, 4 * 16)
+    cosine, sine = (torch.tensor(np.tile(a, 2))[None] for a in np.split(angles, 2, axis=1))
+    heads = torch.tensor(x.reshape(1, 3, 4, 16)).transpose(1, 2)
+    want, _ = neox.apply_rotary_pos_emb(heads, heads, cosine, sine)
+    got = ops.rope(x, angles, size=16)
+    np.testing.assert_allclose(got, want[0].transpose(0, 1).reshape(3, 64), rtol=1e-6, atol=1e-6)
+    order = np.arange(64).reshape(4, 16)  # halves side by side -> pairs
+    order[:, :6] = order[:, :6].reshape(4, 2, 3).transpose(0, 2, 1).reshape(4, 6)
+    order = order.reshape(-1)
+    np.testing.assert_array_equal(ops.rope(x[:, order], angles, True, 16), got[:, order])
 
 
 @pytest.mark.parametrize("format", ["q8", "q4"])

@@ -58,6 +58,8 @@ REFUSED: dict[str, tuple[Callable[[Recorded, BatchSlots], Any], str]] = {
     "a matrix of other columns": (lambda x, b: ops.linear(x[:, :7], WEIGHTS), "a matrix of 7 columns, not"),
     "an array as a matrix": (lambda x, b: ops.linear(x, np.ones((4, 8))), "w is to be a matrix"),
     "unequal columns": (lambda x, b: ops.add(x, x[:, :7]), "8 columns and 7"),
+    "a weight that no head fits": (lambda x, b: ops.head_norm(x, ONES[:3], 1e-5), "weight is to be"),
+    "a turn of more than a head": (lambda x, b: ops.rope(x, x, False, 4), "8 columns of each head of 4 do not turn"),
     "another activation": (lambda x, b: ops.glu(x, "tanh"), "activation is to be silu or"),
     "a value as a number": (lambda x, b: ops.softcap(x, x), "cap is to be a number"),
     "tokens beside outputs": (lambda x, b: ops.add(x, ops.take_rows(x, b.outputs)), "rows of tokens and rows of"),

@@ -3,11 +3,27 @@
 from soban.ops.batch import Batch, make_batch
 from soban.ops.cache import Cache, make_cache
 from soban.ops.formats import Matrix
-from soban.ops.reference import add, attention, glu, linear, refine, rms_norm, rope, rotary, softcap, take_rows
+from soban.ops.reference import (
+    activation,
+    add,
+    attention,
+    glu,
+    head_norm,
+    layer_norm,
+    linear,
+    refine,
+    rms_norm,
+    rope,
+    rotary,
+    scale,
+    softcap,
+    take_rows,
+)  # fmt: skip
 from soban.ops.run import Runner, all_finite, encode, runner
 from soban.ops.vocabulary import embed, scores
 
 __all__ = [
-    "Batch", "Cache", "Matrix", "Runner", "add", "all_finite", "attention", "embed", "encode", "glu", "linear",
-    "make_batch", "make_cache", "refine", "rms_norm", "rope", "rotary", "runner", "scores", "softcap", "take_rows",
+    "Batch", "Cache", "Matrix", "Runner", "activation", "add", "all_finite", "attention", "embed", "encode", "glu",
+    "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine", "rms_norm", "rope", "rotary", "runner",
+    "scale", "scores", "softcap", "take_rows",
 ]  # fmt: skip

@@ -4,6 +4,8 @@ T tokens of one or more sequences lie one below the other; R of them are asked f
 float32 arrays with one row a token. H query heads share G key and value heads of D numbers each.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +33,21 @@ def rms_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Floa
     """x / rms(x) * (weight + offset), row by row (Zhang and Sennrich 2019); Gemma stores weight - 1: offset 1."""
     mean = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
     return x * (np.float32(1) / np.sqrt(mean + np.float32(eps))) * (weight + np.float32(offset))
+
+
+@op
+def layer_norm(x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
+    """(x - mean) / deviation * weight + bias, row by row (Ba et al. 2016)."""
+    centred = x - np.mean(x, axis=-1, keepdims=True, dtype=np.float32)
+    variance = np.mean(centred * centred, axis=-1, keepdims=True, dtype=np.float32)
+    out = centred * (np.float32(1) / np.sqrt(variance + np.float32(eps))) * weight
+    return out if bias is None else out + bias
+
+
+@op
+def head_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Floats:
+    """(T, H * D), (D,) -> the same: rms_norm of each D columns by themselves."""
+    return rms_norm(x.reshape(-1, len(weight)), weight, eps, offset).reshape(x.shape)
 
 
 @op
@@ -81,15 +98,21 @@ def rotary(positions: Integers, rotation: int, frequencies: Floats, scale: float
 
 
 @op
-def rope(x: Floats, angles: Floats, interleaved: bool = False) -> Floats:
-    """Rotary positions (Su et al. 2021) on heads (T, H * D): d turns with d + D / 2, or with its neighbour."""
-    half = angles.shape[1] // 2
+def rope(x: Floats, angles: Floats, interleaved: bool = False, size: int | None = None) -> Floats:
+    """Rotary positions (Su et al. 2021) on heads (T, H * D): d turns with d + R / 2, or with its neighbour.
+
+    The first R columns of each head turn, as many as there are angles (T, R); D is `size`, or R.
+    """
+    rotated = angles.shape[1]
+    half = rotated // 2
     cosine, sine = angles[:, None, :half], angles[:, None, half:]
-    heads = x.reshape(len(x), -1, 2 * half)
-    out = np.empty_like(heads)
-    first, second = (np.s_[..., 0::2], np.s_[..., 1::2]) if interleaved else (np.s_[..., :half], np.s_[..., half:])
-    out[first] = heads[first] * cosine - heads[second] * sine
-    out[second] = heads[second] * cosine + heads[first] * sine
+    heads = x.reshape(len(x), -1, size or rotated)
+    out = heads.copy()
+    first, second = slice(0, half), slice(half, rotated)
+    if interleaved:
+        first, second = slice(0, rotated, 2), slice(1, rotated, 2)
+    out[..., first] = heads[..., first] * cosine - heads[..., second] * sine
+    out[..., second] = heads[..., second] * cosine + heads[..., first] * sine
     return out.reshape(x.shape)
 
 
@@ -155,11 +178,36 @@ def _attend(
 def glu(x: Floats, activation: str) -> Floats:
     """(T, 2 F) -> (T, F): activation(first half) * second half (Shazeer 2020)."""
     gate, up = np.split(x, 2, axis=1)
-    if activation == "silu":
-        return gate / (np.float32(1) + np.exp(-gate)) * up
-    assert activation == "gelu_tanh", activation
-    inner = np.float32(np.sqrt(2 / np.pi)) * (gate + np.float32(0.044715) * gate * gate * gate)
-    return np.float32(0.5) * gate * (np.float32(1) + np.tanh(inner)) * up
+    return _activated(gate, activation) * up
+
+
+@op
+def activation(x: Floats, name: str) -> Floats:
+    """One of schema.ACTIVATIONS of each number."""
+    return _activated(x, name)
+
+
+def _activated(x: Floats, name: str) -> Floats:
+    match name:
+        case "silu":
+            return x / (np.float32(1) + np.exp(-x))
+        case "gelu_tanh":
+            inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)
+            return np.float32(0.5) * x * (np.float32(1) + np.tanh(inner))
+        case "gelu":
+            below = np.vectorize(math.erfc, otypes=[np.float64])(x.astype(np.float64) * -math.sqrt(0.5))
+            return (0.5 * x * below).astype(np.float32)
+        case "relu":
+            return np.maximum(x, np.float32(0))
+    assert name == "quick_gelu", name
+    return x / (np.float32(1) + np.exp(np.float32(-1.702) * x))
+
+
+@op
+def scale(x: Floats, factor: float, vector: Floats | None = None) -> Floats:
+    """x * factor, and each column times its number of the vector (columns,) where there is one."""
+    scaled = x * np.float32(factor)
+    return scaled if vector is None else scaled * vector
 
 
 @op

@@ -11,7 +11,7 @@ from typing import Any, Literal
 RowCount = Literal["tokens", "outputs"]
 SLOTS = ("tokens", "positions", "outputs")  # a batch's integer arrays; the index is the number in native/soban.h
 VIEWS = ("a", "b", "c")  # an instruction's fields for values
-ACTIVATIONS = ("silu", "gelu_tanh")  # the index is the number in native/soban.h
+ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu", "quick_gelu")  # the index is the number in native/soban.h
 
 
 @dataclass(frozen=True)
@@ -120,25 +120,40 @@ def _same(x: Any, y: Any) -> int:
     return int(x.columns)
 
 
+def _in_heads(x: Any, angles: Any, size: int | None, **_: Any) -> int:
+    size = size or angles.columns
+    if angles.columns > size or x.columns % size:
+        raise TypeError(f"{angles.columns} columns of each head of {size} do not turn in {x.columns} columns")
+    return int(x.columns)
+
+
 OPERATIONS: dict[str, Operation] = {
     "embed": Operation(
         {"ids": Ids(("tokens", "positions")), "table": Weights(), "scale": Number()},
         lambda table, **_: table.shape[1],
     ),
     "rms_norm": Operation({"x": Value(), "weight": Vector(), "eps": Number(), "offset": Number()}, _of_x),
+    "layer_norm": Operation(
+        {"x": Value(), "weight": Vector(), "bias": Vector(optional=True), "eps": Number()}, _of_x
+    ),
+    "head_norm": Operation({"x": Value(), "weight": Vector(divides=True), "eps": Number(), "offset": Number()}, _of_x),
     "linear": Operation({"x": Value(), "w": Weights(bias=True)}, lambda w, **_: w.shape[0]),
     "rotary": Operation(
         {"positions": Ids(("positions",)), "rotation": Whole("rotation"), "frequencies": Frequencies(),
          "scale": Number()},
         lambda frequencies, **_: 2 * frequencies.shape[1],
     ),
-    "rope": Operation({"x": Value(), "angles": Value(), "interleaved": Integer()}, _of_x),
+    "rope": Operation(
+        {"x": Value(), "angles": Value(), "interleaved": Integer(), "size": Integer(optional=True)}, _in_heads
+    ),
     "attention": Operation(
         {"q": Value(), "k": Value(), "v": Value(), "batch": Whole(), "cache": Layer(), "scale": Number(),
          "softcap": Number(optional=True), "window": Integer(optional=True)},
         lambda q, **_: q.columns,
     ),
     "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS)}, lambda x, **_: x.columns // 2),
+    "activation": Operation({"x": Value(), "name": Choice(ACTIVATIONS)}, _of_x),
+    "scale": Operation({"x": Value(), "factor": Number(), "vector": Vector(optional=True)}, _of_x),
     "add": Operation({"x": Value(), "y": Value()}, _same),
     "take_rows": Operation({"x": Value(), "rows": Ids(("outputs",))}, _of_x, rows="outputs"),
     "softcap": Operation({"x": Value(), "cap": Number()}, _of_x),

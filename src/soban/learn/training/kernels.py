@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from soban.ops import formats, native, run
-from soban.ops.schema import ACTIVATIONS
 
+ACTIVATIONS = ("silu", "gelu_tanh")  # the index is the number in native/soban.h
 FORMATS = {torch.float32: formats.FORMATS.index("f32"), torch.bfloat16: formats.FORMATS.index("bf16")}
 
 
@@ -100,7 +100,7 @@ def _call(name: str, task: Structure) -> Any:
 
 
 def glu(gate: Tensor, up: Tensor, activation: str) -> Tensor:
-    """activation(gate) * up, of one shape; `activation`: see ops.schema.ACTIVATIONS."""
+    """activation(gate) * up, of one shape; `activation`: one of ACTIVATIONS."""
     gate, up = gate.contiguous(), up.contiguous()
     out = torch.empty_like(gate)
     _call("soban_glu_forward", _glu(gate, up, activation, out))
