@@ -41,6 +41,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "query_pre_attn_scalar": 20, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0,
         "layer_types": ["sliding_attention", "full_attention"], "use_bidirectional_attention": None,
     },
+    "gpt2": {
+        "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 264, "n_embd": 32, "n_layer": 2,
+        "n_head": 4, "n_positions": 64, "n_ctx": 64, "n_inner": None, "activation_function": "gelu_new",
+        "attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "layer_norm_epsilon": 1e-3, "initializer_range": 0.02,
+        "summary_type": "cls_index", "summary_use_proj": True, "summary_activation": None,
+        "summary_proj_to_labels": True, "summary_first_dropout": 0.1, "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": False, "add_cross_attention": False,
+        "use_cache": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, "tie_word_embeddings": True,
+        "task_specific_params": {"text-generation": {"do_sample": True}},
+    },
 }  # fmt: skip
 IDS = [int(i) for i in np.random.default_rng(3).integers(6, 262, 24)]
 # Sums of float32 in another order: transformers' own distance from float64, and room for ours.
@@ -72,7 +82,7 @@ def folder_of(path: Path, config: dict[str, Any], seed: int = 0) -> Path:
 def weights(config: dict[str, Any], seed: int = 0) -> dict[str, npt.NDArray]:
     """Random numbers, wide enough that positions change the logits."""
     dice = np.random.default_rng(seed)
-    shapes = architecture(config).plan.shapes()
+    shapes = architecture(config).plan.stored()
     return {name: dice.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
 
 

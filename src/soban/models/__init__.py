@@ -15,7 +15,7 @@ from soban.models.plan import Plan
 from soban.ops.recorder import LayerSlot, Program
 
 MOST_LAYERS = 10_000  # far above any model; a config that says more would keep us counting
-FAMILIES = {"llama": "llama", "mistral": "llama", "gemma2": "gemma2"}  # model_type -> file
+FAMILIES = {"llama": "llama", "mistral": "llama", "gemma2": "gemma2", "gpt2": "gpt2"}  # model_type -> file
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ id2label label2id num_labels return_dict output_attentions output_hidden_states 
 is_encoder_decoder is_decoder problem_type chunk_size_feed_forward unsloth_version unsloth_fixed _from_model_config
 is_llama_config transformers.js_config max_sequence_length sliding_window_size _sliding_window_pattern
 attn_implementation pretraining_tp quantization_config rope_interleaved text_config
-rope_scaling rope_theta partial_rotary_factor original_max_position_embeddings use_bidirectional_attention
+attn_pdrop embd_pdrop resid_pdrop summary_type summary_use_proj summary_activation summary_proj_to_labels
+summary_first_dropout rope_scaling rope_theta partial_rotary_factor original_max_position_embeddings
+use_bidirectional_attention
 """
 HARMLESS = frozenset(HARMLESS_WORDS.split())
 # Keys that transformers reads and soban does not, with the values that have no effect.
@@ -36,7 +38,8 @@ FULL_AND_SLIDING = ("full_attention", "sliding_attention")
 # Names by which transformers calls a function of which there is an op (ACT2FN).
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh", "gelu_python_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh", "gelu": "gelu",
+    "gelu_python": "gelu", "quick_gelu": "quick_gelu", "relu": "relu",
 }  # fmt: skip
 
 
@@ -48,9 +51,13 @@ class Decoder:
     num_attention_heads: int
     max_position_embeddings: int
 
-    def check_heads(self, unit: int = 1) -> None:
-        """Raises UserError for heads that are not shared out evenly, or whose size is no multiple of the unit."""
-        if self.num_attention_heads % self.kv_heads or self.head_size % unit or not self.head_size:
+    def check_heads(self, unit: int = 1, whole: bool = False) -> None:
+        """Raises UserError for heads that are not shared out evenly, or whose size is no multiple of the unit.
+
+        `whole`: together they have to be as wide as the model.
+        """
+        odd = whole and self.hidden_size % self.num_attention_heads
+        if odd or self.num_attention_heads % self.kv_heads or self.head_size % unit or not self.head_size:
             raise UserError(
                 "config.json: {heads} attention heads of {size} over {kv_heads} key-value heads do not divide evenly",
                 heads=self.num_attention_heads, size=self.head_size, kv_heads=self.kv_heads,
@@ -177,7 +184,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
     for option in options:
         origin = typing.get_origin(option)
         if origin is typing.Literal:
-            if value in typing.get_args(option):
+            if any(type(value) is type(known) and value == known for known in typing.get_args(option)):
                 return value
         elif option is float and type(value) in (int, float) and 0 < value < 1e30:
             return float(value)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from soban import ops
 from soban.models.plan import Plan
 
 
@@ -22,6 +23,11 @@ class ModelType:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
+def plain_logits(config: Any, weights: Any, x: Any) -> Any:
+    """The head alone."""
+    return ops.scores(x, weights.head)
+
+
 @dataclass(frozen=True)
 class Family:
     """A family: how its config is read, which weights it has, and what it computes.
@@ -36,4 +42,4 @@ class Family:
     config: type[Any]
     plan: Callable[[Any], Plan]
     forward: Callable[..., Any]
-    logits: Callable[..., Any]
+    logits: Callable[..., Any] = plain_logits

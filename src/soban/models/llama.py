@@ -97,11 +97,6 @@ def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cach
     return ops.linear(mixed, layer.output)
 
 
-def logits(c: Config, w: Any, x: Any) -> Any:
-    """Hidden states (R, hidden) -> a score for each entry of the vocabulary (R, vocabulary)."""
-    return ops.scores(x, w.head)
-
-
 MISTRAL = {
     "intermediate_size": 14336, "num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096,
 }  # fmt: skip
@@ -111,5 +106,5 @@ FAMILY = Family(
         "llama": ModelType(unread=("sliding_window", "layer_types")),
         "mistral": ModelType(defaults=MISTRAL, unread=("attention_bias", "mlp_bias")),
     },
-    config=Config, plan=plan, forward=forward, logits=logits,
+    config=Config, plan=plan, forward=forward,
 )  # fmt: skip
