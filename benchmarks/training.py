@@ -84,17 +84,16 @@ def ours(told: argparse.Namespace) -> None:
     from soban.learn.training import network, optimise, running, scratch
     from soban.learn.training.checkpoint import Progress
     from soban.learn.training.computing import Computer
+    from soban.learn.training.events import Event, Step
 
     wanted, turns = settings(told), Turns()
     model = network.new_model(wanted, {"bos_token_id": 1, "eos_token_id": 2})
     computer = Computer(model, dtype=getattr(torch, wanted.dtype), device="cpu", parts=wanted.parts)
     shards: Any = argparse.Namespace(documents=documents(told))
 
-    class Listener:
-        def stepped(self, step: running.Step) -> None:
-            turns.took(step.loss)
-
-        def saved(self, progress: Progress) -> None: ...
+    def note(event: Event) -> None:
+        if isinstance(event, Step):
+            turns.took(event.loss)
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "training").mkdir()
@@ -103,7 +102,7 @@ def ours(told: argparse.Namespace) -> None:
             lambda step: scratch.steps_of(shards, wanted, step, 0), lambda: 0.0, lambda path: None, Path(folder),
             evaluate_every=1 << 30,
         )  # fmt: skip
-        running.run(run, Progress(), Listener(), lambda: False)  # type: ignore[arg-type]
+        running.run(run, Progress(), note, lambda: False)
 
 
 def plain(told: argparse.Namespace, compiled: bool = False) -> None:

@@ -19,24 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from soban.learn.train import TrainOptions, resolved
 from soban.learn.training import forecast, running, scratch
+from soban.learn.training.arguments import TrainArguments
 from soban.learn.training.checkpoint import Progress
+from soban.learn.training.resolve import resolved
 
 LENGTHS = {"260k": (16, 32, 64, 128), "1m": (16, 32, 64, 128)}  # steps of 8192 tokens
 COLUMNS = ("data", "preset", "parameters", "tokens", "trigram", "bits_per_byte")
-
-
-class Silent:
-    """Listens to a training, and says nothing."""
-
-    def stepped(self, step: object) -> None: ...
-
-    def measured(self, progress: object, bits: float, best: bool) -> None: ...
-
-    def saved(self, progress: object) -> None: ...
-
-    def not_saved(self, problem: object, progress: object) -> None: ...
 
 
 def main() -> None:
@@ -61,28 +50,28 @@ def run(folders: Sequence[Path], out: Path) -> None:
             writer.writeheader()
         for preset, data in itertools.product(LENGTHS, folders):
             for steps in LENGTHS[preset]:
-                options = TrainOptions(data=str(data), out="", preset=preset, steps=steps)
-                settings = resolved(options, data)
+                arguments = TrainArguments(data=str(data), out="", preset=preset, steps=steps)
+                settings = resolved(arguments, data)
                 tokens = steps * settings.step_tokens
                 if (data.name, preset, str(tokens)) in known:
                     continue
                 row = {
                     "data": data.name, "preset": preset,
                     "parameters": settings.shape.parameters(settings.vocab_size), "tokens": tokens,
-                    "trigram": f"{forecast.trigram_bits(data):.4f}", "bits_per_byte": f"{trained(options, data):.4f}",
+                    "trigram": f"{forecast.trigram_bits(data):.4f}", "bits_per_byte": f"{trained(arguments, data):.4f}",
                 }  # fmt: skip
                 print(*row.values(), flush=True)
                 writer.writerow(row)
                 file.flush()
 
 
-def trained(options: TrainOptions, data: Path) -> float:
+def trained(arguments: TrainArguments, data: Path) -> float:
     """Bits per byte of text held out, after a training."""
-    settings = resolved(options, data)
+    settings = resolved(arguments, data)
     with tempfile.TemporaryDirectory() as name:
         whole = scratch.start(settings, data, Path(name), evaluate_every=settings.steps)
         (Path(name) / "training").mkdir()
-        progress, _ = running.run(replace(whole, save_seconds=1e9), Progress(), Silent(), lambda: False)
+        progress, _ = running.run(replace(whole, save_seconds=1e9), Progress(), lambda event: None, lambda: False)
     assert progress.best is not None
     return progress.best
 

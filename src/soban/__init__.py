@@ -7,6 +7,8 @@
         print(piece, end="", flush=True)
     talk = soban.Dialogue(model, system="Answer in one sentence.")
     print(talk.say("Who was Lily?"))
+    soban.learn.prepare("stories/", out="data")             # text to training data, and that to a model of its own
+    soban.learn.train("data", "my-model", minutes=30, progress=print)
 
 `help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
 """
@@ -15,13 +17,14 @@ from soban.base.version import VERSION
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
+    from soban import learn
     from soban.base.errors import UserError
     from soban.engine.sampling import Sampling
     from soban.model import Model, load
     from soban.talk.dialogue import Dialogue
 
 __version__ = VERSION
-__all__ = ["Dialogue", "Model", "Sampling", "UserError", "load"]
+__all__ = ["Dialogue", "Model", "Sampling", "UserError", "learn", "load"]
 
 _HOMES = {
     "Dialogue": "soban.talk.dialogue",
@@ -34,10 +37,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Imports the public names when they are first used, so that `import soban` and `soban --help` cost nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'soban' has no attribute {name!r}")
     import importlib
 
+    if name == "learn":
+        return importlib.import_module("soban.learn")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'soban' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -10,6 +10,7 @@ A field with `help` is a flag. The keys:
     positional  the field takes the words that are no flags (a tuple of them); `metavar` shows them in the usage, if any
     flags_of    (dataclass, {field: metadata}): the field is a dict of those fields of that class that are given
     spelled     the field holds the spellings that were used, as "-t"
+    after       the flag that it follows in the help, of those that the command shares with others
 """
 
 import argparse
@@ -139,6 +140,9 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
     hints = get_type_hints(options)
     # a command's own flags first, then those that it shares with others
     fields = sorted(dataclasses.fields(options), key=lambda field: field.name not in options.__annotations__)
+    for field in [field for field in fields if "after" in field.metadata]:
+        fields.remove(field)
+        fields.insert([other.name for other in fields].index(field.metadata["after"]) + 1, field)
     words = "".join(
         f"{field.metadata['metavar']} "
         for field in fields

@@ -299,7 +299,7 @@ def test_another_template_makes_the_data_again_where_that_is_insisted_on(tmp_pat
             (str(path),), tmp_path / "out", Reading(conversations=True), Cleaning(similarity=2), vocab_size=400,
             template=template, force=force,
         )  # fmt: skip
-        return prepare(wanted).made
+        return prepare(wanted).new
 
     assert [again("llama2"), again("llama2")] == [True, False]
     with pytest.raises(UserError, match="--force replaces them"):

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from soban.base.errors import UserError
+from soban.cli import main
 from soban.learn.data import cleaning, keeping, records, shards, tinystories, vocabulary
 from soban.learn.data.prepare import Preparation, prepare
 
@@ -65,10 +66,10 @@ def test_every_document_comes_back_by_its_tokenizer_in_one_split(texts: Path, tm
 
 def test_what_is_there_is_not_made_again_and_the_same_text_gives_the_same_bytes(texts: Path, tmp_path: Path) -> None:
     wanted = Preparation((str(texts),), tmp_path / "data", vocab_size=400)
-    assert prepare(wanted).made
+    assert prepare(wanted).new
     before = (tmp_path / "data" / shards.MANIFEST).stat().st_mtime_ns
     again = prepare(wanted)
-    assert not again.made and again.report["kept"] == 260
+    assert not again.new and again.report["kept"] == 260
     assert (tmp_path / "data" / shards.MANIFEST).stat().st_mtime_ns == before
     other = tmp_path / "other"
     prepare(Preparation((str(texts),), other, vocab_size=400))
@@ -198,7 +199,7 @@ def test_where_files_cannot_be_moved_the_old_ones_are_back_and_the_new_ones_are_
     assert shards.Shards(out).entries == 400
     monkeypatch.undo()
     monkeypatch.setattr("soban.learn.data.prepare.clean", lambda *_: pytest.fail("made once more"))
-    assert prepare(wanted).made
+    assert prepare(wanted).new
     assert shards.Shards(out, "test").entries == 380
     assert {path.name for path in out.iterdir()} <= {".lock", *keeping.REPLACED}
 
@@ -217,7 +218,7 @@ def test_a_run_that_is_killed_while_files_are_moved_is_settled_by_the_next(
     with pytest.raises(UserError, match="cannot be written"):
         prepare(older_data(tmp_path, 380))
     monkeypatch.undo()
-    assert prepare(older_data(tmp_path, 370)).made
+    assert prepare(older_data(tmp_path, 370)).new
     assert shards.Shards(out, "test").entries == 370
     assert {path.name for path in out.iterdir()} <= {".lock", *keeping.REPLACED}
 
@@ -232,7 +233,7 @@ def test_nothing_is_moved_onto_older_data_that_could_not_be_deleted(older: Path,
         prepare(older_data(tmp_path, 380))
     assert {name: data for name, data in listing(out).items() if not name.startswith(".work")} == before
     shutil.rmtree(out / keeping.OLD)
-    assert prepare(older_data(tmp_path, 380)).made
+    assert prepare(older_data(tmp_path, 380)).new
 
 
 @pytest.mark.parametrize("move", [0, 5, 12])
@@ -241,9 +242,23 @@ def test_ctrl_c_while_files_are_moved_comes_too_late(
 ) -> None:
     shutil.copytree(older, tmp_path, dirs_exist_ok=True)
     stopped_at(move, monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
-    assert prepare(older_data(tmp_path, 380)).made
+    words = ("--vocab-size", "380", "--test", "0.1", "--force")
+    assert main(["data", str(tmp_path / "a.txt"), "--out", str(tmp_path / "data"), *words]) == 0
     assert shards.Shards(tmp_path / "data", "test").entries == 380
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("move", [0, 5, 12])
+def test_an_interruption_while_files_are_moved_brings_the_old_ones_back_where_no_command_holds_it_off(
+    older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int
+) -> None:
+    shutil.copytree(older, tmp_path, dirs_exist_ok=True)
+    old = listing(tmp_path / "data")
+    stopped_at(move, monkeypatch, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(older_data(tmp_path, 380))
+    left = listing(tmp_path / "data")
+    assert {name: content for name, content in left.items() if not name.startswith(".work")} == old
 
 
 def environment() -> dict[str, str]:
@@ -308,7 +323,7 @@ def test_of_an_earlier_run_only_what_it_has_made_is_replaced(texts: Path, tmp_pa
     assert listing(out) == before
     (out / "train" / "mine.txt").rename(out / "mine.txt")
     (out / "test" / ".DS_Store").write_bytes(b"")
-    assert prepare(Preparation((str(texts),), out, vocab_size=380, force=True)).made
+    assert prepare(Preparation((str(texts),), out, vocab_size=380, force=True)).new
     assert not (out / "test").exists() and {"notes.md", "mine.txt"} < set(listing(out))
 
 
@@ -319,13 +334,13 @@ def test_a_manifest_that_names_files_elsewhere_deletes_none_of_them(texts: Path,
     manifest["splits"]["train"]["shards"].append({"name": "../../글/a.jsonl"})
     manifest["splits"]["../글"] = {"shards": [{"name": "../글/b.txt"}]}
     (out / shards.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    assert prepare(Preparation((str(texts),), out, vocab_size=380, force=True)).made
+    assert prepare(Preparation((str(texts),), out, vocab_size=380, force=True)).new
     assert {path.name for path in texts.iterdir()} == {"a.jsonl", "b.txt"}
 
 
 def test_data_within_the_folder_of_the_text_is_not_read_as_text(texts: Path) -> None:
     wanted = Preparation((str(texts),), texts / "out", vocab_size=400)
-    assert prepare(wanted).made and not prepare(wanted).made
+    assert prepare(wanted).new and not prepare(wanted).new
 
 
 def test_a_full_disk_is_told_before_anything_is_written(

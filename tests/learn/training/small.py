@@ -50,6 +50,12 @@ def text(documents: int, seed: int = 0) -> str:
     return "\n\n".join(told) + "\n"
 
 
+def tales(folder: Path) -> Path:
+    """Training data of 300 of them, in a subfolder."""
+    (folder / "tales.txt").write_text(text(300), encoding="utf-8")
+    return prepared(folder / "tales.txt", folder / "data")
+
+
 def prepared(source: Path, out: Path, entries: int = 300) -> Path:
     """Training data of a text file."""
     cleaning = Cleaning(Quality(), "keep", 2.0)  # 2: near-duplicates stay, which these tales are

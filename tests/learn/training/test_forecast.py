@@ -14,14 +14,15 @@ from soban.base.errors import UserError  # noqa: E402
 from soban.learn.data import shards  # noqa: E402
 from soban.learn.data.packing import IGNORED, Batch  # noqa: E402
 from soban.learn.data.shards import Shards  # noqa: E402
-from soban.learn.train import TrainOptions, continued, resolved  # noqa: E402
 from soban.learn.training import (  # noqa: E402
     forecast,
     presets,
-    progress,
     scratch,
 )
+from soban.learn.training.arguments import TrainArguments  # noqa: E402
 from soban.learn.training.forecast import Speed  # noqa: E402
+from soban.learn.training.record import read_losses  # noqa: E402
+from soban.learn.training.resolve import continued, resolved  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
 from tests.learn.training import small  # noqa: E402
 
@@ -33,7 +34,7 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(data: Path, **changes: object) -> Settings:
     told = {"preset": "260k", "layers": 2, "context": 32, "batch_size": 6, "steps": 10, "dtype": "float32", **changes}
-    return resolved(TrainOptions(data=str(data), out="", device="cpu", **told), data)  # type: ignore[arg-type]
+    return resolved(TrainArguments(data=str(data), out="", device="cpu", **told), data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -58,15 +59,15 @@ def test_a_probe_is_as_long_as_its_work(data: Path) -> None:
 def test_what_a_gpu_began_goes_on_with_all_threads_of_the_pc(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "threads", lambda: 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    began = resolved(TrainOptions(data=str(data), out="", dtype="float32"), data)
+    began = resolved(TrainArguments(data=str(data), out="", dtype="float32"), data)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(system, "threads", lambda: 5)
-    options = TrainOptions(data=str(data), out="", dtype="float32")
-    later = continued(options, resolved(options, data), began)
+    arguments = TrainArguments(data=str(data), out="", dtype="float32")
+    later = continued(arguments, resolved(arguments, data), began)
     assert (began.device, began.parts) == ("cuda", 1)
     assert (later.device, later.parts) == ("cpu", 5) and later.mark == began.mark
     monkeypatch.setattr(system, "threads", lambda: 2)
-    assert continued(options, resolved(options, data), later).parts == 5  # as it was: to the same weights
+    assert continued(arguments, resolved(arguments, data), later).parts == 5  # as it was: to the same weights
 
 
 def test_minutes_become_steps(data: Path) -> None:
@@ -192,7 +193,7 @@ def test_minutes_are_taken_for_steps_and_not_beside_them(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert small.train(data, tmp_path / "m", "--minutes", "0.001") == 0
-    assert len(progress.read_losses(tmp_path / "m" / "training" / "losses.csv")) >= 1
+    assert len(read_losses(tmp_path / "m" / "training" / "losses.csv")) >= 1
     for flags, word in ((["--minutes", "1", "--steps", "3"], "--steps"), (["--minutes", "0"], "above 0")):
         assert small.train(data, tmp_path / "n", *flags) == 2
         assert word in capsys.readouterr().err

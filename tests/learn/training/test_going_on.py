@@ -283,7 +283,7 @@ def test_a_continuation_obeys_a_flag_that_says_what_is_usual(
 
 
 def training_of_twenty_steps(data: Path, out: Path, *flags: object) -> int:
-    pytest.MonkeyPatch().setattr("soban.learn.train.steps_in_time", lambda *arguments: 20)
+    pytest.MonkeyPatch().setattr("soban.learn.training.resolve.steps_in_time", lambda *arguments: 20)
     return small.train(data, out, *flags)
 
 
@@ -295,7 +295,7 @@ def test_the_same_minutes_on_resuming_are_the_same_steps(
     small.reaches(out, 5, child)
     child.send(signal.SIGINT)
     assert child.ended() == 130
-    monkeypatch.setattr("soban.learn.train.steps_in_time", lambda *arguments: 7)
+    monkeypatch.setattr("soban.learn.training.resolve.steps_in_time", lambda *arguments: 7)
     assert small.train(data, out, *told, "--resume") == 0
     assert len(small.numbers(out, "loss")) == 20
     assert small.train(data, out, "--minutes", "0.02", "--resume") == 0

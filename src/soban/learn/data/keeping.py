@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import signal
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,19 +103,6 @@ def alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def unbroken() -> Iterator[None]:
-    """Ctrl-C comes too late meanwhile, and is not heard."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen to signals
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def publish(work: Path, out: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from soban.base.errors import UserError
 from soban.base.files import write_error
 from soban.learn import tokenizer as learning
-from soban.learn.data import chats, encoding, keeping, shards, sources, vocabulary
+from soban.learn.data import chats, decoding, encoding, keeping, shards, sources, vocabulary
+from soban.learn.data.arguments import PrepareArguments, Progress
 from soban.learn.data.cleaning import Cleaned, Cleaning, Tally, clean
+from soban.learn.data.quality import LANGUAGES, Quality
 from soban.learn.data.reading import Read, Reading, documents
 from soban.learn.data.splitting import SPLITS, split
 from soban.learn.tokenizer import SMALLEST_VOCABULARY, Layout
@@ -27,7 +29,6 @@ from soban.text.chat.templates import find_template
 SAMPLE = 64_000_000  # bytes of text from which a tokenizer learns
 MOST_ENTRIES = 1 << 20
 TEMPORARY: dict[str, Any] = {"prefix": "soban-data-", "ignore_cleanup_errors": True}
-Tell = Callable[[str, int, float | None], None]  # a stage, how many documents, the share of the stage that is done
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,54 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Prepared:
     """What came of it."""
 
+    folder: Path | None  # of the data; None where they were only looked at
     report: dict[str, Any]
-    made: bool  # False: it was there already
+    new: bool  # False: it was there already
+
+    def __repr__(self) -> str:
+        kept = f"{self.report['kept']} of {self.report['documents']} documents"
+        return f"<Prepared {self.folder or 'nothing'}: {kept}{'' if self.new else ', there already'}>"
 
 
-def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) -> Outcome:
+def preparation(arguments: PrepareArguments) -> Preparation:
+    """What the arguments ask for. Raises UserError for values that cannot be."""
+    paths = (arguments.paths,) if isinstance(arguments.paths, str | Path) else arguments.paths
+    if not paths:
+        raise UserError("no text is named", hint="name files or folders, as in soban data notes/ --out data/")
+    if arguments.samples < 0:
+        raise UserError("--samples {value} is below 0", value=arguments.samples, hint="give 0 or more")
+    languages = tuple(word for words in arguments.language for word in words.split(","))
+    if unknown := [word for word in languages if word not in LANGUAGES]:
+        raise UserError(
+            "--language {value} is not known", value=unknown[0][:60], known=", ".join(LANGUAGES),
+            hint="choose among {known}",
+        )  # fmt: skip
+    if not (arguments.similarity > 0 and arguments.max_symbols >= 0):
+        raise UserError("--similarity and --max-symbols cannot be below 0", hint="0.8 and 0.4 are usual")
+    quality = Quality(arguments.min_characters, arguments.max_characters, arguments.max_symbols, languages)
+    return Preparation(
+        tuple(map(str, paths)),
+        out=None if arguments.out is None else Path(arguments.out),
+        reading=Reading(
+            arguments.field, arguments.parting, max(3, arguments.samples), arguments.template is not None,
+            None if arguments.encoding is None else decoding.named(arguments.encoding),
+        ),
+        cleaning=Cleaning(quality, arguments.personal, arguments.similarity, arguments.near),
+        validation=arguments.validation, test=arguments.test, seed=arguments.seed,
+        vocab_size=arguments.vocab_size, layout=arguments.layout,
+        tokenizer=None if arguments.tokenizer is None else Path(arguments.tokenizer),
+        template=arguments.template, examples=arguments.examples, force=arguments.force,
+    )  # fmt: skip
+
+
+def prepare(wanted: Preparation, tell: Progress = lambda stage, count, share: None) -> Prepared:
     """Reads, cleans, splits, learns a tokenizer and writes shards; where all that is there already, does nothing.
 
-    Raises UserError for what cannot be read or written, KeyboardInterrupt at Ctrl-C; `out` is then as it was.
-    A Ctrl-C while the finished files are moved to their place comes too late.
+    Raises UserError for what cannot be read or written; `out` is then as it was, as after a KeyboardInterrupt. `tell`
+    hears of the stage "moving" when the finished files are about to be moved to their place.
     """
     start = time.monotonic()
     check(wanted)
@@ -70,12 +107,12 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
     if wanted.out is None:
         with _room_told(found, None), tempfile.TemporaryDirectory(**TEMPORARY) as folder:
             report = _look(wanted, found, Path(folder), tell)
-            return Outcome(report | {"seconds": time.monotonic() - start}, True)
+            return Prepared(None, report | {"seconds": time.monotonic() - start}, True)
     keeping.room(wanted.out, sum(source.size for source in found.sources))
     mark = fingerprint(wanted, found.sources)
     with keeping.alone(wanted.out, wanted.beside):
         if not wanted.force and (held := keeping.held(wanted.out, mark)) is not None:
-            return Outcome(held, False)
+            return Prepared(wanted.out, held, False)
         if not wanted.force and keeping.made_earlier(wanted.out) is not None:
             raise UserError(
                 "{path}: holds finished data, of other text or made with other options", path=wanted.out,
@@ -84,10 +121,10 @@ def prepare(wanted: Preparation, tell: Tell = lambda stage, count, share: None) 
         work = wanted.out / keeping.WORK
         # of a run that could not move it to its place
         report = keeping.held(work, mark) or _finish(wanted, found, work, mark, start, tell)
-        with keeping.unbroken():
-            keeping.publish(work, wanted.out)
-            shutil.rmtree(work, ignore_errors=True)
-    return Outcome(report, True)
+        tell("moving", 0, None)
+        keeping.publish(work, wanted.out)
+        shutil.rmtree(work, ignore_errors=True)
+    return Prepared(wanted.out, report, True)
 
 
 @contextlib.contextmanager
@@ -145,7 +182,7 @@ def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
 
 
-def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> dict[str, Any]:
+def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Progress) -> dict[str, Any]:
     """The report alone."""
     read: list[Read] = []
     with clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
@@ -153,7 +190,7 @@ def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
 
 
 def _finish(
-    wanted: Preparation, found: sources.Found, work: Path, mark: str, start: float, tell: Tell
+    wanted: Preparation, found: sources.Found, work: Path, mark: str, start: float, tell: Progress
 ) -> dict[str, Any]:
     """The report; the working folder then holds all that is to be moved, or is gone."""
     shutil.rmtree(work, ignore_errors=True)
@@ -170,7 +207,9 @@ def _finish(
     return report
 
 
-def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
+def _make(
+    wanted: Preparation, found: sources.Found, work: Path, tell: Progress
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything but the manifest, in the working folder; the report and the manifest."""
     read: list[Read] = []
     with clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
@@ -203,7 +242,7 @@ def _make(wanted: Preparation, found: sources.Found, work: Path, tell: Tell) -> 
 
 
 def _encoder(
-    wanted: Preparation, cleaned: Cleaned, train: NDArray[np.int64], tell: Tell
+    wanted: Preparation, cleaned: Cleaned, train: NDArray[np.int64], tell: Progress
 ) -> tuple[encoding.Encoder, list[vocabulary.Trial]]:
     """The tokenizer: the one that is given, or one that is learnt from the texts to learn from."""
     if wanted.tokenizer is not None:
@@ -233,7 +272,7 @@ def _spread(cleaned: Cleaned, numbers: NDArray[np.int64], most: int) -> NDArray[
 
 
 def _written(
-    cleaned: Cleaned, name: str, numbers: NDArray[np.int64], encoder: encoding.Encoder, work: Path, tell: Tell
+    cleaned: Cleaned, name: str, numbers: NDArray[np.int64], encoder: encoding.Encoder, work: Path, tell: Progress
 ) -> dict[str, Any]:
     """The shards of a split, for the manifest."""
 

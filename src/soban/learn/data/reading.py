@@ -10,9 +10,10 @@ from typing import Any
 from soban.base.errors import UserError
 from soban.base.files import unreadable
 from soban.learn.data import fields as choosing
+from soban.learn.data.arguments import Parting
 from soban.learn.data.chats import Document
 from soban.learn.data.decoding import detect
-from soban.learn.data.records import Parting, records
+from soban.learn.data.records import records
 from soban.learn.data.rows import Broken
 from soban.learn.data.sources import Source, broken
 from soban.messages import warn

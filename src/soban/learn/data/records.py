@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from soban.base.errors import UserError
 from soban.learn.data import values
+from soban.learn.data.arguments import Parting
 from soban.learn.data.decoding import Encoding, text_stream
 from soban.learn.data.rows import Broken, rows
 from soban.learn.data.sources import Source, broken
@@ -19,7 +20,6 @@ from soban.messages import warn
 LONGEST = 16 << 20  # characters of one line or record
 JSON_LINES = (".jsonl", ".ndjson")
 MARK = "<|endoftext|>"
-Parting = Literal["auto", "blank", "line", "file"]
 
 
 def records(source: Source, encoding: Encoding | None, parting: Parting) -> Iterator[Any]:

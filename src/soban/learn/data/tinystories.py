@@ -14,10 +14,11 @@ from soban.base.errors import UserError
 from soban.base.files import free_bytes, no_space, write_error
 from soban.hub import download
 from soban.hub.names import Repository
+from soban.learn.data.arguments import Progress
 from soban.learn.data.chats import Document, parts
 from soban.learn.data.cleaning import clean
 from soban.learn.data.keeping import LEFT_BY_SYSTEMS
-from soban.learn.data.prepare import SAMPLE, Preparation, Tell, check
+from soban.learn.data.prepare import SAMPLE, Preparation, check
 from soban.learn.data.reading import Read, documents
 from soban.learn.data.sources import broken, find
 from soban.learn.sentencepiece_model import save_sentencepiece
@@ -83,7 +84,7 @@ def unpack(archive: Path, folder: Path) -> None:
     (folder / DONE).write_text("", encoding="utf-8")
 
 
-def train_vocabulary(wanted: Preparation, tell: Tell) -> Path:
+def train_vocabulary(wanted: Preparation, tell: Progress) -> Path:
     """Learns a tokenizer of `wanted.vocab_size` entries from the stories, as llama2.c's train_vocab does.
 
     Returns its folder, which has a tokenizer.json and a SentencePiece model named as llama2.c names it.

@@ -54,10 +54,16 @@ class Computer:
         self.copies = dict(self.model.named_parameters())
         self.device = device
         self.parts = parts
+        self._threads = torch.get_num_threads()
         if device == "cpu":
             torch.set_num_threads(1)
         # Kept for all steps: the C library keeps a heap for each thread that ever was
         self.workers = ThreadPoolExecutor(self.parts)
+
+    def close(self) -> None:
+        """Lets its threads go, and gives torch its own back."""
+        self.workers.shutdown(wait=False, cancel_futures=True)
+        torch.set_num_threads(self._threads)
 
     def gradients(
         self, batches: Sequence[Batch], stop: Callable[[], bool] = lambda: False

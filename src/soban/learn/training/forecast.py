@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +11,11 @@ from numpy.typing import NDArray
 
 from soban.base import system
 from soban.base.errors import UserError
-from soban.base.units import of_bytes, of_seconds
+from soban.base.units import of_bytes
 from soban.learn.data.shards import Documents, Shards, read_manifest
 from soban.learn.data.vocabulary import probabilities
 from soban.learn.training import presets
 from soban.learn.training.settings import AT_ONCE, Settings
-from soban.messages import padded, translate, width
 
 if TYPE_CHECKING:
     from soban.learn.data.packing import Batch
@@ -62,7 +60,7 @@ class Speed:
 class Forecast:
     """A training, as it will probably be."""
 
-    name: str
+    name: str | None  # of a preset; None: another shape
     settings: Settings
     seconds: float
     passes: float  # over the data
@@ -123,7 +121,7 @@ def steps_within(settings: Settings, speed: Speed, minutes: float, measuring: fl
 
 
 def forecast(
-    name: str, settings: Settings, speed: Speed, data: Path, hardness: float, every: int, done: int = 0
+    name: str | None, settings: Settings, speed: Speed, data: Path, hardness: float, every: int, done: int = 0
 ) -> Forecast:
     """What these settings will come to. `hardness`: bits per byte of a trigram model; `every`: steps between two
     measurements; `done`: steps that are taken already."""
@@ -214,68 +212,3 @@ def check_room(settings: Settings, out: Path, name: str) -> None:
             "{path}: {free} are free, and the training takes {needed}", path=place, free=of_bytes(room),
             needed=of_bytes(disk(settings)), hint="make room, or choose another disk with --out",
         )  # fmt: skip
-
-
-def in_a_line(one: Forecast) -> str:
-    """The most important of it; no loss where the first weights are a model's, of which no curve is known."""
-    if one.settings.initial_hash:
-        return translate("about {time}", time=of_time(one.seconds))
-    return translate(
-        "about {time}; then probably {low:.2f} to {high:.2f} bits per byte held out", time=of_time(one.seconds),
-        low=one.bits[0], high=one.bits[1],
-    )  # fmt: skip
-
-
-def in_a_table(forecasts: list[Forecast]) -> Iterator[str]:
-    """Lines: a table with a training in each row, the first of which is the one that was asked for."""
-    rows = [
-        [
-            translate("preset"), translate("weights"), translate("tokens"), translate("passes"), translate("time"),
-            translate("bits per byte"), translate("RAM"), translate("disk"),
-        ]
-    ]  # fmt: skip
-    for one in forecasts:
-        parameters = one.settings.shape.parameters(one.settings.vocab_size, one.settings.family)
-        tokens = one.settings.steps * one.settings.step_tokens
-        rows.append(
-            [
-                one.name, f"{parameters / 1e6:.2f} M", amount(tokens), f"{one.passes:.1f}",
-                of_time(one.seconds), _bits(one), of_bytes(one.memory), of_bytes(one.disk),
-            ]
-        )  # fmt: skip
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, widths, range(len(row)), strict=True)
-        yield "  ".join(padded(cell, size, place > 0) for cell, size, place in cells).rstrip()
-
-
-def _bits(one: Forecast) -> str:
-    if one.settings.initial_hash:
-        return "-"
-    return translate("{low:.2f} to {high:.2f}", low=one.bits[0], high=one.bits[1])
-
-
-def amount(count: float) -> str:
-    """A number of tokens, short."""
-    return f"{count / 1e6:.1f} M" if count >= 999_500 else f"{count / 1e3:.0f} k"
-
-
-def footnotes(one: Forecast, speed: Speed) -> Iterator[str]:
-    """What the first row of the table rests on."""
-    settings = one.settings
-    yield translate(
-        "{steps} steps of {tokens} tokens, {rate:.0f} tokens/s in a probe just now; {dtype} on {device}",
-        steps=settings.steps, tokens=settings.step_tokens, rate=settings.step_tokens / speed.step_seconds(settings),
-        dtype=settings.dtype, device=settings.device,
-    )  # fmt: skip
-    if (free := system.available_memory()) is not None:
-        yield translate("memory free now: {free}", free=of_bytes(free))
-    yield translate("bits per byte: of text held out, by a curve through other trainings")
-
-
-def of_time(seconds: float) -> str:
-    """Days and hours, too, where it is so much."""
-    days, hours = divmod(round(seconds / 3600), 24)
-    if days:
-        return translate("{days} d {hours} h", days=days, hours=hours)
-    return of_seconds(seconds)

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from soban.base.errors import UserError
 from soban.learn.training import checkpoint, optimise
 from soban.learn.training.checkpoint import Progress
+from soban.learn.training.events import Event, Measurement, NotSaved, Saved, Step
 from soban.learn.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,33 +22,6 @@ if TYPE_CHECKING:
 SAVE_SECONDS = 180
 SAVE_SHARE = 50  # times as long as a checkpoint takes, there is none: large ones would wear out a disk
 LOST = 2  # a loss so many times that of guessing blindly is that of a model beyond help
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step came to."""
-
-    progress: Progress
-    loss: float  # nats a token
-    rate: float
-    length: float  # of the gradient
-    tokens: int
-
-
-class Listener(Protocol):
-    """Who is told how a training goes; each may take its time."""
-
-    def stepped(self, step: Step) -> None:
-        """After every step."""
-
-    def measured(self, progress: Progress, bits: float, best: bool) -> None:
-        """After every measuring, in bits a byte of text held out."""
-
-    def saved(self, progress: Progress) -> None:
-        """A checkpoint lies on the disk."""
-
-    def not_saved(self, problem: UserError, progress: Progress) -> None:
-        """It could not be written; the one before it is still there."""
 
 
 @dataclass
@@ -62,6 +36,7 @@ class Run:
     export: Callable[[Path], None]  # the model as it is now, into a folder
     folder: Path
     evaluate_every: int
+    sample: Callable[[], Sequence[str]] = tuple  # what the model writes now
     save_seconds: float = SAVE_SECONDS
     clock: Callable[[], float] = time.monotonic  # of the work: it may stand still between steps
 
@@ -76,14 +51,17 @@ class Run:
         return self.computer.group.rank == 0
 
 
-def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], bool]) -> tuple[Progress, bool]:
+Notify = Callable[[Event], None]  # whom an event is told, who may take some time
+
+
+def run(run: Run, progress: Progress, notify: Notify, stop: Callable[[], bool]) -> tuple[Progress, bool]:
     """Trains from `progress` to the last step or until `stop` says so; how far it came, and whether to the end.
 
     Raises UserError where the loss is no number or the end cannot be saved; the last checkpoint is then as it was.
     """
     settings, computer = run.settings, run.computer
     if progress.step == 0:
-        save(run, progress, listener)  # from now on there is one to go on from, and a full disk is told now
+        save(run, progress, notify)  # from now on there is one to go on from, and a full disk is told now
     saved, wait = time.monotonic(), run.save_seconds
     started = run.clock() - progress.seconds
     for batches in run.batches(progress.step):
@@ -95,16 +73,16 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
         if stops:
             if not good(run, loss, gradients):
                 raise _no_number(run, progress.step + 1, loss)
-            save(run, progress, listener)
+            save(run, progress, notify)
             if progress.best is None and run.leads:
                 run.export(run.folder)  # something to try, where nothing was measured yet
             return progress, False
         if time.monotonic() - saved >= wait and good(run, loss, gradients):
             saving = time.monotonic()
             try:
-                save(run, progress, listener)
+                save(run, progress, notify)
             except UserError as problem:
-                listener.not_saved(problem, progress)  # room may be made before the next one
+                notify(NotSaved(progress, problem))  # room may be made before the next one
             saved = time.monotonic()
             wait = max(run.save_seconds, SAVE_SHARE * (saved - saving))
         length = optimise.update(computer.weights, gradients, run.state, progress.step, settings, computer.workers.map)
@@ -113,11 +91,11 @@ def run(run: Run, progress: Progress, listener: Listener, stop: Callable[[], boo
         seconds = run.clock() - started
         progress = replace(progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=seconds)
         if run.leads:
-            listener.stepped(Step(progress, loss, rate, length, tokens))
+            notify(Step(progress, settings.steps, loss, rate, length, tokens))
         if progress.step % run.evaluate_every == 0 and progress.step < settings.steps:
-            progress = evaluated(run, progress, listener)
-    progress = evaluated(run, progress, listener)
-    save(run, progress, listener)
+            progress = evaluated(run, progress, notify)
+    progress = evaluated(run, progress, notify)
+    save(run, progress, notify)
     return progress, True
 
 
@@ -128,14 +106,14 @@ def good(run: Run, loss: float, gradients: Mapping[str, "Tensor"]) -> bool:
     return within and all(bool(gradient.isfinite().all()) for gradient in gradients.values())
 
 
-def save(run: Run, progress: Progress, listener: Listener) -> None:
+def save(run: Run, progress: Progress, notify: Notify) -> None:
     """Writes the checkpoint, in the process that leads. Raises UserError where it cannot be written."""
     if run.leads:
         checkpoint.save(run.checkpoint, run.computer.weights, run.state, progress, run.settings.mark)
-        listener.saved(progress)
+        notify(Saved(progress))
 
 
-def evaluated(run: Run, progress: Progress, listener: Listener) -> Progress:
+def evaluated(run: Run, progress: Progress, notify: Notify) -> Progress:
     """Measures, and keeps the model where it is the best so far."""
     if not run.leads:
         return progress
@@ -149,10 +127,10 @@ def evaluated(run: Run, progress: Progress, listener: Listener) -> Progress:
             progress = replace(progress, best=bits, best_step=progress.step)
         except UserError as problem:
             if progress.step >= run.settings.steps:
-                save(run, progress, listener)  # no step is lost: --resume measures again, and writes the model
+                save(run, progress, notify)  # no step is lost: --resume measures again, and writes the model
                 raise
-            listener.not_saved(problem, progress)  # the next one that is better is tried again
-    listener.measured(progress, bits, best)
+            notify(NotSaved(progress, problem))  # the next one that is better is tried again
+    notify(Measurement(progress, bits, best, tuple(run.sample())))
     return progress
 
 

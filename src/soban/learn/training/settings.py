@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from soban.base.errors import UserError
-from soban.learn.training import kept
+from soban.learn import typed
 from soban.learn.training.presets import Family, Shape
 
 AT_ONCE = 2048  # tokens that a thread computes at a time: what a layer keeps of them stays near the processor
@@ -77,10 +77,10 @@ class Settings:
 MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "threads", "learning_rate", "evaluate_every"})
 
 
-def from_json(told: dict[str, Any]) -> Settings:
+def from_json(values: dict[str, Any]) -> Settings:
     """Settings as they were kept. Raises ValueError for what is none."""
     try:
-        return kept.from_json(Settings, {**told, "shape": kept.from_json(Shape, told["shape"])})
+        return typed.from_json(Settings, {**values, "shape": typed.from_json(Shape, values["shape"])})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
 

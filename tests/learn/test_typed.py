@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from soban.learn.training.checkpoint import Progress
-from soban.learn.training.kept import from_json
 from soban.learn.training.presets import Shape
 from soban.learn.training.settings import Settings
 from soban.learn.training.settings import from_json as settings_from
+from soban.learn.typed import from_json
 
 SHAPE = Shape(16, 32, 1, 2, 1, 32)
 GOOD: tuple[Any, ...] = (Progress(3, 10, 1.5, None, 2), Progress(3, 10, 1, 2.5, 2), SHAPE)

@@ -4,7 +4,9 @@ import pytest
 
 from soban.base.errors import UserError
 from soban.cli import flags
-from soban.learn.training.options import TrainOptions, check_vocabulary, plain
+from soban.cli.llama2c_train import check_vocabulary
+from soban.cli.train import TrainOptions, arguments_of
+from soban.learn.training.arguments import TrainArguments, completed
 
 NEEDED = ["--data", "d", "--out", "o"]
 
@@ -14,10 +16,16 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_LANG", "en")
 
 
-def options(*words: str, needed: list[str] = NEEDED) -> TrainOptions:
-    found = flags.parse("train", TrainOptions, [*needed, *words], "")
-    assert found is not None
-    return plain(found)
+def parsed(*words: str, needed: list[str] = NEEDED) -> TrainOptions:
+    options = flags.parse("train", TrainOptions, [*needed, *words], "")
+    assert options is not None
+    return options
+
+
+def arguments(*words: str, needed: list[str] = NEEDED) -> TrainArguments:
+    """What the library is called with, and makes of it."""
+    given = arguments_of(parsed(*words, needed=needed))
+    return completed(TrainArguments(**given), frozenset(given))
 
 
 OURS = [
@@ -48,11 +56,11 @@ OURS = [
 
 @pytest.mark.parametrize(("words", "name", "value"), OURS)
 def test_they_mean_ours(words: list[str], name: str, value: object) -> None:
-    assert getattr(options(*words), name) == value
+    assert getattr(arguments(*words), name) == value
 
 
 def test_out_dir_is_out() -> None:
-    assert options("--out_dir=there", needed=["--data", "d"]).out == "there"
+    assert arguments("--out_dir=there", needed=["--data", "d"]).out == "there"
 
 
 # what llama2.c's own formula gives: 4 dim, two thirds of it, rounded up to a multiple
@@ -67,12 +75,12 @@ def test_out_dir_is_out() -> None:
     ],
 )
 def test_the_inner_width_follows_the_outer(words: list[str], width: int) -> None:
-    assert options(*words).intermediate_size == width
+    assert arguments(*words).intermediate_size == width
 
 
 def test_heads_alone_are_all_of_keys_and_values_too() -> None:
-    assert options("--n_heads=6").key_value_heads == 6
-    assert options("--n_heads=6", "--n_kv_heads=3").key_value_heads == 3
+    assert arguments("--n_heads=6").key_value_heads == 6
+    assert arguments("--n_heads=6", "--n_kv_heads=3").key_value_heads == 3
 
 
 @pytest.mark.parametrize(
@@ -90,13 +98,13 @@ def test_heads_alone_are_all_of_keys_and_values_too() -> None:
 )
 def test_what_is_not_done_is_refused(word: str, said: str) -> None:
     with pytest.raises(UserError) as told:
-        options(word)
+        arguments(word)
     assert said in str(told.value)
 
 
 def test_a_multiple_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="too small"):
-        options("--dim=64", "--multiple_of=0")
+        arguments("--dim=64", "--multiple_of=0")
 
 
 @pytest.mark.parametrize(
@@ -112,15 +120,15 @@ def test_a_multiple_of_nothing_is_refused() -> None:
 )
 def test_the_vocabulary_is_the_datas(words: list[str], entries: int, fits: bool) -> None:
     if fits:
-        check_vocabulary(options(*words), entries)
+        check_vocabulary(parsed(*words).llama2c, "d", entries)
         return
     with pytest.raises(UserError, match=f"{entries} entries"):
-        check_vocabulary(options(*words), entries)
+        check_vocabulary(parsed(*words).llama2c, "d", entries)
 
 
 def test_an_unknown_flag_is_named_as_it_was_written() -> None:
     with pytest.raises(UserError, match="--n_layerz"):
-        options("--n_layerz=3")
+        parsed("--n_layerz=3")
 
 
 def test_help_shows_our_names_and_percent_signs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,155 +1,114 @@
-"""What a training says: a progress line, measurements and samples on stderr, and its figures in training/."""
+"""What a training shows: a progress line, measurements and samples on stderr, and its curve as a picture."""
 
 import contextlib
-import csv
 import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from soban.base.border import reason
 from soban.base.errors import UserError
 from soban.base.units import of_seconds
-from soban.learn.training import checkpoint, curve
+from soban.cli.terminal.outlook import in_a_line
+from soban.learn.training import curve
 from soban.learn.training.checkpoint import Progress
+from soban.learn.training.events import Begin, Event, Measurement, Note, NotSaved, Saved, Step
 from soban.learn.training.folder import TRAINING
-from soban.learn.training.settings import Settings
+from soban.learn.training.record import LOSSES, read_losses
+from soban.learn.training.session import Training
 from soban.messages import translate, width
-
-if TYPE_CHECKING:
-    from soban.learn.training.running import Step
 
 LINE_SECONDS = 15  # between progress lines that cannot be drawn over
 AVERAGE = 0.98  # of the loss shown: about the last fifty steps
-LOSSES, SAMPLES = "losses.csv", "samples.txt"
-COLUMNS = ("step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "held_out_bits_per_byte")
 DRAW_SECONDS = 30  # between two drawings of the curve, which takes one
 BAR, SHORTEST_BAR = 24, 6  # columns
 ECHO = 2  # columns of the ^C that a terminal shows when it is pressed
 COLUMNS_ELSEWHERE = 110  # for a sample where there is no terminal
 
 
-class Teller:
-    """Listens to a training."""
+class Display:
+    """Shows the events of a training."""
 
-    def __init__(
-        self, settings: Settings, out: Path, progress: Progress, sample: Callable[[], list[str]] | None = None,
-        line_steps: int | None = None,
-    ) -> None:  # fmt: skip
-        """`progress`: where it begins; rows of the losses after that are of steps that were lost. `sample`: makes some
-        texts. `line_steps`: steps between two lines where there is no terminal."""
-        self.settings, self.out, self.before = settings, out, progress
-        self.sample, self.line_steps = sample, line_steps
+    def __init__(self, out: Path, line_steps: int | None = None) -> None:
+        """`line_steps`: steps between two lines where there is no terminal."""
+        self.out, self.line_steps = out, line_steps
+        self.begin: Begin  # which comes first
         self.line = Line()
         self.loss = Average()
-        self.told = self.drawn = time.monotonic()
-        self.speed = Speed(progress)
         self.path = out / TRAINING / LOSSES
-        self.last: Step | None = None
         self.drawing = True
-        self.complained: set[str] = set()
+        self.complained = False
 
-    def begin(self) -> None:
-        """Opens the table of losses, without the rows of steps that will be taken again."""
-        rows = [row for row in read_losses(self.path) if int(row["step"]) <= self.before.step]
-        checkpoint.whole(self.path, lambda part: write_losses(part, rows))
-        parameters = self.settings.shape.parameters(self.settings.vocab_size, self.settings.family)
-        self.line.say(
-            "{parameters:.2f} M parameters, {dtype}; {steps} steps of {tokens} tokens",
-            parameters=parameters / 1e6, dtype=self.settings.dtype, steps=self.settings.steps - self.before.step,
-            tokens=self.settings.step_tokens,
-        )  # fmt: skip
+    def show(self, event: Event) -> None:
+        """What there is to be seen of an event."""
+        match event:
+            case Begin():
+                self.begin, self.speed = event, Speed(event.progress)
+                self.shown = self.drawn = time.monotonic()
+                if event.leads:
+                    self.line.tell(str(event))
+                    self.line.tell(in_a_line(event.forecast))
+            case Step():
+                self._step(event)
+            case Measurement():
+                self._measurement(event)
+            case Saved():
+                self.speed.interrupt()
+            case NotSaved() | Note():
+                self.line.tell(str(event))
 
-    def stepped(self, step: "Step") -> None:
-        """Keeps the figures, and shows them now and then."""
-        self.last = step
+    def _step(self, step: Step) -> None:
         self.loss.note(step.loss)
         self.speed.note(step.progress)
-        self._keep(step.progress, loss=step.loss, learning_rate=step.rate, gradient_norm=step.length)
         now = time.monotonic()
         if on_terminal():
-            due = now - self.told >= 1
+            due = now - self.shown >= 1
         elif self.line_steps:
             due = step.progress.step % self.line_steps == 0
         else:
-            due = now - self.told >= LINE_SECONDS
+            due = now - self.shown >= LINE_SECONDS
         if due:
-            self.told = now
-            self._show(step.progress)
+            self.shown = now
+            self._progress(step.progress)
 
-    def measured(self, progress: Progress, bits: float, best: bool) -> None:
-        """A measurement on text held out, what the model writes now, and the curve up to here."""
-        self._keep(progress, held_out_bits_per_byte=bits)
-        self.line.say(
-            "step {step}: {bits:.4f} bits per byte held out, the best so far"
-            if best
-            else "step {step}: {bits:.4f} bits per byte held out",
-            step=progress.step,
-            bits=bits,
-        )
-        if self.sample is not None:
-            self._keep_samples(progress, bits, self.sample())
+    def _measurement(self, event: Measurement) -> None:
+        self.line.tell(str(replace(event, samples=())))
+        for text in event.samples:
+            self.line.tell("  " + clipped(text, columns() - 2))
         if time.monotonic() - self.drawn >= DRAW_SECONDS:
-            self._draw(progress)
+            self._draw(event.progress.step)
             self.drawn = time.monotonic()
         self.speed.interrupt()
-
-    def saved(self, progress: Progress) -> None:
-        """A checkpoint was written."""
-        self.speed.interrupt()
-
-    def not_saved(self, problem: UserError, progress: Progress) -> None:
-        """A checkpoint could not be written."""
-        self.line.say("step {step}: not saved: {problem}", step=progress.step, problem=problem)
 
     def stopping(self) -> None:
         """Somebody has asked to end; called by a signal, perhaps in the middle of another line."""
         with contextlib.suppress(RuntimeError):  # "reentrant call": a word is not worth more
             self.line.say("stopping after this step, and saving; once more ends at once")
 
-    def end(self, progress: Progress, finished: bool) -> None:
+    def end(self, training: Training) -> None:
         """The last words."""
-        self._draw(progress)
-        if not finished:
-            self.line.say("stopped after step {step}; the same command with --resume goes on", step=progress.step)
+        if not self.begin.leads:
+            return
+        self._draw(training.steps)
+        if training.ended == "stopped":
+            self.line.say("stopped after step {step}; the same command with --resume goes on", step=training.steps)
             return
         self.line.say(
             "{path}: {step} steps, {tokens} tokens; the best of them, step {best}: {bits:.4f} bits per byte held out",
-            path=self.out, step=progress.step, tokens=progress.tokens, best=progress.best_step, bits=progress.best,
+            path=self.out, step=training.steps, tokens=training.tokens, best=training.best_step, bits=training.best,
         )  # fmt: skip
         self.line.say("its curve: {path}", path=self.out / TRAINING / (curve.NAME if self.drawing else LOSSES))
         self.line.say('try it: soban run {path} "..."', path=self.out)
 
-    def _keep(self, progress: Progress, **figures: float) -> None:
-        row: dict[str, Any] = {"step": progress.step, "tokens": progress.tokens, "seconds": f"{progress.seconds:.1f}"}
-        row |= {name: f"{figure:.6g}" for name, figure in figures.items()}
-        try:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
-        except OSError as error:
-            self._complain(self.path, error)
-
-    def _keep_samples(self, progress: Progress, bits: float, texts: list[str]) -> None:
-        """Whole in a file, and in a line each here."""
-        for text in texts:
-            self.line.tell("  " + clipped(text, columns() - 2))
-        path = self.out / TRAINING / SAMPLES
-        try:
-            with path.open("a", encoding="utf-8", errors="replace") as file:
-                file.write(f"step {progress.step}, {bits:.4f} bits per byte held out\n\n")
-                file.writelines(f"{text}\n\n" for text in texts)
-        except OSError as error:
-            self._complain(path, error)
-
-    def _draw(self, progress: Progress) -> None:
+    def _draw(self, step: int) -> None:
         """The curve; where matplotlib is missing, a note and no more."""
         if not self.drawing:
             return
-        parameters = self.settings.shape.parameters(self.settings.vocab_size, self.settings.family) / 1e6
-        title = f"{self.out.name}: {parameters:.2f} M parameters, {progress.step:,} of {self.settings.steps:,} steps"
+        settings = self.begin.settings
+        parameters = settings.shape.parameters(settings.vocab_size, settings.family) / 1e6
+        title = f"{self.out.name}: {parameters:.2f} M parameters, {step:,} of {settings.steps:,} steps"
         try:
             curve.draw(read_losses(self.path), self.path.with_name(curve.NAME), title)
         except ImportError:
@@ -159,30 +118,31 @@ class Teller:
             self._complain(self.path.with_name(curve.NAME), error)
 
     def _complain(self, path: Path, error: Exception) -> None:
-        """Says once of each file that it cannot be written; the training goes on."""
-        if path.name not in self.complained:
-            self.complained.add(path.name)
-            if isinstance(error, UserError):
-                self.line.say("{problem}", problem=error)
-            else:
-                self.line.say("{path}: cannot be written ({reason})", path=path, reason=reason(error))
+        """Says once that it cannot be written; the training goes on."""
+        if self.complained:
+            return
+        self.complained = True
+        if isinstance(error, UserError):
+            self.line.say("{problem}", problem=error)
+        else:
+            self.line.say("{path}: cannot be written ({reason})", path=path, reason=reason(error))
 
-    def _show(self, progress: Progress) -> None:
+    def _progress(self, progress: Progress) -> None:
         """The progress line: drawn over the last one on a terminal, elsewhere a line of its own."""
         parts = self._parts(progress)
         if on_terminal():
-            share = progress.step / self.settings.steps
+            share = progress.step / self.begin.settings.steps
             self.line.draw(fitted(parts, share, columns()))
         else:
             self.line.tell("  ".join(parts))
 
     def _parts(self, progress: Progress) -> list[str]:
         """How far it is, in words; the first matters most."""
-        seconds = max(1e-9, progress.seconds - self.before.seconds)
-        taken = progress.step - self.before.step
-        left = (self.settings.steps - progress.step) * seconds / max(1, taken)
+        before, steps = self.begin.progress, self.begin.settings.steps
+        seconds = max(1e-9, progress.seconds - before.seconds)
+        left = (steps - progress.step) * seconds / max(1, progress.step - before.step)
         return [
-            translate("step {step}/{steps}", step=progress.step, steps=self.settings.steps),
+            translate("step {step}/{steps}", step=progress.step, steps=steps),
             translate("{time} left", time=of_seconds(left)),
             translate("loss {loss:.3f}", loss=self.loss.value),
             translate("{rate:.0f} tokens/s", rate=self.speed.value),
@@ -262,24 +222,6 @@ def on_terminal() -> bool:
 def columns() -> int:
     """Of the terminal, without the last one, where some begin a new line, and what Ctrl-C would show."""
     return shutil.get_terminal_size((80, 24)).columns - 1 - ECHO if on_terminal() else COLUMNS_ELSEWHERE
-
-
-def write_losses(path: Path, rows: list[dict[str, str]]) -> None:
-    """A table of losses with these rows."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_losses(path: Path) -> list[dict[str, str]]:
-    """The rows of a table of losses that are whole; none where there is no table."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:  # a power cut may leave anything at its end
-        lines = (line.replace("\0", "") for line in file)
-        rows = [row for row in csv.DictReader(lines) if row.get("step", "").isdigit()]
-    return [row for row in rows if None not in row and None not in row.values()]  # neither too long nor too short
 
 
 class Line:

@@ -1,0 +1,89 @@
+"""Teaching as functions: `soban.learn.train`, `prepare` and `forecast`, which print nothing and hear no signals."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+from soban.base.errors import UserError
+from soban.learn.data import prepare as preparing
+from soban.learn.data.arguments import PrepareArguments
+from soban.learn.training import session
+from soban.learn.training.arguments import TrainArguments
+from soban.learn.typed import fits
+
+P = ParamSpec("P")
+Arguments = TypeVar("Arguments")
+Result = TypeVar("Result")
+
+
+def _called_with(
+    kind: Callable[P, Arguments],
+) -> Callable[[Callable[[Arguments, frozenset[str]], Result]], Callable[P, Result]]:
+    """Makes a function of arguments, and of the names that were given, one that takes them one by one.
+
+    So the fields of the dataclass are declared once: for a notebook, and for the flags of the command.
+    """
+    signature, hints = inspect.signature(kind), get_type_hints(kind)
+
+    def decorate(work: Callable[[Arguments, frozenset[str]], Result]) -> Callable[P, Result]:
+        @functools.wraps(work)
+        def call(*values: P.args, **named: P.kwargs) -> Result:
+            given = signature.bind(*values, **named).arguments
+            for name, value in given.items():
+                _check(name, value, hints[name])
+            return work(kind(*values, **named), frozenset(given))
+
+        result = inspect.signature(work).return_annotation
+        call.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    """UserError for a value of another kind than the argument's."""
+    if not fits(value, hint):
+        kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise UserError(
+            "{name}={value}: of another kind than it takes", name=name, value=repr(value)[:60], kind=kind,
+            hint="give {kind}",
+        )  # fmt: skip
+
+
+@_called_with(TrainArguments)
+def train(arguments: TrainArguments, given: frozenset[str]) -> session.Training:
+    """Trains a small model on data that `prepare` has made; it lies in the folder `out` from its first measurement on.
+
+    Every argument but `data` and `out` has a value that is usual. `progress` is called with each event of
+    `soban.learn` (`Begin`, `Step`, `Measurement`, ...), in this thread; the text of an event is a line about it, so
+    that `progress=print` shows how it goes. `stop`, a function or a threading.Event, is asked at every step: where it
+    says so the training ends and saves, and the same call with `resume=True` goes on to the same weights, bit for bit.
+    KeyboardInterrupt ends it at once, with what the last checkpoint has.
+
+    Raises UserError for what cannot be, in the words of the command: `batch_size` is --batch-size there.
+    """
+    return session.train(arguments, given)
+
+
+@_called_with(TrainArguments)
+def forecast(arguments: TrainArguments, given: frozenset[str]) -> session.Outlook:
+    """What `train` would take and come to with the same arguments: seconds, bytes, bits a byte. Nothing is written.
+
+    Takes some steps to measure the speed. Raises UserError for what cannot be.
+    """
+    return session.outlook(arguments, given)
+
+
+@_called_with(PrepareArguments)
+def prepare(arguments: PrepareArguments, given: frozenset[str]) -> preparing.Prepared:
+    """Makes training data of text: files, folders and zips are read, cleaned, split and encoded into the folder `out`.
+
+    Without `out` it only looks; the result's `report` tells what it found. What is made already is not made again.
+    `progress` is called with the stage, how many documents it has, and the share of it that is done (None where that is
+    not known). Whatever ends it before its end, `out` is as it was.
+
+    Raises UserError for what cannot be read or written, in the words of the command.
+    """
+    wanted = preparing.preparation(arguments)
+    return preparing.prepare(wanted) if arguments.progress is None else preparing.prepare(wanted, arguments.progress)
