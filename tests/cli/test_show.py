@@ -12,7 +12,7 @@ import pytest
 from soban.cli import main
 from soban.cli.show import as_text, tensor_table
 from soban.cli.terminal.table import width
-from soban.measure.inspect import look
+from soban.measure.inspect import inspect_model
 from soban.models import architecture
 from soban.weights.safetensors import write_safetensors
 
@@ -71,7 +71,7 @@ def test_strict_fails_for_warnings_and_not_for_notes(folder: Path, capsys: pytes
 def test_every_tensor_stands_in_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(folder), "--tensors"]) == 0
     table = capsys.readouterr().out.split("tensor  ")[1].splitlines()[1:]
-    told = {one["name"]: one for one in look(folder)["tensors"]}
+    told = {one["name"]: one for one in inspect_model(folder)["tensors"]}
     group, found = "", []
     for line in table:
         cells = line.split()
@@ -90,7 +90,7 @@ def test_nothing_is_wider_than_80_columns_and_hangul_stands_straight(
 ) -> None:
     for language in ("en", "ko"):
         monkeypatch.setenv("SOBAN_LANG", language)
-        lines = as_text(look(folder), tensors=False)
+        lines = as_text(inspect_model(folder), tensors=False)
         assert max(map(width, lines)) <= 80
         starts = {
             width(line[: len(line) - len(rest)])

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 import soban
 from soban import messages
 from soban.engine.defaults import unfollowed
-from soban.measure.inspect import look
+from soban.measure.inspect import inspect_model
 
 from ..tiny import make_model
 
@@ -208,7 +208,7 @@ def test_what_is_not_followed_is_a_finding_of_show(folder: Path) -> None:
     path = folder / "generation_config.json"
     usual = path.read_text(encoding="utf-8")
     path.write_text(json.dumps(json.loads(usual) | {"num_beams": 4, "max_new_tokens": 3}), encoding="utf-8")
-    report = look(folder)
+    report = inspect_model(folder)
     path.write_text(usual, encoding="utf-8")
     (found,) = [finding for finding in report["findings"] if finding.code == "generation-unfollowed"]
     assert "num_beams is 4" in found.problem and report["run"]["sampling"]["max_new_tokens"] == 3

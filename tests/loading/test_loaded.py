@@ -54,7 +54,7 @@ def edit(folder: Path, **changes: Any) -> None:
         ({"model_type": None}, "model_type None"),
         ({"model_type": ["x"]}, "model_type"),
         ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta"),
-        ({"hidden_activation": "relu"}, "hidden_activation=relu"),
+        ({"hidden_activation": "relu6"}, "hidden_activation=relu6"),
         ({"is_causal": False}, "is_causal=False"),
         ({"per_layer_config": [8]}, "per_layer_config=[8]"),
         ({"rope_scaling": {"rope_type": "mrope", "factor": 2.0}}, "mrope"),

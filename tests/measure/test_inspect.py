@@ -15,7 +15,7 @@ from soban.base.errors import UserError
 from soban.cli import show
 from soban.loading.loaded import load_files
 from soban.measure import papers
-from soban.measure.inspect import look
+from soban.measure.inspect import inspect_model
 from soban.model import load
 from soban.models import architecture
 from soban.ops import native
@@ -40,7 +40,7 @@ def test_what_run_would_do_is_what_loading_does(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "모델", chat=True)
     generation = {"eos_token_id": [1, 5], "do_sample": True, "temperature": 0.7, "top_p": 0.9}
     (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
-    told = look(folder)["run"]
+    told = inspect_model(folder)["run"]
     model = load(folder)
     assert told["dtype"] == model.loaded.kind == "f32" and told["why"] == "tiny" and told["packed"] is None
     assert told["context"] == model.engine.context and told["cache_dtype"] == model.loaded.cache_format
@@ -57,19 +57,19 @@ def test_a_large_model_is_said_to_be_packed_as_loading_packs_it(
     folder = tiny.make_model(tmp_path / "model")
     monkeypatch.setattr("soban.loading.loaded.TINY", 1)
     monkeypatch.setattr("soban.loading.loaded.WORTH", 0.0)  # q8 is always worth it
-    before = look(folder)["run"]
+    before = inspect_model(folder)["run"]
     assert before["dtype"] == "q8" and before["why"] == "faster" and not before["packed"]["there"]
     cache = system.cache_folder() / "packed"
     assert not list(cache.glob("model-*")), "looking packs nothing"
     loaded = load_files(folder, dtype="auto", tokenizer=None, force=False)
-    after = look(folder)["run"]
+    after = inspect_model(folder)["run"]
     packed = Path(after["packed"]["path"])
     assert loaded.kind == "q8" and after["packed"]["there"] and packed.is_file()
     assert after["memory"]["weights"] == pytest.approx(packed.stat().st_size, rel=0.05)
     exact, small = (needs_of(folder, kind) for kind in ("f32", "q8"))
     assert small < exact
     monkeypatch.setattr("soban.base.system.available_memory", lambda: (small + exact) // 2)
-    tight = look(folder)["run"]
+    tight = inspect_model(folder)["run"]
     assert (tight["dtype"], tight["why"]) == ("q8", "memory")
 
 
@@ -84,15 +84,15 @@ def test_what_does_not_fit_is_a_finding(tmp_path: Path, monkeypatch: pytest.Monk
     folder = tiny.make_model(tmp_path / "model")
     monkeypatch.setattr("soban.loading.loaded.TINY", 1)
     monkeypatch.setattr("soban.base.system.available_memory", lambda: 1000)
-    report = look(folder)
+    report = inspect_model(folder)
     assert report["run"] is None and codes(report) == ["not-runnable"]
 
 
 def test_a_packed_file_shows_its_matrices(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "model")
-    exact, loaded = look(folder), load_files(folder, dtype="q4", tokenizer=None, force=False)
+    exact, loaded = inspect_model(folder), load_files(folder, dtype="q4", tokenizer=None, force=False)
     packed = next((system.cache_folder() / "packed").glob("model-q4-*.safetensors"))
-    report = look(packed)
+    report = inspect_model(packed)
     shapes = {one["name"]: one["shape"] for one in exact["tensors"] if not one["shared"]}
     assert {one["name"]: one["shape"] for one in report["tensors"]} == shapes
     assert set(report["model"]["formats"]) == {"q4", "q8", "f32"} and loaded.kind == "q4"
@@ -105,8 +105,8 @@ def test_a_packed_file_shows_its_matrices(tmp_path: Path) -> None:
     ("changes", "code"),
     [
         ({"vocab_size": 265}, "tensor-shape"), ({"num_hidden_layers": 3}, "tensors-missing"),
-        ({"model_type": "gpt2"}, "not-runnable"),
-        ({"hidden_activation": "relu"}, "not-runnable"),
+        ({"model_type": "gpt_neox"}, "not-runnable"),
+        ({"hidden_activation": "relu6"}, "not-runnable"),
         ({"quantization_config": {"quant_method": "bitnet"}}, "not-runnable"),
         ({"num_hidden_layers": 2**31 - 1}, "not-runnable"),
     ],
@@ -115,7 +115,7 @@ def test_a_config_that_contradicts_the_tensors_is_found(tmp_path: Path, changes:
     folder = tiny.make_model(tmp_path / "model")
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
-    report = look(folder)
+    report = inspect_model(folder)
     assert code in codes(report) and report["run"] is None
     assert report["model"]["parameters"] > 0 and len(report["tensors"]) > 20
     with pytest.raises(UserError):
@@ -127,21 +127,21 @@ def test_what_config_json_leaves_out_is_shown_as_the_family_has_it(tmp_path: Pat
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({k: v for k, v in config.items() if k != "max_position_embeddings"}), encoding="utf-8")
-    assert look(folder)["model"]["context"] == 8192 == load(folder).config.longest
+    assert inspect_model(folder)["model"]["context"] == 8192 == load(folder).config.longest
     longer = {**config, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}
     path.write_text(json.dumps(longer), encoding="utf-8")
-    assert look(folder)["model"]["context"] == 256 == load(folder, context=256).engine.context
+    assert inspect_model(folder)["model"]["context"] == 256 == load(folder, context=256).engine.context
 
 
 def test_a_damaged_tokenizer_or_template_leaves_the_rest(tmp_path: Path) -> None:
     folder = tiny.make_model(tmp_path / "model", chat=True)
     (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
-    assert codes(look(folder)) == ["template-unreadable"]
+    assert codes(inspect_model(folder)) == ["template-unreadable"]
     (folder / "tokenizer.json").write_text("nonsense", encoding="utf-8")
-    report = look(folder)
+    report = inspect_model(folder)
     assert "tokenizer-unreadable" in codes(report) and report["model"]["layers"] == 2 and report["run"] is not None
     (folder / "generation_config.json").write_text('{"temperature": "hot"}', encoding="utf-8")
-    assert codes(look(folder)) == ["tokenizer-unreadable", "not-runnable"]
+    assert codes(inspect_model(folder)) == ["tokenizer-unreadable", "not-runnable"]
 
 
 def test_weights_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
@@ -149,27 +149,27 @@ def test_weights_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[:-10])
     with pytest.raises(UserError, match="the header promises"):
-        look(folder)
+        inspect_model(folder)
 
 
 def test_a_bin_is_shown_with_its_tokenizer_or_the_want_of_one(tmp_path: Path) -> None:
     path = bins.llama2c(tmp_path / "bin")
-    report = look(path)
+    report = inspect_model(path)
     assert report["tokenizer"]["kind"] == "llama2.c" and report["tokenizer"]["size"] == 259 and codes(report) == []
     assert {end["id"] for end in report["run"]["ends"]} == load(path).ends == {1, 2}
     assert report["model"]["parameters"] == sum(
         math.prod(tensor.shape) for tensor in open_checkpoint(path).tensors.values()
     )
     (path.parent / "tokenizer.bin").rename(path.parent / "tok.bin")
-    assert codes(look(path)) == ["tokenizer-unreadable"]
-    assert look(path, tokenizer=path.parent / "tok.bin")["tokenizer"]["file"] == "tok.bin"
+    assert codes(inspect_model(path)) == ["tokenizer-unreadable"]
+    assert inspect_model(path, tokenizer=path.parent / "tok.bin")["tokenizer"]["file"] == "tok.bin"
 
 
 def test_real_models_have_nothing_amiss(fixtures: Path) -> None:
-    (note,) = look(fixtures / "models" / "TinyStories-656K")["findings"]
+    (note,) = inspect_model(fixtures / "models" / "TinyStories-656K")["findings"]
     assert (note.code, note.level) == ("class-differs", "note")  # transformers 5.23 drops its unknown characters
     story = fixtures / "models" / "stories260K" / "stories260K.bin"
-    report = look(story, tokenizer=story.with_name("tok512.bin"))
+    report = inspect_model(story, tokenizer=story.with_name("tok512.bin"))
     assert report["findings"] == [] and report["model"]["parameters"] == 260_032  # as its author counts them
 
 
@@ -191,7 +191,7 @@ def test_nonsense_in_any_place_is_told_or_refused_in_words(tmp_path: Path, name:
         holder[place[-1]] = dice.choice(WEIRD)
         path.write_text(json.dumps(changed), encoding="utf-8")
         with contextlib.suppress(UserError):
-            report = look(folder)
+            report = inspect_model(folder)
             assert "\x1b" not in "\n".join(show.as_text(report, tensors=True)) and json.loads(show.as_json(report))
 
 

@@ -11,7 +11,7 @@ import soban
 from soban.convert.folder import to_folder
 from soban.convert.llama2c import to_llama2c
 from soban.convert.source import open_source
-from soban.measure.inspect import look
+from soban.measure.inspect import inspect_model
 from soban.models import architecture
 from soban.packing.fitting import fitted, same_numbers
 from soban.resources import memory
@@ -86,7 +86,7 @@ def test_a_head_of_its_own_counts_in_sizes_and_is_told(tmp_path: Path) -> None:
     fit = fitted(architecture(checkpoint.config), checkpoint)
     stored = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
     assert memory.stored_weights(fit.architecture, fit.checkpoint, "f32") == stored
-    report = look(folder)
+    report = inspect_model(folder)
     assert report["run"]["memory"]["weights"] == stored and not report["model"]["tied"]
     assert [finding.code for finding in report["findings"] if finding.file == "config.json"] == ["head-of-its-own"]
 
@@ -109,7 +109,7 @@ def test_leftovers_are_told_and_a_missing_size_is_named(tmp_path: Path, caplog: 
     write(folder, STORED["leftovers"](weights(CONFIGS["llama"])))
     soban.load(folder)
     assert "3 tensors have no place" in caplog.text and "q_proj.bias" in caplog.text
-    report = look(folder)
+    report = inspect_model(folder)
     assert [finding.code for finding in report["findings"]] == ["tensors-extra"] and report["run"] is not None
     configure(folder, {k: v for k, v in CONFIGS["llama"].items() if k not in ("vocab_size", "hidden_size")})
     with pytest.raises(soban.UserError, match="vocab_size, hidden_size missing"):
@@ -121,7 +121,7 @@ def test_quantised_weights_are_refused_by_method_and_a_stale_word_about_them_is_
     folder = folder_of(tmp_path / "m", config)
     plain = ours(folder)
     assert plain.logits is not None
-    assert [finding.code for finding in look(folder)["findings"]] == ["quantisation-stale"]
+    assert [finding.code for finding in inspect_model(folder)["findings"]] == ["quantisation-stale"]
     tensors = weights(config)
     packed = {"model.layers.0.mlp.down_proj.qweight": np.ones((6, 32), np.int32)}
     write(
@@ -129,7 +129,7 @@ def test_quantised_weights_are_refused_by_method_and_a_stale_word_about_them_is_
         {name: value for name, value in tensors.items() if name != "model.layers.0.mlp.down_proj.weight"} | packed,
     )
     assert "quantised by gptq" in ours(folder).refusal
-    report = look(folder)
+    report = inspect_model(folder)
     assert [finding.code for finding in report["findings"]] == ["not-runnable"] and report["run"] is None
     with pytest.raises(soban.UserError, match="quantised by gptq"):
         open_source(folder)
@@ -140,7 +140,7 @@ def test_both_ways_of_telling_positions_are_a_finding(tmp_path: Path) -> None:
         CONFIGS["gemma2"], rope_scaling={"type": "linear", "factor": 4.0}, rope_parameters={"rope_type": "default"}
     )
     folder = folder_of(tmp_path / "m", config)
-    assert "rope-twice" in [finding.code for finding in look(folder)["findings"]]
+    assert "rope-twice" in [finding.code for finding in inspect_model(folder)["findings"]]
 
 
 def test_numbers_are_compared_to_the_last(tmp_path: Path) -> None:

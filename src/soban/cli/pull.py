@@ -90,9 +90,9 @@ def obstacle(listing: Listing, config: bytes) -> str | None:
             return None  # which is told of the whole folder
         if family not in FAMILIES:
             return translate("it has no engine for {family} models yet", family=shown(family))
-        made = architecture(told)
+        arch = architecture(told)
         if "quantization_config" in told:
-            fitted(made, headers.remote_outline(listing.repository, listing.files, read).checkpoint)
+            fitted(arch, headers.remote_outline(listing.repository, listing.files, read).checkpoint)
     except UserError as error:
         return str(error)
     except ValueError:

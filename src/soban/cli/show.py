@@ -58,14 +58,14 @@ def call(options: ShowOptions) -> int:
             "{count} words, where one model is meant; this is too much: {word}", count=len(options.words),
             word=console.shortened(options.words[1]), hint="put a path with blanks in quotation marks",
         )  # fmt: skip
-    from soban.measure.inspect import look
+    from soban.measure.inspect import inspect_model
 
     name, path, entry = found(options.words[0] if options.words else None)
     from soban.cli import catalogued
 
     if path is None:
         return catalogued.show(name, options.json)
-    report = look(path, name, Path(options.tokenizer) if options.tokenizer else None)
+    report = inspect_model(path, name, Path(options.tokenizer) if options.tokenizer else None)
     checked = _checked(path, report) if options.check else []
     report["catalogue"] = entry and catalogued.told(entry, fetched=True)
     console.write(as_json(report) if options.json else "\n".join([*as_text(report, options.tensors), *checked]) + "\n")

@@ -110,34 +110,34 @@ def load_files(
     files = open_model(path)
     checkpoint, config = files.checkpoint, files.checkpoint.config
     fit = fitted(architecture(config, rope_interleaved=checkpoint.interleaved), checkpoint).tell()
-    made, checkpoint = fit.architecture, fit.checkpoint
+    arch, checkpoint = fit.architecture, fit.checkpoint
     free = system.available_memory()
-    most = made.config.longest  # more than that is refused later, by `Loaded.context`
+    most = arch.config.longest  # more than that is refused later, by `Loaded.context`
     length = min(most, USUAL_CONTEXT if context is None else max(2, context))
-    asked = Asked(cache_dtype, length, context is not None, free, force)
-    kind = choose_kind(made, checkpoint, dtype, asked)
+    options = LoadOptions(cache_dtype, length, context is not None, free, force)
+    kind = choose_kind(arch, checkpoint, dtype, options)
     if kind != "f32" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
-        tied = made.config.tie_word_embeddings
-        made = architecture({**config, "tie_word_embeddings": tied}, compute_dtype="bfloat16")
+        tied = arch.config.tie_word_embeddings
+        arch = architecture({**config, "tie_word_embeddings": tied}, compute_dtype="bfloat16")
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
     words = files.tokenizer(None if tokenizer is None else Path(tokenizer))
-    if words.vocab_size > made.config.vocab_size:
-        words = BoundedTokenizer(words, made.config.vocab_size)
+    if words.vocab_size > arch.config.vocab_size:
+        words = BoundedTokenizer(words, arch.config.vocab_size)
         words.encode("")  # a BOS that the model does not have is told at once
     if packed_layout(checkpoint):
         check_numbers(checkpoint)
-    packed = _packed(made, checkpoint, kind, progress) if needs_packing(made, checkpoint, kind) else checkpoint
+    packed = _packed(arch, checkpoint, kind, progress) if needs_packing(arch, checkpoint, kind) else checkpoint
     template = files.template() if path.is_dir() else None
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
     cache = cache_format(kind, cache_dtype)
-    room = _room(made, checkpoint, packed, kind, asked)
+    room = _room(arch, checkpoint, packed, kind, options)
     as_run_c = checkpoint.form == llama2c.FORM
-    return Loaded(path, kind, made, assemble(made, packed), words, template, generation, as_run_c, cache, room)
+    return Loaded(path, kind, arch, assemble(arch, packed), words, template, generation, as_run_c, cache, room)
 
 
 @dataclass(frozen=True)
-class Asked:
+class LoadOptions:
     """How a model is to be loaded, and the memory that is there for it."""
 
     cache_dtype: str
@@ -150,10 +150,10 @@ class Asked:
         return Form(kind, cache_format(kind, self.cache_dtype), self.context)
 
 
-def choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, asked: Asked) -> str:
+def choose_kind(arch: Architecture, checkpoint: Checkpoint, dtype: str, options: LoadOptions) -> str:
     """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
-    size = memory.parameters(made)
-    if not use_native() and size > REFERENCE_LIMIT and not asked.force:
+    size = memory.parameters(arch)
+    if not use_native() and size > REFERENCE_LIMIT and not options.force:
         raise UserError(
             "{millions} million weights are too many for NumPy alone", millions=size // 10**6,
             hint="build the native library (pip install .), or insist with --force",
@@ -163,44 +163,44 @@ def choose_kind(made: Architecture, checkpoint: Checkpoint, dtype: str, asked: A
             messages.warn(
                 "{path} holds packed weights, so --dtype {dtype} has no effect", path=checkpoint.path, dtype=dtype
             )
-        return _check_memory(made, checkpoint, ("q8",), asked)
+        return _check_memory(arch, checkpoint, ("q8",), options)
     if dtype != "auto":
-        _check_memory(made, checkpoint, (dtype,), asked)
+        _check_memory(arch, checkpoint, (dtype,), options)
         return dtype
     if size <= TINY:
         return "f32"
-    compact = _check_memory(made, checkpoint, ("q8", "q4"), asked)
-    if asked.free is not None and not memory.fits(made, checkpoint, asked.form("f32"), asked.free):
+    compact = _check_memory(arch, checkpoint, ("q8", "q4"), options)
+    if options.free is not None and not memory.fits(arch, checkpoint, options.form("f32"), options.free):
         return compact
-    return compact if _is_faster(made, checkpoint, compact, WORTH if size <= SMALL else 1 / NOISE) else "f32"
+    return compact if _is_faster(arch, checkpoint, compact, WORTH if size <= SMALL else 1 / NOISE) else "f32"
 
 
-def _is_faster(made: Architecture, checkpoint: Checkpoint, kind: str, gain: float) -> bool:
+def _is_faster(arch: Architecture, checkpoint: Checkpoint, kind: str, gain: float) -> bool:
     """Whether a kind decodes so much faster on this machine than the weights as they are, and reads no slower."""
     if not use_native():
         return False  # NumPy computes in float32 whatever is stored
-    compact, exact = speeds(made, checkpoint, (kind, "f32"))
+    compact, exact = speeds(arch, checkpoint, (kind, "f32"))
     return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
 
 
-def _check_memory(made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], asked: Asked) -> str:
+def _check_memory(arch: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], options: LoadOptions) -> str:
     """The first of the kinds that fits into memory; UserError saying what would fit where none does.
 
     A context that nobody asked for may become shorter. Weights may be larger than memory where no form of them fits.
     """
-    free = asked.free
+    free = options.free
     if free is None:
         return kinds[0]
-    contexts = [asked.context] if asked.insists else [asked.context, min(asked.context, memory.SHORT)]
+    contexts = [options.context] if options.insists else [options.context, min(options.context, memory.SHORT)]
     for context in contexts:
         for kind in kinds:
-            if memory.fits(made, checkpoint, replace(asked.form(kind), context=context), free):
+            if memory.fits(arch, checkpoint, replace(options.form(kind), context=context), free):
                 return kind
-    if asked.force:
+    if options.force:
         return kinds[0]
-    wanted = replace(asked.form(kinds[-1]), context=contexts[-1])
-    others = memory.fitting_forms(made, checkpoint, wanted, free)
-    takes = memory.needed(made, checkpoint, wanted.kind, wanted.context, cache=wanted.cache)
+    wanted = replace(options.form(kinds[-1]), context=contexts[-1])
+    others = memory.fitting_forms(arch, checkpoint, wanted, free)
+    takes = memory.needed(arch, checkpoint, wanted.kind, wanted.context, cache=wanted.cache)
     if not others and takes.own <= free:
         return wanted.kind
     raise UserError(
@@ -211,17 +211,19 @@ def _check_memory(made: Architecture, checkpoint: Checkpoint, kinds: tuple[str, 
     )  # fmt: skip
 
 
-def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, asked: Asked) -> int | None:
+def _room(
+    arch: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, options: LoadOptions
+) -> int | None:
     """The context that memory holds beside the weights; None if all that is wanted. Says where they do not fit."""
-    if asked.free is None:
+    if options.free is None:
         return None
-    form = asked.form(kind)
-    bare = memory.needed(made, checkpoint, kind, 0)
-    room = memory.fitting_context(made, form.cache, asked.free - bare.total, asked.context)
-    if room >= min(asked.context, memory.SHORT):
-        return None if room == asked.context else room
-    rate = disk.decode_rate(bare.weights, asked.free - bare.own, disk.disk_rate(packed.files[-1]))
-    said = {"name": called(checkpoint.path), "needed": of_bytes(bare.total), "free": of_bytes(asked.free)}
+    form = options.form(kind)
+    bare = memory.needed(arch, checkpoint, kind, 0)
+    room = memory.fitting_context(arch, form.cache, options.free - bare.total, options.context)
+    if room >= min(options.context, memory.SHORT):
+        return None if room == options.context else room
+    rate = disk.decode_rate(bare.weights, options.free - bare.own, disk.disk_rate(packed.files[-1]))
+    said = {"name": called(checkpoint.path), "needed": of_bytes(bare.total), "free": of_bytes(options.free)}
     if rate is None:
         messages.warn(
             "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
@@ -232,41 +234,41 @@ def _room(made: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: 
             "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
             "about {seconds:.1f} s each; a smaller model or form is quicker", **said, seconds=1 / rate,
         )  # fmt: skip
-    return min(asked.context, memory.SHORT)
+    return min(options.context, memory.SHORT)
 
 
-def _packed(made: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:
+def _packed(arch: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
     path = packed_path(checkpoint, kind)
-    found = _mapped(path, made, checkpoint)
+    found = _mapped(path, arch, checkpoint)
     if found is None:
         with locked(path):
-            found = _mapped(path, made, checkpoint)
+            found = _mapped(path, arch, checkpoint)
             if found is None:
                 path.unlink(missing_ok=True)
                 messages.warn(
                     "packing {name} as {kind}, once: {path}", name=called(checkpoint.path), kind=kind, path=path
                 )  # fmt: skip
-                pack(made, checkpoint, kind, path, progress)
-                found = _opened(path, made, checkpoint)
+                pack(arch, checkpoint, kind, path, progress)
+                found = _opened(path, arch, checkpoint)
     return found
 
 
-def _mapped(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint | None:
+def _mapped(path: Path, arch: Architecture, checkpoint: Checkpoint) -> Checkpoint | None:
     """A packed file of the checkpoint; None if it is missing or damaged."""
     if not is_file(path):
         return None
     try:
-        return _opened(path, made, checkpoint)
+        return _opened(path, arch, checkpoint)
     except UserError:
         return None
 
 
-def _opened(path: Path, made: Architecture, checkpoint: Checkpoint) -> Checkpoint:
+def _opened(path: Path, arch: Architecture, checkpoint: Checkpoint) -> Checkpoint:
     """A packed file of the checkpoint, checked."""
     tensors, metadata = read_safetensors(path)
     packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
-    packed = fitted(made, packed).checkpoint
+    packed = fitted(arch, packed).checkpoint
     check_numbers(packed)
     return packed
 

@@ -48,16 +48,16 @@ class Rates:
     busy: bool = False  # the cores had other work meanwhile, so this may be too low
 
 
-def rates(made: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates | None:
+def rates(arch: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates | None:
     """What is to be expected with weights of a kind: a second of measuring, or what was measured before.
 
     None where the memory that is free does not hold a single layer twice.
     """
-    layers, part = slice_of(made, checkpoint, kind)
+    layers, part = slice_of(arch, checkpoint, kind)
     takes, free = memory.needed(part, checkpoint, kind, PROMPT, users, cache), system.available_memory()
     if free is not None and 2 * takes.total > free:
         return None
-    scale = made.config.num_hidden_layers / layers
+    scale = arch.config.num_hidden_layers / layers
     key = _key(part, checkpoint, kind, users, cache)
     known = system.recalled(MEMORY)
     found = _checked(known.get(key))
@@ -68,13 +68,13 @@ def rates(made: Architecture, checkpoint: Checkpoint, kind: str, users: int, cac
     return Rates(found.prefill / scale, found.decode / scale, found.busy)
 
 
-def slice_of(made: Architecture, checkpoint: Checkpoint, kind: str) -> tuple[int, Architecture]:
+def slice_of(arch: Architecture, checkpoint: Checkpoint, kind: str) -> tuple[int, Architecture]:
     """How many layers are timed, and the model that has just these and their share of the vocabulary."""
-    c = made.config
-    total = memory.stored_weights(made, checkpoint, kind)
+    c = arch.config
+    total = memory.stored_weights(arch, checkpoint, kind)
     layers = min(c.num_hidden_layers, max(1, math.ceil(SLICE * c.num_hidden_layers / max(1, total))))
     vocabulary = max(formats.PANEL, round(c.vocab_size * layers / c.num_hidden_layers))
-    return layers, memory.shortened(made, layers, vocabulary)
+    return layers, memory.shortened(arch, layers, vocabulary)
 
 
 def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates:

@@ -45,7 +45,7 @@ SIZES = (*LAYERS, *WIDTH, *HEADS, *CONTEXT, *INNER, "num_key_value_heads", "head
 CHAT_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
-def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
+def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     """All of it in plain values, findings as `Finding`. `tokenizer`: of a .bin that has no tokenizer.bin beside it.
 
     Raises UserError where the weights' files themselves cannot be read.
@@ -54,12 +54,12 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     folder, config = path if path.is_dir() else path.parent, checkpoint.config
     _check_sizes(folder / "config.json", config)
     findings: list[Finding] = []
-    made = _architecture(checkpoint, findings)
-    fit = _fitted(made, checkpoint, findings)
-    made, checkpoint = (fit.architecture, fit.checkpoint) if fit else (made, checkpoint)
+    arch = _architecture(checkpoint, findings)
+    fit = _fitted(arch, checkpoint, findings)
+    arch, checkpoint = (fit.architecture, fit.checkpoint) if fit else (arch, checkpoint)
     layout = packed_layout(checkpoint)
-    tied = made.config.tie_word_embeddings if made else config.get("tie_word_embeddings") is True
-    tensors = _known(stored(checkpoint, layout, tied), checkpoint, made)
+    tied = arch.config.tie_word_embeddings if arch else config.get("tie_word_embeddings") is True
+    tensors = _known(stored(checkpoint, layout, tied), checkpoint, arch)
     rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
     belongs = bool(config) and checkpoint.form != llama2c.FORM  # whether what lies in the folder is this model's
     entries = _entries(files_of(checkpoint), tokenizer, findings) if config else None
@@ -69,7 +69,7 @@ def look(path: Path, name: str = "", tokenizer: Path | None = None) -> Report:
     return {
         "name": name or path.name,
         "path": str(path),
-        "model": _model(checkpoint, tensors, made, tied),
+        "model": _model(checkpoint, tensors, arch, tied),
         "files": papers.files(path, checkpoint.files),
         "licence": papers.licence(folder) if belongs else None,
         "tokenizer": _tokenizer(entries),
@@ -92,12 +92,12 @@ def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
                 )  # fmt: skip
 
 
-def _known(tensors: list[Stored], checkpoint: Checkpoint, made: Architecture | None) -> list[Stored]:
+def _known(tensors: list[Stored], checkpoint: Checkpoint, arch: Architecture | None) -> list[Stored]:
     """The tensors with the names by which soban takes them, where their file has others; {i}: of every layer."""
-    if made is None or checkpoint.form != llama2c.FORM:
+    if arch is None or checkpoint.form != llama2c.FORM:
         return tensors
-    known = {llama2c.HEAD: made.plan.head}
-    for theirs, ours in made.plan.names(llama2c.FORM).items():
+    known = {llama2c.HEAD: arch.plan.head}
+    for theirs, ours in arch.plan.names(llama2c.FORM).items():
         known.setdefault(llama2c.LAYER.sub("layers.{i}.", theirs), ours.replace(".0.", ".{i}.", 1))  # the first layer's
     return [dataclasses.replace(one, known_as=known.get(one.known_as, one.known_as)) for one in tensors]
 
@@ -140,19 +140,19 @@ def _template_file(folder: Path) -> str:
     return CHAT_FILES[-1]
 
 
-def _fitted(made: Architecture | None, checkpoint: Checkpoint, findings: list[Finding]) -> Fitted | None:
+def _fitted(arch: Architecture | None, checkpoint: Checkpoint, findings: list[Finding]) -> Fitted | None:
     """The model and its tensors as loading has them; None, and a finding, where they are not each other's."""
-    if made is None:
+    if arch is None:
         return None
     try:
-        fit = fitted(made, checkpoint)
+        fit = fitted(arch, checkpoint)
     except Misfit as error:
         findings.append(Finding(error.code, error, "config.json", error.tensor))
         return None
     except UserError as error:
         findings.append(Finding("not-runnable", error, "config.json"))
         return None
-    findings += config_findings(made, fit)
+    findings += config_findings(arch, fit)
     return fit
 
 
@@ -173,7 +173,7 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     return next((config[name] for name in names if type(config.get(name)) is int), None)
 
 
-def _model(checkpoint: Checkpoint, tensors: list[Stored], made: Architecture | None, tied: bool) -> Report:
+def _model(checkpoint: Checkpoint, tensors: list[Stored], arch: Architecture | None, tied: bool) -> Report:
     """The head: what kind of model it is, and how large."""
     config = checkpoint.config
     own = [one for one in tensors if not one.shared and one.name not in ROTATIONS]
@@ -181,23 +181,23 @@ def _model(checkpoint: Checkpoint, tensors: list[Stored], made: Architecture | N
     formats: dict[str, int] = {}
     for one in own:
         formats[one.format] = formats.get(one.format, 0) + one.bytes
-    if made:  # whatever config.json leaves to the family's defaults
-        config = {**config, **dataclasses.asdict(made.config)}
+    if arch:  # whatever config.json leaves to the family's defaults
+        config = {**config, **dataclasses.asdict(arch.config)}
     heads, width = _first(config, HEADS), _first(config, WIDTH)
     return {
         "model_type": config.get("model_type"),
         "architectures": config["architectures"] if isinstance(config.get("architectures"), list) else [],
         "configured": bool(config),
-        "runnable": made is not None,
+        "runnable": arch is not None,
         "parameters": sum(math.prod(one.shape) for one in counted),
         "layers": _first(config, LAYERS),
         "hidden": width,
         "inner": _first(config, INNER),
         "heads": heads,
-        "kv_heads": made.config.kv_heads if made else _first(config, ("num_key_value_heads",)) or heads,
-        "head_size": made.config.head_size if made else _first(config, ("head_dim",)) or _divided(width, heads),
-        "context": made.config.longest if made else _first(config, CONTEXT),
-        "window": getattr(made.config, "sliding_window", None) if made else None,
+        "kv_heads": arch.config.kv_heads if arch else _first(config, ("num_key_value_heads",)) or heads,
+        "head_size": arch.config.head_size if arch else _first(config, ("head_dim",)) or _divided(width, heads),
+        "context": arch.config.longest if arch else _first(config, CONTEXT),
+        "window": getattr(arch.config, "sliding_window", None) if arch else None,
         "vocabulary": _first(config, ("vocab_size",)),
         "tied": tied,
         "formats": dict(sorted(formats.items(), key=lambda item: -item[1])),
@@ -256,21 +256,21 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
     """What `run` and `chat` would do on this PC, now; None where they would refuse, which a finding then says."""
     if fit is None:
         return None
-    made, checkpoint = fit.architecture, fit.checkpoint
-    free, usual = system.available_memory(), min(made.config.longest, loaded.USUAL_CONTEXT)
-    asked = loaded.Asked("auto", usual, insists=False, free=free, force=False)
+    arch, checkpoint = fit.architecture, fit.checkpoint
+    free, usual = system.available_memory(), min(arch.config.longest, loaded.USUAL_CONTEXT)
+    options = loaded.LoadOptions("auto", usual, insists=False, free=free, force=False)
     try:
-        kind = loaded.choose_kind(made, checkpoint, "auto", asked)
+        kind = loaded.choose_kind(arch, checkpoint, "auto", options)
         sampling = sampling_defaults(checkpoint.generation_config)
     except UserError as error:
         findings.append(Finding("not-runnable", error))
         return None
-    takes = _needs(made, checkpoint, kind, usual, free)
-    packed = needs_packing(made, checkpoint, kind)
+    takes = _needs(arch, checkpoint, kind, usual, free)
+    packed = needs_packing(arch, checkpoint, kind)
     place = packed_path(checkpoint, kind) if packed else None
     continues = shown is None or checkpoint.generation_config.get(loaded.CONTINUES) is True
     return {
-        "dtype": kind, "why": _why(made, checkpoint, kind, asked, takes),
+        "dtype": kind, "why": _why(arch, checkpoint, kind, options, takes),
         "packed": None if place is None else {"path": str(place), "there": place.is_file()},
         "memory": {
             "weights": takes.weights, "cache": takes.cache, "rest": takes.buffers + takes.program,
@@ -297,27 +297,29 @@ class _Needs(memory.Needs):
     context: int = 0
 
 
-def _needs(made: Architecture, checkpoint: Checkpoint, kind: str, context: int, free: int | None) -> _Needs:
+def _needs(arch: Architecture, checkpoint: Checkpoint, kind: str, context: int, free: int | None) -> _Needs:
     """What the model takes with the context that `run` would give it: a shorter one where memory is short."""
-    takes = memory.needed(made, checkpoint, kind, context)
+    takes = memory.needed(arch, checkpoint, kind, context)
     if free is not None and takes.total > free:
-        room = free - memory.needed(made, checkpoint, kind, 0).total
-        context = memory.fitting_context(made, memory.cache_format(kind), room, context) or min(context, memory.SHORT)
-        takes = memory.needed(made, checkpoint, kind, context)
+        room = free - memory.needed(arch, checkpoint, kind, 0).total
+        context = memory.fitting_context(arch, memory.cache_format(kind), room, context) or min(context, memory.SHORT)
+        takes = memory.needed(arch, checkpoint, kind, context)
     return _Needs(**dataclasses.asdict(takes), context=context)
 
 
-def _why(made: Architecture, checkpoint: Checkpoint, kind: str, asked: loaded.Asked, takes: memory.Needs) -> str:
+def _why(
+    arch: Architecture, checkpoint: Checkpoint, kind: str, options: loaded.LoadOptions, takes: memory.Needs
+) -> str:
     """Why `auto` takes this kind, in a word for programs: the same questions that loading asks, in the same order."""
-    free = asked.free
+    free = options.free
     if free is not None and takes.total > free:
         return "overflow"
     if packed_layout(checkpoint):
         return "packed"
-    if memory.parameters(made) <= loaded.TINY:
+    if memory.parameters(arch) <= loaded.TINY:
         return "tiny"
     larger = ("f32", "q8") if kind == "q4" else ("f32",)
-    if free is not None and not all(memory.fits(made, checkpoint, asked.form(one), free) for one in larger):
+    if free is not None and not all(memory.fits(arch, checkpoint, options.form(one), free) for one in larger):
         return "memory"
     return "exact" if kind == "f32" else "faster"
 

@@ -64,7 +64,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Wish:
     """What the options come to for a model."""
 
     purpose: str
@@ -84,34 +84,34 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
         if entry is None:
             raise
         return from_catalogue(entry, options, purpose, str(error))
-    checkpoint, made, obstacle = found.checkpoint, None, None
+    checkpoint, arch, obstacle = found.checkpoint, None, None
     try:
-        made = architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved)
-        fit = fitted(made, checkpoint)
-        made, checkpoint = fit.architecture, fit.checkpoint
+        arch = architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved)
+        fit = fitted(arch, checkpoint)
+        arch, checkpoint = fit.architecture, fit.checkpoint
     except UserError as error:
-        made, obstacle = None, str(error)
-    most = made.config.longest if made else checkpoint.config.get("max_position_embeddings")
-    asked = checked(options, purpose, most)
+        arch, obstacle = None, str(error)
+    most = arch.config.longest if arch else checkpoint.config.get("max_position_embeddings")
+    wish = checked(options, purpose, most)
     free = system.available_memory()
     room = free if free is not None else memory_bytes() or None
     result = {
         "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(),
         "memory_free": free, "model": found.name, "repository": found.repository.id if found.repository else None,
         "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(found),
-        "context": asked.context, "users": asked.users,
+        "context": wish.context, "users": wish.users,
     }  # fmt: skip
-    result["disk"] = disk_space(found.download, packed_bytes(made, checkpoint), options.speed)
-    if made is None:
+    result["disk"] = disk_space(found.download, packed_bytes(arch, checkpoint), options.speed)
+    if arch is None:
         return {**result, "forms": [rough_form(checkpoint, kind, room) for kind in KINDS]}
     kinds = ("q8",) if packed_layout(checkpoint) else KINDS
     if purpose in ("train", "tune"):
-        return {**result, "forms": [], "training": training(made, checkpoint, asked, room)}
-    result["context_most"] = made.config.longest
-    result["cache_token_bytes"] = {name: memory.token_bytes(made, name) for name in CACHE_DTYPES[1:]}
-    result["forms"] = [form(made, checkpoint, kind, asked, room, tell) for kind in kinds]
+        return {**result, "forms": [], "training": training(arch, checkpoint, wish, room)}
+    result["context_most"] = arch.config.longest
+    result["cache_token_bytes"] = {name: memory.token_bytes(arch, name) for name in CACHE_DTYPES[1:]}
+    result["forms"] = [form(arch, checkpoint, kind, wish, room, tell) for kind in kinds]
     result["busy"] = any(one["busy"] for one in result["forms"])
-    result["advice"] = advice(made, found, result["forms"], asked, room)
+    result["advice"] = advice(arch, found, result["forms"], wish, room)
     return result
 
 
@@ -126,13 +126,13 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
     """Rough figures by the catalogue alone: offline, say, or before the hub has given access."""
     count = entry.parameters or 0
     free = system.available_memory()
-    asked = checked(options, purpose, entry.context)
+    wish = checked(options, purpose, entry.context)
     layers, heads, size = entry.cache or (0, 0, 0)
     forms = []
     stored = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
     for kind, each in (ROUGH_BYTES | {"f32": stored}).items():
         held = round(each * count)
-        cache = position_bytes(layers, heads, size, cache_format(kind, asked.cache)) * asked.context * asked.users
+        cache = position_bytes(layers, heads, size, cache_format(kind, wish.cache)) * wish.context * wish.users
         total = held + cache + memory.PROGRAM
         forms.append(
             {
@@ -144,11 +144,11 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
         "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(), "memory_free": free,
         "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
         "unreachable": unreachable, "obstacle": obstacle(entry), "parameters": count, "stored": {},
-        "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": asked.context, "users": asked.users,
+        "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": wish.context, "users": wish.users,
         "disk": disk_space(round(stored * count), {}, options.speed), "forms": forms, "stored_bytes": stored,
     }  # fmt: skip
     if purpose in ("train", "tune") and found["obstacle"] is None:
-        return {**found, "forms": [], "training": rough_training(count, asked, free)}
+        return {**found, "forms": [], "training": rough_training(count, wish, free)}
     return found
 
 
@@ -161,9 +161,9 @@ def obstacle(entry: Entry) -> str | None:
     return None
 
 
-def rough_training(count: int, asked: Asked, free: int | None) -> dict[str, Any]:
+def rough_training(count: int, wish: Wish, free: int | None) -> dict[str, Any]:
     """What learning takes as far as the count of the weights tells: the rest follows from shapes (None)."""
-    if asked.purpose == "train":
+    if wish.purpose == "train":
         parts: dict[str, tuple[int, int | None, int | None]] = {"f32": (4 * count, 4 * count, 8 * count)}
     else:
         parts = {kind: (round(each * count), None, None) for kind, each in ROUGH_BYTES.items()}
@@ -178,7 +178,7 @@ def rough_training(count: int, asked: Asked, free: int | None) -> dict[str, Any]
             }
         )  # fmt: skip
     return {
-        "tokens_in_a_step": asked.context * asked.users, "rank": RANK, "adapter_parameters": None, "ways": ways,
+        "tokens_in_a_step": wish.context * wish.users, "rank": RANK, "adapter_parameters": None, "ways": ways,
         "possible": False,
     }  # fmt: skip
 
@@ -195,7 +195,7 @@ def model_and_purpose(options: PlanOptions) -> tuple[str | None, str]:
     return (words[0] if words else None), purpose
 
 
-def checked(options: PlanOptions, purpose: str, most: object) -> Asked:
+def checked(options: PlanOptions, purpose: str, most: object) -> Wish:
     """The options with what is usual filled in, for a model that reads `most` tokens, if that is known.
 
     Raises UserError for what is out of range.
@@ -220,7 +220,7 @@ def checked(options: PlanOptions, purpose: str, most: object) -> Asked:
         raise UserError("--speed {value}: no speed in Mbit/s", value=options.speed, hint="give a number above 0")
     usual = LEARNT if purpose in ("train", "tune") else USUAL_CONTEXT
     users = options.users or (SERVED if purpose == "serve" else 1)
-    return Asked(purpose, options.context or min(most, usual), users, options.cache_dtype)
+    return Wish(purpose, options.context or min(most, usual), users, options.cache_dtype)
 
 
 def weights(found: Outline) -> dict[str, Any]:
@@ -259,24 +259,24 @@ def disk_space(download: int, packed: dict[str, int], speed: float | None) -> di
     }  # fmt: skip
 
 
-def packed_bytes(made: Architecture | None, checkpoint: Checkpoint) -> dict[str, int]:
+def packed_bytes(arch: Architecture | None, checkpoint: Checkpoint) -> dict[str, int]:
     """What the packed file of each kind takes of the disk; 0 where none is made."""
-    if made is None or packed_layout(checkpoint):
+    if arch is None or packed_layout(checkpoint):
         return {}
     return {
-        kind: weight_bytes(made, checkpoint, kind) if needs_packing(made, checkpoint, kind) else 0 for kind in KINDS
+        kind: weight_bytes(arch, checkpoint, kind) if needs_packing(arch, checkpoint, kind) else 0 for kind in KINDS
     }
 
 
 def form(
-    made: Architecture, checkpoint: Checkpoint, kind: str, asked: Asked, free: int | None, tell: Callable[[str], None]
+    arch: Architecture, checkpoint: Checkpoint, kind: str, wish: Wish, free: int | None, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Memory and speed with weights of a kind, and whether that fits."""
-    cache = cache_format(kind, asked.cache)
-    takes = memory.needed(made, checkpoint, kind, asked.context, asked.users, cache)
+    cache = cache_format(kind, wish.cache)
+    takes = memory.needed(arch, checkpoint, kind, wish.context, wish.users, cache)
     tell(translate("measuring {kind} ...", kind=kind))
-    rates = forecast.rates(made, checkpoint, kind, min(asked.users, memory.OUTPUTS), cache)
-    one = memory.cache_bytes(made, asked.context, 1, cache)
+    rates = forecast.rates(arch, checkpoint, kind, min(wish.users, memory.OUTPUTS), cache)
+    one = memory.cache_bytes(arch, wish.context, 1, cache)
     found: dict[str, Any] = {
         "kind": kind, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
         "program": takes.program, "total": takes.total, "prefill_per_second": rates.prefill if rates else None,
@@ -286,7 +286,7 @@ def form(
         return {**found, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
     spare = free - takes.total + takes.cache
     found["users_that_fit"] = max(0, spare // one)
-    found["context_that_fits"] = memory.fitting_context(made, cache, spare, made.config.longest, asked.users)
+    found["context_that_fits"] = memory.fitting_context(arch, cache, spare, arch.config.longest, wish.users)
     found["verdict"] = "fits" if takes.total <= free else "slow" if takes.own <= free else "no"
     if found["verdict"] == "slow":
         rate = disk.decode_rate(takes.weights, free - takes.own, known_disk(), rates.decode if rates else None)
@@ -315,15 +315,15 @@ def rough_form(checkpoint: Checkpoint, kind: str, free: int | None) -> dict[str,
 
 
 def advice(
-    made: Architecture, found: Outline, forms: list[dict[str, Any]], asked: Asked, free: int | None
+    arch: Architecture, found: Outline, forms: list[dict[str, Any]], wish: Wish, free: int | None
 ) -> dict[str, Any]:
     """What to take: the fastest form that fits; where one does not, what would; where none does, a smaller model."""
     fitting = [one for one in forms if one["verdict"] in ("fits", "unknown")]
     best = max(fitting, key=lambda one: one["decode_per_second"] or 0.0) if fitting else None
-    wanted = Form(forms[0]["kind"], forms[0]["cache_dtype"], asked.context)
+    wanted = Form(forms[0]["kind"], forms[0]["cache_dtype"], wish.context)
     others = []
     if best is None and free is not None and not packed_layout(found.checkpoint):
-        others = memory.fitting_forms(made, found.checkpoint, wanted, free, asked.users)
+        others = memory.fitting_forms(arch, found.checkpoint, wanted, free, wish.users)
     return {
         "take": best["kind"] if best else None,
         "instead": [{**asdict(one), "flags": one.flags(wanted)} for one in others],
@@ -347,24 +347,24 @@ def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
     return [{"name": name, "parameters": count} for count, name in sorted(fitting, reverse=True)[:3]]
 
 
-def training(made: Architecture, checkpoint: Checkpoint, asked: Asked, free: int | None) -> dict[str, Any]:
+def training(arch: Architecture, checkpoint: Checkpoint, wish: Wish, free: int | None) -> dict[str, Any]:
     """What learning would take: the whole model in float32, or LoRA's matrices beside frozen weights of each kind.
 
     What soban itself cannot do yet is marked: it trains small models of its own alone.
     """
-    c = made.config
-    shapes = memory.layer_matrices(made)
-    whole = memory.parameters(made)
-    tokens = asked.context * asked.users
-    activations = 4 * tokens * memory.activation_floats(c, asked.context)
+    c = arch.config
+    shapes = memory.layer_matrices(arch)
+    whole = memory.parameters(arch)
+    tokens = wish.context * wish.users
+    activations = 4 * tokens * memory.activation_floats(c, wish.context)
     # LoRA (Hu et al. 2021, arXiv 2106.09685): A (rank, in) and B (out, rank) beside every matrix of the layers.
     adapter = sum(RANK * (rows + columns) for rows, columns in shapes)
     # AdamW in float32 keeps weight, gradient and two averages: 4 * 4 bytes (Kingma & Ba 2015, arXiv 1412.6980).
-    if asked.purpose == "train":
+    if wish.purpose == "train":
         parts = {"f32": (4 * whole, 4 * whole, 8 * whole)}
     else:  # QLoRA (Dettmers et al. 2023, arXiv 2305.14314) is LoRA beside frozen weights in 4 bits
         kinds = ("q8",) if packed_layout(checkpoint) else KINDS
-        frozen = {kind: memory.stored_weights(made, checkpoint, kind) for kind in kinds}
+        frozen = {kind: memory.stored_weights(arch, checkpoint, kind) for kind in kinds}
         parts = {kind: (size + 4 * adapter, 4 * adapter, 8 * adapter) for kind, size in frozen.items()}
     ways = []
     for kind, (held, gradients, optimiser) in parts.items():

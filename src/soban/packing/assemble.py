@@ -128,13 +128,13 @@ def converted(tensor: Tensor, format: str, moved: Factors) -> Iterator[npt.NDArr
             piece = piece * row_factors[start : start + step, None]
         if column_factors is not None:
             piece = piece * column_factors
-        made = ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
-        if format not in formats.PLAIN and not finite_scales(made, "q4" if format in formats.HALVES else format):
+        encoded = ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
+        if format not in formats.PLAIN and not finite_scales(encoded, "q4" if format in formats.HALVES else format):
             raise UserError(
                 "tensor {name} holds numbers too large to be kept as {format}", name=quoted(tensor.name), format=format,
                 hint="keep them as they are: --dtype f32",
             )  # fmt: skip
-        yield made
+        yield encoded
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:

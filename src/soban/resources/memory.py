@@ -57,33 +57,33 @@ def cache_format(kind: str, wanted: str = "auto") -> str:
 
 
 def needed(
-    made: Architecture, checkpoint: Checkpoint, kind: str, context: int, users: int = 1, cache: str = "auto"
+    arch: Architecture, checkpoint: Checkpoint, kind: str, context: int, users: int = 1, cache: str = "auto"
 ) -> Needs:
     """What the checkpoint takes with weights of a kind and a full context for each of the users."""
     return Needs(
-        stored_weights(made, checkpoint, kind), cache_bytes(made, context, users, cache_format(kind, cache)),
-        buffer_bytes(made, checkpoint, kind),
+        stored_weights(arch, checkpoint, kind), cache_bytes(arch, context, users, cache_format(kind, cache)),
+        buffer_bytes(arch, checkpoint, kind),
     )  # fmt: skip
 
 
-def stored_weights(made: Architecture, checkpoint: Checkpoint, kind: str) -> int:
+def stored_weights(arch: Architecture, checkpoint: Checkpoint, kind: str) -> int:
     """What the weights take in a kind; a packed file has just one."""
     layout = packed_layout(checkpoint)
     if not layout:
-        return weight_bytes(made, checkpoint, kind)
-    vectors = sum(4 * part.shape[0] for part in made.plan.parts() if len(part.shape) == 1)
+        return weight_bytes(arch, checkpoint, kind)
+    vectors = sum(4 * part.shape[0] for part in arch.plan.parts() if len(part.shape) == 1)
     return vectors + sum(formats.stored_bytes(*entry) for entry in layout.values())
 
 
-def token_bytes(made: Architecture, cache: str) -> int:
+def token_bytes(arch: Architecture, cache: str) -> int:
     """What a token takes in the cache."""
-    c = made.config
+    c = arch.config
     return position_bytes(c.num_hidden_layers, c.kv_heads, c.head_size, cache)
 
 
-def cache_bytes(made: Architecture, context: int, users: int, format: str) -> int:
+def cache_bytes(arch: Architecture, context: int, users: int, format: str) -> int:
     """What `context` tokens of each user take in the cache, in whole pages of memory."""
-    c, each = made.config, token_bytes(made, format)
+    c, each = arch.config, token_bytes(arch, format)
     regions = 2 * c.num_hidden_layers  # keys and values of a layer lie together
     used = each * context * users // regions
     reserved = each * (context + min(context, SPARE)) * users // regions
@@ -93,11 +93,11 @@ def cache_bytes(made: Architecture, context: int, users: int, format: str) -> in
     return used * regions
 
 
-def fitting_context(made: Architecture, cache: str, room: int, most: int, users: int = 1) -> int:
+def fitting_context(arch: Architecture, cache: str, room: int, most: int, users: int = 1) -> int:
     """The longest context, at most `most` and in steps of 256 tokens below that, whose cache fits; 0 if none does."""
 
     def taken(tokens: int) -> int:
-        return cache_bytes(made, tokens, users, cache)
+        return cache_bytes(arch, tokens, users, cache)
 
     if most <= 0 or taken(most) <= room:
         return max(0, most)
@@ -124,7 +124,7 @@ class Form:
 
 
 def fitting_forms(
-    made: Architecture, checkpoint: Checkpoint, wanted: Form, free: int, users: int = 1, most: int = 3
+    arch: Architecture, checkpoint: Checkpoint, wanted: Form, free: int, users: int = 1, most: int = 3
 ) -> list[Form]:
     """Forms that fit where the wanted one does not: those that change least first, the most exact before others."""
     later = (wanted.kind,) if packed_layout(checkpoint) else KINDS[KINDS.index(wanted.kind) :]
@@ -132,20 +132,20 @@ def fitting_forms(
     small = [Form(kind, "int8", wanted.context) for kind in later]
     found: list[Form] = []
     for form in (*same, *small):
-        if form != wanted and fits(made, checkpoint, form, free, users):
+        if form != wanted and fits(arch, checkpoint, form, free, users):
             found.append(form)
     for form in (*same, *small):
         if form == wanted or form in found:
             continue
-        room = free - needed(made, checkpoint, form.kind, 0).total
-        context = fitting_context(made, form.cache, room, wanted.context - 1, users)
+        room = free - needed(arch, checkpoint, form.kind, 0).total
+        context = fitting_context(arch, form.cache, room, wanted.context - 1, users)
         if context >= SHORT:
             found.append(Form(form.kind, form.cache, context))
     return found[:most]
 
 
-def fits(made: Architecture, checkpoint: Checkpoint, form: Form, free: int, users: int = 1) -> bool:
-    return needed(made, checkpoint, form.kind, form.context, users, form.cache).total <= free
+def fits(arch: Architecture, checkpoint: Checkpoint, form: Form, free: int, users: int = 1) -> bool:
+    return needed(arch, checkpoint, form.kind, form.context, users, form.cache).total <= free
 
 
 def activation_floats(config: Any, longest: int) -> int:
@@ -162,23 +162,23 @@ def activation_floats(config: Any, longest: int) -> int:
     return config.num_hidden_layers * layer + 3 * config.vocab_size
 
 
-def buffer_bytes(made: Architecture, checkpoint: Checkpoint, kind: str) -> int:
+def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, kind: str) -> int:
     """What a step writes into; every layer uses the same places, so two of them tell."""
-    part = shortened(made, min(2, made.config.num_hidden_layers))
+    part = shortened(arch, min(2, arch.config.num_hidden_layers))
     program = part.record(hollow(part, checkpoint, kind))
     return 4 * native.plan_arena(program, {"tokens": CHUNK, "outputs": OUTPUTS})[1]
 
 
-def shortened(made: Architecture, layers: int, vocabulary: int | None = None) -> Architecture:
+def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) -> Architecture:
     """The same model with only the first so many layers, and as many entries of the vocabulary."""
-    c = made.config
+    c = arch.config
     changed: dict[str, Any] = {"num_hidden_layers": layers, "vocab_size": vocabulary or c.vocab_size}
     if getattr(c, "layer_types", None):
         changed["layer_types"] = c.layer_types[:layers]
-    return Architecture(made.family, replace(c, **changed))
+    return Architecture(arch.family, replace(c, **changed))
 
 
-def hollow(made: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
+def hollow(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
     """Weights as `assemble` makes them, of the right shapes and formats, with nothing in them.
 
     `made` may be a slice of the checkpoint's model: the formats are those that the whole has.
@@ -199,7 +199,7 @@ def hollow(made: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
         large = part.name + RESIDUAL in layout if layout else halved(part, tensor.shape, kind)
         return rows(part) if large else None
 
-    return made.plan.build(made_by(rows, vectors, residual))
+    return arch.plan.build(made_by(rows, vectors, residual))
 
 
 def empty(format: str, rows: int, columns: int) -> Any:
@@ -209,11 +209,11 @@ def empty(format: str, rows: int, columns: int) -> Any:
     return np.broadcast_to(np.zeros((), np.uint8), (formats.stored_bytes(format, rows, columns),))
 
 
-def parameters(made: Architecture) -> int:
+def parameters(arch: Architecture) -> int:
     """How many numbers a model consists of, those that several tensors share counted once."""
-    return sum(math.prod(part.shape) for part in made.plan.parts())
+    return sum(math.prod(part.shape) for part in arch.plan.parts())
 
 
-def layer_matrices(made: Architecture) -> list[tuple[int, int]]:
+def layer_matrices(arch: Architecture) -> list[tuple[int, int]]:
     """Rows and columns of every matrix of every layer."""
-    return [(part.shape[0], part.shape[1]) for layer in made.plan.layers for part in layer.matrices()]
+    return [(part.shape[0], part.shape[1]) for layer in arch.plan.layers for part in layer.matrices()]

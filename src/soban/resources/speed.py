@@ -42,10 +42,10 @@ class Speed:
 Shapes = list[tuple[int, int, str]]  # rows, columns and format of matrices
 
 
-def speeds(made: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> list[Speed]:
+def speeds(arch: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> list[Speed]:
     """The speed of each kind for a model's matrices on this machine, from an earlier time if it was measured then."""
     known = _read()
-    wanted = [trial_matrices(made, checkpoint, kind) for kind in kinds]
+    wanted = [trial_matrices(arch, checkpoint, kind) for kind in kinds]
     missing = [matrices for matrices in wanted if _key(matrices) not in known]
     for matrices in missing:
         known[_key(matrices)] = measured(matrices)
@@ -54,12 +54,12 @@ def speeds(made: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> 
     return [known[_key(matrices)] for matrices in wanted]
 
 
-def trial_matrices(made: Architecture, checkpoint: Checkpoint, kind: str) -> Shapes:
+def trial_matrices(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Shapes:
     """A layer's matrices and its share of the head, in the formats of a kind; about TRIAL_WEIGHTS together.
 
     A small model's layers are taken several times, a large one's matrices are cut.
     """
-    plan, layers = made.plan, made.config.num_hidden_layers
+    plan, layers = arch.plan, arch.config.num_hidden_layers
     head = plan.end(HEAD) or plan.end(EMBED)
     assert head is not None
     parts = [(part, part.shape[0]) for part in plan.layers[0].matrices()]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from soban.base.version import VERSION
 from soban.base.errors import UserError
+from soban.base.version import VERSION
 from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest, split_of
 from soban.learn.training import checkpoint, folder, forecast, pausing, presets, resolve
