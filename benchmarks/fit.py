@@ -57,6 +57,7 @@ import numpy as np
 import soban
 from soban.base import system
 from soban.talk.generation import Generation
+from soban.talk.prompt import Prompt
 from soban.loading.loaded import BUNDLED
 from soban.measure.forecast import PROMPT
 from soban.weights.opening import open_checkpoint
@@ -73,7 +74,7 @@ def written(length, new):
     ids = random.integers(3, model.config.vocab_size, length).tolist()
     options = model.sampling(do_sample=False, max_new_tokens=new, prompt_lookup_num_tokens=0)
     starts.clear()
-    Generation(model, ids, options).read()
+    Generation(model, Prompt(ids), options).read()
     return [after - before for before, after in zip(starts, starts[1:])]  # with all that Python does in between
 written(16, 2)  # the weights come into memory
 rounds = [written(model.engine.context - 8, 8)]

@@ -234,7 +234,7 @@ def test_a_prompt_that_cannot_be_used_is_refused_in_one_line(base: soban.Model, 
 
 def test_an_empty_prompt_begins_a_text_where_no_question_is_missing(base: soban.Model, chat: soban.Model) -> None:
     begun = base.start("", max_new_tokens=3)
-    assert begun.sequences[0].tokens == [base.tokenizer.bos_id] and begun.echo == ""
+    assert begun.sequences[0].tokens == [base.tokenizer.bos_id] and begun.prompt.echo == ""
     assert chat.start("", raw=True, max_new_tokens=3).sequences[0].tokens == [chat.tokenizer.bos_id]
     with pytest.raises(soban.UserError, match="the prompt is empty"):
         chat.generate("")

@@ -24,7 +24,8 @@ from soban.packing.packed_file import called
 from soban.resources.memory import CHUNK, OUTPUTS, SPARE
 from soban.resources.pressure import Watch
 from soban.talk.generation import Generation
-from soban.talk.window import Window
+from soban.talk.prompt import Prompt
+from soban.talk.window import Question, Window
 from soban.text.chat.contents import text_of
 from soban.text.chat.form import ChatForm, read_form
 from soban.text.chat.template import ChatTemplate, Message, encode_chat
@@ -124,14 +125,25 @@ class Model:
     ) -> Generation:
         """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
         sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+        given = self.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
+        return Generation(self, given, sampling, on_full=on_full)
+
+    def prompt(
+        self,
+        text: str,
+        *,
+        system: str | None = None,
+        raw: bool = False,
+        echo: bool | None = None,
+        on_full: str = "error",
+    ) -> Prompt:
+        """What the model is given for a text, and how what it writes is to be read; as in `generate`."""
         if on_full == "summarise":
             raise UserError("on_full=summarise is for conversations", hint="use chat, or on_full=slide")
-        self.check_size(prompt, on_full)
-        ids = self.prompt_ids(prompt, system=system, raw=raw)
-        answer = self.answers(system=system, raw=raw)
+        self.check_size(text, on_full)
+        ids, answer = self.prompt_ids(text, system=system, raw=raw), self.answers(system=system, raw=raw)
         shown = not answer if echo is None else echo
-        form = self.text_form(answer=answer, raw=raw)
-        return Generation(self, ids, sampling, on_full=on_full, echo=prompt if shown else "", answer=answer, form=form)
+        return Prompt(ids, self.text_form(answer=answer, raw=raw), answer, text if shown else None)
 
     def answers(self, *, system: str | None, raw: bool) -> bool:
         """Whether a prompt is a user's turn, and not a text to go on with; beside a system text it always is."""
@@ -253,13 +265,11 @@ class Model:
         sampling, on_full = self.sampling(**options), checked_on_full(on_full)
         chosen = self.chat_template(template)
         self.check_messages(messages, on_full)
-        return self.answer(Window(self, chosen, messages, sampling, on_full, strict=strict).fit())
+        window = Window(self, chosen, messages, sampling, on_full, strict=strict).fit(self._summary)
+        return Generation(self, window.prompt, sampling, on_full=on_full, window=window)
 
-    def answer(self, window: Window) -> Generation:
-        """Begin to answer the conversation in a window, which makes room where its context is full."""
-        refill = None if window.on_full == "error" else window.refill
-        form = self.chat_form(window.template)
-        return Generation(self, window.ids, window.sampling, form=form, refill=refill)
+    def _summary(self, question: Question) -> str:
+        return str(Generation(self, question.prompt, question.sampling).read())
 
     def chat_template(self, name: str | Path | None = None) -> ChatTemplate:
         """The template of that name or in that file, or the model's own. UserError where there is none."""

@@ -125,7 +125,8 @@ from soban.base import system
 model = soban.load(sys.argv[1], dtype=sys.argv[2], context=int(sys.argv[3]))
 ids = [3 + i % 250 for i in range(model.engine.context - 4)]
 from soban.talk.generation import Generation
-Generation(model, ids, model.sampling(do_sample=False, max_new_tokens=4)).read()
+from soban.talk.prompt import Prompt
+Generation(model, Prompt(ids), model.sampling(do_sample=False, max_new_tokens=4)).read()
 print(json.dumps(system.memory_use().__dict__))
 """
 

@@ -17,7 +17,8 @@ from soban.ops.batch import PAGE
 from soban.talk import window
 from soban.talk.dialogue import Reply
 from soban.talk.generation import Generation
-from soban.talk.window import Window
+from soban.talk.prompt import Prompt
+from soban.talk.window import Question, Window
 from soban.text.chat.template import encode_chat
 
 from ..tiny import make_model, write_ascii_weights
@@ -49,6 +50,10 @@ def spoken(dialogue: soban.Dialogue, *texts: str) -> list[Reply]:
         replies.append(dialogue.say(text))
         replies[-1].read()
     return replies
+
+
+def unasked(question: Question) -> str:
+    raise AssertionError("no summary is needed")
 
 
 def roles(dialogue: soban.Dialogue) -> str:
@@ -90,7 +95,7 @@ def test_later_turns_compute_only_what_is_new_also_past_the_window(chat: soban.M
         # the last token of an answer is never fed, and pages are found when they are full
         assert reply.figures.reused_tokens >= (len(known) - 1) // PAGE * PAGE
         known = list(reply.generation.sequences[0].tokens)
-        alone = Generation(fresh, reply.window.ids, reply.window.sampling, form=chat.chat_form(reply.window.template))
+        alone = Generation(fresh, reply.window.prompt, reply.window.sampling)
         assert alone.read() == reply.text
         fresh = soban.load(chat.loaded.path) if n == 3 else fresh
     assert len(known) > 8 * 16
@@ -404,7 +409,7 @@ def test_an_answer_that_fills_the_context_goes_on_after_the_oldest_turns_are_gon
     [(prompt, produced)] = prompts
     assert chat.tokenizer.decode(prompt).endswith(text[:produced])  # a token a letter
     alone = Generation(
-        soban.load(chat.loaded.path), prompt, chat.sampling(temperature=0, max_new_tokens=250 - produced)
+        soban.load(chat.loaded.path), Prompt(prompt), chat.sampling(temperature=0, max_new_tokens=250 - produced)
     )
     assert alone.read() == text[produced:]
 
@@ -420,7 +425,7 @@ def test_an_answer_that_fills_the_context_waits_for_a_summary(chat: soban.Model)
     reply.read()
     assert dialogue.summary and reply.figures.new_tokens == 200 and reply.figures.finished == "length"
     assert dialogue.messages[-1]["content"] == reply.text
-    other.model.engine.cancel(other.sequences[0])
+    other.speaker.shared.engine.cancel(other.sequences[0])
 
 
 def test_two_dialogues_of_one_model_are_what_each_is_alone(chat: soban.Model) -> None:
@@ -487,7 +492,7 @@ def test_a_korean_conversation_is_summarised_in_korean(chat: soban.Model, monkey
     original = Generation.__init__
 
     def noted(self: Generation, *args: Any, **named: Any) -> None:
-        prompts.append(chat.tokenizer.decode(args[1]))
+        prompts.append(chat.tokenizer.decode(args[1].ids))
         original(self, *args, **named)
 
     monkeypatch.setattr(Generation, "__init__", noted)
@@ -515,6 +520,53 @@ def test_several_answers_slide_each_by_themselves(chat: soban.Model) -> None:
     several = chat.chat(told, num_return_sequences=2, **options)
     assert len(several) == 2 and several[0] != several[1]
     assert several[0] == chat.chat(told, **options)
+    assert not chat.engine.busy and not any(chat.engine.blocks.users)
+
+
+def test_several_answers_wait_for_one_summary_and_the_first_is_what_it_is_alone(chat: soban.Model) -> None:
+    told = [{"role": ("user", "assistant")[n % 2], "content": "words " * 8} for n in range(7)]
+    options: dict[str, Any] = {"temperature": 1.0, "seed": 3, "max_new_tokens": 150, "on_full": "summarise"}
+    several = chat.start_chat(told, num_return_sequences=2, **options)
+    texts = several.read()
+    assert several.window and several.window.summary and several.figures.new_tokens > 100
+    assert texts[0] != texts[1] and texts[0] == chat.chat(told, **options)
+    assert not chat.engine.busy and not any(chat.engine.blocks.users)
+
+
+def test_a_window_asks_no_model_and_takes_any_summary_for_what_goes(chat: soban.Model) -> None:
+    told = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n:02d} " + "w " * 20} for n in range(9)]
+    window = Window(chat, chat.chat_template(), told, chat.sampling(), "summarise")
+    answer = chat.tokenize("as far as it got", bos=False)
+    room = window.refill(answer)
+    question = next(room)
+    asked = chat.detokenize(question.prompt.ids)
+    assert window.dropped == 0 and question.prompt.form == window.prompt.form
+    assert "turn 00" in asked and "turn 08" not in asked and asked.rstrip().endswith("summary.\nmodel")
+    with pytest.raises(StopIteration) as done:
+        room.send(" They spoke of turns. ")
+    seen = chat.detokenize(done.value.value)
+    assert window.summary == "They spoke of turns." and "so far: They spoke of turns.\n" in seen
+    assert seen.endswith("as far as it got") and "turn 00" not in seen and "turn 08" in seen
+
+
+def test_an_answer_is_cancelled_at_once_while_it_waits_for_a_summary(
+    chat: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, on_full="summarise", max_new_tokens=20)
+    spoken(dialogue, *["words " * 7] * 4)
+    dialogue.change(max_new_tokens=200)
+    reply = dialogue.say("more")
+    begin = chat.shared.begin
+
+    def begun(*given: Any) -> None:
+        begin(*given)
+        if reply.generation.summary:
+            reply.cancel()
+
+    monkeypatch.setattr(chat.shared, "begin", begun)
+    text = reply.read()
+    assert reply.figures.finished == "cancelled" and not dialogue.summary and 0 < reply.figures.new_tokens < 200
+    assert dialogue.messages[-1]["content"] == text
     assert not chat.engine.busy and not any(chat.engine.blocks.users)
 
 
@@ -609,8 +661,8 @@ def test_what_cannot_be_read_or_written_is_said_in_one_line(chat: soban.Model, t
 def test_no_more_turns_are_forgotten_than_half_the_context_takes(chat: soban.Model) -> None:
     template = chat.chat_template()
     told = [{"role": ("user", "assistant")[n % 2], "content": "x" * 40} for n in range(21)]
-    fitted = Window(chat, template, told, chat.sampling(), "slide").fit()
-    more = Window(chat, template, told, chat.sampling(), dropped=fitted.dropped - 1).fit()
+    fitted = Window(chat, template, told, chat.sampling(), "slide").fit(unasked)
+    more = Window(chat, template, told, chat.sampling(), dropped=fitted.dropped - 1).fit(unasked)
     assert len(fitted.ids) <= chat.engine.context // 2 < len(more.ids)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import soban
+from soban.talk.prompt import Prompt
 from soban.text.chat.form import ChatForm
 from soban.text.chat.template import ChatTemplate
 from soban.text.chat.templates import NAMED
@@ -47,7 +48,7 @@ def forms(model: soban.Model, fixtures: Path) -> dict[str, ChatForm]:
 def shown(model: soban.Model, form: ChatForm, text: str) -> str:
     """What is shown of an answer in which the model writes this text."""
     window = soban.Dialogue(model, template="plain").say(TOLD[0]["content"]).window
-    generation = soban.talk.generation.Generation(model, window.ids, window.sampling, form=form)
+    generation = soban.talk.generation.Generation(model, Prompt(window.ids, form), window.sampling)
     script = iter([*model.tokenizer.encode(text, bos=False), END])
     generation.sequences[0].sampler.choose = lambda logits: next(script)  # type: ignore[method-assign]
     return str(generation.read())

@@ -121,7 +121,7 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
                 model, system=options.system, template=options.template, strict=options.strict,
                 on_full=on_full, **options.sampling,
             )  # fmt: skip
-        return Chat(dialogue, screen, options).run(prompt)
+        return Chat(model, dialogue, screen, options).run(prompt)
 
 
 def _screen(options: ChatOptions, keys: WaitingKeys) -> AbstractContextManager[Screen]:
@@ -151,8 +151,8 @@ def greeting(name: str | None, model: "Model") -> str:
 class Chat:
     """A conversation and where it takes place; what the commands work on."""
 
-    def __init__(self, dialogue: "Dialogue", screen: Screen, options: ChatOptions) -> None:
-        self.dialogue, self.model, self.screen = dialogue, dialogue.model, screen
+    def __init__(self, model: "Model", dialogue: "Dialogue", screen: Screen, options: ChatOptions) -> None:
+        self.model, self.dialogue, self.screen = model, dialogue, screen
         self.stats, self.quiet = options.stats, options.quiet
         self.figures: Figures | None = None  # of the last answer
         self.draft = ""  # what the next line of input begins with: a message that is being changed

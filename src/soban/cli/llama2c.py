@@ -1,12 +1,13 @@
 """llama2.c's ways, which hold as soon as one of its short flags is used: what run.c samples, counts and prints."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from soban.base.errors import UserError
 from soban.engine.limits import checked_on_full
 from soban.model import Model
 from soban.talk.generation import Generation
+from soban.talk.prompt import Prompt
 from soban.text.stream.decode import ByteStream
 from soban.text.tokenizers.tokenizer import Tokenizer
 
@@ -30,27 +31,20 @@ def start(
     sampling: the options that were given, which `chosen` completes. As in run.c, steps below 1 or beyond the context
     are the whole context.
     """
-    options = chosen(sampling)
-    on_full = checked_on_full(on_full)
-    model.check_size(prompt, on_full)
-    ids = model.prompt_ids(prompt, system=system, raw=raw)
-    begun = len(ids) - (ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
+    options, on_full = model.sampling(**chosen(sampling)), checked_on_full(on_full)
+    given = model.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
+    begun = len(given.ids) - (given.ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
     context = model.engine.context
     steps = min(steps, context) if steps > 0 else context
     if begun >= steps and "max_new_tokens" not in sampling:
         raise UserError(
             "-n {steps} counts the prompt, which has {count} tokens", steps=steps, count=begun, hint="give a greater -n"
         )
-    options.setdefault("max_new_tokens", steps - begun)
-    answer = model.answers(system=system, raw=raw)
-    shown = not answer if echo is None else echo
-    form = model.text_form(answer=answer, raw=raw)
-    generation = Generation(
-        model, ids, model.sampling(**options), on_full=on_full, echo=prompt if shown else "", answer=answer, form=form,
-    )  # fmt: skip
+    if "max_new_tokens" not in sampling:
+        options = options.asked_for(max_new_tokens=steps - begun)
     if model.loaded.llama2c:
-        generation.echo = _print_as_run_c(generation, model.tokenizer, ids) if shown else ""
-    return generation
+        given = _printed_as_run_c(given, model.tokenizer)
+    return Generation(model, given, options, on_full=on_full)
 
 
 def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
@@ -69,16 +63,16 @@ def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _print_as_run_c(generation: Generation, tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Makes the generation's texts what run.c prints, and gives the prompt as it prints that."""
+def _printed_as_run_c(prompt: Prompt, tokenizer: Tokenizer) -> Prompt:
+    """The prompt with run.c's way to print: it, and the text after it."""
 
     def printed(token: int) -> bytes:
         """run.c leaves out tokens that are one byte and neither printable ASCII nor white space (`safe_printf`)."""
         data = tokenizer.token_bytes(token)
         return b"" if len(data) == 1 and not 32 <= data[0] < 127 and data not in b"\t\n\v\f\r" else data
 
-    for index in range(len(generation.decoders)):
-        stream = ByteStream(printed, lead=1, restart=tokenizer.bos_id)
-        echo = "".join(map(stream.feed, ids))
-        generation.decoders[index] = stream
-    return echo
+    def stream() -> tuple[ByteStream, str]:
+        decoder = ByteStream(printed, lead=1, restart=tokenizer.bos_id)
+        return decoder, "".join(map(decoder.feed, prompt.ids))
+
+    return replace(prompt, echo=None if prompt.echo is None else stream()[1], decoder=lambda: stream()[0])

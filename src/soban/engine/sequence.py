@@ -8,6 +8,7 @@ from soban.base.errors import UserError
 from soban.engine.lookup import Lookup
 from soban.engine.sampling import Sampler, Sampling
 
+Full = Literal["end", "slide", "wait"]
 AHEAD = 64  # events that a reader may be behind before its sequences rest
 
 
@@ -23,7 +24,7 @@ class Request:
     sampling: Sampling
     ends: frozenset[int] = frozenset()  # tokens that end a sequence
     stops: frozenset[int] = frozenset()  # of the ends those that a minimum length does not hold back
-    on_full: Literal["end", "slide", "wait"] = "end"
+    on_full: Full = "end"
     keep: int = 0
     adapter: Hashable | None = None  # which of the model's adapters computes; sequences of different ones share nothing
 

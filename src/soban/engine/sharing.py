@@ -19,13 +19,11 @@ from soban.ops.native import Cancelled
 class Caller:
     """Whoever has sequences in the engine, and the events that nobody has read yet."""
 
-    def __init__(self, sequences: list[Sequence]) -> None:
-        self.sequences = sequences
+    def __init__(self) -> None:
+        self.sequences: list[Sequence] = []
         self.events: deque[Event] = deque()
         self.cancelled = False
         self.error: BaseException | None = None  # of a step that another thread ran
-        for sequence in sequences:
-            sequence.unread = self.events
 
 
 class SharedEngine:
@@ -53,8 +51,8 @@ class SharedEngine:
         self._guests: set[int] = set()  # threads that have something to do between two steps: they go first
         self._gates: list[threading.Lock] = []  # one for each thread that waits
 
-    def begin(self, caller: Caller) -> None:
-        """Lets the caller's sequences run."""
+    def begin(self, caller: Caller, sequences: list[Sequence]) -> None:
+        """Lets the sequences of a request run for the caller, beside those that it has."""
         if self._process != os.getpid():  # a forked child, in which no other thread goes on
             self._open()
             if self._owner:
@@ -62,15 +60,19 @@ class SharedEngine:
         with self._between_steps():
             self._thread = self._thread or threading.get_ident()
             self._several = self._several or self._thread != threading.get_ident()
-            if caller.cancelled:
+            caller.sequences += sequences
+            if caller.cancelled:  # asked after the line before: whoever cancels from now on forgets these as well
                 return
-            self.engine.queue(caller.sequences)
-            self._callers |= {sequence: caller for sequence in caller.sequences}
+            for sequence in sequences:
+                sequence.unread = caller.events
+                self._callers[sequence] = caller
+            self.engine.queue(sequences)
 
-    def resume(self, sequence: Sequence, tokens: list[int]) -> None:
-        """`Engine.resume`."""
+    def resume(self, caller: Caller, sequence: Sequence, tokens: list[int]) -> None:
+        """`Engine.resume` of one of the caller's sequences."""
         with self._between_steps():
-            self.engine.resume(sequence, tokens)
+            if not caller.cancelled:
+                self.engine.resume(sequence, tokens)
 
     def leave(self, sequences: list[Sequence]) -> None:
         """Forgets sequences. Waits for nobody, for the garbage collector may call this in the middle of anything."""

@@ -8,11 +8,11 @@ from typing import Any
 from soban.base.errors import UserError
 from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
-from soban.model import Model
 from soban.ops.native import Cancelled
 from soban.talk.generation import Figures, Generation
+from soban.talk.speaker import Speaker
 from soban.talk.transcript import Transcript, read_transcript, write_transcript
-from soban.talk.window import Window
+from soban.talk.window import Question, Window
 from soban.text.chat.templates import NAMED
 
 
@@ -25,7 +25,9 @@ class Reply:
 
     def __init__(self, dialogue: "Dialogue", messages: list[dict[str, Any]], window: Window, tries: int) -> None:
         self.dialogue, self.messages, self.window, self.tries = dialogue, messages, window, tries
-        self.generation: Generation = dialogue.model.answer(window)
+        self.generation = Generation(
+            dialogue.model, window.prompt, window.sampling, on_full=window.on_full, window=window
+        )
         self.text = ""
         self.finished = self.failed = False
         self._pieces = self._write()
@@ -87,7 +89,7 @@ class Dialogue:
 
     def __init__(
         self,
-        model: Model,
+        model: Speaker,
         *,
         system: str | None = None,
         template: str | Path | None = None,
@@ -96,7 +98,7 @@ class Dialogue:
         **options: Any,
     ) -> None:
         """Raises UserError for options and templates that do not exist, and for what is no model."""
-        if not isinstance(model, Model):
+        if not isinstance(model, Speaker):
             raise UserError(
                 "the model is of type {kind}", kind=type(model).__name__, hint="give what soban.load() returns"
             )
@@ -158,7 +160,7 @@ class Dialogue:
     @property
     def context(self) -> int:
         """How many tokens the model can see at once."""
-        return self.model.engine.context
+        return self.model.shared.engine.context
 
     @property
     def used(self) -> int:
@@ -216,7 +218,7 @@ class Dialogue:
             raise UserError("the message is empty", hint="give some text")
         sampling, on_full = self._chosen(self.options, tries)
         self.model.check_messages(messages, on_full)
-        self._open = Reply(self, messages, self._window(messages, sampling, on_full).fit(), tries)
+        self._open = Reply(self, messages, self._window(messages, sampling, on_full).fit(self._summary), tries)
         return self._open
 
     def _window(self, messages: list[dict[str, Any]], sampling: Sampling, on_full: str) -> Window:
@@ -225,6 +227,9 @@ class Dialogue:
             self.model, template, messages, sampling, on_full, strict=self.strict, dropped=self.dropped,
             summary=self.summary, known=self._known,
         )  # fmt: skip
+
+    def _summary(self, question: Question) -> str:
+        return str(Generation(self.model, question.prompt, question.sampling).read())
 
     def _keep(self, reply: Reply) -> None:
         """An answer, or as much of it as there is, becomes part of the conversation."""

@@ -1,21 +1,22 @@
-"""The text that a model writes, piece by piece, and what it took."""
+"""The texts of one request as they are written: tokens from the engine into text streams, and what it took."""
 
 import time
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from soban import messages
 from soban.engine.sampling import Sampling
-from soban.engine.sequence import Event, Request, Sequence
+from soban.engine.sequence import Event, Full, Request, Sequence
 from soban.engine.sharing import Caller
-from soban.text.chat.form import ChatForm, token_of
+from soban.talk.prompt import Prompt
+from soban.talk.speaker import Speaker
+from soban.talk.text_stream import TextStream
+from soban.talk.window import Room, Window
+from soban.text.chat.form import token_of
 from soban.text.stream.stop import StopStrings
 
-if TYPE_CHECKING:
-    from soban.model import Model
-
-Refill = Callable[[list[int]], list[int] | None]
+Piece = tuple[int, str]  # which of the request's texts, and what is added to it
 
 
 @dataclass
@@ -34,6 +35,16 @@ class Figures:
     finished: str = ""  # "end", "length", "stop", "context" or "cancelled"
 
 
+@dataclass
+class Summary:
+    """A summary that is being written, and the room in the window that waits for it."""
+
+    sequence: Sequence
+    stream: TextStream
+    room: Room
+    text: str = ""
+
+
 class Generation:
     """The pieces of one or several texts as they are written: iterate over (which text, piece).
 
@@ -42,73 +53,57 @@ class Generation:
 
     def __init__(
         self,
-        model: "Model",
-        prompt: list[int],
+        speaker: Speaker,
+        prompt: Prompt,
         sampling: Sampling,
         *,
         on_full: str = "error",
-        echo: str = "",
-        answer: bool = True,
-        form: ChatForm | None = None,
-        refill: Refill | None = None,
+        window: Window | None = None,
     ) -> None:
-        """`echo` is written first; `answer`: the text stands by itself, so no space begins it, else it goes on.
-
-        `form` says how a chat template ends an answer. `refill` is asked where the context is full: given the tokens
-        of the answer so far, it returns a shorter prompt with them at its end, or None where there is none.
-        """
-        self.model, self.echo, self.refill = model, echo, refill
-        form = form or ChatForm()
-        keep = 1 if prompt[:1] == [model.tokenizer.bos_id] else 0
-        texts = range(sampling.num_return_sequences)
-        self.stops = [StopStrings((*sampling.stop, *form.stops), form.heads) for _ in texts]
-        self.decoders = [model.tokenizer.stream(after=() if answer else prompt) for _ in texts]
-        self.leads = [form.lead for _ in texts]  # blanks before an answer that are the template's
-        self.tail = form.tail  # and after it
-        self.blanks = ["" for _ in texts]  # that may turn out to be that
-        spelled = (token_of(stop, model.tokenizer) for stop in sampling.stop)  # a token is never found as text
-        named = {token for token in spelled if token is not None}
-        own = model.ends | form.ends
-        full: Literal["end", "slide", "wait"] = "wait" if refill else "slide" if on_full == "slide" else "end"
-        request = Request(prompt, sampling, own | named, frozenset(named - own), full, keep)
-        self.sequences = model.engine.prepare(request)
-        self.figures = Figures(prompt_tokens=len(prompt))
-        self.caller = Caller(self.sequences)
-        self.writing = set(texts)
+        """`window` makes room for an answer in its conversation, if `on_full` is not "error"; else the text slides."""
+        self.speaker, self.prompt, self.on_full = speaker, prompt, on_full
+        self.window = None if on_full == "error" else window
+        full: Full = "wait" if self.window else "slide" if on_full == "slide" else "end"
+        self.sequences = speaker.shared.engine.prepare(_request(speaker, prompt, sampling, full))
+        self.streams = {sequence: _stream(speaker, prompt, sampling) for sequence in self.sequences}
+        self.figures = Figures(prompt_tokens=len(prompt.ids))
+        self.caller = Caller()
+        self.full: deque[Sequence] = deque()  # sequences whose context is full; room is made for one after the other
+        self.summary: Summary | None = None  # that the first of them waits for
         self.begun = False
 
-    def __iter__(self) -> Generator[tuple[int, str], None, None]:
+    def __iter__(self) -> Generator[Piece, None, None]:
         if self.begun:
             return  # read to its end, or given up: there is nothing more
         self.begun = True
-        if self.echo:
-            yield from ((s.index, self.echo) for s in self.sequences)
-        model = self.model
-        start, first, watch = time.perf_counter(), None, self.model.watch
+        if self.prompt.echo:
+            yield from ((s.index, self.prompt.echo) for s in self.sequences)
+        shared, watch, figures = self.speaker.shared, self.speaker.watch, self.figures
+        start, first = time.perf_counter(), None
         watch.begin()
         try:
-            model.shared.begin(self.caller)
-            while self.writing:
-                event = model.shared.next(self.caller)
+            shared.begin(self.caller, self.sequences)
+            while not all(stream.finish_reason for stream in self.streams.values()):
+                event = shared.next(self.caller)
                 now = time.perf_counter()
                 watch.look(now)
                 if first is None:
                     first = now
-                    self.figures.prefill_seconds = first - start
-                    self.figures.reused_tokens = self.sequences[0].reused
-                self.figures.decode_seconds = now - first
-                if piece := self._text(event):
-                    self.figures.characters += len(piece)
-                    yield event.sequence.index, piece
-                    if piece.endswith("\n"):
-                        watch.say()
+                    figures.prefill_seconds = first - start
+                    figures.reused_tokens = self.sequences[0].reused
+                figures.decode_seconds = now - first
+                for index, piece in self._take(event):
+                    if piece:
+                        yield index, piece
+                        if piece.endswith("\n"):
+                            watch.say()
         finally:
             self._close()
             watch.say()
 
     def cancel(self) -> None:
         """Ends it from any thread, in the middle of a step or before it has begun: the iteration raises Cancelled."""
-        self.model.shared.cancel(self.caller)
+        self.speaker.shared.cancel(self.caller)
 
     def read(self) -> str | list[str]:
         """The whole text; a list of them if there are several."""
@@ -117,87 +112,116 @@ class Generation:
             texts[index] += piece
         return texts[0] if len(texts) == 1 else texts
 
-    def _text(self, event: Event) -> str:
-        """The text that an event adds; the sequence ends here if it completes a stop string."""
-        index = event.sequence.index
-        if index not in self.writing:
-            return ""  # brought by a step after the stop string
-        if event.error:
-            raise event.error
-        decoder, stops = self.decoders[index], self.stops[index]
-        self.figures.new_tokens += event.token is not None
-        text, stopped = stops.feed(self._after_lead(index, "" if event.token is None else decoder.feed(event.token)))
-        if stops and not stopped and event.token is not None and (silent := self._silent(event.token)):
-            more, stopped = stops.feed(silent, hidden=True)
-            text += more
-        finished = event.finish_reason
-        if finished == "context" and not stopped and self._refilled(event.sequence):
-            finished = None
-        if finished and not stopped:
-            rest, stopped = stops.feed(self._after_lead(index, decoder.finish()))
-            text += rest + ("" if stopped else stops.finish())
-        text = self._before_tail(index, text, "stop" if stopped else finished)
-        if stopped or finished:
-            self.figures.finished = "stop" if stopped else finished or ""
-            self.writing.discard(index)
-            if event.sequence.finish_reason is None:
-                self.model.shared.leave([event.sequence])
-        if finished == "context" and not stopped:
-            self._tell_full()
-        return text
+    def _take(self, event: Event) -> list[Piece]:
+        """What an event adds to the texts."""
+        if self.summary and event.sequence is self.summary.sequence:
+            return self._take_summary(self.summary, event)
+        stream = self.streams.get(event.sequence)
+        if stream is None or stream.finish_reason:
+            return []  # brought by a step after the stop string
+        piece = _fed(stream, event)
+        if event.finish_reason == "context" and self.window and not stream.finish_reason:
+            self.full.append(event.sequence)
+            self._count(stream)
+            return [(event.sequence.index, piece), *self._make_room(self.window)]
+        if event.finish_reason:
+            piece += self._end(stream, event.finish_reason)
+        self._count(stream)
+        if stream.finish_reason and event.sequence.finish_reason is None:
+            self.speaker.shared.leave([event.sequence])
+        return [(event.sequence.index, piece)]
 
-    def _after_lead(self, index: int, text: str) -> str:
-        if text and (lead := self.leads[index]):
-            text = text.lstrip(lead)
-            self.leads[index] = "" if text else lead
-        return text
+    def _count(self, stream: TextStream) -> None:
+        streams = self.streams.values()
+        self.figures.new_tokens = sum(stream.tokens for stream in streams)
+        self.figures.characters = sum(stream.characters for stream in streams)
+        self.figures.finished = stream.finish_reason or self.figures.finished
 
-    def _silent(self, token: int) -> str:
-        """How a token is written that adds nothing to the text; "" for all others."""
-        tokenizer = self.model.tokenizer
-        return "" if tokenizer.token_bytes(token) else tokenizer.decode([token], skip_special=False)
-
-    def _before_tail(self, index: int, text: str, finished: str | None) -> str:
-        """The text without blanks at its end that the template puts there; they are kept until more text comes."""
-        if not self.tail:
-            return text
-        text = self.blanks[index] + text
-        kept = text.rstrip(self.tail)
-        if finished and finished != "end":
-            kept = text
-        self.blanks[index] = text[len(kept) :]
-        return kept
-
-    def _refilled(self, sequence: Sequence) -> bool:
-        """Whether a sequence that has filled the context goes on from a shorter prompt."""
-        produced = sequence.tokens[len(sequence.tokens) - sequence.produced :]
-        prompt = self.refill(produced) if self.refill else None
-        if prompt is not None:
-            self.model.shared.resume(sequence, prompt)
-        return prompt is not None
-
-    def _tell_full(self) -> None:
-        context = self.model.engine.context
-        if self.refill:
+    def _end(self, stream: TextStream, reason: str) -> str:
+        piece = stream.end(reason)
+        context = self.speaker.shared.engine.context
+        if stream.finish_reason == "context" and self.window:
             messages.warn(
                 "the context of {context} tokens is full of this one answer, so it ends here", context=context
             )
-        else:
+        elif stream.finish_reason == "context":
             messages.warn(
                 "the context of {context} tokens is full, so the text ends here; on_full slide goes on by "
                 "forgetting its beginning", context=context,
             )  # fmt: skip
+        return piece
+
+    def _make_room(self, window: Window) -> list[Piece]:
+        """Lets full sequences go on in their order, as far as none has to wait for a summary."""
+        pieces: list[Piece] = []
+        while self.full and not self.summary:
+            sequence = self.full[0]
+            tokens = sequence.tokens[len(sequence.tokens) - sequence.produced :]
+            pieces += self._go_on(window.refill(tokens), None)
+        return pieces
+
+    def _go_on(self, room: Room, summary: str | None) -> list[Piece]:
+        """The first full sequence goes on from a shorter prompt, or ends, or waits for the summary that this takes."""
+        speaker = self.speaker
+        try:
+            question = room.send(summary)
+        except StopIteration as done:
+            sequence = self.full.popleft()
+            if done.value is not None:
+                speaker.shared.resume(self.caller, sequence, done.value)
+                return []
+            stream = self.streams[sequence]
+            piece = self._end(stream, "context")
+            self._count(stream)
+            return [(sequence.index, piece)]
+        (asked,) = speaker.shared.engine.prepare(_request(speaker, question.prompt, question.sampling, "end"))
+        self.summary = Summary(asked, _stream(speaker, question.prompt, question.sampling), room)
+        speaker.shared.begin(self.caller, [asked])
+        return []
+
+    def _take_summary(self, summary: Summary, event: Event) -> list[Piece]:
+        summary.text += _fed(summary.stream, event)
+        if event.finish_reason:
+            summary.text += summary.stream.end(event.finish_reason)
+        if not summary.stream.finish_reason or not self.window:
+            return []
+        self.summary = None
+        self.speaker.shared.leave([summary.sequence])
+        return [*self._go_on(summary.room, summary.text), *self._make_room(self.window)]
 
     def _close(self) -> None:
-        self.figures.dropped_tokens = sum(s.dropped for s in self.sequences)
-        self.figures.drafted_tokens = sum(s.drafted for s in self.sequences)
-        self.figures.accepted_tokens = sum(s.accepted for s in self.sequences)
-        if self.figures.dropped_tokens:
-            messages.warn("{count} tokens were forgotten as the context slid", count=self.figures.dropped_tokens)
-        if any(
-            sequence.finish_reason in (None, "cancelled")
-            for sequence in self.sequences
-            if sequence.index in self.writing
-        ):
-            self.figures.finished = "cancelled"
-        self.model.shared.leave(self.sequences)
+        figures, sequences = self.figures, self.sequences
+        figures.dropped_tokens = sum(s.dropped for s in sequences)
+        figures.drafted_tokens = sum(s.drafted for s in sequences)
+        figures.accepted_tokens = sum(s.accepted for s in sequences)
+        if figures.dropped_tokens:
+            messages.warn("{count} tokens were forgotten as the context slid", count=figures.dropped_tokens)
+        if any(s.finish_reason != "error" and not stream.finish_reason for s, stream in self.streams.items()):
+            figures.finished = "cancelled"
+        self.speaker.shared.leave(self.caller.sequences)
+
+
+def _fed(stream: TextStream, event: Event) -> str:
+    if event.error:
+        raise event.error
+    return "" if event.token is None else stream.feed(event.token)
+
+
+def _request(speaker: Speaker, prompt: Prompt, sampling: Sampling, full: Full) -> Request:
+    """What the engine is asked. A token that a stop text spells ends the text by itself, for it is never shown."""
+    spelled = (token_of(stop, speaker.tokenizer) for stop in sampling.stop)
+    stops = {token for token in spelled if token is not None}
+    ends = speaker.ends | prompt.form.ends
+    keep = 1 if prompt.ids[:1] == [speaker.tokenizer.bos_id] else 0
+    return Request(prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep)
+
+
+def _stream(speaker: Speaker, prompt: Prompt, sampling: Sampling) -> TextStream:
+    tokenizer, form = speaker.tokenizer, prompt.form
+
+    def silent(token: int) -> str:
+        return "" if tokenizer.token_bytes(token) else tokenizer.decode([token], skip_special=False)
+
+    decoder = prompt.decoder() if prompt.decoder else tokenizer.stream(after=() if prompt.answer else prompt.ids)
+    stops = StopStrings((*sampling.stop, *form.stops), form.heads)
+    return TextStream(decoder, stops, silent=silent, lead=form.lead, tail=form.tail)

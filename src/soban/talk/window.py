@@ -1,20 +1,20 @@
 """Which turns of a conversation the model is given, so that it fits the context and leaves room for an answer."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from soban import messages as notices
 from soban.base.errors import UserError
 from soban.engine.sampling import Sampling
-from soban.talk.generation import Generation
+from soban.talk.prompt import Prompt
+from soban.talk.speaker import Speaker
 from soban.text.chat.contents import text_of
 from soban.text.chat.systems import folded
 from soban.text.chat.template import ChatTemplate, encode_chat
 from soban.text.tokenizers.splice import spliced
-
-if TYPE_CHECKING:
-    from soban.model import Model
 
 Message = Mapping[str, Any]
 
@@ -29,15 +29,29 @@ ASKED = (
 HEADED = ("Summary of the conversation so far: {summary}", "지금까지의 대화 요약: {summary}")
 
 
+@dataclass(frozen=True)
+class Question:
+    """What the model is asked for a summary."""
+
+    prompt: Prompt
+    sampling: Sampling
+
+
+# Room in a window as it is made: a coroutine that asks for summaries, is sent their texts, and in the end returns the
+# shorter prompt, or None.
+Room = Generator[Question, str | None, list[int] | None]
+
+
 class Window:
     """The part of a conversation that the model sees: `ids`, after `dropped` turns, for which `summary` stands.
 
-    `known` are tokens that the model has computed for this conversation; they are kept where the text is the same.
+    No model is asked here: where a summary is needed, a `Question` says so. `known` are tokens that the model has
+    computed for this conversation; they are kept where the text is the same.
     """
 
     def __init__(
         self,
-        model: "Model",
+        speaker: Speaker,
         template: ChatTemplate,
         messages: Sequence[Message],
         sampling: Sampling,
@@ -48,8 +62,8 @@ class Window:
         summary: str = "",
         known: Sequence[int] = (),
     ) -> None:
-        self.model, self.template, self.strict, self.known = model, template, strict, known
-        self.sampling, self.on_full, self.context = sampling, on_full, model.engine.context
+        self.speaker, self.template, self.strict, self.known = speaker, template, strict, known
+        self.sampling, self.on_full, self.context = sampling, on_full, speaker.shared.engine.context
         self.most = self.context - max(1, self.context // 16)  # tokens of a prompt that is still worth answering
         self.system, self.turns = split(messages)
         self.dropped, self.summary = min(dropped, max(0, len(self.turns) - 1)), summary
@@ -59,8 +73,16 @@ class Window:
         """How many tokens the conversation takes as it is."""
         return len(self._ids(self._seen(self.dropped, self.summary), False, add_generation_prompt=False))
 
-    def fit(self) -> "Window":
-        """Fills `ids`, after making room for the answer where that is allowed. UserError where it does not fit."""
+    @property
+    def prompt(self) -> Prompt:
+        """What the model is given."""
+        return Prompt(self.ids, self.speaker.chat_form(self.template))
+
+    def fit(self, write: Callable[[Question], str]) -> "Window":
+        """Fills `ids`, after making room for the answer where that is allowed; `write` gives the summary, if need be.
+
+        Raises UserError where it does not fit.
+        """
         self.ids = self._encoded(self.dropped, self.summary)
         sampling = self.sampling
         if self.on_full == "error":
@@ -68,7 +90,10 @@ class Window:
             return self
         reserved = min(sampling.max_new_tokens or self.context, self.context // 4)
         if len(self.ids) > min(self.context + 1 - reserved, self.most):
-            self.ids = self._forget(self.context // 2, 0)
+            room, summary = self._forget(self.context // 2, 0), None
+            with contextlib.suppress(StopIteration):
+                while True:
+                    summary = write(room.send(summary))
         if len(self.ids) > self.most:
             raise UserError(
                 "the newest message and what stays with it have {tokens} tokens; the context holds {context}",
@@ -96,20 +121,20 @@ class Window:
             else "begin a new one, or choose on_full slide to forget the oldest turns",
         )  # fmt: skip
 
-    def refill(self, answer: list[int]) -> list[int] | None:
+    def refill(self, answer: list[int]) -> Room:
         """A shorter prompt, with the tokens of the answer so far at its end; None where nothing more can go."""
         ids = self._encoded(self.dropped, self.summary)
         if len(ids) + len(answer) > self.context * 3 // 4:
             if self.dropped >= len(self.turns) - 1:
                 return None
-            ids = self._forget(self.context * 3 // 4, len(answer))
+            ids = (yield from self._forget(self.context * 3 // 4, len(answer))) or []
         return ids + answer if len(ids) + len(answer) <= self.most else None
 
     def _encoded(self, dropped: int, summary: str) -> list[int]:
         return self._ids(self._seen(dropped, summary), self.strict)
 
     def _ids(self, messages: Sequence[Message], strict: bool, *, add_generation_prompt: bool = True) -> list[int]:
-        tokenizer = self.model.tokenizer
+        tokenizer = self.speaker.tokenizer
         ids = encode_chat(
             tokenizer, self.template, messages, add_generation_prompt=add_generation_prompt, strict=strict
         )  # fmt: skip
@@ -121,12 +146,12 @@ class Window:
         if not summary:
             return [*self.system, *turns]
         text = in_language(HEADED, summary).format(summary=summary)
-        if not (self.system or self.model.chat_form(self.template).takes_system):
+        if not (self.system or self.speaker.chat_form(self.template).takes_system):
             return folded([text], turns)
         told = [said for message in self.system if (said := text_of(message))]
         return [{"role": "system", "content": "\n\n".join([*told, text])}, *turns]
 
-    def _forget(self, most: int, extra: int) -> list[int]:
+    def _forget(self, most: int, extra: int) -> Room:
         """The ids after as few of the oldest turns as it takes for `extra` tokens more to be at most `most`.
 
         More is forgotten at once than is needed for the moment: what stays has to be computed anew, as it stands in
@@ -143,7 +168,8 @@ class Window:
                 first = middle + 1
         if last <= self.dropped:  # there is but one turn
             return self.ids
-        self.summary = self._summarised(last) if summarise else ""
+        question = self._question(last) if summarise else None
+        self.summary = ((yield question) or "").strip() if question else ""
         self.dropped = last
         if self.summary:
             notices.warn(
@@ -166,22 +192,20 @@ class Window:
     def _summary_tokens(self) -> int:
         return min(MAX_SUMMARY, self.context // 8)
 
-    def _summarised(self, end: int) -> str:
-        """The model's summary of the turns before `end`, and of the summary that stood for those before them.
+    def _question(self, end: int) -> Question | None:
+        """What asks for a summary of the turns before `end`, and of the one that stood for those before them.
 
-        It is asked for in the conversation itself, whose tokens the cache still holds.
+        It is asked in the conversation itself, whose tokens the cache still holds. None where there is no room for it.
         """
         for start in range(self.dropped, end):
             seen = [*self._seen(start, self.summary)]
             past = sum(map(len, self.turns[end:]))
             asked = in_language(ASKED, "".join(map(text_of, seen)))
-            question = [*seen[: len(seen) - past], {"role": "user", "content": asked}]
-            ids = self._ids(question, False)
+            ids = self._ids([*seen[: len(seen) - past], {"role": "user", "content": asked}], False)
             if len(ids) + self._summary_tokens() <= self.context:
-                sampling = Sampling(max_new_tokens=self._summary_tokens())
-                form = self.model.chat_form(self.template)
-                return "".join(piece for _, piece in Generation(self.model, ids, sampling, form=form)).strip()
-        return ""
+                prompt = Prompt(ids, self.speaker.chat_form(self.template))
+                return Question(prompt, Sampling(max_new_tokens=self._summary_tokens()))
+        return None
 
 
 def split(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:

@@ -1,0 +1,34 @@
+"""What a text and a conversation need of a model; soban.Model is one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from soban.engine.sampling import Sampling
+from soban.engine.sharing import SharedEngine
+from soban.resources.pressure import Watch
+from soban.text.chat.form import ChatForm
+from soban.text.chat.template import ChatTemplate
+from soban.text.tokenizers.tokenizer import Tokenizer
+
+
+@runtime_checkable
+class Speaker(Protocol):
+    """An engine that is shared, the words of its model, and how these are put into a template."""
+
+    shared: SharedEngine
+    tokenizer: Tokenizer
+    ends: frozenset[int]  # tokens that end a text
+    watch: Watch
+
+    def sampling(self, **options: Any) -> Sampling:
+        """The model's own way of choosing tokens with the given changes."""
+
+    def chat_template(self, name: str | Path | None = None) -> ChatTemplate:
+        """The template of that name or in that file, or the model's own."""
+
+    def chat_form(self, template: ChatTemplate) -> ChatForm:
+        """How a template begins and ends an answer."""
+
+    def check_messages(self, messages: Sequence[Mapping[str, Any]], on_full: str) -> None:
+        """Raises UserError for what is no conversation, or too long whatever its words."""
