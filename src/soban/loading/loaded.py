@@ -114,7 +114,7 @@ def load_files(
     free = system.available_memory()
     most = arch.config.longest  # more than that is refused later, by `Loaded.context`
     length = min(most, USUAL_CONTEXT if context is None else max(2, context))
-    options = LoadOptions(cache_dtype, length, context is not None, free, force)
+    options = LoadSettings(cache_dtype, length, context is not None, free, force)
     kind = choose_kind(arch, checkpoint, dtype, options)
     if kind != "f32" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
         tied = arch.config.tie_word_embeddings
@@ -137,7 +137,7 @@ def load_files(
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class LoadSettings:
     """How a model is to be loaded, and the memory that is there for it."""
 
     cache_dtype: str
@@ -150,7 +150,7 @@ class LoadOptions:
         return Form(kind, cache_format(kind, self.cache_dtype), self.context)
 
 
-def choose_kind(arch: Architecture, checkpoint: Checkpoint, dtype: str, options: LoadOptions) -> str:
+def choose_kind(arch: Architecture, checkpoint: Checkpoint, dtype: str, options: LoadSettings) -> str:
     """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
     size = memory.parameters(arch)
     if not use_native() and size > REFERENCE_LIMIT and not options.force:
@@ -183,7 +183,7 @@ def _is_faster(arch: Architecture, checkpoint: Checkpoint, kind: str, gain: floa
     return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
 
 
-def _check_memory(arch: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], options: LoadOptions) -> str:
+def _check_memory(arch: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], options: LoadSettings) -> str:
     """The first of the kinds that fits into memory; UserError saying what would fit where none does.
 
     A context that nobody asked for may become shorter. Weights may be larger than memory where no form of them fits.
@@ -212,7 +212,7 @@ def _check_memory(arch: Architecture, checkpoint: Checkpoint, kinds: tuple[str, 
 
 
 def _room(
-    arch: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, options: LoadOptions
+    arch: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, options: LoadSettings
 ) -> int | None:
     """The context that memory holds beside the weights; None if all that is wanted. Says where they do not fit."""
     if options.free is None:

@@ -258,7 +258,7 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
         return None
     arch, checkpoint = fit.architecture, fit.checkpoint
     free, usual = system.available_memory(), min(arch.config.longest, loaded.USUAL_CONTEXT)
-    options = loaded.LoadOptions("auto", usual, insists=False, free=free, force=False)
+    options = loaded.LoadSettings("auto", usual, insists=False, free=free, force=False)
     try:
         kind = loaded.choose_kind(arch, checkpoint, "auto", options)
         sampling = sampling_defaults(checkpoint.generation_config)
@@ -308,7 +308,7 @@ def _needs(arch: Architecture, checkpoint: Checkpoint, kind: str, context: int, 
 
 
 def _why(
-    arch: Architecture, checkpoint: Checkpoint, kind: str, options: loaded.LoadOptions, takes: memory.Needs
+    arch: Architecture, checkpoint: Checkpoint, kind: str, options: loaded.LoadSettings, takes: memory.Needs
 ) -> str:
     """Why `auto` takes this kind, in a word for programs: the same questions that loading asks, in the same order."""
     free = options.free
