@@ -21,3 +21,12 @@ def test_the_examples_of_the_guide_run(
         exec(compile(block, name, "exec"), names)
     shown = capsys.readouterr().out
     assert "turns are forgotten" in shown and "\ufffd" not in shown
+
+
+@pytest.mark.parametrize("page", ["docs/walk.md", "CONTRIBUTING.md"])
+def test_every_file_that_the_map_names_is_there(page: str) -> None:
+    rooms = ("", "src", "src/soban", "native", "src/soban/learn/training", "src/soban/ops", "tests", "docs")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w./]+\.(?:py|cpp|h|md|po|toml))`", text) if "NAME" not in name}
+    assert len(named) > 10
+    assert not [name for name in named if not any((ROOT / room / name).exists() for room in rooms)]
