@@ -87,6 +87,11 @@ class Plan:
         for layer in self.layers:
             yield from layer.weights
 
+    def places(self) -> Iterator[tuple[str, Weight]]:
+        """The matrices of the layers, which adapters may change, each with its place, such as "layers.3.qkv"."""
+        for i, layer in enumerate(self.layers):
+            yield from ((f"layers.{i}.{weight.role}", weight) for weight in layer.weights if weight.kind == "matrix")
+
     def parts(self) -> Iterator[Part]:
         """Every tensor that a checkpoint of the model has to hold."""
         for weight in self.weights():

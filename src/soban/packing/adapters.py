@@ -1,0 +1,69 @@
+"""An adapter's layers at the places of a model's plan, as the kernels read them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from soban.base.errors import UserError
+from soban.base.files import quoted
+from soban.models import Architecture
+from soban.models.plan import Weight
+from soban.ops.formats import Floats
+from soban.weights.adapter import AdapterFiles, LowRank
+
+WEIGHT = ".weight"
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What an adapter adds to some rows of a matrix (N, K): scale * x @ a.T @ b.T to the columns from `first` on.
+
+    a (r, K), b (n, r).
+    """
+
+    first: int
+    a: Floats
+    b: Floats
+    scale: float
+
+
+def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> dict[str, tuple[Piece, ...]]:
+    """The pieces of every matrix that the adapter changes, by the matrix's place in the model.
+
+    Raises UserError for layers that the model does not have, or that have other sizes there.
+    """
+    left = dict(files.layers)
+    fitted: dict[str, tuple[Piece, ...]] = {}
+    for place, weight in architecture.plan.places():
+        if pieces := _pieces(files, weight, left):
+            fitted[place] = pieces
+    if left:
+        raise UserError(
+            "{path}: the adapter changes {module}, which is no layer of this model that an adapter can change",
+            path=files.path, module=quoted(next(iter(left))), base=files.base or "?",
+            hint="take the model that it was trained for: {base}",
+        )  # fmt: skip
+    return fitted
+
+
+def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tuple[Piece, ...]:
+    pieces: list[Piece] = []
+    row, modules = 0, []
+    for part in weight.parts:  # those that are slices of one tensor are one layer, and follow one another
+        module = (part.whole or part.name).removesuffix(WEIGHT)
+        if module in files.layers and module not in modules:
+            low = files.layers[module]
+            rows = sum(p.shape[0] for p in weight.parts if (p.whole or p.name).removesuffix(WEIGHT) == module)
+            columns = low.a.shape[1]
+            if columns != part.shape[1] or low.b.shape[0] != rows:
+                raise UserError(
+                    "{path}: {module} is for a layer of {theirs}, and this model's has {ours}", path=files.path,
+                    module=quoted(module), theirs=f"{low.b.shape[0]} x {columns}", ours=f"{rows} x {part.shape[1]}",
+                    base=files.base or "?", hint="take the model that it was trained for: {base}",
+                )  # fmt: skip
+            a, b = (np.ascontiguousarray(tensor.float32()) for tensor in (low.a, low.b))
+            pieces.append(Piece(row, a, b, low.scale))
+            left.pop(module, None)
+        modules.append(module)
+        row += part.shape[0]
+    return tuple(pieces)
