@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soban.learn.training import forecast, running, scratch
+from soban.learn.training import forecast, running, scratch, sizes
 from soban.learn.training.arguments import TrainArguments
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.resolve import resolved
@@ -57,7 +57,7 @@ def run(folders: Sequence[Path], out: Path) -> None:
                     continue
                 row = {
                     "data": data.name, "preset": preset,
-                    "parameters": settings.shape.parameters(settings.vocab_size), "tokens": tokens,
+                    "parameters": sizes.parameters(settings), "tokens": tokens,
                     "trigram": f"{forecast.trigram_bits(data):.4f}", "bits_per_byte": f"{trained(arguments, data):.4f}",
                 }  # fmt: skip
                 print(*row.values(), flush=True)

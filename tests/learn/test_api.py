@@ -128,3 +128,33 @@ def test_a_seed_that_is_given_is_compared_although_it_is_the_usual_one(data: Pat
     assert small.train(data, tmp_path / "m", "--steps", "2", "--seed", "3") == 0
     with pytest.raises(soban.UserError, match="seed 3, not 0"):
         soban.learn.train(str(data), tmp_path / "m", steps=4, resume=True, seed=0)
+
+
+def test_a_part_that_learns_alone_is_stopped_and_gone_on_with_beside_the_rest_of_another_model(
+    data: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    assert small.train(data, tmp_path / "base", "--steps", "2") == 0
+    told = dict(
+        learns=["*.mlp.*"], init_from=tmp_path / "base", batch_size=6, dtype="float32", device="cpu", samples=False
+    )  # type: ignore[var-annotated]
+    whole = soban.learn.train(data, tmp_path / "whole", steps=4, warmup_steps=0, **told)
+    steps = iter(range(9))
+    part = soban.learn.train(data, tmp_path / "part", steps=4, warmup_steps=0, stop=lambda: next(steps) == 2, **told)
+    assert (part.ended, part.steps) == ("stopped", 2)
+    with pytest.raises(soban.UserError, match="name it again with --init-from"):
+        soban.learn.train(data, tmp_path / "part", resume=True)
+    with pytest.raises(soban.UserError, match="learns"):
+        soban.learn.train(data, tmp_path / "part", resume=True, **{**told, "learns": ["*.self_attn.*"]})
+    assert soban.learn.train(data, tmp_path / "part", resume=True, init_from=tmp_path / "base", samples=False) != whole
+    base, one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "whole", "part"))
+    kept = load_file(tmp_path / "part" / "training" / "checkpoint.safetensors")
+    assert all(".mlp." in name for name in kept)
+    for name, weight in base.items():
+        assert (one[name] == other[name]).all() and (weight == one[name]).all() == (".mlp." not in name), name
+
+
+def test_a_pattern_that_is_no_weights_name_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(soban.UserError, match="learns=lora"):
+        soban.learn.train(data, tmp_path / "m", preset="260k", context=32, learns=["lora*"])

@@ -85,7 +85,7 @@ def test_attention_and_its_gradients_are_those_of_the_formula(
     given = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
     weight = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(dtype)
     ours, theirs = ([x.to(kind).requires_grad_() for x in given] for kind in (dtype, torch.float64))
-    mask = attention.mask(documents(), window, dtype)
+    mask = attention.mask(attention.firsts(documents(), window), dtype)
     told = angles() if dtype == torch.float64 else angles().float()
     mixed, right = attention.Attention.apply(*ours, told, mask, 0.9, cap), by_formula(*theirs, window, 0.9, cap)
     found, expected = torch.autograd.grad(mixed, ours, weight), torch.autograd.grad(right, theirs, weight.double())

@@ -18,6 +18,7 @@ from soban.learn.training import (  # noqa: E402
     forecast,
     presets,
     scratch,
+    sizes,
 )
 from soban.learn.training.arguments import TrainArguments  # noqa: E402
 from soban.learn.training.forecast import Speed  # noqa: E402
@@ -88,7 +89,7 @@ def test_time_and_passes_are_sums_of_what_is_to_be_done(data: Path) -> None:
     told = forecast.forecast("x", known, speed, data, 2.0, every=10, done=20)
     assert told.seconds == pytest.approx(80 * (tokens / 1000 + 0.1) + 8 * held_out / 3 / 1000)
     assert told.passes == pytest.approx(100 * tokens / Shards(data).tokens)
-    assert told.bits[0] < 2 * forecast.ratio(known.shape.parameters(known.vocab_size), 100 * tokens) < told.bits[1]
+    assert told.bits[0] < 2 * forecast.ratio(sizes.parameters(known), 100 * tokens) < told.bits[1]
 
 
 def test_more_weights_and_more_tokens_promise_a_lower_loss() -> None:

@@ -11,7 +11,7 @@ from soban.learn.training import (  # noqa: E402
     mlp,
     network,
 )
-from soban.learn.training.presets import Family, Shape  # noqa: E402
+from soban.learn.training.presets import Shape  # noqa: E402
 from soban.learn.training.settings import Settings  # noqa: E402
 
 
@@ -43,7 +43,7 @@ def test_gates_and_their_gradients_are_those_of_the_formula(
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_a_networks_feed_forward_parts_are_replaced_by_equal_ones(family: Family) -> None:
+def test_a_networks_feed_forward_parts_are_replaced_by_equal_ones(family: str) -> None:
     shape = Shape(32, 48, 2, 4, 2, 24, window=5)
     settings = Settings(family, shape, 64, batch_size=4, steps=10, learning_rate=1e-3)
     part = network.new_model(settings, {"bos_token_id": 1, "eos_token_id": 2}).model.layers[0].mlp

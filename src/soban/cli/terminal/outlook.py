@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from soban.base import system
 from soban.base.units import of_bytes, of_seconds
+from soban.learn.training import sizes
 from soban.learn.training.forecast import Forecast, Speed
 from soban.messages import padded, translate, width
 
@@ -27,7 +28,7 @@ def in_a_table(forecasts: Sequence[Forecast]) -> Iterator[str]:
         ]
     ]  # fmt: skip
     for one in forecasts:
-        parameters = one.settings.shape.parameters(one.settings.vocab_size, one.settings.family)
+        parameters = sizes.parameters(one.settings)
         tokens = one.settings.steps * one.settings.step_tokens
         rows.append(
             [

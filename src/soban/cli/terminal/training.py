@@ -12,7 +12,7 @@ from soban.base.border import reason
 from soban.base.errors import UserError
 from soban.base.units import of_seconds
 from soban.cli.terminal.outlook import in_a_line
-from soban.learn.training import curve
+from soban.learn.training import curve, sizes
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.events import Begin, Event, Measurement, Note, NotSaved, Saved, Step
 from soban.learn.training.folder import TRAINING
@@ -107,7 +107,7 @@ class Display:
         if not self.drawing:
             return
         settings = self.begin.settings
-        parameters = settings.shape.parameters(settings.vocab_size, settings.family) / 1e6
+        parameters = sizes.parameters(settings) / 1e6
         title = f"{self.out.name}: {parameters:.2f} M parameters, {step:,} of {settings.steps:,} steps"
         try:
             curve.draw(read_losses(self.path), self.path.with_name(curve.NAME), title)

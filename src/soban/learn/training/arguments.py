@@ -1,7 +1,7 @@
 """What `soban.learn.train` can be told: its arguments, with the help of those that are flags of `soban train`, too."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ from typing import Literal
 from soban.base.errors import UserError
 from soban.learn.training import presets
 from soban.learn.training.events import Event
-from soban.learn.training.presets import Family
+from soban.learn.training.families import FAMILIES
 from soban.learn.training.settings import Optimizer, Schedule
 
 MULTIPLE = 32  # of which the inner width is one, as in llama2.c
@@ -85,7 +85,7 @@ class TrainArguments:
     )
     device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata={"help": "auto: a GPU where there is one"})
     seed: int = field(default=0, metadata={"help": "decides the first weights and the order of the data"})
-    family: Family = field(default="llama", metadata={"help": "kind of network"})
+    family: str = field(default="llama", metadata={"help": "kind of network", "metavar": "|".join(FAMILIES)})
     context: int | None = field(default=None, metadata={"help": "longest text in tokens", "also": ("--max-seq-len",)})
     window: int | None = field(default=None, metadata={"help": "tokens that every other layer of gemma2 looks back"})
     hidden_size: int | None = field(default=None, metadata={"help": "width of the network", "also": ("--dim",)})
@@ -98,6 +98,7 @@ class TrainArguments:
         default=None,
         metadata={"help": "heads of keys and values (default: as many as --heads)", "also": ("--n-kv-heads",)},
     )
+    learns: Sequence[str] = ()  # patterns of the names of weights that learn, as "*.layers.3.*"; (): all do
     measure_batches: int | None = None  # that a measurement takes; None: of about 65,536 tokens
     progress: Callable[[Event], None] | None = None  # is told what happens, in the thread that trains
     stop: Stop | None = None  # asked at every step: whether to end there, and save
@@ -110,6 +111,11 @@ DEFAULTS = {one.name: one.default for one in fields(TrainArguments)}
 def completed(arguments: TrainArguments, given: frozenset[str]) -> TrainArguments:
     """With the widths and heads that others decide. Raises UserError for what would say nothing beside the others;
     `given`: the names of those that somebody has chosen."""
+    if arguments.family not in FAMILIES:
+        raise UserError(
+            "{flag} {value} is not known", flag="--family", value=arguments.family, known=", ".join(FAMILIES),
+            hint="choose among {known}",
+        )  # fmt: skip
     _refuse_idle(arguments, given)
     if arguments.hidden_size is not None and arguments.intermediate_size is None:
         arguments = replace(arguments, intermediate_size=feed_forward(arguments.hidden_size, MULTIPLE))
@@ -134,9 +140,10 @@ def flag_of(name: str) -> str:
 
 
 def _refuse_idle(arguments: TrainArguments, given: frozenset[str]) -> None:
-    windowed = arguments.family == "gemma2" or arguments.resume
+    family = FAMILIES[arguments.family]
+    windowed = next(name for name, one in FAMILIES.items() if one.windowed)
     idle = {
-        "window": (arguments.window is not None and not windowed, "--family gemma2"),
+        "window": (arguments.window is not None and not (family.windowed or arguments.resume), f"--family {windowed}"),
         "decay": ("decay" in given and arguments.schedule != "wsd", "--schedule wsd"),
         "prompt": (bool(arguments.prompt) and not arguments.samples, "--samples"),
     }

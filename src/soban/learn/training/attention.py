@@ -1,10 +1,11 @@
 """Attention for training, within documents, with a backward pass that keeps little: native, or by plain products."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from soban.learn.training import kernels
 
@@ -148,14 +149,11 @@ def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
     return made
 
 
-def replace_attention(model: nn.Module) -> None:
-    """Makes every attention of a transformers model compute by `Attention`; names and weights stay as they are."""
-    for module in model.modules():
-        if type(module).__name__ in ("LlamaAttention", "Gemma2Attention"):
-            module.forward = _attending(module, getattr(module, "attn_logit_softcapping", None))  # Gemma's alone
+def forward_of(module: Any, cap: str = "") -> Callable[..., tuple[Tensor, None]]:
+    """How an attention of transformers' computes by `Attention`; its names and weights stay as they are. `cap`: its
+    attribute that has the soft cap of its scores."""
+    softcap = getattr(module, cap) if cap else None
 
-
-def _attending(module: Any, cap: float | None) -> Any:
     def forward(
         hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], attention_mask: Tensor, **others: Any
     ) -> tuple[Tensor, None]:
@@ -163,23 +161,19 @@ def _attending(module: Any, cap: float | None) -> Any:
         q, k, v = (project(hidden_states).view(heads) for project in (module.q_proj, module.k_proj, module.v_proj))
         # transformers' (1, T, D), each with its halves alike
         angles = torch.stack([table[0, :, : module.head_dim // 2].float() for table in position_embeddings], 1)
-        mixed = Attention.apply(q, k, v, angles, attention_mask, module.scaling, cap)
+        mixed = Attention.apply(q, k, v, angles, attention_mask, module.scaling, softcap)
         return module.o_proj(mixed.flatten(2)), None
 
     return forward
 
 
-def mask(documents: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
-    """What `Attention` takes for tokens of these documents (B, T), in a network of such numbers: each may look at
-    itself and before it in its document, and `window` - 1 tokens back at most."""
-    first = firsts(documents, window)
-    if kernels.attends(dtype, documents.device):
-        return first.unsqueeze(1).unsqueeze(1)
-    return hidden(first, dtype)
+def mask(first: Tensor, dtype: torch.dtype) -> Tensor:
+    """What `Attention` takes for tokens that may look back to these (B, T), in a network of such numbers."""
+    return first.unsqueeze(1).unsqueeze(1) if kernels.attends(dtype, first.device) else hidden(first, dtype)
 
 
 def firsts(documents: Tensor, window: int | None) -> Tensor:
-    """(B, T) in int32: the first token that each may look at."""
+    """(B, T) in int32: the first token that each may look at, of its document (B, T), and `window` - 1 back at most."""
     places = torch.arange(documents.shape[1], device=documents.device).expand(documents.shape)
     begins = places.clone()
     begins[:, 1:] *= documents[:, 1:] != documents[:, :-1]

@@ -5,33 +5,32 @@ from typing import Any
 
 from soban.base.errors import UserError
 from soban.learn.data.shards import file_hash
+from soban.learn.training.families import FAMILIES
 from soban.learn.training.folder import TOKENIZER
-from soban.learn.training.presets import Family, Shape
+from soban.learn.training.presets import Shape
 from soban.learn.training.settings import Settings
 from soban.models import architecture
 from soban.packing.fitting import fitted
 from soban.weights.opening import open_checkpoint
 
 WEIGHTS = "model.safetensors"
-SHAPE = {
-    "hidden_size": "hidden_size", "intermediate_size": "intermediate_size", "num_hidden_layers": "num_hidden_layers",
-    "num_attention_heads": "num_attention_heads", "num_key_value_heads": "num_key_value_heads",
-    "max_position_embeddings": "context", "sliding_window": "window",
-}  # fmt: skip
 # What may differ between configurations that compute the same
 BESIDE = {"architectures", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "pad_token_id",
           "pretraining_tp", "torch_dtype", "transformers_version", "use_cache"}  # fmt: skip
 
 
-def read_shape(folder: Path) -> tuple[Family, Shape]:
+def read_shape(folder: Path) -> tuple[str, Shape]:
     """The network of a model's folder. Raises UserError for one that `soban train` does not make."""
     config = open_checkpoint(folder).config
-    family = config.get("model_type")
-    missing = [key for key in SHAPE if key != "sliding_window" and not isinstance(config.get(key), int)]
-    if family not in ("llama", "gemma2") or missing or not (folder / WEIGHTS).is_file():
+    name = config.get("model_type")
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None or not (folder / WEIGHTS).is_file():
         raise _not_made_here(folder)
-    shape = Shape(**{ours: config[key] for key, ours in SHAPE.items() if isinstance(config.get(key), int)})
-    return family, shape
+    sizes: dict[str, Any] = {ours: config.get(key) for key, ours in family.keys.items()}
+    sizes = {"num_key_value_heads": sizes["num_attention_heads"], **sizes}
+    if not all(isinstance(size, int) for size in sizes.values()):
+        raise _not_made_here(folder)
+    return str(name), Shape(**sizes)
 
 
 def check_tokenizer(folder: Path, data: Path) -> None:

@@ -38,20 +38,28 @@ def pieces(batches: Sequence[Batch], parts: int) -> list[list[Piece]]:
 
 
 class Computer:
-    """Computes the gradients of a model's weights: `weights` are float32, and changed by whoever learns from them.
+    """Computes the gradients of the weights that learn: `weights` are float32, and changed by whoever learns from them;
+    the `frozen` ones stay as they are.
 
     On a CPU each thread takes some rows from start to end, so that threads meet once a step. Threads inside each torch
     operation would meet thousands of times, and burn all cores in waiting whenever another program wants one.
     """
 
-    def __init__(self, model: Any, *, dtype: torch.dtype, device: str, parts: int) -> None:
-        """`model`: a transformers model with float32 weights; it is computed with in `dtype`."""
+    def __init__(
+        self, model: Any, *, dtype: torch.dtype, device: str, parts: int,
+        learns: Callable[[str], bool] = lambda name: True,
+    ) -> None:  # fmt: skip
+        """`model`: a transformers model with float32 weights; it is computed with in `dtype`. `learns`: which of them
+        do, by name."""
         self.group = Group(device)  # first: it tells each process its GPU
         self.weights: dict[str, Tensor] = {
-            name: weight.detach().to(device, copy=True) for name, weight in model.named_parameters()
+            name: weight.detach().to(device, copy=True) for name, weight in model.named_parameters() if learns(name)
         }
+        self.frozen = {name: weight.detach() for name, weight in model.named_parameters() if not learns(name)}
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(learns(name))
         self.model = model.to(device=device, dtype=dtype)
-        self.copies = dict(self.model.named_parameters())
+        self.copies = {name: weight for name, weight in self.model.named_parameters() if name in self.weights}
         self.device = device
         self.parts = parts
         self._threads = torch.get_num_threads()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from soban.base.errors import UserError
+from soban.learn.training import sizes
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.settings import Settings
 from soban.messages import translate
@@ -22,11 +23,11 @@ class Begin:
     leads: bool  # whether this process writes and speaks: the first of several
 
     def __str__(self) -> str:
-        parameters = self.settings.shape.parameters(self.settings.vocab_size, self.settings.family)
+        settings = self.settings
         return translate(
             "{parameters:.2f} M parameters, {dtype}; {steps} steps of {tokens} tokens",
-            parameters=parameters / 1e6, dtype=self.settings.dtype, steps=self.settings.steps - self.progress.step,
-            tokens=self.settings.step_tokens,
+            parameters=sizes.parameters(settings) / 1e6, dtype=settings.dtype,
+            steps=settings.steps - self.progress.step, tokens=settings.step_tokens,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def kept_minutes(folder: Path) -> float | None:
 
 def check_same(kept: Settings, asked: Settings, names: frozenset[str]) -> None:
     """UserError where one of these settings would make another training of a continuation."""
-    before, now = _flat(kept.as_json()), _flat(asked.as_json())
+    before, now = _flat(asdict(kept)), _flat(asdict(asked))
     for key, value in before.items():
         if key in names - MAY_CHANGE and now[key] != value:
             if key == "processes":

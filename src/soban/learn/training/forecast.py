@@ -14,7 +14,8 @@ from soban.base.errors import UserError
 from soban.base.units import of_bytes
 from soban.learn.data.shards import Documents, Shards, read_manifest
 from soban.learn.data.vocabulary import probabilities
-from soban.learn.training import presets
+from soban.learn.training import presets, sizes
+from soban.learn.training.families import FAMILIES
 from soban.learn.training.settings import AT_ONCE, Settings
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def probe(run: "Run") -> Speed:
 
 def probe_rows(settings: Settings) -> int:
     """Rows that take about a second, and give each thread something to do."""
-    flops = settings.shape.flops_per_token(settings.vocab_size) * settings.shape.context
+    flops = sizes.flops_per_token(settings) * settings.shape.context
     kind = "cpu" if settings.device == "cpu" else "cuda"
     return min(settings.batch_size, max(settings.parts, int(PROBE_FLOPS[kind] / flops)))
 
@@ -128,7 +129,7 @@ def forecast(
     tokens = settings.steps * settings.step_tokens
     steps = settings.steps - done
     seconds = steps * speed.step_seconds(settings) + steps / every * measuring_seconds(speed, data)
-    parameters = settings.shape.parameters(settings.vocab_size, settings.family)
+    parameters = sizes.parameters(settings)
     expected = hardness * ratio(parameters, tokens)
     return Forecast(
         name, settings, seconds, tokens / max(1, learnt_tokens(data)), (expected * (1 - ERROR), expected * (1 + ERROR)),
@@ -149,7 +150,7 @@ def ratio(parameters: float, tokens: float) -> float:
 
 def slower(speed: Speed, measured: Settings, other: Settings) -> Speed:
     """The speed of another network on the same PC: by its count of operations."""
-    share = measured.shape.flops_per_token(measured.vocab_size) / other.shape.flops_per_token(other.vocab_size)
+    share = sizes.flops_per_token(measured) / sizes.flops_per_token(other)
     return Speed(speed.tokens * share, speed.update / share)
 
 
@@ -169,28 +170,25 @@ def _some(documents: Documents, most: int) -> NDArray[np.int64]:
 
 def memory(settings: Settings) -> int:
     """Bytes that the training will take beside what this process has now, at the most."""
-    shape = settings.shape
-    weights = shape.parameters(settings.vocab_size, settings.family)
+    shape, activations = settings.shape, FAMILIES[settings.family].activations
+    weights, learning = sizes.parameters(settings), sizes.learning(settings)
     each = 4 if settings.dtype == "float32" else 2
     state = 8 if settings.optimizer == "adamw" else 4  # a weight's bytes of memory; Muon keeps one number for most
     # what a layer keeps of a token until the backward pass: norms, heads, the feed-forward's parts, attention's shares
     shares = shape.num_attention_heads * shape.context
-    gemma = settings.family == "gemma2"  # whose soft caps have slopes, and which has twice the norms
-    values = (14 if gemma else 10) * shape.hidden_size + 4 * shape.intermediate_size + (2 if gemma else 1) * shares
-    passing = (8 if gemma else 5) * shares  # of the layer at hand, there and back
-    at_once = max(AT_ONCE, shape.context)
-    activations = settings.parts * at_once * each * (shape.num_hidden_layers * values + passing)
-    gradients = weights * (settings.parts * (4 + each) + 4)
-    kept = weights * (4 + each + state)
-    saving = weights * (4 + state)  # a checkpoint is put together in memory
-    return LIBRARIES + kept + max(gradients + activations, saving)
+    layer = activations.hidden * shape.hidden_size + activations.inner * shape.intermediate_size
+    values = shape.num_hidden_layers * (layer + activations.shares * shares) + activations.passing * shares
+    passing = settings.parts * max(AT_ONCE, shape.context) * each * values
+    gradients = learning * (settings.parts * (4 + each) + 4)
+    resident = weights * (4 + each) + learning * state
+    saving = learning * (4 + state)  # a checkpoint is put together in memory
+    return LIBRARIES + resident + max(gradients + passing, saving)
 
 
 def disk(settings: Settings) -> int:
     """Bytes for the model and the checkpoint, each there twice while it is replaced."""
-    weights = settings.shape.parameters(settings.vocab_size, settings.family)
     state = 8 if settings.optimizer == "adamw" else 4
-    return 2 * weights * (4 + 4 + state)
+    return 2 * (4 * sizes.parameters(settings) + (4 + state) * sizes.learning(settings))
 
 
 def check_room(settings: Settings, out: Path, name: str) -> None:

@@ -50,7 +50,7 @@ class NextTokenLoss(torch.autograd.Function):
         (scale,) = gradients
         of_states, of_head = ctx.saved_tensors
         if scale != 1:
-            of_states, of_head = of_states * scale.to(of_states.dtype), of_head * scale.to(of_head.dtype)
+            of_states, of_head = (x if x is None else x * scale.to(x.dtype) for x in (of_states, of_head))
         return of_states, of_head, None, None
 
 

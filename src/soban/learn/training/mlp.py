@@ -1,10 +1,11 @@
 """Gated feed-forward parts with a backward pass written out: it keeps two of the three parts that autograd keeps."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from soban.learn.training import kernels
@@ -38,17 +39,9 @@ class Gate(torch.autograd.Function):
         return of_gate, ACTIVATIONS[ctx.activation](gate).mul_(gradient), None
 
 
-def replace_gates(model: nn.Module) -> None:
-    """Makes the feed-forward parts of a transformers model compute by `Gate`; names and weights stay as they are."""
-    for module in model.modules():
-        match type(module).__name__:
-            case "LlamaMLP":
-                module.forward = _gated(module, "silu")
-            case "Gemma2MLP":
-                module.forward = _gated(module, "gelu_tanh")
+def forward_of(module: Any, activation: str) -> Callable[[Tensor], Tensor]:
+    """How a gated part of transformers' computes by `Gate`; its names and weights stay as they are."""
 
-
-def _gated(module: Any, activation: str) -> Any:
     def forward(x: Tensor) -> Tensor:
         result: Tensor = module.down_proj(Gate.apply(module.gate_proj(x), module.up_proj(x), activation))
         return result

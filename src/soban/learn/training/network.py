@@ -1,79 +1,87 @@
-"""The network as transformers' own class, with this project's attention, gates and norms inside it."""
+"""The network as transformers' own class, with this project's attention, norms and mlp inside it, where it has them."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from soban.learn.training import attention, mlp, norms
+from soban.learn.training.families import FAMILIES, Family
 from soban.learn.training.losses import next_token_loss
 from soban.learn.training.settings import Settings
+from soban.learn.training.sizes import new_config
 
-INITIAL_STD = 0.02
-CLASSES = {"llama": ("LlamaConfig", "LlamaForCausalLM"), "gemma2": ("Gemma2Config", "Gemma2ForCausalLM")}
+BY: dict[str, Callable[..., Any]] = {"attention": attention.forward_of, "norm": norms.forward_of, "mlp": mlp.forward_of}
 
 
 def config(settings: Settings, ids: dict[str, int]) -> Any:
     """transformers' configuration of the network; `ids`: those of bos, eos and, where there is one, pad."""
     import transformers
 
-    shape = settings.shape
-    common: dict[str, Any] = {
-        "vocab_size": settings.vocab_size, "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size, "num_hidden_layers": shape.num_hidden_layers,
-        "num_attention_heads": shape.num_attention_heads, "num_key_value_heads": shape.num_key_value_heads,
-        "head_dim": shape.head_dim, "max_position_embeddings": shape.context, "tie_word_embeddings": True,
-        "initializer_range": INITIAL_STD, "dtype": "float32", "pad_token_id": None, **ids,
-    }  # fmt: skip
-    if settings.family == "gemma2":
-        window = shape.window or max(1, shape.context // 2)
-        common |= {"sliding_window": window, "query_pre_attn_scalar": shape.head_dim}
-    else:
-        common |= {"rms_norm_eps": 1e-5}  # llama2.c's, which its run.c takes for granted
-    return getattr(transformers, CLASSES[settings.family][0])(**common)
+    family = FAMILIES[settings.family]
+    keys = {**new_config(settings), "dtype": "float32", "pad_token_id": None, **ids}
+    return getattr(transformers, family.config_class)(**keys)
 
 
 def new_model(settings: Settings, ids: dict[str, int]) -> Any:
     """A model with fresh float32 weights, decided by the seed."""
     import transformers
 
-    made = config(settings, ids)
+    family, configuration = FAMILIES[settings.family], config(settings, ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = getattr(transformers, CLASSES[settings.family][1])._from_config(made, attn_implementation="eager")
-        narrow(model, settings.shape.num_hidden_layers)
-    attention.replace_attention(model)
-    norms.replace_norms(model)
-    mlp.replace_gates(model)
+        model = getattr(transformers, family.model_class)._from_config(configuration, attn_implementation="eager")
+        narrow(model, family, settings.shape.num_hidden_layers)
+    for module in model.modules():
+        if (replacement := family.replaced.get(type(module).__name__)) is not None:
+            kind, about = replacement
+            module.forward = BY[kind](module, **about)
     model.train()
     return model
 
 
-def narrow(model: Any, layers: int) -> None:
+def narrow(model: Any, family: Family, layers: int) -> None:
     """Weights that write into the residual stream begin smaller, as GPT-2's do: it is a sum over 2 * layers of them."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith(family.residual):
                 weight /= math.sqrt(2 * layers)
 
 
 def states(model: Any, inputs: Tensor, documents: Tensor) -> Tensor:
     """Hidden states (B, T, hidden) after the last norm; `documents` (B, T) says which tokens belong together."""
-    dtype = model.dtype
-    full = attention.mask(documents, None, dtype)
-    mask: Any = full
-    if model.config.model_type == "gemma2":
-        near = attention.mask(documents, model.config.sliding_window, dtype)
-        mask = {"full_attention": full, "sliding_attention": near}
-    positions = torch.arange(inputs.shape[1], device=inputs.device).unsqueeze(0)  # relative ones are all that counts
-    result: Tensor = model.model(
-        input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False
+    family, dtype = FAMILIES[model.config.model_type], model.dtype
+
+    def mask(window: int | None) -> Tensor:
+        first = attention.firsts(documents, window)
+        return attention.mask(first, dtype) if family.attends else attention.hidden(first, dtype)
+
+    masks: Any = mask(None)
+    if family.windowed:
+        masks = {"full_attention": masks, "sliding_attention": mask(model.config.sliding_window)}
+    positions = torch.arange(inputs.shape[1], device=inputs.device).unsqueeze(0)
+    if family.restarting:  # elsewhere relative ones are all that counts
+        positions = positions - attention.firsts(documents, None)
+    result: Tensor = model.base_model(
+        input_ids=inputs, attention_mask=masks, position_ids=positions, use_cache=False
     ).last_hidden_state
     return result
 
 
+def head(model: Any) -> Tensor:
+    """The output's matrix (vocabulary, hidden)."""
+    weight: Tensor = model.get_output_embeddings().weight
+    return weight
+
+
+def logit_cap(model: Any) -> float | None:
+    """The soft cap of its logits."""
+    key = FAMILIES[model.config.model_type].logit_cap
+    return getattr(model.config, key) if key else None
+
+
 def loss(model: Any, inputs: Tensor, documents: Tensor, targets: Tensor) -> Tensor:
     """Nats, summed over the tokens that have a target."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    return next_token_loss(states(model, inputs, documents), model.lm_head.weight, targets, cap)
+    return next_token_loss(states(model, inputs, documents), head(model), targets, logit_cap(model))

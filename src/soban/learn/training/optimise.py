@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from soban.learn.training.families import FAMILIES
 from soban.learn.training.settings import Settings
 
 EPSILON = 1e-8
@@ -20,16 +21,16 @@ LIKE_ADAMW = 0.2
 AT_ONCE = 4  # matrices in one product
 
 
-def is_matrix(name: str, weight: Tensor) -> bool:
-    """Whether Muon may move this parameter."""
-    return weight.ndim == 2 and ".layers." in name
+def is_matrix(name: str, weight: Tensor, family: str) -> bool:
+    """Whether Muon may move this parameter: a matrix inside of a layer."""
+    return weight.ndim == 2 and FAMILIES[family].layers in name
 
 
 def initial_state(weights: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
     """What the optimisers remember of past gradients; zeros before the first step."""
     state = {}
     for name, weight in weights.items():
-        by_muon = settings.optimizer == "muon" and is_matrix(name, weight)
+        by_muon = settings.optimizer == "muon" and is_matrix(name, weight, settings.family)
         for memory in ("momentum",) if by_muon else ("mean", "square"):
             state[f"{memory}.{name}"] = torch.zeros_like(weight, requires_grad=False)
     return state

@@ -1,11 +1,8 @@
 """Networks by name: shapes that have proved themselves, llama2.c's among them."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from soban.base.errors import UserError
-
-Family = Literal["llama", "gemma2"]
 
 
 @dataclass(frozen=True)
@@ -18,27 +15,12 @@ class Shape:
     num_attention_heads: int
     num_key_value_heads: int
     context: int  # longest text in tokens
-    window: int = 0  # how many tokens back every other layer of Gemma 2 looks; 0: half of the context
+    window: int = 0  # how many tokens back layers look that do not look back to the beginning; 0: half of the context
 
     @property
     def head_dim(self) -> int:
         """The width of a head."""
         return self.hidden_size // max(1, self.num_attention_heads)  # none are refused later, with their flag
-
-    def parameters(self, vocab_size: int, family: Family = "llama") -> int:
-        """How many weights there are; the output layer shares the embedding's."""
-        kv = self.head_dim * self.num_key_value_heads
-        layer = 2 * self.hidden_size * (self.hidden_size + kv) + 3 * self.hidden_size * self.intermediate_size
-        norms = 2 if family == "llama" else 4
-        layers = self.num_hidden_layers * (layer + norms * self.hidden_size)
-        return vocab_size * self.hidden_size + layers + self.hidden_size
-
-    def flops_per_token(self, vocab_size: int) -> float:
-        """Operations for a token's forward and backward pass: six a weight, and attention's own."""
-        kv = self.head_dim * self.num_key_value_heads
-        layer = 2 * self.hidden_size * (self.hidden_size + kv) + 3 * self.hidden_size * self.intermediate_size
-        attention = 2 * self.context * self.hidden_size  # scores and mixture, half of which no token may see
-        return 6.0 * (self.num_hidden_layers * (layer + attention) + vocab_size * self.hidden_size)
 
 
 # 260k, 15m, 42m and 110m: karpathy's stories260K, stories15M, stories42M and stories110M (github.com/karpathy/llama2.c)

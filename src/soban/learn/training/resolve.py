@@ -8,10 +8,11 @@ from pathlib import Path
 from soban.base import system
 from soban.base.errors import UserError
 from soban.learn.data.shards import read_manifest, split_of
-from soban.learn.training import beginning, folder, forecast, presets
+from soban.learn.training import beginning, folder, forecast, presets, sizes
 from soban.learn.training.arguments import DEFAULTS, TrainArguments, flag_of
+from soban.learn.training.families import FAMILIES
 from soban.learn.training.forecast import Speed
-from soban.learn.training.settings import MAY_CHANGE, Dtype, Settings
+from soban.learn.training.settings import MAY_CHANGE, Dtype, Settings, check
 
 STEP_TOKENS = 8192  # that a step learns from, where nothing else is said
 WARM_UP = 0.02  # share of the steps
@@ -55,6 +56,8 @@ def resolved(arguments: TrainArguments, data: Path, given: frozenset[str] = froz
         num_hidden_layers=arguments.layers, num_attention_heads=arguments.heads,
         num_key_value_heads=arguments.key_value_heads,
     )  # fmt: skip
+    if not FAMILIES[family].groups and arguments.key_value_heads is None:
+        shape = replace(shape, num_key_value_heads=shape.num_attention_heads)
     device = chosen_device(arguments.device)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
@@ -70,7 +73,11 @@ def resolved(arguments: TrainArguments, data: Path, given: frozenset[str] = froz
         grad_clip=arguments.grad_clip, dtype=chosen_dtype(arguments.dtype, device), device=device, seed=arguments.seed,
         data_hash=manifest["data_hash"], tokenizer_hash=manifest["tokenizer"]["sha256"],
         evaluate_every=arguments.evaluate_every or 0, initial_hash=beginning.weights_hash(initial) if initial else "",
+        learns=tuple(arguments.learns),
     )  # fmt: skip
+    if arguments.resume:  # what it began with decides how long it lasts, unless that is given
+        return replace(settings, warmup_steps=arguments.warmup_steps or 0)
+    check(settings)
     steps = arguments.steps if arguments.steps is not None else usual_steps(settings, train["tokens"])
     warm = arguments.warmup_steps if arguments.warmup_steps is not None else round(WARM_UP * steps)
     return replace(settings, steps=steps, warmup_steps=warm)
@@ -141,8 +148,7 @@ def lasting(settings: Settings, arguments: TrainArguments, steps: int) -> Settin
 
 def usual_steps(settings: Settings, tokens: int) -> int:
     """Enough for the network's size, and not more passes over the data than it bears."""
-    parameters = settings.shape.parameters(settings.vocab_size, settings.family)
-    return max(1, min(TOKENS_PER_WEIGHT * parameters, PASSES * tokens) // max(1, settings.step_tokens))
+    return max(1, min(TOKENS_PER_WEIGHT * sizes.parameters(settings), PASSES * tokens) // max(1, settings.step_tokens))
 
 
 def chosen_device(wanted: str) -> str:

@@ -71,8 +71,8 @@ class Sampler:
         model = self.computer.model
         inputs = torch.tensor([ids], device=self.computer.device)
         last = network.states(model, inputs, torch.zeros_like(inputs))[0, -1]
-        logits = (last @ model.lm_head.weight.T).float().cpu().numpy().astype(np.float64)
-        cap = getattr(model.config, "final_logit_softcapping", None)
+        logits = (last @ network.head(model).T).float().cpu().numpy().astype(np.float64)
+        cap = network.logit_cap(model)
         return logits if cap is None else np.tanh(logits / cap) * cap
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
@@ -35,13 +36,14 @@ def start(
     if initial is not None:
         beginning.take_weights(model, settings, initial)
     dtype = torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
-    computer = Computer(model, dtype=dtype, device=settings.device, parts=settings.parts)
+    check_names([name for name, _ in model.named_parameters()], settings)
+    computer = Computer(model, dtype=dtype, device=settings.device, parts=settings.parts, learns=settings.learns_by)
 
     def measure() -> float:
         return bits_per_byte(computer, held_out, settings, measured)
 
     def export(target: Path) -> None:
-        folders.export(target, model, computer.weights, tokenizer)
+        folders.export(target, model, computer.weights | computer.frozen, tokenizer)
 
     return Run(
         settings=settings,
@@ -53,6 +55,16 @@ def start(
         folder=folder,
         evaluate_every=evaluate_every,
     )
+
+
+def check_names(names: Sequence[str], settings: Settings) -> None:
+    """UserError for a pattern that is no weight's name."""
+    for pattern in settings.learns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(
+                "learns={pattern}: no weight has such a name", pattern=pattern, name=names[0],
+                hint="they are called as {name}",
+            )  # fmt: skip
 
 
 def check_data(learnt: Shards, held_out: Shards, settings: Settings) -> None:

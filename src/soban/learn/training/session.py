@@ -110,8 +110,16 @@ def _ready(
     forecast.check_room(settings, out, arguments.preset.lower())
     from soban.learn.training import scratch
 
+    initial = resolve.initial_folder(arguments)
+    if arguments.resume and not settings.learns:
+        initial = None  # all that it has learnt from is in the checkpoint
+    elif settings.initial_hash and initial is None:
+        raise UserError(
+            "{path}: began with the weights of another model, of which some stay as they are", path=out,
+            hint="name it again with --init-from",
+        )  # fmt: skip
     run = scratch.start(
-        settings, data, out, initial=None if arguments.resume else resolve.initial_folder(arguments), evaluate_every=1,
+        settings, data, out, initial=initial, evaluate_every=1,
         measured=resolve.measured_tokens(arguments, settings),
     )  # fmt: skip
     stack.callback(run.computer.close)

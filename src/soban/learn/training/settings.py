@@ -4,11 +4,13 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from soban.base.errors import UserError
 from soban.learn import typed
-from soban.learn.training.presets import Family, Shape
+from soban.learn.training.families import FAMILIES
+from soban.learn.training.presets import Shape
 
 AT_ONCE = 2048  # tokens that a thread computes at a time: what a layer keeps of them stays near the processor
 MOST_SEED = 2**63 - 1  # that torch takes
@@ -21,7 +23,7 @@ Dtype = Literal["float32", "bfloat16"]
 class Settings:
     """A training, as `training/settings.json` keeps it."""
 
-    family: Family
+    family: str  # of FAMILIES
     shape: Shape
     vocab_size: int
     batch_size: int  # rows in a step of one process, before accumulation
@@ -44,6 +46,7 @@ class Settings:
     data_hash: str = ""
     tokenizer_hash: str = ""
     initial_hash: str = ""  # of the weights that it begins with; none where they are random
+    learns: tuple[str, ...] = ()  # patterns of the names of weights that learn; (): all do
     evaluate_every: int = 0  # steps between two measurements, which decide which model is kept; 0: as is usual
 
     @property
@@ -53,6 +56,10 @@ class Settings:
         if not self.initial_hash:
             del lasting["initial_hash"]
         return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+
+    def learns_by(self, name: str) -> bool:
+        """Whether the weight of this name learns."""
+        return not self.learns or any(fnmatchcase(name, pattern) for pattern in self.learns)
 
     @property
     def parts(self) -> int:
@@ -69,8 +76,11 @@ class Settings:
         return self.learning_rate * scheduled(self.schedule, step, self.steps, self.warmup_steps, self.decay)
 
     def as_json(self) -> dict[str, Any]:
-        """For settings.json."""
-        return asdict(self)
+        """For settings.json; where all weights learn, that is not told."""
+        values = asdict(self)
+        if not self.learns:
+            del values["learns"]
+        return values
 
 
 # What may differ between a training and its continuation: how long it lasts, and how it ends.
@@ -80,7 +90,11 @@ MAY_CHANGE = frozenset({"steps", "schedule", "decay", "device", "threads", "lear
 def from_json(values: dict[str, Any]) -> Settings:
     """Settings as they were kept. Raises ValueError for what is none."""
     try:
-        return typed.from_json(Settings, {**values, "shape": typed.from_json(Shape, values["shape"])})
+        shape = typed.from_json(Shape, values["shape"])
+        settings = typed.from_json(Settings, {**values, "shape": shape, "learns": tuple(values.get("learns", ()))})
+        if settings.family not in FAMILIES:
+            raise ValueError(f"family: {settings.family[:40]!r}")
+        return settings
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(str(error)) from error
 
@@ -112,6 +126,11 @@ def check(settings: Settings) -> None:
                 "--{name} {value} is too small", name=name, value=value, least=least, hint="at least {least}"
             )
     shape = settings.shape
+    if shape.num_key_value_heads != shape.num_attention_heads and not FAMILIES[settings.family].groups:
+        raise UserError(
+            "--key-value-heads {value}: in {family} each head has keys and values of its own",
+            value=shape.num_key_value_heads, family=settings.family, hint="leave it out",
+        )  # fmt: skip
     if shape.hidden_size % shape.num_attention_heads:
         raise UserError(
             "--hidden-size {width} cannot be parted into {heads} heads", width=shape.hidden_size,
