@@ -63,6 +63,6 @@ def test_a_text_that_goes_on_shows_no_mark_of_the_template(model: soban.Model) -
         llama2c.start(model, prompt, system=None, raw=False, echo=None, steps=60, sampling={}),
         model.start(prompt, raw=True),
     ]
-    assert [generation.stops[0].feed("좋은 질문 [/INST] 이지만") for generation in made] == [
+    assert [text.streams[text.sequences[0]].stops.feed("좋은 질문 [/INST] 이지만") for text in made] == [
         ("좋은 질문", True), ("좋은 질문", True), ("좋은 질문 [/INST] 이지만", False),  # who writes templates sees all
     ]  # fmt: skip

@@ -169,6 +169,30 @@ def test_a_text_is_cancelled_from_another_thread_and_the_others_go_on(model: sob
     assert_idle(model)
 
 
+def test_a_prompt_is_cancelled_in_the_middle_of_its_first_step_and_no_other_is_run_for_it(
+    model: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.engine.scheduler, "max_tokens", 16)  # eight steps for a prompt
+    alone = model.generate("a", seed=1, **LONG)
+    stream = model.stream("a", seed=1, **LONG)
+    pieces = [next(stream), next(stream)]
+    generation, usual = model.start("c" * 128, raw=True, max_new_tokens=5), model.engine.runner.run
+    mine: list[bool] = []
+
+    def run(batch: Any, cache: Any) -> Any:
+        mine.append(batch.token_count > 1)
+        if mine[-1]:
+            in_thread(generation.cancel)()
+        return usual(batch, cache)
+
+    monkeypatch.setattr(model.engine.runner, "run", run)
+    with pytest.raises(Cancelled):
+        list(generation)
+    assert mine.count(True) == 1 and generation.sequences[0].cached == 0 and generation.figures.finished == "cancelled"
+    assert "".join([*pieces, *stream]) == alone
+    assert_idle(model)
+
+
 def test_a_reply_is_cancelled_before_it_begins_and_the_runner_s_flag_ends_all(model: soban.Model) -> None:
     talk = soban.Dialogue(model, temperature=0)
     reply = talk.say("hi")

@@ -57,7 +57,7 @@ def test_the_flag_is_set_while_the_main_thread_is_in_native_code() -> None:
             time.sleep(0.005)
         seen.append(time.monotonic())
 
-    with cancelling(cancel) as pressed:
+    with cancelling(lambda: cancel.fill(1)) as pressed:
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         threading.Timer(0.1, lambda: signal.raise_signal(signal.SIGINT)).start()
@@ -66,21 +66,32 @@ def test_the_flag_is_set_while_the_main_thread_is_in_native_code() -> None:
         watcher.join(5)
         assert pressed.yes
     assert seen[0] < end - 0.3
-    assert cancel[0] == 0
+
+
+def test_what_is_begun_after_ctrl_c_was_pressed_is_stopped_at_once() -> None:
+    calls: list[str] = []
+    with cancelling(lambda: calls.append("first")) as pressed:
+        signal.raise_signal(signal.SIGINT)
+        until = time.monotonic() + 5
+        while not calls and time.monotonic() < until:
+            time.sleep(0.005)
+        assert pressed.yes and calls == ["first"]
+        pressed.stops(lambda: calls.append("second"))
+        assert calls == ["first", "second"]
 
 
 def test_afterwards_ctrl_c_is_python_s_again() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with cancelling(np.zeros(1, np.int32)):
+    with cancelling():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_ends_even_a_program_that_does_not_listen() -> None:
     code = (
-        "import time, numpy as np\n"
+        "import time\n"
         "from soban.cli.terminal.interrupt import cancelling\n"
-        "with cancelling(np.zeros(1, np.int32)):\n"
+        "with cancelling():\n"
         "    print('ready', flush=True)\n"
         "    while True: time.sleep(0.05)\n"
     )

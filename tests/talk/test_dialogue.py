@@ -14,6 +14,7 @@ import soban
 from soban import messages as notices
 from soban.loading.loaded import BUNDLED
 from soban.ops.batch import PAGE
+from soban.ops.native import Cancelled
 from soban.talk import window
 from soban.talk.dialogue import Reply
 from soban.talk.generation import Generation
@@ -568,6 +569,27 @@ def test_an_answer_is_cancelled_at_once_while_it_waits_for_a_summary(
     assert reply.figures.finished == "cancelled" and not dialogue.summary and 0 < reply.figures.new_tokens < 200
     assert dialogue.messages[-1]["content"] == text
     assert not chat.engine.busy and not any(chat.engine.blocks.users)
+
+
+def test_a_turn_is_cancelled_while_its_summary_is_written_and_nothing_is_said(
+    chat: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialogue = soban.Dialogue(chat, temperature=0, on_full="summarise", max_new_tokens=40)
+    while dialogue.used < 400:
+        spoken(dialogue, "words " * 5)
+    before = json.dumps(dialogue.messages)
+    begin = chat.shared.begin
+
+    def begun(*given: Any) -> None:
+        begin(*given)
+        dialogue.cancel()
+
+    monkeypatch.setattr(chat.shared, "begin", begun)
+    with pytest.raises(Cancelled):
+        dialogue.say("more " * 5)
+    monkeypatch.undo()
+    assert json.dumps(dialogue.messages) == before and not dialogue.dropped and not chat.engine.busy
+    assert dialogue.say("more " * 5).read() and dialogue.summary
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def call(options: BenchOptions) -> int:
     else:
         with console.Status(False) as status:
             try:
-                reports = [bench(options, status.show, lambda model: cancelling(model.runner.cancel))]
+                reports = [bench(options, status.show, lambda model: cancelling(lambda: model.runner.cancel.fill(1)))]
             except Cancelled:
                 return INTERRUPTED
     made = report.write(reports, format)

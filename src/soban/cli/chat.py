@@ -197,13 +197,13 @@ class Chat:
         figures = None
         with (
             console.Status(self.quiet) as status,
-            cancelling(self.model.runner.cancel, self.screen.restore) as pressed,
+            cancelling(self.dialogue.cancel, self.screen.restore) as pressed,
             console.Patience(status) as patience,
         ):
-            if self.screen.pressed:  # between the message and this line
-                self.model.runner.cancel[0] = 1
             try:
                 reply = ask()
+                if pressed.yes or self.screen.pressed:  # before there was anything to stop
+                    reply.cancel()
                 self.screen.write(patience.until(reply), lambda: self._remark(reply.figures))
                 figures = reply.figures
             except Cancelled:

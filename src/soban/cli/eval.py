@@ -93,7 +93,7 @@ def call(options: EvalOptions) -> int:
             check_vocabularies(loaded, other, text)
             reference = Scorer(other, other.context(context))
         model = Scorer(loaded, context)
-        with cancelling(model.runner.cancel):
+        with cancelling(lambda: model.runner.cancel.fill(1)):
             try:
                 found = evaluate(
                     model, reference, documents,

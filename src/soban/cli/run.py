@@ -105,7 +105,7 @@ def call(options: RunOptions) -> int:
         memory = Peak()
         if prompt:  # only now, for whoever writes into the pipe may need as long
             text = prompt_and_pipe(prompt, piped)
-        with cancelling(model.runner.cancel, keys.restore) as pressed:
+        with cancelling(restore=keys.restore) as pressed:
             status.show(translate("reading the prompt ..."))
             shape: dict[str, Any] = {
                 "system": options.system, "raw": options.raw, "echo": options.echo, "on_full": options.on_full
@@ -114,6 +114,7 @@ def call(options: RunOptions) -> int:
                 generation = llama2c.start(model, text, steps=options.steps, sampling=options.sampling, **shape)
             else:
                 generation = model.start(text, **shape, **options.sampling)
+            pressed.stops(generation.cancel)
             shown = sys.stdout is not None and sys.stdout.isatty()
             with console.notes_afterwards(console.tell) if shown else nullcontext():
                 write_texts(generation, status)

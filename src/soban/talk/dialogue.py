@@ -25,8 +25,8 @@ class Reply:
 
     def __init__(self, dialogue: "Dialogue", messages: list[dict[str, Any]], window: Window, tries: int) -> None:
         self.dialogue, self.messages, self.window, self.tries = dialogue, messages, window, tries
-        self.generation = Generation(
-            dialogue.model, window.prompt, window.sampling, on_full=window.on_full, window=window
+        self.generation = dialogue._begun(
+            Generation(dialogue.model, window.prompt, window.sampling, on_full=window.on_full, window=window)
         )
         self.text = ""
         self.finished = self.failed = False
@@ -109,6 +109,8 @@ class Dialogue:
         self._known: list[int] = []  # the tokens that the model has computed last
         self._tries = 0  # answers to the last user turn before this one
         self._open: Reply | None = None
+        self._writing: Generation | None = None  # a summary, or an answer
+        self._cancelled = False  # the turn that is being prepared
         self.change(on_full=on_full, **options)
         model.chat_template(template)
         self.system = system
@@ -143,6 +145,15 @@ class Dialogue:
         cancelled; the conversation then is as it was.
         """
         return self._reply([*self._settled(), {"role": "user", "content": text}], 0)
+
+    def cancel(self) -> None:
+        """Ends what is being written, from any thread and at once.
+
+        An answer ends where it is; a turn for which a summary has to be written first raises Cancelled.
+        """
+        self._cancelled = True
+        if writing := self._writing:
+            writing.cancel()
 
     def retry(self) -> Reply:
         """Another answer to what the user said last."""
@@ -216,6 +227,7 @@ class Dialogue:
             raise UserError("the message is of type {kind}", kind=type(text).__name__, hint="give text")
         if not text.strip():
             raise UserError("the message is empty", hint="give some text")
+        self._cancelled = False
         sampling, on_full = self._chosen(self.options, tries)
         self.model.check_messages(messages, on_full)
         self._open = Reply(self, messages, self._window(messages, sampling, on_full).fit(self._summary), tries)
@@ -229,7 +241,14 @@ class Dialogue:
         )  # fmt: skip
 
     def _summary(self, question: Question) -> str:
-        return str(Generation(self.model, question.prompt, question.sampling).read())
+        return str(self._begun(Generation(self.model, question.prompt, question.sampling)).read())
+
+    def _begun(self, generation: Generation) -> Generation:
+        """A generation that `cancel` ends from here on, or at once."""
+        self._writing = generation
+        if self._cancelled:
+            generation.cancel()
+        return generation
 
     def _keep(self, reply: Reply) -> None:
         """An answer, or as much of it as there is, becomes part of the conversation."""
