@@ -20,10 +20,11 @@ from judge_stories import HEADING as FINDINGS
 
 import soban
 from soban.learn import synthetic
+from soban.learn.synthetic.narrator import Narrator
 from soban.learn.synthetic.small import Kind, ask, draw_kind, kinds, speaks
 from soban.learn.synthetic.table import Language
 from soban.learn.synthetic.talk import LEVEL, Message, Talk, listener, meant, named, stage, stranger
-from soban.learn.synthetic.tell import Story, Telling, story_of
+from soban.learn.synthetic.tell import Story, story_of
 
 HEADING = "## What it answers"
 SHORT = 60  # tokens that an answer may have
@@ -60,8 +61,8 @@ def requests(language: Language, count: int, chance: random.Random) -> Iterator[
     talk = Talk(chance, language, [])
     for number in range(count):
         names = GIRLS[language] + BOYS[language]
-        telling, roles = stage(talk)
-        yield talk.turn("storyof", telling, knowing(telling, roles, "a", names[number % len(names)]))[0]
+        narrator, roles = stage(talk)
+        yield talk.turn("storyof", narrator, knowing(narrator, roles, "a", names[number % len(names)]))[0]
 
 
 def questions(language: Language, count: int, chance: random.Random, kind: str) -> Iterator[Asked]:
@@ -88,10 +89,10 @@ def about(talk: Talk, story: Story) -> tuple[str, set[str]] | None:
 
 def about_stranger(talk: Talk, story: Story) -> tuple[str, set[str]]:
     """A question about somebody who is not in a story, with its right answers."""
-    telling = listener(story)
-    roles = knowing(telling, story.cast.roles, "c", stranger(talk, story))
+    narrator = listener(story)
+    roles = knowing(narrator, story.cast.roles, "c", stranger(talk, story))
     turn = named("stranger", talk.language)
-    return talk.say(talk.chance.choice(turn.questions), telling, roles), answers(talk, story, turn.answers, roles)
+    return talk.say(talk.chance.choice(turn.questions), narrator, roles), answers(talk, story, turn.answers, roles)
 
 
 def answers(talk: Talk, story: Story, texts: list[str], roles: dict[str, str]) -> set[str]:
@@ -100,16 +101,16 @@ def answers(talk: Talk, story: Story, texts: list[str], roles: dict[str, str]) -
     for named_before in (set(), set(roles.values())):
         for text in texts:
             for _ in range(DRAWS):
-                telling = listener(story)
-                telling.chance, telling.mentioned = talk.chance, set(named_before)
-                found.add(talk.say(text, telling, roles))
+                narrator = listener(story)
+                narrator.chance, narrator.mentioned = talk.chance, set(named_before)
+                found.add(talk.say(text, narrator, roles))
     return found
 
 
-def knowing(telling: Telling, roles: dict[str, str], role: str, name: str) -> dict[str, str]:
+def knowing(narrator: Narrator, roles: dict[str, str], role: str, name: str) -> dict[str, str]:
     """The roles with one of them played by a child of that name, who joins the cast."""
-    child = next(person for person in telling.cast.persons.values() if not person.old)
-    telling.cast.persons.setdefault(name, replace(child, name=name, kind=""))
+    child = next(person for person in narrator.cast.persons.values() if not person.old)
+    narrator.cast.persons.setdefault(name, replace(child, name=name, kind=""))
     return {**roles, role: name}
 
 

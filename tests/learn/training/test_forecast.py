@@ -17,6 +17,7 @@ from soban.learn.data.shards import Shards  # noqa: E402
 from soban.learn.training import (  # noqa: E402
     forecast,
     presets,
+    probe,
     scratch,
     sizes,
 )
@@ -43,7 +44,7 @@ def test_the_probe_leaves_no_trace(data: Path, tmp_path: Path, optimizer: str) -
     run = scratch.start(settings(data, optimizer=optimizer), data, tmp_path, evaluate_every=5)
     before = {name: weight.clone() for name, weight in run.computer.weights.items()}
     random = torch.get_rng_state()
-    speed = forecast.probe(run)
+    speed = probe.probe(run)
     assert speed.tokens > 0 and speed.update > 0
     assert all(torch.equal(before[name], weight) for name, weight in run.computer.weights.items())
     assert all(not memory.any() for memory in run.state.values())
@@ -52,9 +53,9 @@ def test_the_probe_leaves_no_trace(data: Path, tmp_path: Path, optimizer: str) -
 
 def test_a_probe_is_as_long_as_its_work(data: Path) -> None:
     known = settings(data, context=64)
-    assert forecast.probe_rows(replace(known, batch_size=3)) == 3
+    assert probe.probe_rows(replace(known, batch_size=3)) == 3
     wide = replace(known, batch_size=10_000)
-    assert wide.parts <= forecast.probe_rows(wide) < 10_000
+    assert wide.parts <= probe.probe_rows(wide) < 10_000
 
 
 def test_what_a_gpu_began_goes_on_with_all_threads_of_the_pc(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

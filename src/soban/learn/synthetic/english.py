@@ -3,13 +3,10 @@
 import random
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from soban.learn.synthetic.narrator import Narrator
 from soban.learn.synthetic.slots import Slot
 from soban.learn.synthetic.table import words
-
-if TYPE_CHECKING:
-    from soban.learn.synthetic.tell import Telling
 
 PRONOUNS = {
     "he": {"boy": "he", "girl": "she"},
@@ -24,12 +21,12 @@ AGAIN = 0.3  # how often a thing is told with its colour again
 PRONOUN = 0.65
 
 
-def say(telling: "Telling", slot: Slot, key: str) -> str:
+def say(narrator: Narrator, slot: Slot, key: str) -> str:
     """What stands in a gap."""
     text = (
-        person(telling, slot, key)
+        person(narrator, slot, key)
         if slot.kind == "person"
-        else telling.thing(slot, key, "en", AGAIN, always=slot.particle == "a")
+        else narrator.thing(slot, key, "en", AGAIN, always=slot.particle == "a")
         if slot.kind == "thing"
         else words("en").get(slot.kind, key, slot.attribute or "noun")
     )
@@ -41,27 +38,27 @@ def article(noun: str) -> str:
     return ("an " if noun[0] in "aeio" or noun.startswith("umb") else "a ") + noun
 
 
-def person(telling: "Telling", slot: Slot, key: str) -> str:
+def person(narrator: Narrator, slot: Slot, key: str) -> str:
     """A character in one of its forms."""
-    who = telling.cast.persons[key]
+    who = narrator.cast.persons[key]
     if slot.subject:
-        meant = telling.topic == key and telling.chance.random() < PRONOUN
+        meant = narrator.topic == key and narrator.chance.random() < PRONOUN
         slot = Slot(slot.role)
         if meant:
             return PRONOUNS["he"][who.gender]
     match slot.attribute:
         case "intro":
             told = f"{who.trait} {who.kind or who.gender} named {key}"
-            if telling.friendly and key != telling.hero and telling.chance.random() < 0.4:
-                friend = PRONOUNS["his"][telling.cast.persons[telling.hero].gender] + f" friend {key}"
+            if narrator.friendly and key != narrator.hero and narrator.chance.random() < 0.4:
+                friend = PRONOUNS["his"][narrator.cast.persons[narrator.hero].gender] + f" friend {key}"
                 return friend + (f" the {who.kind}" if who.kind else "")
             return article(told)
         case "first":
-            return f"{key} the {who.kind}" if who.kind and not telling.knows(key) else key
+            return f"{key} the {who.kind}" if who.kind and not narrator.knows(key) else key
         case "kind":
             return who.kind
         case "":
-            return f"{key} the {who.kind}" if who.kind and not telling.state else key
+            return f"{key} the {who.kind}" if who.kind and not narrator.state else key
     return PRONOUNS[slot.attribute][who.gender]
 
 

@@ -3,13 +3,10 @@
 import random
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from soban.learn.synthetic.narrator import Narrator
 from soban.learn.synthetic.slots import Slot
 from soban.learn.synthetic.table import words
-
-if TYPE_CHECKING:
-    from soban.learn.synthetic.tell import Telling
 
 # A particle's form after a final consonant, and after a vowel. The key is what a wording says: {a:은}
 PARTICLES = {
@@ -50,51 +47,51 @@ def with_particle(word: str, kind: str) -> str:
     return word + (after_consonant if final(word) else after_vowel)
 
 
-def say(telling: "Telling", slot: Slot, key: str) -> str:
+def say(narrator: Narrator, slot: Slot, key: str) -> str:
     """What stands in a gap."""
     if slot.subject:
-        name = familiar(telling, key)
-        left_out = telling.topic == key and telling.chance.random() < LEFT_OUT
+        name = familiar(narrator, key)
+        left_out = narrator.topic == key and narrator.chance.random() < LEFT_OUT
         return "" if left_out else with_particle(name, slot.attribute) + " "
     text = (
-        person(telling, slot, key)
+        person(narrator, slot, key)
         if slot.kind == "person"
-        else telling.thing(slot, key, "ko", AGAIN)
+        else narrator.thing(slot, key, "ko", AGAIN)
         if slot.kind == "thing"
         else words("ko").get(slot.kind, key, slot.attribute or "noun")
     )
     return with_particle(text, slot.particle) if slot.particle else text
 
 
-def familiar(telling: "Telling", key: str) -> str:
+def familiar(narrator: Narrator, key: str) -> str:
     """A given name that ends in a consonant takes 이 in most stories: 지훈이는."""
-    who = telling.cast.persons[key]
-    name = key + "이" if telling.familiar and not who.old and final(key) else key
-    return f"{who.kind} {name}" if who.kind and not telling.state else name
+    who = narrator.cast.persons[key]
+    name = key + "이" if narrator.familiar and not who.old and final(key) else key
+    return f"{who.kind} {name}" if who.kind and not narrator.state else name
 
 
-def person(telling: "Telling", slot: Slot, key: str) -> str:
+def person(narrator: Narrator, slot: Slot, key: str) -> str:
     """A character in one of its forms."""
-    who = telling.cast.persons[key]
+    who = narrator.cast.persons[key]
     kind = who.kind or "아이"
     match slot.attribute:
         case "intro":
-            if key != telling.hero:
-                if telling.friendly and telling.chance.random() < 0.4:
-                    return f"친구 {familiar(telling, key)}"
-                if who.kind and telling.chance.random() < 0.5:
-                    return f"{who.trait} {kind} {familiar(telling, key)}"
+            if key != narrator.hero:
+                if narrator.friendly and narrator.chance.random() < 0.4:
+                    return f"친구 {familiar(narrator, key)}"
+                if who.kind and narrator.chance.random() < 0.5:
+                    return f"{who.trait} {kind} {familiar(narrator, key)}"
             return f"{with_particle(key, '이라')}는 {who.trait} {kind}"
         case "first":
-            name = familiar(telling, key)
-            return f"{who.kind} {name}" if who.kind and not telling.knows(key) else name
+            name = familiar(narrator, key)
+            return f"{who.kind} {name}" if who.kind and not narrator.knows(key) else name
         case "call":
             return key if who.old else with_particle(key, "아")
         case "named":
             return key
         case "kind":
             return kind
-    return familiar(telling, key)
+    return familiar(narrator, key)
 
 
 def finish(text: str, level: str) -> str:

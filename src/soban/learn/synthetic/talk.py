@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 
+from soban.learn.synthetic.narrator import Narrator
 from soban.learn.synthetic.plan import INVENTED, draw, invented
 from soban.learn.synthetic.rules import agrees, bound
 from soban.learn.synthetic.slots import Slot, parts
 from soban.learn.synthetic.small import ask, draw_kind, kinds, speaks
 from soban.learn.synthetic.table import CLASSES, HERE, Fact, Language, events, lines, words
-from soban.learn.synthetic.tell import VOICES, Story, Telling, story_of, tell
+from soban.learn.synthetic.tell import VOICES, Story, story_of, tell
 
 Message = dict[str, str]
 
@@ -73,15 +74,15 @@ class Talk:
         """A question and its answer."""
         self.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
-    def say(self, text: str, telling: Telling, roles: dict[str, str]) -> str:
+    def say(self, text: str, narrator: Narrator, roles: dict[str, str]) -> str:
         """A line with its gaps filled."""
-        return filled(text, telling, roles, VOICES[self.language])
+        return filled(text, narrator, roles, VOICES[self.language])
 
-    def turn(self, name: str, telling: Telling, roles: dict[str, str]) -> tuple[str, str]:
+    def turn(self, name: str, narrator: Narrator, roles: dict[str, str]) -> tuple[str, str]:
         """A question of a kind and one of its answers ("" where a story is the answer)."""
         kind = named(name, self.language)
         question, answer = self.chance.choice(kind.questions or [""]), self.chance.choice(kind.answers or [""])
-        return self.say(question, telling, roles), self.say(answer, telling, roles)
+        return self.say(question, narrator, roles), self.say(answer, narrator, roles)
 
     def small(self, name: str) -> None:
         """A question of a kind of small talk and one of its answers."""
@@ -188,29 +189,29 @@ def request(talk: Talk, kind: str) -> Story:
     has_thing = words(talk.language).get("thing", story.cast.roles["t"]) in story.text
     if (kind == "storykind" and not hero.kind) or (kind == "storything" and not has_thing):
         kind = "storyof"
-    telling = listener(story)
-    question, before = talk.turn(kind, telling, story.cast.roles)
+    narrator = listener(story)
+    question, before = talk.turn(kind, narrator, story.cast.roles)
     talk.add(question, f"{before}\n{story.text}" if before and talk.chance.random() < INTRODUCED else story.text)
-    pairs = list(dict.fromkeys(asked(talk, story, telling)))
+    pairs = list(dict.fromkeys(asked(talk, story, narrator)))
     for pair in talk.chance.sample(pairs, min(len(pairs), talk.chance.randint(*QUESTIONS))):
         talk.add(*pair)
     if talk.chance.random() < ODD:
         name = stranger(talk, story)
-        telling.cast.persons[name] = replace(hero, name=name, kind="")
+        narrator.cast.persons[name] = replace(hero, name=name, kind="")
         odd = talk.chance.choice(ODD_ONES)
         if odd == "unknown":
             talk.small(odd)
         else:
-            talk.add(*talk.turn(odd, telling, {**story.cast.roles, "c": name}))
+            talk.add(*talk.turn(odd, narrator, {**story.cast.roles, "c": name}))
     return story
 
 
-def asked(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str]]:
+def asked(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str]]:
     """One question with its answer for everything that happened, and for what is so at the end."""
-    yield from ((question, answer) for question, answer, _, _ in meant(talk, story, telling))
+    yield from ((question, answer) for question, answer, _, _ in meant(talk, story, narrator))
 
 
-def meant(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str, Turn, dict[str, str]]]:
+def meant(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str, Turn, dict[str, str]]]:
     """The same with what each question is about: a turn and its roles.
 
     A question that two things answer differently ("Where did she go?") is asked of none.
@@ -218,22 +219,22 @@ def meant(talk: Talk, story: Story, telling: Telling) -> Iterator[tuple[str, str
     candidates = []
     for turn in turns(talk.language):
         for roles in subjects(turn, story):
-            question = talk.say(talk.chance.choice(turn.questions), telling, roles)
-            telling.mentioned.clear()
-            answer = talk.say(talk.chance.choice(turn.answers), telling, roles)
+            question = talk.say(talk.chance.choice(turn.questions), narrator, roles)
+            narrator.mentioned.clear()
+            answer = talk.say(talk.chance.choice(turn.answers), narrator, roles)
             candidates.append((question, answer, turn, roles))
     possible = [
         said
         for turn in turns(talk.language)
         for roles in subjects(turn, story)
-        for said in every(talk, turn, telling, roles)
+        for said in every(talk, turn, narrator, roles)
     ]
     yield from (one for one in candidates if possible.count(one[0]) == 1)
 
 
-def every(talk: Talk, turn: Turn, telling: Telling, roles: dict[str, str]) -> list[str]:
+def every(talk: Talk, turn: Turn, narrator: Narrator, roles: dict[str, str]) -> list[str]:
     """All the questions of a turn."""
-    return [talk.say(question, telling, roles) for question in turn.questions]
+    return [talk.say(question, narrator, roles) for question in turn.questions]
 
 
 def subjects(turn: Turn, story: Story) -> Iterator[dict[str, str]]:
@@ -268,22 +269,22 @@ def shortened(chance: random.Random, story: Story) -> str:
     return tell(chance, story.cast, kept, story.language, LEVEL, story.familiar).text
 
 
-def listener(story: Story) -> Telling:
+def listener(story: Story) -> Narrator:
     """What somebody keeps in mind who has heard the story: everybody is known by name."""
-    return Telling(random.Random(story.text), story.cast, "", story.familiar, friendly=False, state={("told",): None})
+    return Narrator(random.Random(story.text), story.cast, "", story.familiar, friendly=False, state={("told",): None})
 
 
-def stage(talk: Talk) -> tuple[Telling, dict[str, str]]:
+def stage(talk: Talk) -> tuple[Narrator, dict[str, str]]:
     """A cast for a turn that is about no story."""
     cast = draw(talk.chance, talk.language)
-    telling = Telling(talk.chance, cast, "", familiar=False, friendly=False, state={("told",): None})
-    return telling, cast.roles
+    narrator = Narrator(talk.chance, cast, "", familiar=False, friendly=False, state={("told",): None})
+    return narrator, cast.roles
 
 
-def filled(text: str, telling: Telling, roles: dict[str, str], voice: ModuleType) -> str:
+def filled(text: str, narrator: Narrator, roles: dict[str, str], voice: ModuleType) -> str:
     """A line with its gaps filled."""
     pieces = parts(text)
     said = "".join(
-        voice.say(telling, piece, roles[piece.role]) if isinstance(piece, Slot) else piece for piece in pieces
+        voice.say(narrator, piece, roles[piece.role]) if isinstance(piece, Slot) else piece for piece in pieces
     )
     return str(voice.finish(said, LEVEL))

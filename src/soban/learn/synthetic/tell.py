@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 
 from soban.learn.synthetic import english, korean
+from soban.learn.synthetic.narrator import Narrator
 from soban.learn.synthetic.plan import Cast, Happening, chain, draw, introduce
-from soban.learn.synthetic.rules import State, bound, happen, holds
+from soban.learn.synthetic.rules import bound, happen, holds
 from soban.learn.synthetic.slots import Slot, alternatives, parts, topic_after
 from soban.learn.synthetic.table import CLASSES, Fact, Language, Wording, events, wordings, words
 
@@ -31,40 +32,6 @@ class Story:
     cast: Cast
     chain: tuple[Happening, ...]  # the events with keys of the tables
     familiar: bool
-
-
-@dataclass
-class Telling:
-    """What a teller keeps in mind: whom a pronoun would mean, and what has been named and said."""
-
-    chance: random.Random
-    cast: Cast
-    hero: str
-    familiar: bool
-    friendly: bool
-    state: State = field(default_factory=dict)
-    topic: str | None = None
-    mentioned: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
-
-    def knows(self, key: str) -> bool:
-        """Whether a character has been in the story before."""
-        return key in self.mentioned or (self.hero != key and ("known", key) in self.state)
-
-    def thing(self, slot: Slot, key: str, language: Language, again: float, always: bool = False) -> str:
-        """A thing in words: with its colour at first or `always`, later mostly without; `again`: how often with."""
-        noun = words(language).get("thing", key)
-        colour = self.cast.colours[key]
-        match slot.attribute:
-            case "":
-                full = always or key not in self.mentioned or self.chance.random() < again
-                self.mentioned.add(key)
-                return f"{colour} {noun}" if full else noun
-            case "n":
-                return noun
-            case "colour":
-                return colour
-        return words(language).get("thing", key, slot.attribute)
 
 
 def story(seed: int, language: Language) -> Story:
@@ -92,7 +59,7 @@ def tell(
     """The events as a story."""
     voice = VOICES[language]
     names = {happening.event for happening in happenings}
-    telling = Telling(chance, cast, cast.roles["a"], familiar, not names & STRANGERS)
+    narrator = Narrator(chance, cast, cast.roles["a"], familiar, not names & STRANGERS)
     old = frozenset(name for name, person in cast.persons.items() if person.old)
     paragraphs = chance.random() < PARAGRAPHS
     said: list[str] = []
@@ -100,63 +67,63 @@ def tell(
     for happening in happenings:
         event = events()[happening.event]
         if not text:
-            introduce(event.roles, happening.roles, telling.state, old)
-        wording = choose(telling, happening, language, day)
+            introduce(event.roles, happening.roles, narrator.state, old)
+        wording = choose(narrator, happening, language, day)
         day = day or wording.names_day or event.name == "dawn" or event.name not in STILL
-        said.append(voice.finish(render(telling, wording, happening.roles, voice), level))
+        said.append(voice.finish(render(narrator, wording, happening.roles, voice), level))
         text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + said[-1]
-        happen(event, happening.filled, telling.state)
-        telling.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
+        happen(event, happening.filled, narrator.state)
+        narrator.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
     told = tuple(in_words(happening, cast, language) for happening in happenings)
-    return Story(text, tuple(said), frozenset(telling.state), told, language, cast, tuple(happenings), familiar)
+    return Story(text, tuple(said), frozenset(narrator.state), told, language, cast, tuple(happenings), familiar)
 
 
-def choose(telling: Telling, happening: Happening, language: Language, day: bool) -> Wording:
+def choose(narrator: Narrator, happening: Happening, language: Language, day: bool) -> Wording:
     """A wording that fits the circumstances and has not been used; the first that moves names the day."""
-    fitting = [w for w in wordings(language)[happening.event] if fits(telling, w, happening.roles)]
+    fitting = [w for w in wordings(language)[happening.event] if fits(narrator, w, happening.roles)]
     most = max(wording.special for wording in fitting)
     fitting = [wording for wording in fitting if wording.special == most]
     dawning = [wording for wording in fitting if wording.names_day]
     fitting = dawning if dawning and not day else [wording for wording in fitting if not wording.names_day]
-    fresh = [wording for wording in fitting if wording.text not in telling.told]
-    wording = telling.chance.choice(fresh or fitting)
-    telling.told.add(wording.text)
+    fresh = [wording for wording in fitting if wording.text not in narrator.told]
+    wording = narrator.chance.choice(fresh or fitting)
+    narrator.told.add(wording.text)
     return wording
 
 
-def fits(telling: Telling, wording: Wording, roles: Mapping[str, str]) -> bool:
+def fits(narrator: Narrator, wording: Wording, roles: Mapping[str, str]) -> bool:
     """Whether the circumstances of a wording hold."""
-    return all(circumstance(telling, bound(fact, roles)) for fact in wording.circumstances)
+    return all(circumstance(narrator, bound(fact, roles)) for fact in wording.circumstances)
 
 
-def circumstance(telling: Telling, fact: Fact) -> bool:
+def circumstance(narrator: Narrator, fact: Fact) -> bool:
     """Whether a circumstance holds: of a character, a word, or the state."""
     match fact:
         case ("old", who):
-            return telling.cast.persons[who].old
+            return narrator.cast.persons[who].old
         case ("worked", who):  # somebody helped with what had gone wrong
             return (
-                any(holds(("was", trouble), telling.state) for trouble in ("lost", "high", "broken"))
-                and who == telling.hero
+                any(holds(("was", trouble), narrator.state) for trouble in ("lost", "high", "broken"))
+                and who == narrator.hero
             )
         case ("newcomer", who):
-            return who != telling.hero
+            return who != narrator.hero
         case ("away", who):
-            return holds(("at", who, "_"), telling.state) and ("at", who, "home") not in telling.state
+            return holds(("at", who, "_"), narrator.state) and ("at", who, "home") not in narrator.state
         case ("mass" | "many" as kind, what):
             return words("en").get("ingredient", what, "kind") == kind
-    return fact in telling.state
+    return fact in narrator.state
 
 
-def render(telling: Telling, wording: Wording, roles: Mapping[str, str], voice: ModuleType) -> str:
+def render(narrator: Narrator, wording: Wording, roles: Mapping[str, str], voice: ModuleType) -> str:
     """The wording with a choice made at every `[a|b]` and its gaps filled."""
-    binding = {**telling.cast.roles, **roles}
-    pieces = parts(telling.chance.choice(alternatives(wording.text)))
+    binding = {**narrator.cast.roles, **roles}
+    pieces = parts(narrator.chance.choice(alternatives(wording.text)))
     slots = [piece for piece in pieces if isinstance(piece, Slot)]
     said = []
     for piece in pieces:
-        said.append(voice.say(telling, piece, binding[piece.role]) if isinstance(piece, Slot) else piece)
-    telling.topic = topic_after(slots, binding)
+        said.append(voice.say(narrator, piece, binding[piece.role]) if isinstance(piece, Slot) else piece)
+    narrator.topic = topic_after(slots, binding)
     return "".join(said)
 
 

@@ -1,10 +1,8 @@
 """What a training will take and come to, before it starts: time from a probe, memory by a sum, loss from a curve."""
 
 import shutil
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +16,6 @@ from soban.learn.training import presets, sizes
 from soban.learn.training.families import FAMILIES
 from soban.learn.training.settings import AT_ONCE, Settings
 
-if TYPE_CHECKING:
-    from soban.learn.data.packing import Batch
-    from soban.learn.training.running import Run
-
-# Of a probe's batch: a second or two of work, by the same count in each of several processes
-PROBE_FLOPS = {"cpu": 2e10, "cuda": 2e13}
-PROBES = 2  # after one that warms up
 COUNTED = 1_000_000  # tokens of which the trigram model is made: a second's work, and the curve holds for this many
 MEASURED = 65_536  # that it is measured with, and that a measurement of the training takes
 BACKWARD = 3  # a pass that learns, over one that only measures
@@ -68,45 +59,6 @@ class Forecast:
     bits: tuple[float, float]  # a byte of text held out: from and to
     memory: int
     disk: int
-
-
-def probe(run: "Run") -> Speed:
-    """Takes some steps whose effect is undone: the weights are as they were, and nothing is remembered of them."""
-    from soban.learn.training import optimise
-
-    settings = run.settings
-    batches = [_first_rows(next(run.batches(0))[0], probe_rows(settings))]
-    name = next(iter(run.computer.weights))
-    still = replace(settings, learning_rate=0.0)  # at which a step leaves the weights where they are
-    counts, seconds, updates = [], [], []
-    for _ in range(1 + PROBES):
-        start = time.perf_counter()
-        gradients, _, tokens, _ = run.computer.gradients(batches)
-        middle = time.perf_counter()
-        optimise.update(run.computer.weights, gradients, run.state, 0, still, run.computer.workers.map)
-        counts.append(tokens / settings.processes)
-        seconds.append(middle - start)
-        updates.append(time.perf_counter() - middle)
-    for memory in run.state.values():
-        memory.zero_()
-    # several processes have to agree, for they must come to the same number of steps
-    told = [sum(counts[1:]) / sum(seconds[1:]), min(updates[1:])]
-    rate, update = run.computer.group.sums({"": run.computer.weights[name].new_zeros(1)}, told)
-    return Speed(rate / settings.processes, update / settings.processes)
-
-
-def probe_rows(settings: Settings) -> int:
-    """Rows that take about a second, and give each thread something to do."""
-    flops = sizes.flops_per_token(settings) * settings.shape.context
-    kind = "cpu" if settings.device == "cpu" else "cuda"
-    return min(settings.batch_size, max(settings.parts, int(PROBE_FLOPS[kind] / flops)))
-
-
-def _first_rows(batch: "Batch", rows: int) -> "Batch":
-    places = rows * batch.inputs.shape[1]
-    return replace(
-        batch, inputs=batch.inputs[:rows], targets=batch.targets[:rows], starts=batch.starts[batch.starts < places]
-    )
 
 
 def measuring_seconds(speed: Speed, data: Path) -> float:

@@ -128,7 +128,9 @@ def _ready(
 
 def _planned(arguments: TrainArguments, settings: Settings, run: "Run") -> tuple["Run", Speed, Progress]:
     """The run with all that is known once its speed is: how many steps there are; and where it begins."""
-    speed = forecast.probe(run)
+    from soban.learn.training.probe import probe
+
+    speed = probe(run)
     progress = Progress()
     if arguments.resume:
         progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
