@@ -28,12 +28,12 @@ INLINE void begin_tiles() {
 
 INLINE void end_tiles() { __asm__ volatile("tilerelease"); }
 
-// products[2h + p] = values of half h (16 tokens) x weights of panel p: signed by unsigned (q4) or signed (q8).
-template <bool FOUR, int HALVES>
+// products[2h + p] = values of half h (16 tokens) x weights of panel p: signed by unsigned (q4) or by signed (q8).
+template <class Format, int HALVES>
 INLINE void multiply_tiles(const int8_t *values, const uint8_t *weights, int64_t stride, int32_t *products) {
 #define MULTIPLY(to, a, b)                                                                                             \
     _tile_zero(to);                                                                                                    \
-    if (FOUR)                                                                                                          \
+    if (Format::UNSIGNED)                                                                                              \
         _tile_dpbsud(to, a, b);                                                                                        \
     else                                                                                                               \
         _tile_dpbssd(to, a, b)
@@ -57,7 +57,7 @@ INLINE void multiply_tiles(const int8_t *values, const uint8_t *weights, int64_t
 }
 
 // sums[t][r] of 16 tokens and one panel, for `groups` groups whose products are MATRIX apart.
-template <bool FOUR>
+template <class Format>
 INLINE void add_products(const int32_t *products, const Expanded *blocks, int groups, const soban::Activations &x,
                          int64_t place, float *sums, int width) {
     V sum[HALF];
@@ -69,7 +69,7 @@ INLINE void add_products(const int32_t *products, const Expanded *blocks, int gr
         for (int t = 0; t < HALF; t++) {
             const V product = to_float((I)load_bytes(products + t * PANEL));
             sum[t] = fma(product, scale * splat(x.scales[place + t]), sum[t]);
-            if (FOUR) sum[t] = fma(minimum, splat(x.sums[place + t]), sum[t]);
+            if (Format::MINIMA) sum[t] = fma(minimum, splat(x.sums[place + t]), sum[t]);
         }
     }
     UNROLL
@@ -78,24 +78,25 @@ INLINE void add_products(const int32_t *products, const Expanded *blocks, int gr
 
 // As add_expanded, for 2 panels and one or two halves of 16 tokens. The weights of q8 are read where they are stored:
 // `stored` is the first block, `panel_bytes` the way to the other panel's.
-template <bool FOUR, int HALVES>
+template <class Format, int HALVES>
 void add_matrix(const uint8_t *stored, int64_t panel_bytes, const Expanded *blocks, int groups,
                 const soban::Activations &x, int64_t place, float *sums, int width) {
     alignas(64) int32_t products[MATRIX_GROUPS * MATRIX];
-    const uint8_t *weights = FOUR ? blocks->weights : stored + 32;
-    const int64_t step = FOUR ? (int64_t)sizeof(Expanded) : 1056, stride = FOUR ? groups * step : panel_bytes;
+    const uint8_t *weights = Format::NIBBLES ? blocks->weights : stored + Format::NUMBERS;
+    const int64_t step = Format::NIBBLES ? (int64_t)sizeof(Expanded) : Format::BYTES,
+                  stride = Format::NIBBLES ? groups * step : panel_bytes;
     for (int first = 0; first < groups; first += MATRIX_GROUPS) {
         const int some = groups - first < MATRIX_GROUPS ? groups - first : MATRIX_GROUPS;
         for (int g = 0; g < some; g++) {
             const int8_t *values = x.values + (place + (int64_t)g * x.tokens) * GROUP;
             const int8_t *next = values + HALVES * HALF * GROUP; // too far on for the CPU's own prefetching
             for (int b = 0; b < HALVES * HALF * GROUP; b += 64) __builtin_prefetch(next + b);
-            multiply_tiles<FOUR, HALVES>(values, weights + (first + g) * step, stride, products + g * MATRIX);
+            multiply_tiles<Format, HALVES>(values, weights + (first + g) * step, stride, products + g * MATRIX);
         }
         for (int h = 0; h < HALVES; h++) {
             for (int p = 0; p < MATRIX_PANELS; p++) {
-                add_products<FOUR>(products + (2 * h + p) * TILE, blocks + p * groups + first, some, x,
-                                   place + h * HALF, sums + h * HALF * width + p * PANEL, width);
+                add_products<Format>(products + (2 * h + p) * TILE, blocks + p * groups + first, some, x,
+                                     place + h * HALF, sums + h * HALF * width + p * PANEL, width);
             }
         }
         place += (int64_t)some * x.tokens;

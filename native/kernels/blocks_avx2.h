@@ -2,8 +2,8 @@
 #ifndef SOBAN_BLOCKS_H
 #define SOBAN_BLOCKS_H
 
+#include "formats.h"
 #include "kernels.h"
-#include "simd.h"
 
 namespace {
 
@@ -63,23 +63,23 @@ INLINE void multiply_bytes(const uint8_t *const *weights, const int8_t *x, __m25
     }
 }
 
-template <bool FOUR>
+template <class Format>
 INLINE void scale_total(__m256i total, V scale, V minimum, const soban::Activations &x, int64_t place, float *to) {
     V sum = fma(_mm256_cvtepi32_ps(total), scale * splat(x.scales[place]), load(to));
-    if (FOUR) sum = fma(minimum, splat(x.sums[place]), sum);
+    if (Format::MINIMA) sum = fma(minimum, splat(x.sums[place]), sum);
     store(to, sum);
 }
 
 // Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
-template <bool FOUR, int TOKENS>
+template <class Format, int TOKENS>
 INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
     const int8_t *values = x.values + place * GROUP;
     for (int part = 0; part < PARTS; part++) {
-        const uint8_t *weights = block + (FOUR ? 64 : 32) + 32 * part;
+        const uint8_t *weights = block + Format::NUMBERS + 32 * part;
         __m256i total[1][TOKENS];
         UNROLL
         for (int t = 0; t < TOKENS; t++) total[0][t] = _mm256_setzero_si256();
-        if (FOUR) {
+        if (Format::NIBBLES) {
             const __m256i nibble = _mm256_set1_epi8(15);
             const auto low = [&](int, int i) { return _mm256_and_si256(load_bytes(weights + 64 * i), nibble); };
             const auto high = [&](int, int i) {
@@ -90,10 +90,10 @@ INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t
         } else {
             multiply_bytes<1, TOKENS>(&weights, values, total);
         }
-        const V scale = BF16::load(block + 16 * part), minimum = FOUR ? BF16::load(block + 32 + 16 * part) : V{};
+        const V scale = scales_of<Format>(block, part * WIDTH), minimum = minima_of<Format>(block, part * WIDTH);
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
-            scale_total<FOUR>(total[0][t], scale, minimum, x, place + t, sums + t * PANEL + part * WIDTH);
+            scale_total<Format>(total[0][t], scale, minimum, x, place + t, sums + t * PANEL + part * WIDTH);
         }
     }
 }
@@ -104,27 +104,28 @@ struct Expanded {
     float scales[PANEL], minima[PANEL];
 };
 
-template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
+template <class Format> INLINE void expand(const uint8_t *block, Expanded *to) {
     for (int i = 0; i < 16; i++) {
-        const __m256i bytes = load_bytes(block + (FOUR ? 64 : 32) + 32 * i);
-        if (FOUR) {
+        const __m256i bytes = load_bytes(block + Format::NUMBERS + 32 * i);
+        if (Format::NIBBLES) {
             const __m256i nibble = _mm256_set1_epi8(15);
             _mm256_storeu_si256((__m256i *)(to->weights + 32 * i), _mm256_and_si256(bytes, nibble));
             _mm256_storeu_si256((__m256i *)(to->weights + 512 + 32 * i),
                                 _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
         } else {
             _mm256_storeu_si256((__m256i *)(to->weights + 32 * i), bytes);
-            _mm256_storeu_si256((__m256i *)(to->weights + 512 + 32 * i), load_bytes(block + 32 + 512 + 32 * i));
+            _mm256_storeu_si256((__m256i *)(to->weights + 512 + 32 * i),
+                                load_bytes(block + Format::NUMBERS + 512 + 32 * i));
         }
     }
     for (int part = 0; part < PARTS; part++) {
-        store(to->scales + part * WIDTH, BF16::load(block + 2 * part * WIDTH));
-        if (FOUR) store(to->minima + part * WIDTH, BF16::load(block + 32 + 2 * part * WIDTH));
+        store(to->scales + part * WIDTH, scales_of<Format>(block, part * WIDTH));
+        if (Format::MINIMA) store(to->minima + part * WIDTH, minima_of<Format>(block, part * WIDTH));
     }
 }
 
 // As add_block, for `groups` groups of one panel; sums[t][r] has `width` values for each token.
-template <bool FOUR, int PANELS, int TOKENS>
+template <class Format, int PANELS, int TOKENS>
 INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::Activations &x, int64_t place,
                          float *sums, int width) {
     static_assert(PANELS == 1);
@@ -136,7 +137,7 @@ INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::A
         for (int v = 0; v < PARTS; v++) weights[v] = blocks[g].weights + 32 * v;
         UNROLL
         for (int i = 0; i < PARTS * TOKENS; i++) total[i / TOKENS][i % TOKENS] = _mm256_setzero_si256();
-        if (FOUR) {
+        if (Format::NIBBLES) {
             const auto low = [&](int v, int i) { return load_bytes(weights[v] + 64 * i); };
             const auto high = [&](int v, int i) { return load_bytes(weights[v] + 64 * (8 + i)); };
             multiply_nibbles<PARTS, TOKENS>(low, values, total);
@@ -149,7 +150,7 @@ INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::A
             const V scale = load(blocks[g].scales + v * WIDTH), minimum = load(blocks[g].minima + v * WIDTH);
             UNROLL
             for (int t = 0; t < TOKENS; t++) {
-                scale_total<FOUR>(total[v][t], scale, minimum, x, place + t, sums + t * width + v * WIDTH);
+                scale_total<Format>(total[v][t], scale, minimum, x, place + t, sums + t * width + v * WIDTH);
             }
         }
     }

@@ -6,8 +6,8 @@
 #ifndef SOBAN_BLOCKS_H
 #define SOBAN_BLOCKS_H
 
+#include "formats.h"
 #include "kernels.h"
-#include "simd.h"
 
 namespace {
 
@@ -24,14 +24,14 @@ INLINE int8x16_t low_nibbles(int8x16_t x) { return vandq_s8(x, vdupq_n_s8(15)); 
 INLINE int8x16_t high_nibbles(int8x16_t x) { return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(x), 4)); }
 
 // Adds the products of columns 4 * (QUAD + 4h) .. + 3, for the values of half h of 32 columns, and of those 32 later.
-template <bool FOUR, int QUAD, int TOKENS, int SUMS>
+template <class Format, int QUAD, int TOKENS, int SUMS>
 INLINE void add_quad(const uint8_t *body, const int8x16_t *first, const int8x16_t *second,
                      int32x4_t (*total)[PARTS][TOKENS]) {
     UNROLL
     for (int part = 0; part < PARTS; part++) {
         const int8x16_t bytes = load_bytes(body + 64 * QUAD + 16 * part);
-        const int8x16_t low = FOUR ? low_nibbles(bytes) : bytes;
-        const int8x16_t high = FOUR ? high_nibbles(bytes) : load_bytes(body + 64 * (8 + QUAD) + 16 * part);
+        const int8x16_t low = Format::NIBBLES ? low_nibbles(bytes) : bytes;
+        const int8x16_t high = Format::NIBBLES ? high_nibbles(bytes) : load_bytes(body + 64 * (8 + QUAD) + 16 * part);
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
             total[0][part][t] = vdotq_laneq_s32(total[0][part][t], low, first[t], QUAD);
@@ -40,19 +40,19 @@ INLINE void add_quad(const uint8_t *body, const int8x16_t *first, const int8x16_
     }
 }
 
-template <bool FOUR>
+template <class Format>
 INLINE void scale_total(int32x4_t total, V scale, V minimum, const soban::Activations &x, int64_t place, float *to) {
     V sum = fma(to_float((I)total), scale * splat(x.scales[place]), load(to));
-    if (FOUR) sum = fma(minimum, splat(x.sums[place]), sum);
+    if (Format::MINIMA) sum = fma(minimum, splat(x.sums[place]), sum);
     store(to, sum);
 }
 
 // Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
-template <bool FOUR, int TOKENS>
+template <class Format, int TOKENS>
 INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
     constexpr int SUMS = TOKENS == 1 ? 2 : 1; // of one token two, which hide the latency of one
     const int8_t *values = x.values + place * GROUP;
-    const uint8_t *body = block + (FOUR ? 64 : 32);
+    const uint8_t *body = block + Format::NUMBERS;
     int32x4_t total[SUMS][PARTS][TOKENS] = {};
     NO_UNROLL // or values of both halves take the registers of sums
         for (int half = 0; half < 2; half++, body += 256) {
@@ -62,20 +62,19 @@ INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t
             first[t] = load_bytes(values + t * GROUP + 16 * half);
             second[t] = load_bytes(values + t * GROUP + 32 + 16 * half);
         }
-        add_quad<FOUR, 0, TOKENS, SUMS>(body, first, second, total);
-        add_quad<FOUR, 1, TOKENS, SUMS>(body, first, second, total);
-        add_quad<FOUR, 2, TOKENS, SUMS>(body, first, second, total);
-        add_quad<FOUR, 3, TOKENS, SUMS>(body, first, second, total);
+        add_quad<Format, 0, TOKENS, SUMS>(body, first, second, total);
+        add_quad<Format, 1, TOKENS, SUMS>(body, first, second, total);
+        add_quad<Format, 2, TOKENS, SUMS>(body, first, second, total);
+        add_quad<Format, 3, TOKENS, SUMS>(body, first, second, total);
     }
     UNROLL
     for (int part = 0; part < PARTS; part++) {
-        const V scale = BF16::load(block + 2 * part * WIDTH);
-        const V minimum = FOUR ? BF16::load(block + 32 + 2 * part * WIDTH) : V{};
+        const V scale = scales_of<Format>(block, part * WIDTH), minimum = minima_of<Format>(block, part * WIDTH);
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
             int32x4_t whole = total[0][part][t];
             if (SUMS == 2) whole = vaddq_s32(whole, total[SUMS - 1][part][t]);
-            scale_total<FOUR>(whole, scale, minimum, x, place + t, sums + t * PANEL + part * WIDTH);
+            scale_total<Format>(whole, scale, minimum, x, place + t, sums + t * PANEL + part * WIDTH);
         }
     }
 }
@@ -86,18 +85,21 @@ struct Expanded {
     float scales[PANEL], minima[PANEL];
 };
 
-INLINE int8x16_t part_of(const uint8_t *block, bool four, int quad, int part) {
-    if (!four) return load_bytes(block + 32 + 64 * quad + 16 * part);
-    const int8x16_t bytes = load_bytes(block + 64 + 64 * (quad % 8) + 16 * part);
+INLINE int8x16_t unpack(Q8, const uint8_t *block, int quad, int part) {
+    return load_bytes(block + Q8::NUMBERS + 64 * quad + 16 * part);
+}
+INLINE int8x16_t unpack(Q4, const uint8_t *block, int quad, int part) {
+    const int8x16_t bytes = load_bytes(block + Q4::NUMBERS + 64 * (quad % 8) + 16 * part);
     return quad < 8 ? low_nibbles(bytes) : high_nibbles(bytes);
 }
 
-template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
+template <class Format> INLINE void expand(const uint8_t *block, Expanded *to) {
     uint8_t *out = to->weights;
     for (int quad = 0; quad < 16; quad += 2) {
         UNROLL
         for (int part = 0; part < PARTS; part++) {
-            int8x16_t first = part_of(block, FOUR, quad, part), second = part_of(block, FOUR, quad + 1, part);
+            const int8x16_t first = unpack(Format(), block, quad, part);
+            const int8x16_t second = unpack(Format(), block, quad + 1, part);
 #if SOBAN_NEON == 2
             const int32x4_t even = vreinterpretq_s32_s8(first), odd = vreinterpretq_s32_s8(second);
             vst1q_s32((int32_t *)(out + 32 * part), vzip1q_s32(even, odd));      // rows 0 and 1, eight columns each
@@ -111,8 +113,8 @@ template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
     }
     UNROLL
     for (int part = 0; part < PARTS; part++) {
-        store(to->scales + part * WIDTH, BF16::load(block + 2 * part * WIDTH));
-        if (FOUR) store(to->minima + part * WIDTH, BF16::load(block + 32 + 2 * part * WIDTH));
+        store(to->scales + part * WIDTH, scales_of<Format>(block, part * WIDTH));
+        if (Format::MINIMA) store(to->minima + part * WIDTH, minima_of<Format>(block, part * WIDTH));
     }
 }
 
@@ -187,7 +189,7 @@ template <int TOKENS> INLINE void multiply(const Expanded &block, const int8_t *
 #endif
 
 // As add_block, for `groups` groups of one panel; sums[t][r] has `width` values for each token.
-template <bool FOUR, int PANELS, int TOKENS>
+template <class Format, int PANELS, int TOKENS>
 INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::Activations &x, int64_t place,
                          float *sums, int width) {
     static_assert(PANELS == 1);
@@ -197,10 +199,10 @@ INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::A
         UNROLL
         for (int v = 0; v < PARTS; v++) {
             const V scale = load(blocks[g].scales + v * WIDTH);
-            const V minimum = FOUR ? load(blocks[g].minima + v * WIDTH) : V{};
+            const V minimum = Format::MINIMA ? load(blocks[g].minima + v * WIDTH) : V{};
             UNROLL
             for (int t = 0; t < TOKENS; t++) {
-                scale_total<FOUR>(total[v][t], scale, minimum, x, place + t, sums + t * width + v * WIDTH);
+                scale_total<Format>(total[v][t], scale, minimum, x, place + t, sums + t * width + v * WIDTH);
             }
         }
     }

@@ -2,26 +2,28 @@
 #ifndef SOBAN_BLOCKS_H
 #define SOBAN_BLOCKS_H
 
+#include "formats.h"
 #include "kernels.h"
-#include "simd.h"
 
 namespace {
 
-// Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
-template <bool FOUR, int TOKENS>
-INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
-    const uint8_t *body = block + (FOUR ? 64 : 32);
-    int8_t weights[1024];
-    if (FOUR) {
-        for (int i = 0; i < 512; i++) {
-            weights[i] = (int8_t)(body[i] & 15);
-            weights[512 + i] = (int8_t)(body[i] >> 4);
-        }
-    } else {
-        memcpy(weights, body, sizeof weights);
+// The integers, four neighbouring columns of each row after each other.
+INLINE void unpack(Q8, const uint8_t *block, int8_t *weights) { memcpy(weights, block + Q8::NUMBERS, 1024); }
+INLINE void unpack(Q4, const uint8_t *block, int8_t *weights) {
+    const uint8_t *body = block + Q4::NUMBERS;
+    for (int i = 0; i < 512; i++) {
+        weights[i] = (int8_t)(body[i] & 15);
+        weights[512 + i] = (int8_t)(body[i] >> 4);
     }
+}
+
+// Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
+template <class Format, int TOKENS>
+INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
+    int8_t weights[1024];
+    unpack(Format(), block, weights);
     uint16_t numbers[2 * PANEL];
-    memcpy(numbers, block, FOUR ? 64 : 32);
+    memcpy(numbers, block, Format::NUMBERS);
     for (int t = 0; t < TOKENS; t++) {
         const int8_t *values = x.values + (place + t) * GROUP;
         int32_t total[PANEL] = {};
@@ -34,7 +36,7 @@ INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t
         for (int r = 0; r < PANEL; r++) {
             float &sum = sums[t * PANEL + r];
             sum += (float)total[r] * (bf16_value(numbers[r]) * x.scales[place + t]);
-            if (FOUR) sum += bf16_value(numbers[PANEL + r]) * x.sums[place + t];
+            if (Format::MINIMA) sum += bf16_value(numbers[PANEL + r]) * x.sums[place + t];
         }
     }
 }

@@ -7,6 +7,7 @@
 #define SOBAN_BLOCKS_H
 
 #include "dot.h"
+#include "formats.h"
 #include "kernels.h"
 
 namespace {
@@ -28,20 +29,19 @@ INLINE void dot_four(Bytes &total, Bytes weights, const int8_t *four) {
 }
 
 // One part's weights k = 4i .. 4i + 3 in first, and k = 32 + 4i .. in second, unsigned.
-template <bool FOUR> INLINE void unpack(const uint8_t *block, int i, int part, Bytes &first, Bytes &second) {
-    const int64_t place = 64 * i + part * (int)sizeof(Bytes);
-    if (FOUR) {
-        const Bytes bytes = load_bytes(block + 64 + place);
-        first = bytes & splat_byte(15);
-        second = high_nibbles(bytes);
-    } else {
-        first = load_bytes(block + 32 + place) ^ splat_byte(0x80);
-        second = load_bytes(block + 32 + 64 * 8 + place) ^ splat_byte(0x80);
-    }
+INLINE void unpack(Q8, const uint8_t *block, int i, int part, Bytes &first, Bytes &second) {
+    const uint8_t *from = block + Q8::NUMBERS + 64 * i + part * (int)sizeof(Bytes);
+    first = load_bytes(from) ^ splat_byte(0x80);
+    second = load_bytes(from + 64 * 8) ^ splat_byte(0x80);
+}
+INLINE void unpack(Q4, const uint8_t *block, int i, int part, Bytes &first, Bytes &second) {
+    const Bytes bytes = load_bytes(block + Q4::NUMBERS + 64 * i + part * (int)sizeof(Bytes));
+    first = bytes & splat_byte(15);
+    second = high_nibbles(bytes);
 }
 
 // Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
-template <bool FOUR, int TOKENS>
+template <class Format, int TOKENS>
 INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
     const int8_t *values = x.values + place * GROUP;
     UNROLL
@@ -49,26 +49,26 @@ INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t
         Bytes even[TOKENS], odd[TOKENS]; // two sums hide the latency of one
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
-            even[t] = FOUR ? Bytes{} : splat_four(x.offsets[place + t]);
+            even[t] = Format::UNSIGNED ? Bytes{} : splat_four(x.offsets[place + t]);
             odd[t] = Bytes{};
         }
         UNROLL
         for (int i = 0; i < 8; i++) {
             Bytes first, second;
-            unpack<FOUR>(block, i, part, first, second);
+            unpack(Format(), block, i, part, first, second);
             UNROLL
             for (int t = 0; t < TOKENS; t++) {
                 dot_four(even[t], first, values + t * GROUP + 4 * i);
                 dot_four(odd[t], second, values + t * GROUP + 32 + 4 * i);
             }
         }
-        const V scale = BF16::load(block + 2 * part * WIDTH);
+        const V scale = scales_of<Format>(block, part * WIDTH);
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
             float *to = sums + t * PANEL + part * WIDTH;
             const V total = to_float((I)even[t] + (I)odd[t]);
             V sum = fma(total, scale * splat(x.scales[place + t]), load(to));
-            if (FOUR) sum = fma(BF16::load(block + 32 + 2 * part * WIDTH), splat(x.sums[place + t]), sum);
+            if (Format::MINIMA) sum = fma(minima_of<Format>(block, part * WIDTH), splat(x.sums[place + t]), sum);
             store(to, sum);
         }
     }
@@ -80,24 +80,24 @@ struct Expanded {
     float scales[PANEL], minima[PANEL];
 };
 
-template <bool FOUR> INLINE void expand(const uint8_t *block, Expanded *to) {
+template <class Format> INLINE void expand(const uint8_t *block, Expanded *to) {
     UNROLL
     for (int part = 0; part < PARTS; part++) {
         UNROLL
         for (int i = 0; i < 8; i++) {
             Bytes first, second;
-            unpack<FOUR>(block, i, part, first, second);
+            unpack(Format(), block, i, part, first, second);
             store_bytes(to->weights + 64 * i + part * (int)sizeof(Bytes), first);
             store_bytes(to->weights + 64 * (8 + i) + part * (int)sizeof(Bytes), second);
         }
-        store(to->scales + part * WIDTH, BF16::load(block + 2 * part * WIDTH));
-        if (FOUR) store(to->minima + part * WIDTH, BF16::load(block + 32 + 2 * part * WIDTH));
+        store(to->scales + part * WIDTH, scales_of<Format>(block, part * WIDTH));
+        if (Format::MINIMA) store(to->minima + part * WIDTH, minima_of<Format>(block, part * WIDTH));
     }
 }
 
 // As add_block, for `groups` groups of PANELS panels: the blocks of panel p start at blocks + p * stride, and
 // sums[t][p][r] has `width` values for each token. The operations on a sum are those of add_block, in its order.
-template <bool FOUR, int PANELS, int TOKENS>
+template <class Format, int PANELS, int TOKENS>
 INLINE void add_expanded(const Expanded *blocks, int stride, int groups, const soban::Activations &x, int64_t place,
                          float *sums, int width) {
     constexpr int VECTORS = PANELS * PARTS;
@@ -106,7 +106,7 @@ INLINE void add_expanded(const Expanded *blocks, int stride, int groups, const s
         Bytes total[VECTORS][TOKENS];
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
-            const Bytes start = FOUR ? Bytes{} : splat_four(x.offsets[place + t]);
+            const Bytes start = Format::UNSIGNED ? Bytes{} : splat_four(x.offsets[place + t]);
             UNROLL
             for (int v = 0; v < VECTORS; v++) total[v][t] = start;
         }
@@ -135,7 +135,7 @@ INLINE void add_expanded(const Expanded *blocks, int stride, int groups, const s
             for (int t = 0; t < TOKENS; t++) {
                 float *to = sums + t * width + v * WIDTH;
                 V sum = fma(to_float((I)total[v][t]), scale * splat(x.scales[place + t]), load(to));
-                if (FOUR) sum = fma(minimum, splat(x.sums[place + t]), sum);
+                if (Format::MINIMA) sum = fma(minimum, splat(x.sums[place + t]), sum);
                 store(to, sum);
             }
         }

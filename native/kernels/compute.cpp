@@ -8,7 +8,7 @@ namespace {
 
 int64_t linear_scratch(int32_t format, int32_t columns, int32_t tokens) {
     const int64_t widened = (int64_t)sizeof(float) * (MOST_TOTALS + DEEP_ROWS * (int64_t)columns);
-    return format == SOBAN_Q8 || format == SOBAN_Q4 ? quantised_scratch(tokens) : widened;
+    return format >= SOBAN_Q8 ? quantised_scratch(tokens) : widened;
 }
 
 void linear(const soban::Linear *task) {
@@ -16,8 +16,7 @@ void linear(const soban::Linear *task) {
     case SOBAN_F32: return linear_plain<F32>(*task);
     case SOBAN_F16: return linear_plain<F16>(*task);
     case SOBAN_BF16: return linear_plain<BF16>(*task);
-    case SOBAN_Q8: return linear_quantised<false>(*task);
-    default: return linear_quantised<true>(*task);
+    default: return with_format(task->part->format, [&](auto format) { linear_quantised<decltype(format)>(*task); });
     }
 }
 

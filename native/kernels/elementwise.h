@@ -3,6 +3,7 @@
 #define SOBAN_ELEMENTWISE_H
 
 #include "activations.h"
+#include "formats.h"
 #include "kernels.h"
 #include "rounding.h"
 
@@ -16,23 +17,12 @@ template <class Stored> void embed_plain(const char *row, int32_t columns, float
     });
 }
 
-void embed_quantised(const soban_part *part, int32_t row, float scale, float *out) {
-    const bool four = part->format == SOBAN_Q4;
-    const int64_t block_bytes = four ? 576 : 1056, groups = (part->columns + GROUP - 1) / GROUP;
-    const int32_t r = row % PANEL;
-    const uint8_t *block = (const uint8_t *)part->data + row / PANEL * groups * block_bytes;
-    for (int64_t g = 0; g < groups; g++, block += block_bytes) {
-        uint16_t numbers[2] = {};
-        memcpy(numbers, block + 2 * r, 2);
-        if (four) memcpy(numbers + 1, block + 32 + 2 * r, 2);
-        const float step = bf16_value(numbers[0]), minimum = bf16_value(numbers[1]);
-        const uint8_t *bytes = block + (four ? 64 : 32) + 4 * r;
+template <class Format> void embed_quantised(const soban_part *part, int32_t row, float scale, float *out) {
+    const int64_t groups = (part->columns + GROUP - 1) / GROUP;
+    const uint8_t *block = (const uint8_t *)part->data + row / PANEL * groups * Format::BYTES;
+    for (int64_t g = 0; g < groups; g++, block += Format::BYTES) {
         float values[GROUP];
-        for (int k = 0; k < GROUP; k++) {
-            const uint8_t byte = bytes[(four ? k % 32 : k) / 4 * 64 + k % 4];
-            const int q = !four ? (int8_t)byte : k < 32 ? byte & 15 : byte >> 4;
-            values[k] = (step * (float)q + minimum) * scale;
-        }
+        widen_row<Format>(block, row % PANEL, scale, values);
         const int64_t left = part->columns - g * GROUP;
         memcpy(out + g * GROUP, values, sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
     }
@@ -45,7 +35,9 @@ void embed(const soban_part *part, int32_t row, float scale, float *out) {
     case SOBAN_F32: return embed_plain<F32>(data + first * 4, part->columns, scale, out);
     case SOBAN_F16: return embed_plain<F16>(data + first * 2, part->columns, scale, out);
     case SOBAN_BF16: return embed_plain<BF16>(data + first * 2, part->columns, scale, out);
-    default: return embed_quantised(part, row, scale, out);
+    default:
+        return with_format(part->format,
+                           [&](auto format) { embed_quantised<decltype(format)>(part, row, scale, out); });
     }
 }
 

@@ -37,8 +37,6 @@ constexpr int32_t BLOCK_PANELS = 1, BLOCK_TOKENS = 4;
 constexpr int32_t BLOCK_GROUPS = SOBAN_ISA == 2 ? 4 : 8; // a tile's weights stay in the L1 cache
 constexpr int64_t VALUES_AT_ONCE = 1 << 20;              // bytes of activations that stay in the L2 cache
 
-template <bool FOUR> constexpr int64_t block_bytes() { return FOUR ? 576 : 1056; }
-
 // Copies finished sums (width for each token) to the output, without the padded rows.
 INLINE void write_sums(const float *sums, int width, int32_t tokens, int32_t rows, const float *bias, float *out,
                        int64_t out_stride) {
@@ -50,9 +48,9 @@ INLINE void write_sums(const float *sums, int width, int32_t tokens, int32_t row
     }
 }
 
-template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) {
+template <class Format, int TOKENS> void linear_streams(const soban::Linear &task) {
     const soban::Activations &x = *task.activations;
-    const int64_t panel_bytes = x.groups * block_bytes<FOUR>();
+    const int64_t panel_bytes = x.groups * Format::BYTES;
     const int32_t panels = (task.count + PANEL - 1) / PANEL;
     const auto row_of = [&](int32_t p) { return task.panels ? task.panels[p] * PANEL : task.first + p * PANEL; };
     const auto data_of = [&](int32_t p) { return (const uint8_t *)task.part->data + row_of(p) / PANEL * panel_bytes; };
@@ -66,13 +64,13 @@ template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) 
             next[s] = after < panels ? data_of(after) : panel[s] + STREAMS * panel_bytes;
         }
         for (int32_t g = 0; g < x.groups; g++) {
-            const int64_t here = g * block_bytes<FOUR>(), ahead = here + AHEAD_BYTES;
+            const int64_t here = g * Format::BYTES, ahead = here + AHEAD_BYTES;
             for (int s = 0; s < streams; s++) {
                 const uintptr_t wanted = ahead < panel_bytes ? (uintptr_t)panel[s] + (uintptr_t)ahead
                                                              : (uintptr_t)next[s] + (uintptr_t)(ahead - panel_bytes);
-                for (int64_t b = 0; b < block_bytes<FOUR>(); b += 64)
+                for (int64_t b = 0; b < Format::BYTES; b += 64)
                     __builtin_prefetch((const void *)(wanted + (uintptr_t)b));
-                add_block<FOUR, TOKENS>(panel[s] + here, x, (int64_t)g * x.tokens, sums[s]);
+                add_block<Format, TOKENS>(panel[s] + here, x, (int64_t)g * x.tokens, sums[s]);
             }
         }
         for (int s = 0; s < streams; s++) {
@@ -85,43 +83,42 @@ template <bool FOUR, int TOKENS> void linear_streams(const soban::Linear &task) 
 }
 
 // Asks for the panel's groups that follow those at hand: they come while the tokens are worked through.
-template <bool FOUR> INLINE void prefetch_groups(const uint8_t *blocks, int32_t groups) {
-    const uintptr_t next = (uintptr_t)blocks + (uintptr_t)(groups * block_bytes<FOUR>());
-    for (int64_t b = 0; b < groups * block_bytes<FOUR>(); b += 64)
-        __builtin_prefetch((const void *)(next + (uintptr_t)b));
+template <class Format> INLINE void prefetch_groups(const uint8_t *blocks, int32_t groups) {
+    const uintptr_t next = (uintptr_t)blocks + (uintptr_t)(groups * Format::BYTES);
+    for (int64_t b = 0; b < groups * Format::BYTES; b += 64) __builtin_prefetch((const void *)(next + (uintptr_t)b));
 }
 
 #if SOBAN_ISA != 0 || SOBAN_NEON
-template <bool FOUR, int PANELS>
+template <class Format, int PANELS>
 void add_tile(const uint8_t *panel, int64_t panel_bytes, int32_t first_group, int32_t groups,
               const soban::Activations &x, int64_t place, int32_t tokens, Expanded *blocks, float *sums) {
-    const uint8_t *stored = panel + first_group * block_bytes<FOUR>();
+    const uint8_t *stored = panel + first_group * Format::BYTES;
     for (int p = 0; p < PANELS; p++) {
         for (int32_t g = 0; g < groups; g++) {
-            expand<FOUR>(stored + p * panel_bytes + g * block_bytes<FOUR>(), blocks + p * groups + g);
+            expand<Format>(stored + p * panel_bytes + g * Format::BYTES, blocks + p * groups + g);
         }
-        prefetch_groups<FOUR>(stored + p * panel_bytes, groups);
+        prefetch_groups<Format>(stored + p * panel_bytes, groups);
     }
     const int width = PANELS * PANEL;
     int32_t t = 0;
 #if SOBAN_AMX
     if (PANELS == MATRIX_PANELS) {
         for (; t + 2 * HALF <= tokens; t += 2 * HALF) {
-            add_matrix<FOUR, 2>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
+            add_matrix<Format, 2>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
         }
         for (; t + HALF <= tokens; t += HALF) {
-            add_matrix<FOUR, 1>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
+            add_matrix<Format, 1>(stored, panel_bytes, blocks, groups, x, place + t, sums + t * width, width);
         }
     }
 #endif
     for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
-        add_expanded<FOUR, PANELS, BLOCK_TOKENS>(blocks, groups, groups, x, place + t, sums + t * width, width);
+        add_expanded<Format, PANELS, BLOCK_TOKENS>(blocks, groups, groups, x, place + t, sums + t * width, width);
     }
     for (; t + 3 <= tokens; t += 3) {
-        add_expanded<FOUR, PANELS, 3>(blocks, groups, groups, x, place + t, sums + t * width, width);
+        add_expanded<Format, PANELS, 3>(blocks, groups, groups, x, place + t, sums + t * width, width);
     }
     for (; t < tokens; t++) {
-        add_expanded<FOUR, PANELS, 1>(blocks, groups, groups, x, place + t, sums + t * width, width);
+        add_expanded<Format, PANELS, 1>(blocks, groups, groups, x, place + t, sums + t * width, width);
     }
 }
 #else
@@ -129,32 +126,31 @@ struct Expanded { // plain C++ unpacks as it goes
     uint8_t nothing[64];
 };
 
-template <bool FOUR, int PANELS>
+template <class Format, int PANELS>
 void add_tile(const uint8_t *panel, int64_t, int32_t first_group, int32_t groups, const soban::Activations &x,
               int64_t place, int32_t tokens, Expanded *, float *sums) {
-    const uint8_t *blocks = panel + first_group * block_bytes<FOUR>();
-    prefetch_groups<FOUR>(blocks, groups);
+    const uint8_t *blocks = panel + first_group * Format::BYTES;
+    prefetch_groups<Format>(blocks, groups);
     int32_t t = 0;
     for (; t + BLOCK_TOKENS <= tokens; t += BLOCK_TOKENS) {
         for (int32_t g = 0; g < groups; g++) {
-            add_block<FOUR, BLOCK_TOKENS>(blocks + g * block_bytes<FOUR>(), x, place + (int64_t)g * x.tokens + t,
-                                          sums + t * PANEL);
+            add_block<Format, BLOCK_TOKENS>(blocks + g * Format::BYTES, x, place + (int64_t)g * x.tokens + t,
+                                            sums + t * PANEL);
         }
     }
     for (; t < tokens; t++) {
         for (int32_t g = 0; g < groups; g++) {
-            add_block<FOUR, 1>(blocks + g * block_bytes<FOUR>(), x, place + (int64_t)g * x.tokens + t,
-                               sums + t * PANEL);
+            add_block<Format, 1>(blocks + g * Format::BYTES, x, place + (int64_t)g * x.tokens + t, sums + t * PANEL);
         }
     }
 }
 #endif
 
 // PANELS panels from row `first` on, for `tokens` tokens.
-template <bool FOUR, int PANELS>
+template <class Format, int PANELS>
 void linear_panels(const soban::Linear &task, int32_t first, int32_t rows, int32_t token, int32_t tokens) {
     const soban::Activations &x = *task.activations;
-    const int64_t panel_bytes = x.groups * block_bytes<FOUR>();
+    const int64_t panel_bytes = x.groups * Format::BYTES;
     const uint8_t *panel = (const uint8_t *)task.part->data + first / PANEL * panel_bytes;
     const int width = PANELS * PANEL;
     Expanded *blocks = (Expanded *)task.scratch;
@@ -162,7 +158,7 @@ void linear_panels(const soban::Linear &task, int32_t first, int32_t rows, int32
     memset(sums, 0, sizeof(float) * (size_t)width * (size_t)tokens);
     for (int32_t g = 0; g < x.groups; g += BLOCK_GROUPS) {
         const int32_t groups = x.groups - g < BLOCK_GROUPS ? x.groups - g : BLOCK_GROUPS;
-        add_tile<FOUR, PANELS>(panel, panel_bytes, g, groups, x, (int64_t)g * x.tokens + token, tokens, blocks, sums);
+        add_tile<Format, PANELS>(panel, panel_bytes, g, groups, x, (int64_t)g * x.tokens + token, tokens, blocks, sums);
     }
     write_sums(sums, width, tokens, rows, task.bias ? task.bias + first : nullptr,
                task.out + token * task.out_stride + first, task.out_stride);
@@ -174,7 +170,7 @@ INLINE int32_t tokens_at_once(int32_t groups) {
     return (int32_t)(fit < 96 ? 96 : fit);
 }
 
-template <bool FOUR> void linear_tiles(const soban::Linear &task) {
+template <class Format> void linear_tiles(const soban::Linear &task) {
     const int32_t end = task.first + task.count, step = tokens_at_once(task.activations->groups);
 #if SOBAN_AMX
     begin_tiles();
@@ -184,10 +180,10 @@ template <bool FOUR> void linear_tiles(const soban::Linear &task) {
         int32_t first = task.first;
         for (; end - first > (BLOCK_PANELS - 1) * PANEL; first += BLOCK_PANELS * PANEL) {
             const int32_t left = end - first, rows = left < BLOCK_PANELS * PANEL ? left : BLOCK_PANELS * PANEL;
-            linear_panels<FOUR, BLOCK_PANELS>(task, first, rows, token, tokens);
+            linear_panels<Format, BLOCK_PANELS>(task, first, rows, token, tokens);
         }
         for (; first < end; first += PANEL) {
-            linear_panels<FOUR, 1>(task, first, end - first < PANEL ? end - first : PANEL, token, tokens);
+            linear_panels<Format, 1>(task, first, end - first < PANEL ? end - first : PANEL, token, tokens);
         }
     }
 #if SOBAN_AMX
@@ -195,19 +191,19 @@ template <bool FOUR> void linear_tiles(const soban::Linear &task) {
 #endif
 }
 
-template <bool FOUR> void linear_quantised(const soban::Linear &task) {
+template <class Format> void linear_quantised(const soban::Linear &task) {
     switch (task.tokens) {
-    case 1: return linear_streams<FOUR, 1>(task);
-    case 2: return linear_streams<FOUR, 2>(task);
-    case 3: return linear_streams<FOUR, 3>(task);
-    case 4: return linear_streams<FOUR, 4>(task);
+    case 1: return linear_streams<Format, 1>(task);
+    case 2: return linear_streams<Format, 2>(task);
+    case 3: return linear_streams<Format, 3>(task);
+    case 4: return linear_streams<Format, 4>(task);
 #if SOBAN_VNNI == 2
-    case 5: return linear_streams<FOUR, 5>(task);
-    case 6: return linear_streams<FOUR, 6>(task);
-    case 7: return linear_streams<FOUR, 7>(task);
-    case 8: return linear_streams<FOUR, 8>(task);
+    case 5: return linear_streams<Format, 5>(task);
+    case 6: return linear_streams<Format, 6>(task);
+    case 7: return linear_streams<Format, 7>(task);
+    case 8: return linear_streams<Format, 8>(task);
 #endif
-    default: return linear_tiles<FOUR>(task);
+    default: return linear_tiles<Format>(task);
     }
 }
 
