@@ -39,6 +39,7 @@ struct Run {
     std::vector<int32_t> panels{}; // to be refined: i[0] for each row, -1 for none
 
     int32_t rows(const soban_view &view) const { return view.rows == SOBAN_TOKENS ? batch.tokens : batch.outputs; }
+    const soban_layer &layer() const { return cache.layers[now->i[0]]; } // of an attention
     const soban_vector &whole_vector(int32_t n) const { return program.vectors[now->first_vector + n]; }
     const float *vector(int32_t n) const { return whole_vector(n).data; }
     float *row(const soban_view &view, int32_t t) const { return arena + view.offset + (int64_t)t * view.stride; }

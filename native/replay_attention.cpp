@@ -8,11 +8,11 @@ namespace {
 
 constexpr int64_t MOST_PARTIALS = 4 << 20; // floats
 
-int64_t bytes_of_block(const Run &run) { return block_bytes(run.cache.format, run.cache.size); }
+int64_t bytes_of_block(const Run &run) { return block_bytes(run.cache.format, run.layer().size); }
 
 // A head's block in a page of the present layer, in either array.
 int64_t block_offset(const Run &run, int64_t page, int64_t head) {
-    return ((run.now->i[0] * (int64_t)run.cache.pages + page) * run.cache.heads + head) * bytes_of_block(run);
+    return (page * run.layer().heads + head) * bytes_of_block(run);
 }
 
 int32_t sequence_of(const Run &run, int32_t token) {
@@ -22,16 +22,16 @@ int32_t sequence_of(const Run &run, int32_t token) {
 
 void work_store(Run &run, int32_t chunk, int32_t) {
     const soban_instruction &now = *run.now;
-    const soban_cache &cache = run.cache;
+    const soban_layer &layer = run.layer();
     const int32_t end = std::min((chunk + 1) * run.rows_a_chunk, run.batch.tokens);
     for (int32_t t = chunk * run.rows_a_chunk; t < end; t++) {
         const int32_t position = run.batch.positions[t];
         const int64_t sequence = sequence_of(run, t);
         const int64_t page = run.batch.tables[sequence * run.batch.table_stride + position / PAGE];
-        for (int32_t head = 0; head < cache.heads; head++) {
-            const int64_t offset = block_offset(run, page, head), column = (int64_t)head * cache.size;
-            run.pool.kernels.store(run.row(now.b, t) + column, run.row(now.c, t) + column, cache.size, cache.format,
-                                   position % PAGE, (char *)cache.keys + offset, (char *)cache.values + offset);
+        for (int32_t head = 0; head < layer.heads; head++) {
+            const int64_t offset = block_offset(run, page, head), column = (int64_t)head * layer.size;
+            run.pool.kernels.store(run.row(now.b, t) + column, run.row(now.c, t) + column, layer.size, run.cache.format,
+                                   position % PAGE, (char *)layer.keys + offset, (char *)layer.values + offset);
         }
     }
 }
@@ -42,20 +42,20 @@ int32_t prepare_store(Run &run) {
     return chunks_of(run.batch.tokens, run.rows_a_chunk);
 }
 
-int32_t heads_in_group(const Run &run) { return run.now->a.columns / run.cache.size / run.cache.heads; }
+int32_t heads_in_group(const Run &run) { return run.now->a.columns / run.layer().size / run.layer().heads; }
 
-int64_t row_floats(const Run &run) { return run.cache.size + 2; } // of a partial result
+int64_t row_floats(const Run &run) { return run.layer().size + 2; } // of a partial result
 
 void work_attend(Run &run, int32_t chunk, int32_t thread) {
     const soban_instruction &now = *run.now;
-    const soban_cache &cache = run.cache;
+    const soban_layer &layer = run.layer();
     const int32_t heads = heads_in_group(run);
     const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.spans.size());
     for (size_t i = (size_t)chunk * (size_t)run.items_a_chunk; i < end; i++) {
         const AttentionChunk &piece = run.spans[i];
         const AttentionTile &tile = run.tiles[(size_t)piece.tile];
         const bool joined = tile.partials >= 0; // later, from the spans' partial results
-        const int64_t column = (int64_t)tile.head * heads * cache.size;
+        const int64_t column = (int64_t)tile.head * heads * layer.size;
         const int64_t start = block_offset(run, 0, tile.head);
         const int64_t earlier = (int64_t)(piece.first_span - tile.first_span) * tile.tokens * heads * row_floats(run);
         const Attention task = {
@@ -63,16 +63,16 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
             now.a.stride,
             tile.tokens,
             heads,
-            cache.size,
+            layer.size,
             run.batch.positions[tile.token],
             now.i[1],
             now.f[0],
             now.f[1],
-            (const char *)cache.keys + start,
-            (const char *)cache.values + start,
-            cache.heads * bytes_of_block(run),
+            (const char *)layer.keys + start,
+            (const char *)layer.values + start,
+            layer.heads * bytes_of_block(run),
             run.batch.tables + (int64_t)tile.sequence * run.batch.table_stride,
-            cache.format,
+            run.cache.format,
             piece.first_span,
             piece.end_span,
             joined ? nullptr : run.row(now.out, tile.token) + column,
@@ -95,7 +95,7 @@ int64_t list_tiles(Run &run) {
             const int32_t tokens = std::min(most, end - t), position = run.batch.positions[t];
             const int32_t first = run.now->i[1] ? std::max(0, position + 1 - run.now->i[1]) : 0;
             const int32_t first_span = first / SPAN, end_span = (position + tokens - 1) / SPAN + 1;
-            for (int32_t head = 0; head < run.cache.heads; head++) {
+            for (int32_t head = 0; head < run.layer().heads; head++) {
                 run.tiles.push_back({s, t, tokens, head, first_span, end_span, -1});
                 row_spans += (int64_t)tokens * heads * (end_span - first_span);
             }
@@ -127,16 +127,16 @@ int32_t prepare_attend(Run &run) {
         tile.partials = partials;
         partials += (int64_t)tile.tokens * heads * (tile.end_span - tile.first_span) * row_floats(run);
     }
-    if (!run.pool.reserve_own(run.pool.kernels.attention_scratch(rows, run.cache.size))) return OUT_OF_MEMORY;
+    if (!run.pool.reserve_own(run.pool.kernels.attention_scratch(rows, run.layer().size))) return OUT_OF_MEMORY;
     run.work = work_attend;
-    const int64_t cost = row_spans * std::min(SPAN, run.batch.positions[run.batch.tokens - 1] + 1) * run.cache.size;
+    const int64_t cost = row_spans * std::min(SPAN, run.batch.positions[run.batch.tokens - 1] + 1) * run.layer().size;
     const int32_t most = (int32_t)run.spans.size();
     run.items_a_chunk = cost <= 2 * INLINE_COST ? most : most / MOST_CHUNKS + 1;
     return chunks_of(most, run.items_a_chunk);
 }
 
 void work_join(Run &run, int32_t chunk, int32_t) {
-    const int32_t heads = heads_in_group(run), size = run.cache.size;
+    const int32_t heads = heads_in_group(run), size = run.layer().size;
     const size_t end = std::min((size_t)(chunk + 1) * (size_t)run.items_a_chunk, run.tiles.size());
     for (size_t i = (size_t)chunk * (size_t)run.items_a_chunk; i < end; i++) {
         const AttentionTile &tile = run.tiles[i];
@@ -155,7 +155,7 @@ int32_t prepare_join(Run &run) {
     run.work = work_join;
     const int64_t tiles = (int64_t)run.tiles.size(), heads = heads_in_group(run);
     const int64_t cost =
-        run.tiles[0].tokens * heads * (run.tiles[0].end_span - run.tiles[0].first_span) * run.cache.size;
+        run.tiles[0].tokens * heads * (run.tiles[0].end_span - run.tiles[0].first_span) * run.layer().size;
     run.items_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / std::max<int64_t>(1, cost), 1, tiles);
     return chunks_of(tiles, run.items_a_chunk);
 }
@@ -164,7 +164,8 @@ int32_t prepare_join(Run &run) {
 
 int32_t prepare_attention(Run &run) {
     if (run.batch.tokens == 0) return LAST_STAGE;
-    switch (run.stage) {
+    const bool stores = run.now->b.columns != 0; // or another layer has stored what this one reads
+    switch (run.stage + (stores ? 0 : 1)) {
     case 0: return prepare_store(run);
     case 1: return prepare_attend(run);
     case 2: return prepare_join(run);

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 7 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 8 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
@@ -99,10 +99,15 @@ typedef struct { /* one step's tokens: see Batch in src/soban/ops/batch.py */
     const int32_t *token_ids, *positions, *starts, *tables, *output_rows;
 } soban_batch;
 
-typedef struct { /* keys and values: (layers, pages, heads) blocks each, see block_bytes in kernels/kernels.h */
-    void *keys, *values;
-    int32_t format; /* SOBAN_CACHE_... */
-    int32_t pages, heads, size;
+typedef struct { /* a layer's keys and values: (pages, heads) blocks each, see block_bytes in kernels/kernels.h */
+    void *keys, *values; /* another layer's, where they share */
+    int32_t heads, size;
+} soban_layer;
+
+typedef struct {
+    const soban_layer *layers;
+    int32_t layer_count, format; /* SOBAN_CACHE_... */
+    int32_t pages, unused;
 } soban_cache;
 
 typedef struct { /* a packed byte-pair tokenizer: the mapped tables that src/soban/text/tokenizers/packing.py makes */

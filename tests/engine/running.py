@@ -16,7 +16,7 @@ PROMPTS = [[5, 9, 2], list(range(1, 41)), [7] * 33, [3], list(range(60, 90))]
 def engine(weights: tuple, pages: int = 40, chunk: int = 16, outputs: int = 8) -> Engine:
     made, arrays = weights
     c = made.config
-    cache = ops.make_cache(c.num_hidden_layers, pages, c.kv_heads, c.head_size, "f32")
+    cache = ops.make_cache(pages, [ops.LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers, "f32")
     return Engine(ops.runner(made.record(arrays), chunk, outputs), cache, CONTEXT)
 
 

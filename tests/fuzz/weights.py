@@ -13,7 +13,7 @@ import numpy as np
 
 from soban.base.errors import UserError
 from soban.models import Architecture, architecture
-from soban.ops import make_batch, make_cache, runner
+from soban.ops import LayerGeometry, make_batch, make_cache, runner
 from soban.packing.assemble import assemble
 from soban.packing.fitting import fitted
 from soban.weights.checkpoint import Tensor
@@ -93,7 +93,8 @@ def sound(made: Architecture, weights: Any, largest: Callable[[], float] = lambd
     Of weights that overflow generation tells when it meets them, and so does this.
     """
     config = made.config
-    cache = make_cache(config.num_hidden_layers, 1, config.kv_heads, config.head_size, "f32")
+    layers = [LayerGeometry(config.kv_heads, config.head_size)] * config.num_hidden_layers
+    cache = make_cache(1, layers, "f32")
     top = min(config.vocab_size, 24)
     logits = runner(made.record(weights), 4, 4).run(
         make_batch([[1, top - 1, 0]], [0], [range(cache.pages)], range(3)), cache

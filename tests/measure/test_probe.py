@@ -20,10 +20,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> soban.Model:
 def test_filling_copies_one_page_to_all_conversations(model: soban.Model) -> None:
     probe = Probe(model, 192)
     assert probe.fill(70, sequences=2) == [range(0, 3), range(3, 6)]
-    assert np.any(probe.cache.keys[:, 0])
-    for page in range(6):
-        assert np.array_equal(probe.cache.keys[:, page], probe.cache.keys[:, 0])
-        assert np.array_equal(probe.cache.values[:, page], probe.cache.values[:, 0])
+    for layer in probe.cache.layers:
+        assert np.any(layer.keys[0])
+        for page in range(6):
+            assert np.array_equal(layer.keys[page], layer.keys[0])
+            assert np.array_equal(layer.values[page], layer.values[0])
 
 
 def test_a_prompt_longer_than_a_step_is_read_in_pieces(model: soban.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ class Case:
         made = made or self.architecture
         c = made.config
         run = ops.runner(made.record(assemble(made, self.checkpoint)), len(self.ids), len(self.ids)).run
-        cache = ops.make_cache(c.num_hidden_layers, 4, c.kv_heads, c.head_size, "f32")
+        cache = ops.make_cache(4, [ops.LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers, "f32")
         rows, start = [], 0
         for size in chunks:
             batch = ops.make_batch([self.ids[start : start + size]], [start], [table], range(size))

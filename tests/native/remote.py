@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from soban.ops.cache import CACHE_FORMATS, make_cache
+from soban.ops.batch import PAGE
+from soban.ops.cache import CACHE_FORMATS, LayerGeometry, position_bytes
 from soban.ops.formats import FORMATS, HALVES, stored_bytes
-from soban.ops.native import BatchStruct, CacheStruct, Instruction, Part, ProgramStruct, Vector, View
-from soban.ops.schema import NAMES
+from soban.ops.native import BatchStruct, CacheStruct, Instruction, LayerStruct, Part, ProgramStruct, Vector, View
 from soban.text.tokenizers.bpe import Pieces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,9 +102,12 @@ class Remote:
                 vector.data = self._send(vector.data, 4 * vector.count) if vector.data else None
             arena_size = 4 * max(end_of(view, batch) for now in instructions for view in (now.out, now.a, now.b, now.c))
             there = self._send(arena, arena_size)
-            layers = 1 + max((now.i[0] for now in instructions if NAMES[now.op] == "attention"), default=-1)
-            cache_size = cache_bytes(cache, layers)
-            stored = [self._send(data, cache_size) if layers else 0 for data in (cache.keys, cache.values)]
+            layers = copies(LayerStruct, cache.layers, cache.layer_count)
+            sizes = {layer.keys: layer_bytes(cache, layer) for layer in layers}
+            sizes |= {layer.values: sizes[layer.keys] for layer in layers}
+            stored = {data: self._send(data, size) for data, size in sizes.items()}  # once, where layers share
+            for layer in layers:
+                layer.keys, layer.values = stored[layer.keys], stored[layer.values]
             batch_size = 4 * (2 * batch.tokens + batch.sequences + 1 + batch.sequences * batch.table_stride)
             lists = self._send(batch.token_ids, batch_size)
             shift = lists - batch.token_ids
@@ -118,12 +121,15 @@ class Remote:
                 )), there,
                 self._struct(BatchStruct(batch.tokens, batch.sequences, batch.outputs, batch.table_stride, lists,
                                          batch.positions + shift, starts, tables, outputs)),
-                self._struct(CacheStruct(*stored, cache.format, cache.pages, cache.heads, cache.size)),
+                self._struct(CacheStruct(
+                    ctypes.cast(self._struct(layers), ctypes.POINTER(LayerStruct)), len(layers), cache.format,
+                    cache.pages, 0,
+                )),
                 self._send(cancel, 4),
             )  # fmt: skip
             self._fetch(there, arena, arena_size)
-            for data, address in zip((cache.keys, cache.values), stored, strict=True):
-                self._fetch(address, data, cache_size)
+            for data, address in stored.items():
+                self._fetch(address, data, sizes[data])
         return status
 
     def _bpe(self, pieces: Pieces, text: bytes, length: int, cut: bool, ids: int) -> int:
@@ -250,7 +256,7 @@ def end_of(view: View, batch: BatchStruct) -> int:
     return view.offset + max(0, rows - 1) * view.stride + view.columns
 
 
-def cache_bytes(cache: CacheStruct, layers: int) -> int:
-    """Bytes of the keys, and of the values, of the first layers."""
-    one = make_cache(1, 1, 1, cache.size, CACHE_FORMATS[cache.format]) if layers else None
-    return 0 if one is None else layers * cache.pages * cache.heads * one.keys.nbytes
+def layer_bytes(cache: CacheStruct, layer: LayerStruct) -> int:
+    """Bytes of a layer's keys, and of its values."""
+    each = position_bytes([LayerGeometry(layer.heads, layer.size)], CACHE_FORMATS[cache.format])
+    return each // 2 * PAGE * cache.pages

@@ -8,7 +8,7 @@ import pytest
 from soban import ops
 from soban.ops import recorder
 from soban.ops.batch import Batch
-from soban.ops.cache import CACHE_FORMATS, Cache
+from soban.ops.cache import CACHE_FORMATS, Cache, LayerGeometry
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import Floats, Record, assert_close, assert_same_bits, normal, run_native, run_reference
 
@@ -33,11 +33,15 @@ def width(size: int, heads: int = HEADS) -> int:
 
 def caches(size: int, format: str, pages: int = 64) -> tuple[Cache, Cache]:
     """Two equal caches whose unwritten places hold NaN: whoever reads them is found out."""
-    made = [ops.make_cache(2, pages, GROUPS, size, format) for _ in "ab"]
-    nothing = 255 if format == "int8" else np.nan  # four such bytes are a scale of NaN
-    for cache in made:
-        cache.keys[:], cache.values[:] = nothing, nothing
-    return made[0], made[1]
+    both = [ops.make_cache(pages, [LayerGeometry(GROUPS, size)] * 2, format) for _ in "ab"]
+    for cache in both:
+        fill(cache, 255 if format == "int8" else np.nan)  # four such bytes are a scale of NaN
+    return both[0], both[1]
+
+
+def fill(cache: Cache, value: float) -> None:
+    for layer in cache.layers:
+        layer.keys[:], layer.values[:] = value, value
 
 
 def batch_of(lengths: list[int], offsets: list[int], pages: list[list[int]]) -> Batch:
@@ -81,8 +85,7 @@ def test_what_lies_beyond_a_sequence_does_not_touch_it(isa: str, format: str) ->
         results = []
         for left_behind in (0, 255 if format == "int8" else np.inf):
             cache = caches(size, format)[0]
-            for part in (cache.keys, cache.values):
-                part[:] = left_behind
+            fill(cache, left_behind)
             pages = [list(range(5, 15))]
             run_native(x[:offset], record(size, 290), isa, 1, batch_of([offset], [0], pages), cache) if offset else None
             chunk = batch_of([tokens], [offset], pages)
@@ -94,7 +97,7 @@ def test_what_lies_beyond_a_sequence_does_not_touch_it(isa: str, format: str) ->
 def test_int8_keeps_a_number_to_half_a_step_of_its_group_of_64() -> None:
     keys, values = normal(1, 40, 3, 80) * 5, normal(2, 40, 3, 80)
     keys[:, :, 70] *= 100  # a loud column spoils its own group alone
-    cache, table = ops.make_cache(1, 4, 3, 80, "int8")[0], np.array([2, 0], np.int32)
+    cache, table = ops.make_cache(4, [LayerGeometry(3, 80)], "int8")[0], np.array([2, 0], np.int32)
     cache.store(table, np.arange(40), keys, values)
     for stored, new in zip(cache.load(table, 40), (keys, values), strict=True):
         new = new.swapaxes(0, 1)
@@ -104,16 +107,16 @@ def test_int8_keeps_a_number_to_half_a_step_of_its_group_of_64() -> None:
 
 
 def test_an_int8_cache_takes_about_half_the_memory_of_f16() -> None:
-    f16, int8 = (ops.make_cache(2, 8, 4, 256, format) for format in ("f16", "int8"))
-    assert int8.keys.nbytes + int8.values.nbytes <= 0.54 * (f16.keys.nbytes + f16.values.nbytes)
+    f16, int8 = (ops.make_cache(8, [LayerGeometry(4, 256)] * 2, format) for format in ("f16", "int8"))
+    assert int8.nbytes <= 0.54 * f16.nbytes
 
 
 def test_int8_scores_err_by_what_rounding_keys_and_queries_explains() -> None:
     """Against float64 attention: the two roundings are independent, so scores err by some hundredths."""
     size, length = 64, 300
     x = normal(12, length, width(size))
-    exact = run_reference(x, record(size), None, ops.make_cache(2, 10, GROUPS, size, "f32"))
-    rounded = run_reference(x, record(size), None, ops.make_cache(2, 10, GROUPS, size, "int8"))
+    exact = run_reference(x, record(size), None, ops.make_cache(10, [LayerGeometry(GROUPS, size)] * 2, "f32"))
+    rounded = run_reference(x, record(size), None, ops.make_cache(10, [LayerGeometry(GROUPS, size)] * 2, "int8"))
     # a step is at most max / 127, about 4 / 127 here, and its error 0.29 of it: 0.9 %. Scores have a spread of
     # 3 and so err by 3 x 0.9 % x sqrt(2) = 0.04, which moves a weighted mean of values of spread 1 by as much at most
     assert np.sqrt(np.mean((rounded - exact) ** 2)) < 0.04
@@ -141,7 +144,7 @@ def test_chunks_single_steps_and_batch_mates_give_the_bits_of_one_pass(
         for step in (1, 3, 40):
             other = normal(11, 5, width(size, heads))
             mixed = batch_of([2, step, 3], [0, length - step, 30], [[60], shuffled, [61, 62]])
-            cache.keys[:, 61:63], cache.values[:, 61:63] = 1, 1
+            cache[1].keys[61:63], cache[1].values[61:63] = 1, 1
             rows = np.concatenate([other[:2], x[length - step :], other[2:]])
             assert_same_bits(run_native(rows, attention, isa, 2, mixed, cache)[2 : 2 + step], whole[length - step :])
 
@@ -166,5 +169,25 @@ def test_very_unequal_scores_stay_finite(isa: str) -> None:
 def test_a_second_layer_is_left_alone(isa: str) -> None:
     ours, _ = caches(16, "f16")
     run_native(normal(4, 40, width(16)), record(16), isa, 1, batch_of([40], [0], [[3, 4]]), ours)
-    assert np.isnan(ours.keys[0]).all() and not np.isnan(ours.keys[1, 3]).any()
-    assert np.isnan(ours.keys[1, [0, 1, 2, 5]]).all()
+    assert np.isnan(ours[0].keys).all() and not np.isnan(ours[1].keys[3]).any()
+    assert np.isnan(ours[1].keys[[0, 1, 2, 5]]).all()
+
+
+def test_layers_have_their_own_geometries_and_one_that_shares_reads_the_others_keys_and_values(isa: str) -> None:
+    geometries = [LayerGeometry(2, 20), LayerGeometry(1, 48), LayerGeometry(2, 20, shared_with=0)]
+
+    def three(v: Recorded, p: Program) -> Recorded:
+        batch, layers = p.batch(), [recorder.LayerSlot(i) for i in range(3)]
+        first = ops.attention(v[:, :80], v[:, 80:120], v[:, 120:160], batch, layers[0], 0.5)
+        second = ops.attention(v[:, :96], v[:, 96:144], v[:, 112:160], batch, layers[1], 0.5, 3.0, 5)
+        third = ops.attention(v[:, 40:120], None, None, batch, layers[2], 0.4)
+        return ops.add(ops.add(first, second[:, :80]), third)
+
+    for format in CACHE_FORMATS:
+        x, batch = normal(5, 70, 160), batch_of([40, 30], [0, 0], [[3, 4], [1]])
+        ours, theirs = (ops.make_cache(6, geometries, format) for _ in "ab")
+        wanted = run_reference(x, three, batch, theirs)
+        assert_close(run_native(x, three, isa, 2, batch, ours), wanted, 3 * bound(40, 48, wanted))
+        chunks = [batch_of([n], [start], [[2, 0]]) for n, start in ((1, 0), (30, 1), (9, 31))]
+        got = [run_native(x[c.positions], three, isa, 1, c, ours) for c in chunks]
+        assert_same_bits(np.concatenate(got), run_native(x[:40], three, isa, 2, batch_of([40], [0], [[3, 4]]), ours))

@@ -22,7 +22,7 @@ def test_a_recorded_model_replayed_by_numpy_is_the_model_called_with_arrays() ->
     batch = ops.make_batch([[4, 8, 15], [16, 23]], [0, 0], [[0], [1]], [2, 4])
 
     def cache() -> ops.Cache:
-        return ops.make_cache(c.num_hidden_layers, 2, c.kv_heads, c.head_size, "f32")
+        return ops.make_cache(2, [ops.LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers, "f32")
 
     first = cache()
     hidden = made.family.forward(c, weights, batch, [first[i] for i in range(c.num_hidden_layers)])

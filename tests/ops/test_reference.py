@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soban import ops
-from soban.ops import make_batch, make_cache, schema
+from soban.ops import LayerGeometry, make_batch, make_cache, schema
 from soban.ops.formats import FORMATS, Matrix, decode, encode, matrix
 from soban.ops.reference import quantise_activations
 
@@ -63,7 +63,7 @@ def test_scale_multiplies_by_a_number_and_by_a_vector() -> None:
 def test_attention_is_torchs_over_more_than_one_span(window: int | None) -> None:
     length, heads, groups, size = 600, 4, 2, 16
     q, k, v = normal(3, length, heads * size), normal(4, length, groups * size), normal(5, length, groups * size)
-    cache = make_cache(1, 32, groups, size, "f32")
+    cache = make_cache(32, [LayerGeometry(groups, size)], "f32")
     table = list(np.random.default_rng(6).permutation(32))
     batch = make_batch([[0] * length], [0], [table], [])
     got = ops.attention(q, k, v, batch, cache[0], 0.3, None, window)
@@ -79,7 +79,7 @@ def test_attention_is_torchs_over_more_than_one_span(window: int | None) -> None
 def test_the_soft_cap_comes_before_the_softmax() -> None:
     q, k, v = normal(7, 9, 8) * 9, normal(8, 9, 8) * 9, normal(9, 9, 8)
     batch = make_batch([[0] * 9], [0], [[0]], [])
-    got = ops.attention(q, k, v, batch, make_cache(1, 1, 1, 8, "f32")[0], 0.5, 5.0, None)
+    got = ops.attention(q, k, v, batch, make_cache(1, [LayerGeometry(1, 8)], "f32")[0], 0.5, 5.0, None)
     scores = 5 * torch.tanh(torch.tensor(q) @ torch.tensor(k).T * 0.5 / 5)
     scores = scores.masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf)
     np.testing.assert_allclose(got, (scores.softmax(-1) @ torch.tensor(v)).numpy(), rtol=1e-4, atol=1e-6)

@@ -54,7 +54,7 @@ def model(folder: Path, config: dict[str, Any], factor: float) -> tuple[Architec
 def logits(made: Architecture, checkpoint: Checkpoint) -> Floats:
     runner = ops.runner(made.record(assemble(made, checkpoint)), 16, 16)
     c = made.config
-    cache = ops.make_cache(c.num_hidden_layers, 1, c.kv_heads, c.head_size, "f32")
+    cache = ops.make_cache(1, [ops.LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers, "f32")
     return runner.run(ops.make_batch([IDS], [0], [[0]], range(len(IDS))), cache).copy()
 
 

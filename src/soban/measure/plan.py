@@ -23,7 +23,7 @@ from soban.messages import translate
 from soban.models import FAMILIES, Architecture, architecture
 from soban.models.plan import Part
 from soban.ops import formats
-from soban.ops.cache import position_bytes
+from soban.ops.cache import LayerGeometry, position_bytes
 from soban.packing.assemble import KINDS, needs_packing, target_format, weight_bytes
 from soban.packing.fitting import fitted
 from soban.packing.layout import packed_layout
@@ -128,11 +128,12 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
     free = system.available_memory()
     wish = checked(options, purpose, entry.context)
     layers, heads, size = entry.cache or (0, 0, 0)
+    geometries = [LayerGeometry(heads, size)] * layers
     forms = []
     stored = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
     for kind, each in (ROUGH_BYTES | {"f32": stored}).items():
         held = round(each * count)
-        cache = position_bytes(layers, heads, size, cache_format(kind, wish.cache)) * wish.context * wish.users
+        cache = position_bytes(geometries, cache_format(kind, wish.cache)) * wish.context * wish.users
         total = held + cache + memory.PROGRAM
         forms.append(
             {

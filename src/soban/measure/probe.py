@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from soban.model import Model
-from soban.ops import make_batch, make_cache
+from soban.ops import LayerGeometry, make_batch, make_cache
 from soban.ops.batch import PAGE
 
 
@@ -15,14 +15,13 @@ class Probe:
     def __init__(self, model: Model, positions: int, seed: int = 1) -> None:
         self.model, self.random = model, np.random.default_rng(seed)
         c = model.config
-        self.cache = make_cache(
-            c.num_hidden_layers, -(-positions // PAGE), c.kv_heads, c.head_size, model.engine.cache.format
-        )  # fmt: skip
+        layers = [LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers
+        self.cache = make_cache(-(-positions // PAGE), layers, model.engine.cache.format)
 
     @property
     def position_bytes(self) -> int:
         """What a position takes in the cache, keys and values of all layers."""
-        return (self.cache.keys.nbytes + self.cache.values.nbytes) // (self.cache.pages * PAGE)
+        return self.cache.nbytes // (self.cache.pages * PAGE)
 
     def prefill(self, tokens: int) -> float:
         """Seconds to read a prompt of random tokens, with the logits of its last."""

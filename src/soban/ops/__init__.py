@@ -1,7 +1,7 @@
 """The operations of which models are made: over arrays they compute, over recorded values they are written down."""
 
 from soban.ops.batch import Batch, make_batch
-from soban.ops.cache import Cache, make_cache
+from soban.ops.cache import Cache, LayerGeometry, make_cache
 from soban.ops.formats import Matrix
 from soban.ops.reference import (
     activation,
@@ -23,7 +23,7 @@ from soban.ops.run import Runner, all_finite, encode, runner
 from soban.ops.vocabulary import embed, scores
 
 __all__ = [
-    "Batch", "Cache", "Matrix", "Runner", "activation", "add", "all_finite", "attention", "embed", "encode", "glu",
-    "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine", "rms_norm", "rope", "rotary", "runner",
-    "scale", "scores", "softcap", "take_rows",
+    "Batch", "Cache", "LayerGeometry", "Matrix", "Runner", "activation", "add", "all_finite", "attention", "embed",
+    "encode", "glu", "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine", "rms_norm", "rope",
+    "rotary", "runner", "scale", "scores", "softcap", "take_rows",
 ]  # fmt: skip

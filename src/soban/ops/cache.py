@@ -1,7 +1,6 @@
 """The cache of keys and values: pages of PAGE positions, in a format that says how each number is kept."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,19 @@ from soban.ops.formats import GROUP, Floats, quantise_activations
 CACHE_FORMATS = ("f32", "f16", "int8")  # the order gives the number in native/soban.h
 LARGE_PAGE = 2 << 20  # bytes that Linux may give at a time to an array of this size
 Index = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LayerGeometry:
+    """What a layer keeps of a position: `heads` keys and values of `size` numbers each.
+
+    With `shared_with` it keeps nothing and reads what that earlier layer, of the same geometry, has kept.
+    """
+
+    heads: int
+    size: int
+    shared_with: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,56 +88,81 @@ def _widened(numbers: npt.NDArray[np.int8], scales: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """The pages of every layer: two arrays (layers, pages, ...), as LayerCache tells."""
+    """The pages of every layer. Layers that share have the same arrays."""
 
-    keys: npt.NDArray
-    values: npt.NDArray
+    layers: tuple[LayerCache, ...]
+    pages: int
     format: str
-    size: int
-
-    @property
-    def pages(self) -> int:
-        return int(self.keys.shape[1])
 
     def __getitem__(self, layer: int) -> LayerCache:
-        return LayerCache(self.keys[layer], self.values[layer], self.format, self.size)
+        return self.layers[layer]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.own_layers())
+
+    def own_layers(self) -> list[LayerCache]:
+        """Those that keep something, each once."""
+        return list({id(layer): layer for layer in self.layers}.values())
 
     def copy_page(self, source: int, target: int) -> None:
         """Duplicate one page in every layer."""
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
+        for layer in self.own_layers():
+            layer.keys[target] = layer.keys[source]
+            layer.values[target] = layer.values[source]
 
 
-def make_cache(layers: int, pages: int, heads: int, size: int, format: str) -> Cache:
-    """An empty cache; the system gives memory to a page when it is first written."""
-    padded = _padded(size)
+def make_cache(pages: int, geometries: Sequence[LayerGeometry], format: str) -> Cache:
+    """An empty cache with a layer for each geometry; the system gives memory to a page when it is first written."""
+    own = [geometry for geometry in geometries if geometry.shared_with is None]
+    memory = [_zeros(sum(pages * _block_bytes(geometry, format) for geometry in own)) for _ in "kv"]
+    layers: list[LayerCache] = []
+    start = 0
+    for geometry in geometries:
+        if geometry.shared_with is not None:
+            shared = layers[geometry.shared_with]
+            assert (shared.heads, shared.size) == (geometry.heads, geometry.size), geometry
+            layers.append(shared)
+            continue
+        end = start + pages * _block_bytes(geometry, format)
+        keys, values = (part[start:end] for part in memory)
+        layers.append(_layer(keys, values, pages, geometry, format))
+        start = end
+    return Cache(tuple(layers), pages, format)
+
+
+def _layer(keys: Bytes, values: Bytes, pages: int, geometry: LayerGeometry, format: str) -> LayerCache:
+    shape, padded = (pages, geometry.heads), _padded(geometry.size)
     if format == "int8":
-        keys, values = (_zeros((layers, pages, heads, _int8_bytes(size)), np.uint8) for _ in "kv")
-    else:
-        dtype = np.float16 if format == "f16" else np.float32
-        keys = _zeros((layers, pages, heads, padded, PAGE), dtype)
-        values = _zeros((layers, pages, heads, PAGE, padded), dtype)
-    return Cache(keys, values, format, size)
+        return LayerCache(keys.reshape(*shape, -1), values.reshape(*shape, -1), format, geometry.size)
+    dtype = np.float16 if format == "f16" else np.float32
+    by_column, by_row = keys.view(dtype).reshape(*shape, padded, PAGE), values.view(dtype).reshape(*shape, PAGE, padded)
+    return LayerCache(by_column, by_row, format, geometry.size)
 
 
-def position_bytes(layers: int, heads: int, size: int, format: str) -> int:
+def position_bytes(geometries: Sequence[LayerGeometry], format: str) -> int:
     """What a position takes in the cache, keys and values of all layers."""
-    one = _int8_bytes(size) // PAGE if format == "int8" else _padded(size) * (2 if format == "f16" else 4)
-    return 2 * layers * heads * one
+    return sum(2 * g.heads * _number_bytes(g.size, format) for g in geometries if g.shared_with is None)
 
 
-def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray:
+def _zeros(size: int) -> Bytes:
     """Zeros from the beginning of a large page on: else the first tokens of each layer would lie in two of them."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.zeros(size + LARGE_PAGE, np.uint8)
     start = -raw.ctypes.data % LARGE_PAGE
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return raw[start : start + size]
 
 
 def _padded(size: int) -> int:
     return -(-size // 16) * 16
 
 
-def _int8_bytes(size: int) -> int:
-    """Of a page's keys or values of one head."""
-    return PAGE * (_padded(size) + 4 * -(-size // GROUP))
+def _block_bytes(geometry: LayerGeometry, format: str) -> int:
+    """Of a page's keys, or values, of a layer."""
+    return PAGE * geometry.heads * _number_bytes(geometry.size, format)
+
+
+def _number_bytes(size: int, format: str) -> int:
+    """Of a key or a value of one head."""
+    if format == "int8":
+        return _padded(size) + 4 * -(-size // GROUP)
+    return _padded(size) * (2 if format == "f16" else 4)

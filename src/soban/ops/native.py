@@ -21,7 +21,7 @@ from soban.ops.cache import CACHE_FORMATS, Cache
 from soban.ops.formats import FORMATS, HALVES, Floats, Rows, stored_bytes
 from soban.ops.recorder import Program, Recorded, Step
 
-ABI = 7
+ABI = 8
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 ARM = ("neon", "neon_i8mm")
@@ -67,10 +67,14 @@ class BatchStruct(Structure):
     )  # fmt: skip
 
 
+class LayerStruct(Structure):
+    _fields_ = (("keys", c_void_p), ("values", c_void_p), ("heads", c_int32), ("size", c_int32))
+
+
 class CacheStruct(Structure):
     _fields_ = (
-        ("keys", c_void_p), ("values", c_void_p), ("format", c_int32), ("pages", c_int32), ("heads", c_int32),
-        ("size", c_int32),
+        ("layers", POINTER(LayerStruct)), ("layer_count", c_int32), ("format", c_int32), ("pages", c_int32),
+        ("unused", c_int32),
     )  # fmt: skip
 
 
@@ -299,7 +303,7 @@ class NativeProgram:
         field, n = place
         match operand:
             case schema.Value():
-                setattr(instruction, field, self._view(value))
+                setattr(instruction, field, View() if value is None else self._view(value))
             case schema.Ids():
                 instruction.slot = schema.SLOTS.index(value.name)
             case schema.Weights(bias):
@@ -349,9 +353,9 @@ def _batch_struct(batch: Batch) -> BatchStruct:
 def _cache_struct(cache: Cache | None) -> CacheStruct:
     if cache is None:
         return CacheStruct()
+    layers = [LayerStruct(x.keys.ctypes.data, x.values.ctypes.data, x.heads, x.size) for x in cache.layers]
     return CacheStruct(
-        cache.keys.ctypes.data, cache.values.ctypes.data, CACHE_FORMATS.index(cache.format), cache.pages,
-        cache[0].heads, cache.size,
+        (LayerStruct * len(layers))(*layers), len(layers), CACHE_FORMATS.index(cache.format), cache.pages, 0
     )  # fmt: skip
 
 

@@ -136,8 +136,9 @@ def _check(operation: schema.Operation, arguments: dict[str, Any], program: Prog
 def _problem(operand: schema.Operand, value: Any, program: Program, columns: int | None) -> str | None:
     """What is wrong with an argument; `columns`: of the operation's first value."""
     match operand:
-        case schema.Value():
-            fits, wanted = isinstance(value, Recorded) and value.program is program, "a value of the same program"
+        case schema.Value(optional):
+            fits = (isinstance(value, Recorded) and value.program is program) or (optional and value is None)
+            wanted = "a value of the same program"
         case schema.Ids(names):
             fits = isinstance(value, Slot) and value.name in names and value.program is program
             wanted = "the batch's " + " or ".join(names)

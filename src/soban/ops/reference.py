@@ -119,8 +119,8 @@ def rope(x: Floats, angles: Floats, interleaved: bool = False, size: int | None 
 @op
 def attention(
     q: Floats,
-    k: Floats,
-    v: Floats,
+    k: Floats | None,
+    v: Floats | None,
     batch: Batch,
     cache: LayerCache,
     scale: float,
@@ -129,10 +129,11 @@ def attention(
 ) -> Floats:
     """q (T, H * D), k and v (T, G * D) -> (T, H * D): causal attention of each token over its own sequence.
 
-    Keys and values are stored in the cache first. Scores are q . k * scale, then softcap * tanh(score / softcap);
-    a token sees the last `window` positions, itself included. The softmax is summed over spans of SPAN positions,
-    counted from the sequence's start, so that neither batch nor chunks nor threads change its bits. With an int8 cache
-    the queries too are rounded to int8 in groups of 64.
+    Keys and values are stored in the cache first; without any, it holds another layer's, which have been stored.
+    Scores are q . k * scale, then softcap * tanh(score / softcap); a token sees the last `window` positions, itself
+    included. The softmax is summed over spans of SPAN positions, counted from the sequence's start, so that neither
+    batch nor chunks nor threads change its bits. With an int8 cache the queries too are rounded to int8 in groups of
+    64.
     """
     heads, size = cache.heads, cache.size
     out = np.empty((len(q), q.shape[1] // size, size), np.float32)
@@ -142,7 +143,8 @@ def attention(
     for s in range(len(batch.starts) - 1):
         mine = slice(batch.starts[s], batch.starts[s + 1])
         positions = batch.positions[mine]
-        cache.store(batch.tables[s], positions, k[mine].reshape(-1, heads, size), v[mine].reshape(-1, heads, size))
+        if k is not None and v is not None:
+            cache.store(batch.tables[s], positions, k[mine].reshape(-1, heads, size), v[mine].reshape(-1, heads, size))
         keys, values = cache.load(batch.tables[s], int(positions[-1]) + 1)  # (G, L, D)
         queries = q[mine].reshape(len(positions), heads, -1, size)  # H / G queries share a key head
         for t, position in enumerate(positions):

@@ -16,7 +16,9 @@ ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu", "quick_gelu")  # the index i
 
 @dataclass(frozen=True)
 class Value:
-    """Rows of float32 that an earlier operation has made."""
+    """Rows of float32 that an earlier operation has made; None is written as one without columns."""
+
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ def _in_heads(x: Any, angles: Any, size: int | None, **_: Any) -> int:
     return int(x.columns)
 
 
+def _attended(q: Any, k: Any, v: Any, **_: Any) -> int:
+    if (k is None) != (v is None) or (k is not None and k.columns != v.columns):
+        raise TypeError("keys and values have the same columns, or there are neither")
+    return int(q.columns)
+
+
 OPERATIONS: dict[str, Operation] = {
     "embed": Operation(
         {"ids": Ids(("tokens", "positions")), "table": Weights(), "scale": Number()},
@@ -147,9 +155,9 @@ OPERATIONS: dict[str, Operation] = {
         {"x": Value(), "angles": Value(), "interleaved": Integer(), "size": Integer(optional=True)}, _in_heads
     ),
     "attention": Operation(
-        {"q": Value(), "k": Value(), "v": Value(), "batch": Whole(), "cache": Layer(), "scale": Number(),
-         "softcap": Number(optional=True), "window": Integer(optional=True)},
-        lambda q, **_: q.columns,
+        {"q": Value(), "k": Value(optional=True), "v": Value(optional=True), "batch": Whole(), "cache": Layer(),
+         "scale": Number(), "softcap": Number(optional=True), "window": Integer(optional=True)},
+        _attended,
     ),
     "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS)}, lambda x, **_: x.columns // 2),
     "activation": Operation({"x": Value(), "name": Choice(ACTIVATIONS)}, _of_x),
