@@ -17,7 +17,7 @@ from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
 from soban.loading.loaded import Loaded, load_files
-from soban.ops import Cache, LayerGeometry, make_batch, make_cache, runner
+from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.packing.packed_file import called
@@ -66,7 +66,7 @@ class Model:
     def _cache(self, tokens: int) -> Cache:
         c = self.config
         try:
-            layers = [LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers
+            layers = c.geometries
             return make_cache(-(-tokens // PAGE), layers, self.loaded.cache_format)
         except MemoryError:
             raise UserError(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from soban.base.errors import UserError
 from soban.loading.loaded import Loaded
-from soban.ops import LayerGeometry, make_batch, make_cache, runner
+from soban.ops import make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.text.tokenizers.tokenizer import Tokenizer
@@ -121,7 +121,7 @@ class Scorer:
         program = loaded.architecture.record(loaded.weights, context)
         self.runner, self.row = runner(program, CHUNK, self.outputs), c.row
         pages = -(-context // PAGE)
-        layers = [LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers
+        layers = c.geometries
         self.cache = make_cache(pages, layers, loaded.cache_format)
 
     def scores(self, tokens: Sequence[int], first: int) -> Iterator[Floats]:

@@ -22,7 +22,7 @@ from soban.engine.engine import Engine
 from soban.engine.sampling import Sampling
 from soban.engine.sequence import Request
 from soban.models import Architecture
-from soban.ops import LayerGeometry, formats, make_cache, native, runner
+from soban.ops import formats, make_cache, native, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Matrix, Rows
 from soban.resources import memory
@@ -84,7 +84,7 @@ def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, 
     length = min(PROMPT, c.longest // 2)
     context = min(c.longest, length + STEPS)
     pages = users * (-(-context // PAGE) + 1)
-    layers = [LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers
+    layers = c.geometries
     engine = Engine(program, make_cache(pages, layers, cache), context)
 
     def seconds(prompt: list[int], new: int, sequences: int) -> tuple[float, list[float]]:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from soban.model import Model
-from soban.ops import LayerGeometry, make_batch, make_cache
+from soban.ops import make_batch, make_cache
 from soban.ops.batch import PAGE
 
 
@@ -15,7 +15,7 @@ class Probe:
     def __init__(self, model: Model, positions: int, seed: int = 1) -> None:
         self.model, self.random = model, np.random.default_rng(seed)
         c = model.config
-        layers = [LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers
+        layers = c.geometries
         self.cache = make_cache(-(-positions // PAGE), layers, model.engine.cache.format)
 
     @property

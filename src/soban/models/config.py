@@ -16,6 +16,7 @@ from soban.base.files import quoted
 from soban.messages import translate
 from soban.models.family import ModelType
 from soban.models.rope import Rotation, rope_parameters
+from soban.ops.cache import LayerGeometry
 
 Config = TypeVar("Config")
 
@@ -71,6 +72,11 @@ class Decoder:
     @property
     def head_size(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def geometries(self) -> tuple[LayerGeometry, ...]:
+        """What each layer keeps of a position."""
+        return (LayerGeometry(self.kv_heads, self.head_size),) * self.num_hidden_layers
 
     @property
     def longest(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from soban.models import Architecture
 from soban.models.plan import Part
 from soban.ops import formats, native
-from soban.ops.cache import LARGE_PAGE, LayerGeometry, position_bytes
+from soban.ops.cache import LARGE_PAGE, position_bytes
 from soban.ops.formats import Floats, Rows
 from soban.packing.assemble import KINDS, halved, made_by, target_format, weight_bytes
 from soban.packing.layout import RESIDUAL, packed_layout
@@ -78,7 +78,7 @@ def stored_weights(arch: Architecture, checkpoint: Checkpoint, kind: str) -> int
 def token_bytes(arch: Architecture, cache: str) -> int:
     """What a token takes in the cache."""
     c = arch.config
-    return position_bytes([LayerGeometry(c.kv_heads, c.head_size)] * c.num_hidden_layers, cache)
+    return position_bytes(c.geometries, cache)
 
 
 def cache_bytes(arch: Architecture, context: int, users: int, format: str) -> int:
