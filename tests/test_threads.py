@@ -173,22 +173,33 @@ def test_a_prompt_is_cancelled_in_the_middle_of_its_first_step_and_no_other_is_r
     model: soban.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model.engine.scheduler, "max_tokens", 16)  # eight steps for a prompt
-    alone = model.generate("a", seed=1, **LONG)
-    stream = model.stream("a", seed=1, **LONG)
+    options = {**LONG, "prompt_lookup_num_tokens": 0}
+    alone = model.generate("a", seed=1, **options)
+    stream = model.stream("a", seed=1, **options)
     pieces = [next(stream), next(stream)]
     generation, usual = model.start("c" * 128, raw=True, max_new_tokens=5), model.engine.runner.run
     mine: list[bool] = []
+    cut: list[int] = []
 
     def run(batch: Any, cache: Any) -> Any:
         mine.append(batch.token_count > 1)
         if mine[-1]:
             in_thread(generation.cancel)()
-        return usual(batch, cache)
+        try:
+            return usual(batch, cache)
+        except Cancelled:
+            cut.append(batch.token_count)
+            raise
 
     monkeypatch.setattr(model.engine.runner, "run", run)
     with pytest.raises(Cancelled):
         list(generation)
-    assert mine.count(True) == 1 and generation.sequences[0].cached == 0 and generation.figures.finished == "cancelled"
+    assert (
+        mine.count(True) == 1
+        and cut == [16]
+        and generation.sequences[0].cached == 0
+        and generation.figures.finished == "cancelled"
+    )
     assert "".join([*pieces, *stream]) == alone
     assert_idle(model)
 
