@@ -110,6 +110,26 @@ def test_several_sequences_come_as_a_list_whose_first_is_the_single_one(base: so
     assert several[0] == base.generate("b", **options)
 
 
+def test_sixty_four_sequences_take_part_in_a_step_and_one_alone_has_no_memory_for_them(tmp_path: Path) -> None:
+    model = soban.load(make_model(tmp_path / "many", max_position_embeddings=2048))
+    options: dict[str, Any] = {"max_new_tokens": 6, "do_sample": True, "seed": 3, "min_new_tokens": 6}
+    usual, counts = model.runner.run, []
+    alone = model.generate("b", **options)
+    assert getattr(model.runner, "outputs", 16) == 16  # NumPy takes memory as it goes
+
+    def counted(batch: Any, cache: Any) -> Any:
+        counts.append(batch.output_count)
+        return usual(batch, cache)
+
+    model.runner.run = counted  # type: ignore[method-assign]
+    together = model.generate("b", num_return_sequences=64, **options)
+    assert max(counts) == 64 and len(counts) == 6 and len(set(together)) > 40 and together[0] == alone
+    model.engine.scheduler.max_outputs = 7
+    assert model.generate("b", num_return_sequences=64, **options) == together
+    assert max(counts[6:]) == 7
+    assert getattr(model.runner, "outputs", 64) == 64
+
+
 def test_a_stop_string_ends_the_text_and_is_left_out(base: soban.Model) -> None:
     free = base.generate("c", max_new_tokens=40, seed=1, do_sample=True, echo=False)
     assert isinstance(free, str)

@@ -266,7 +266,10 @@ def test_a_stream_that_nobody_reads_rests_and_gives_way_and_goes_on_the_same(mod
     assert_idle(model)
 
 
-def test_more_streams_than_a_step_has_rows_for_are_left_unread_and_others_are_served(model: soban.Model) -> None:
+def test_more_streams_than_a_step_has_rows_for_are_left_unread_and_others_are_served(
+    model: soban.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.engine.scheduler, "max_outputs", 5)
     unread = [model.stream("a", seed=seed, **LONG) for seed in range(20)]
     for stream in unread:
         next(stream)

@@ -21,7 +21,7 @@ from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.packing.packed_file import called
-from soban.resources.memory import CHUNK, OUTPUTS, SPARE
+from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
 from soban.resources.pressure import Watch
 from soban.talk.generation import Generation
 from soban.talk.prompt import Prompt
@@ -50,7 +50,7 @@ class Model:
         self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
         self.template = loaded.template
         self.program = loaded.architecture.record(loaded.weights, context)
-        self.runner = runner(self.program, CHUNK, OUTPUTS, threads)
+        self.runner = runner(self.program, CHUNK, OUTPUTS, threads, USUAL_OUTPUTS)
         self.threads = threads
         self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context, self.config.row)
         self.shared = SharedEngine(self.engine)

@@ -101,6 +101,9 @@ def test_what_is_told_before_loading_is_what_the_loaded_model_has(tmp_path: Path
     assert isinstance(model.runner, native.NativeProgram)
     arena = model.runner.arena.nbytes
     assert memory.buffer_bytes(made, checkpoint, kind) <= arena <= memory.buffer_bytes(made, checkpoint, kind) + 64
+    logits = 4 * 70_000
+    assert 16 * logits <= arena < 48 * logits
+    assert 64 * logits <= memory.buffer_bytes(made, checkpoint, kind, users=17)  # taken when so many are there
     cache = model.engine.cache
     told = memory.token_bytes(made, memory.cache_format(kind)) * cache.pages * 32
     assert told == cache.nbytes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from soban.base.errors import UserError
 from soban.engine.blocks import BlockPool
 from soban.engine.limits import check_request
-from soban.engine.lookup import Lookup, StepCosts, best_length
+from soban.engine.lookup import MOST, Lookup, StepCosts, best_length
 from soban.engine.scheduler import Scheduler, Work
 from soban.engine.sequence import Event, Request, Sequence
 from soban.ops import Batch, Cache, Runner, make_batch
@@ -132,7 +132,7 @@ class Engine:
         room = self.context - len(sequence.tokens)  # a context that is full by the last token at the earliest
         if (limit := sequence.request.limit) is not None:
             room = min(room, limit - sequence.produced - 1)
-        most = min(room, self.runner.max_outputs - 1, self.runner.max_tokens - 1)
+        most = min(room, MOST, self.runner.max_outputs - 1, self.runner.max_tokens - 1)
         while most > 0 and self.rotation(len(sequence.tokens) + most, sequence.rotation) != sequence.rotation:
             most -= 1
         if most < 1:

@@ -11,6 +11,7 @@ CHANCES = (0.0, 0.3, 0.35, 0.5, 0.6, 0.65, 0.7, 0.72, 0.75, 0.78, 0.8, 0.82, 0.8
 # The time of a step of so many tokens, where one of a single token takes 1. Up to here weights are read from memory
 # once and the multipliers wait for them; these are AVX-512's, and what other machines take is soon measured.
 COSTS = {1: 1.0, 2: 1.05, 3: 1.1, 4: 1.15, 6: 1.3, 8: 1.4, 12: 1.8, 16: 2.2}
+MOST = max(COSTS) - 1  # tokens that are tried at once
 LEAST_GAIN = 1.02  # below this the step is left alone
 WEIGHT = 0.15  # of the latest observation
 FADING = 0.01  # what is known fades while nothing is tried, so that it is tried again

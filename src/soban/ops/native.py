@@ -220,16 +220,37 @@ class Cancelled(Exception):
 
 
 class NativeProgram:
-    """A recorded program as native instructions, with the arena that its values live in."""
+    """A recorded program as native instructions, with the arena that its values live in.
 
-    def __init__(self, program: Program, max_tokens: int, max_outputs: int, threads: Pool | None = None) -> None:
+    The arena has room for `outputs` at first, and for all of `max_outputs` from the run on that has more.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        max_tokens: int,
+        max_outputs: int,
+        threads: Pool | None = None,
+        outputs: int | None = None,
+    ) -> None:
         assert program.result is not None
         self.pool = threads or pool()
-        self.max_tokens, self.max_outputs = max_tokens, max_outputs
-        self.offsets, size = plan_arena(program, {"tokens": max_tokens, "outputs": max_outputs})
-        self.arena = _aligned(size)
+        self.program, self.max_tokens, self.max_outputs = program, max_tokens, max_outputs
         self.widths = [_stride(width) for width in program.widths]
         self.result = program.result
+        self.cancel = np.zeros(1, np.int32)
+        self._cancel_address = self.cancel.ctypes.data
+        self._cache: Cache | None = None
+        self._cache_struct = CacheStruct()
+        self._batch: Batch | None = None
+        self._batch_struct = BatchStruct()
+        self._place(min(outputs or max_outputs, max_outputs))
+
+    def _place(self, outputs: int) -> None:
+        """An arena with room for so many outputs, and the instructions that work in it."""
+        program, self.outputs = self.program, outputs
+        self.offsets, size = plan_arena(program, {"tokens": self.max_tokens, "outputs": outputs})
+        self.arena = _aligned(size)
         self.parts: list[Part] = []
         self.vectors: list[Vector] = []
         self.kept: list[Any] = []  # arrays whose memory the instructions point into
@@ -240,19 +261,16 @@ class NativeProgram:
             (Instruction * len(instructions))(*instructions), (Part * len(self.parts))(*self.parts),
             (Vector * len(self.vectors))(*self.vectors), len(instructions), len(self.parts), len(self.vectors), 0,
         )  # fmt: skip
-        self.cancel = np.zeros(1, np.int32)
         # What stays the same from step to step is looked up once: NumPy takes a microsecond to tell an address.
-        self._arena_address, self._cancel_address = self.arena.ctypes.data, self.cancel.ctypes.data
+        self._arena_address = self.arena.ctypes.data
         self._results = self._result_rows()
-        self._cache: Cache | None = None
-        self._cache_struct = CacheStruct()
-        self._batch: Batch | None = None
-        self._batch_struct = BatchStruct()
 
     def run(self, batch: Batch, cache: Cache | None) -> Floats:
         """The program's result (R, columns), a view that the next run overwrites. Raises Cancelled."""
         tokens, outputs = batch.token_count, batch.output_count
         assert tokens <= self.max_tokens and outputs <= self.max_outputs
+        if outputs > self.outputs:
+            self._place(self.max_outputs)
         if cache is not self._cache:
             self._cache, self._cache_struct = cache, _cache_struct(cache)
         if batch.rotation != self.rotation:
@@ -278,7 +296,7 @@ class NativeProgram:
 
     def _result_rows(self) -> Floats:
         """The result's place in the arena, for as many rows as it can have."""
-        rows = self.max_outputs if self.result.rows == "outputs" else self.max_tokens
+        rows = self.outputs if self.result.rows == "outputs" else self.max_tokens
         stride, start = self.widths[self.result.buffer], self.offsets[self.result.buffer]
         whole = self.arena[start : start + rows * stride].reshape(rows, stride)
         return whole[:, self.result.start : self.result.start + self.result.columns]

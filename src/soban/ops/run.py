@@ -46,11 +46,16 @@ class ReferenceProgram:
 Runner = native.NativeProgram | ReferenceProgram
 
 
-def runner(program: Program, max_tokens: int, max_outputs: int, threads: int | None = None) -> Runner:
-    """The program, ready to run batches of up to that many tokens and outputs; NumPy has threads of its own."""
+def runner(
+    program: Program, max_tokens: int, max_outputs: int, threads: int | None = None, outputs: int | None = None
+) -> Runner:
+    """The program, ready to run batches of up to that many tokens and outputs; NumPy has threads of its own.
+
+    There is memory for `outputs` of them (None: for all); more is taken when they are first asked for.
+    """
     if not use_native():
         return ReferenceProgram(program, max_tokens, max_outputs)
-    return native.NativeProgram(program, max_tokens, max_outputs, native.pool(threads))
+    return native.NativeProgram(program, max_tokens, max_outputs, native.pool(threads), outputs)
 
 
 def all_finite(values: npt.NDArray, format: str) -> bool:

@@ -22,7 +22,8 @@ from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import Checkpoint
 
 CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enough to be cancelled soon
-OUTPUTS = 16  # tokens whose logits one step can give
+OUTPUTS = 64  # tokens whose logits one step can give, and so the sequences that it can continue
+USUAL_OUTPUTS = 16  # for which there is memory from the start: one conversation and its lookups need no more
 SPARE = 2048  # tokens of earlier conversations that the cache has room for beside a whole context
 STEP = 256  # tokens by which a context is shortened
 SHORT = 512  # tokens of context without which a model is of little use
@@ -62,7 +63,7 @@ def needed(
     """What the checkpoint takes with weights of a kind and a full context for each of the users."""
     return Needs(
         stored_weights(arch, checkpoint, kind), cache_bytes(arch, context, users, cache_format(kind, cache)),
-        buffer_bytes(arch, checkpoint, kind),
+        buffer_bytes(arch, checkpoint, kind, users),
     )  # fmt: skip
 
 
@@ -162,11 +163,12 @@ def activation_floats(config: Any, longest: int) -> int:
     return config.num_hidden_layers * layer + 3 * config.vocab_size
 
 
-def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, kind: str) -> int:
+def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, kind: str, users: int = 1) -> int:
     """What a step writes into; every layer uses the same places, so two of them tell."""
     part = shortened(arch, min(2, arch.config.num_hidden_layers))
     program = part.record(hollow(part, checkpoint, kind))
-    return 4 * native.plan_arena(program, {"tokens": CHUNK, "outputs": OUTPUTS})[1]
+    outputs = USUAL_OUTPUTS if users <= USUAL_OUTPUTS else OUTPUTS
+    return 4 * native.plan_arena(program, {"tokens": CHUNK, "outputs": outputs})[1]
 
 
 def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) -> Architecture:
