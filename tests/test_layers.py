@@ -47,6 +47,54 @@ def test_imports_go_downward_only() -> None:
         assert not upward, path
 
 
+def module(path: Path) -> str:
+    """A file's name as it is imported."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def graph() -> dict[str, set[str]]:
+    """The modules that each module imports, also within functions and for types alone; not the package's own face."""
+    modules = {module(path): path for path in FILES if path.parent != PACKAGE or path.stem not in OUTSIDE}
+    edges: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {
+                    f"{node.module}.{alias.name}" for alias in node.names
+                }  # modules of a package, or what is in it
+                edges[name] |= {full if full in modules else node.module for full in names}
+            elif isinstance(node, ast.Import):
+                edges[name] |= {alias.name for alias in node.names}
+        edges[name] &= modules.keys() - {name}
+    return edges
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next and the last the first; none where there is no such circle."""
+    done: set[str] = set()
+
+    def searched(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(edges[name]):
+            if found := searched(other, [*way, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(edges) if (found := searched(name, []))), [])
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d"]
+    edges = graph()
+    assert "soban.engine.engine" in edges["soban.model"] and "soban.talk.dialogue" not in edges["soban.model"]
+    assert not circle(edges)
+
+
 def test_families_do_not_import_each_other() -> None:
     shared = {"__init__", "config", "family", "plan", "rope"}
     families = {path.stem: path for path in (PACKAGE / "models").glob("*.py") if path.stem not in shared}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from soban.base.errors import UserError
-from soban.engine.sampling import Sampler, Sampling
+from soban.engine.sampler import Sampler
+from soban.engine.sampling import Sampling
 from soban.engine.sequence import Request
 from soban.ops.native import Cancelled
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from soban.base.errors import UserError
-from soban.engine.sampling import Sampler, Sampling, candidates
+from soban.engine.sampler import Sampler, candidates
+from soban.engine.sampling import Sampling
 
 SETTINGS = [
     {"temperature": 0.7, "top_k": 0},

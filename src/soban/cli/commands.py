@@ -18,7 +18,7 @@ from soban.engine.sampling import Sampling
 from soban.messages import padded, translate, width
 
 if TYPE_CHECKING:
-    from soban.cli.chat import Chat
+    from soban.cli.conversation import Chat
 
 # In the order in which /help shows them; `takes` is what may follow.
 COMMANDS: dict[str, dict[str, str]] = {

@@ -1,16 +1,12 @@
 """What changes a row of logits before a token is chosen: penalties and bans, in transformers' order and meaning."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from soban.engine.sampling import Sampling
 from soban.ops.formats import Floats
-
-if TYPE_CHECKING:
-    from soban.engine.sampling import Sampling
-
 
 MOST_IDS = 1 << 31  # far above any vocabulary
 
@@ -18,7 +14,7 @@ MOST_IDS = 1 << 31  # far above any vocabulary
 class Processors:
     """Of one sequence, whose tokens they are told; `ends` are what its minimum length holds back."""
 
-    def __init__(self, sampling: "Sampling", ends: frozenset[int]) -> None:
+    def __init__(self, sampling: Sampling, ends: frozenset[int]) -> None:
         self.sampling, self.ends = sampling, ends
         self.penalised = sampling.repetition_penalty != 1.0
         self.known: set[int] = set()

@@ -6,7 +6,8 @@ from typing import Literal
 
 from soban.base.errors import UserError
 from soban.engine.lookup import Lookup
-from soban.engine.sampling import Sampler, Sampling
+from soban.engine.sampler import Sampler
+from soban.engine.sampling import Sampling
 
 Full = Literal["end", "slide", "wait"]
 AHEAD = 64  # events that a reader may be behind before its sequences rest
