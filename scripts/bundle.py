@@ -41,13 +41,13 @@ def bundle(folder: Path, target: Path) -> None:
     if others:
         raise SystemExit(f"{target}: holds {others[0]}, which is no part of a bundled model; choose another --target")
     checkpoint = open_checkpoint(folder)
-    made = architecture(checkpoint.config)
-    fit = fitted(made, checkpoint)
-    made, checkpoint = fit.architecture, fit.checkpoint
+    model = architecture(checkpoint.config)
+    fit = fitted(model, checkpoint)
+    model, checkpoint = fit.architecture, fit.checkpoint
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         work = Path(name)
-        pack(made, checkpoint, "q8", work / WEIGHTS)
+        pack(model, checkpoint, "q8", work / WEIGHTS)
         sign(work / WEIGHTS)
         for setting in SETTINGS:
             shutil.copyfile(folder / setting, work / setting)

@@ -71,8 +71,8 @@ def questions(language: Language, count: int, chance: random.Random, kind: str) 
     while count:
         story = story_of(chance, language, level=LEVEL)
         request = talk.turn("story", *stage(talk))[0]
-        if asked := about(talk, story) if kind == "about" else about_stranger(talk, story):
-            question, right = asked
+        if pair := about(talk, story) if kind == "about" else about_stranger(talk, story):
+            question, right = pair
             said = [("user", request), ("assistant", story.text), ("user", question)]
             yield Asked([{"role": role, "content": text} for role, text in said], right)
             count -= 1
@@ -97,14 +97,14 @@ def about_stranger(talk: Talk, story: Story) -> tuple[str, set[str]]:
 
 def answers(talk: Talk, story: Story, texts: list[str], roles: dict[str, str]) -> set[str]:
     """Every way in which the world might say these answers."""
-    found = set()
+    possible = set()
     for named_before in (set(), set(roles.values())):
         for text in texts:
             for _ in range(DRAWS):
                 narrator = listener(story)
                 narrator.chance, narrator.mentioned = talk.chance, set(named_before)
-                found.add(talk.say(text, narrator, roles))
-    return found
+                possible.add(talk.say(text, narrator, roles))
+    return possible
 
 
 def knowing(narrator: Narrator, roles: dict[str, str], role: str, name: str) -> dict[str, str]:
@@ -185,22 +185,22 @@ def judge(
 ) -> tuple[dict[str, list[bool]], list[str]]:
     """Which of the stories and answers of each kind are right; and wrong answers, as they came."""
     chance = random.Random(f"{seed} {language} answers")
-    found = {"told": list(told(model, language, count, chance, seed, **options))}
+    outcomes = {"told": list(told(model, language, count, chance, seed, **options))}
     wrong: list[str] = []
     for kind in ("about", "stranger"):
-        found[kind], others = answered(model, questions(language, count, chance, kind), seed, **options)
+        outcomes[kind], others = answered(model, questions(language, count, chance, kind), seed, **options)
         wrong += others[:WRONG]
     for kind in ("small", "sums"):
-        found[kind], others = answered(model, small_talk(language, count, chance, kind == "sums"), seed, **options)
+        outcomes[kind], others = answered(model, small_talk(language, count, chance, kind == "sums"), seed, **options)
         wrong += others[:WRONG]
     said = list(conversed(model, language, turns, seed, **options))
-    found |= {
+    outcomes |= {
         "turns": [turn.clean for turn in said],
         "spoken": [turn.spoken for turn in said],
         "changed": [turn.spoken for turn in said if turn.changed],
     }
     others = [f"{turn.question} **{turn.answer.strip()}**" for turn in said if not (turn.clean and turn.spoken)]
-    return found, wrong + others[:WRONG]
+    return outcomes, wrong + others[:WRONG]
 
 
 def told(
@@ -208,16 +208,18 @@ def told(
 ) -> Iterator[bool]:
     """Whether each story that is asked for is consistent; a few words may come before it."""
     for number, request in enumerate(requests(language, count, chance)):
-        asked = [{"role": "user", "content": request}]
-        text = str(model.chat(asked, max_new_tokens=LIMIT, seed=seed + number, **options)).strip()
+        messages = [{"role": "user", "content": request}]
+        text = str(model.chat(messages, max_new_tokens=LIMIT, seed=seed + number, **options)).strip()
         after = text.partition("\n")[2]
         yield any(synthetic.check(story, language).consistent for story in (text, after))
 
 
-def answered(model: soban.Model, asked: Iterable[Asked], seed: int, **options: float) -> tuple[list[bool], list[str]]:
+def answered(
+    model: soban.Model, questions: Iterable[Asked], seed: int, **options: float
+) -> tuple[list[bool], list[str]]:
     """Which answers are right; and the others, each with its question and one that would have been right."""
     right, wrong = [], []
-    for number, one in enumerate(asked):
+    for number, one in enumerate(questions):
         answer = str(model.chat(one.messages, max_new_tokens=SHORT, seed=seed + number, **options)).strip()
         right.append(answer in one.right)
         if answer not in one.right:
@@ -234,8 +236,8 @@ def main() -> None:
     judged = {language: judge(model, language, given.count, given.turns, given.seed, **own) for language in languages}
     lines = ["| | " + " | ".join(languages) + " |", "|---|---|---|"]
     for kind in KINDS:
-        found = [judged[one][0][kind] for one in languages]
-        lines.append(f"| {KINDS[kind]} | " + " | ".join(percent(right) if right else "" for right in found) + " |")
+        outcomes = [judged[one][0][kind] for one in languages]
+        lines.append(f"| {KINDS[kind]} | " + " | ".join(percent(right) if right else "" for right in outcomes) + " |")
     lines += ["", "The first wrong answers of each kind, most with one that would have been right:", ""]
     lines += [f"- {answer}" for one in languages for answer in judged[one][1]]
     text = "\n".join(lines) + "\n"

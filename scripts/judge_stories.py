@@ -82,12 +82,12 @@ class Corpus:
     def __init__(self, texts: Iterable[str]) -> None:
         self.numbers: dict[str, int] = {}
         self.starts: list[int] = []
-        told = array("i")
+        numbers = array("i")
         for text in texts:
-            self.starts.append(len(told))
-            told.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in text.split())
-            told.extend([END] * ORDER)
-        self.words = np.array(told)
+            self.starts.append(len(numbers))
+            numbers.extend(self.numbers.setdefault(word, len(self.numbers) + 1) for word in text.split())
+            numbers.extend([END] * ORDER)
+        self.words = np.array(numbers)
         self.vocabulary = ["", *self.numbers]
         runs = self.hashes(self.words)
         self.sorted = np.argsort(runs)
@@ -95,19 +95,19 @@ class Corpus:
 
     def hashes(self, words: NDArray[np.int32]) -> NDArray[np.uint64]:
         """A number for each run of `ORDER` words; two runs hardly ever share one."""
-        found = np.zeros(max(0, len(words) - ORDER + 1), np.uint64)
+        hashes = np.zeros(max(0, len(words) - ORDER + 1), np.uint64)
         for i in range(ORDER):
-            found = found * np.uint64(0x9E3779B97F4A7C15) + words[i : i + len(found)].astype(np.uint64)
-        return found
+            hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + words[i : i + len(hashes)].astype(np.uint64)
+        return hashes
 
     def places(self, run: np.uint64) -> NDArray[np.int64]:
         """Where a run of that number stands."""
         first, last = np.searchsorted(self.runs, run), np.searchsorted(self.runs, run, "right")
         return self.sorted[first:last]
 
-    def longest_run(self, told: list[str]) -> int:
+    def longest_run(self, story: list[str]) -> int:
         """The length of the longest run of words that also stands in one of the stories; 0 below `ORDER`."""
-        words = np.array([self.numbers.get(word, UNKNOWN) for word in told], np.int32)
+        words = np.array([self.numbers.get(word, UNKNOWN) for word in story], np.int32)
         longest = 0
         for i, run in enumerate(self.hashes(words)):
             length, places = 0, self.places(run)
@@ -120,13 +120,13 @@ class Corpus:
     def babble(self, chance: random.Random) -> list[str]:
         """A story of the n-gram baseline: every next word is drawn from those that followed the last few."""
         start = chance.choice(self.starts)
-        told = self.words[start : start + ORDER].tolist()
-        while len(told) < LIMIT:
-            places = self.places(self.hashes(np.array(told[-ORDER:], np.int32))[0])
-            told.append(int(self.words[chance.choice(places.tolist()) + ORDER]))
-            if told[-1] == END:
+        words = self.words[start : start + ORDER].tolist()
+        while len(words) < LIMIT:
+            places = self.places(self.hashes(np.array(words[-ORDER:], np.int32))[0])
+            words.append(int(self.words[chance.choice(places.tolist()) + ORDER]))
+            if words[-1] == END:
                 break
-        return [self.vocabulary[word] for word in told if word != END]
+        return [self.vocabulary[word] for word in words if word != END]
 
 
 def openings(language: Language, count: int) -> Iterator[str]:
@@ -147,8 +147,8 @@ def judge(
     """Stories from unseen openings, written as the model's own settings say, each with the checker's verdict."""
     judged = []
     for number, opening in enumerate(openings(language, count)):
-        told = str(model.generate(opening, max_new_tokens=LIMIT, seed=seed + number, **options))
-        text = told if told.startswith(opening) else opening + told
+        story = str(model.generate(opening, max_new_tokens=LIMIT, seed=seed + number, **options))
+        text = story if story.startswith(opening) else opening + story
         tokens = len(model.tokenize(text))
         spent = tokens - len(model.tokenize(opening))
         verdict = synthetic.check(text, language, opening)
@@ -176,9 +176,9 @@ def table(results: dict[Language, list[Judged]], baseline: dict[Language, list[i
     return [*lines, f"| the same of a {ORDER}-gram baseline | {runs} |"]
 
 
-def percent(found: Sequence[bool]) -> str:
+def percent(outcomes: Sequence[bool]) -> str:
     """A share, with one decimal."""
-    return f"{100 * sum(found) / len(found):.1f} %"
+    return f"{100 * sum(outcomes) / len(outcomes):.1f} %"
 
 
 def particles(judged: Sequence[Judged]) -> str:
@@ -194,8 +194,8 @@ def samples(results: dict[Language, list[Judged]]) -> Iterator[str]:
         yield f"\n## The first {min(SAMPLES, len(judged))} stories, {language}\n"
         for number, one in enumerate(judged[:SAMPLES], 1):
             rest = one.text[len(one.opening) :].replace("\n", "<br>")
-            found = [*one.verdict.problems, *(f"not read: {sentence}" for sentence in one.verdict.unread)]
-            yield f"{number}. **{one.opening}**{rest}  \n   *{'; '.join(found[:3]) or 'consistent'}*"
+            faults = [*one.verdict.problems, *(f"not read: {sentence}" for sentence in one.verdict.unread)]
+            yield f"{number}. **{one.opening}**{rest}  \n   *{'; '.join(faults[:3]) or 'consistent'}*"
 
 
 def written(folders: Sequence[Path], language: Language) -> Iterator[str]:
@@ -205,9 +205,9 @@ def written(folders: Sequence[Path], language: Language) -> Iterator[str]:
             yield from (json.loads(line)["text"] for line in lines)
 
 
-def arguments(told: str | None) -> argparse.ArgumentParser:
+def arguments(description: str | None) -> argparse.ArgumentParser:
     """What both judges are asked for."""
-    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="model folder; the bundled one where none is given")
     parser.add_argument("--count", type=int, default=200, help="of each kind, in each language")
     parser.add_argument("--seed", type=int, default=0, help="of the first story")
@@ -224,8 +224,8 @@ def asked_for(given: argparse.Namespace) -> tuple[soban.Model, dict[str, float]]
 
 def main() -> None:
     parser = arguments(__doc__)
-    told = "folders of make_corpus.py, to look for copied runs in (else 80,000 stories as they are told today)"
-    parser.add_argument("--corpus", type=Path, nargs="+", default=[], help=told)
+    description = "folders of make_corpus.py, to look for copied runs in (else 80,000 stories as they are told today)"
+    parser.add_argument("--corpus", type=Path, nargs="+", default=[], help=description)
     given = parser.parse_args()
     model, own = asked_for(given)
     results: dict[Language, list[Judged]] = {}

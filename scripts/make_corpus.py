@@ -50,13 +50,13 @@ def sums(seed: int, language: Language) -> Iterator[dict[str, object]]:
 
 def shortened(messages: list[Message], context: float = 1.0) -> list[Message]:
     """The messages up to the last answer that a small model's context has room for, or `context` times as much."""
-    size, kept = 0.0, 0
+    size, count = 0.0, 0
     for number, message in enumerate(messages, 1):
         language: Language = "ko" if HANGUL.search(message["content"]) else "en"
         size += (len(message["content"]) + A_TURN) / MOST_CHARACTERS[language]
         if size <= context and message["role"] == "assistant":
-            kept = number
-    return messages[:kept]
+            count = number
+    return messages[:count]
 
 
 KINDS = {"stories": stories, "conversations": conversations, "small_talk": small_talk, "sums": sums}
@@ -90,12 +90,12 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     counts = {kind: getattr(given, kind) // len(LANGUAGES) for kind in KINDS}
     with ProcessPoolExecutor() as workers:
-        for made in [
+        for job in [
             workers.submit(write, given.out, kind, language, given.seed, count)
             for kind, count in counts.items()
             for language in LANGUAGES
         ]:
-            made.result()
+            job.result()
 
 
 if __name__ == "__main__":

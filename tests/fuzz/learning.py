@@ -265,7 +265,7 @@ def checkpoints(folder: Path) -> Format:
 
 def settings(folder: Path) -> Format:
     from soban.learn.training import checkpoint
-    from soban.learn.training.folder import kept_settings
+    from soban.learn.training.folder import settings_of
     from soban.learn.training.presets import Shape
     from soban.learn.training.settings import Settings, check
 
@@ -286,7 +286,7 @@ def settings(folder: Path) -> Format:
         return {"training/settings.json": changed_json(dice, text)}
 
     def read(place: Path, dice: random.Random) -> None:
-        found = kept_settings(place)
+        found = settings_of(place)
         check(found)
         if (
             not 0 <= found.rate(min(3, found.steps - 1)) <= found.learning_rate

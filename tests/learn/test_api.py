@@ -136,21 +136,23 @@ def test_a_part_that_learns_alone_is_stopped_and_gone_on_with_beside_the_rest_of
     from safetensors.numpy import load_file
 
     assert small.train(data, tmp_path / "base", "--steps", "2") == 0
-    told = dict(
+    arguments = dict(
         learns=["*.mlp.*"], init_from=tmp_path / "base", batch_size=6, dtype="float32", device="cpu", samples=False
     )  # type: ignore[var-annotated]
-    whole = soban.learn.train(data, tmp_path / "whole", steps=4, warmup_steps=0, **told)
+    whole = soban.learn.train(data, tmp_path / "whole", steps=4, warmup_steps=0, **arguments)
     steps = iter(range(9))
-    part = soban.learn.train(data, tmp_path / "part", steps=4, warmup_steps=0, stop=lambda: next(steps) == 2, **told)
+    part = soban.learn.train(
+        data, tmp_path / "part", steps=4, warmup_steps=0, stop=lambda: next(steps) == 2, **arguments
+    )
     assert (part.ended, part.steps) == ("stopped", 2)
     with pytest.raises(soban.UserError, match="name it again with --init-from"):
         soban.learn.train(data, tmp_path / "part", resume=True)
     with pytest.raises(soban.UserError, match="learns"):
-        soban.learn.train(data, tmp_path / "part", resume=True, **{**told, "learns": ["*.self_attn.*"]})
+        soban.learn.train(data, tmp_path / "part", resume=True, **{**arguments, "learns": ["*.self_attn.*"]})
     assert soban.learn.train(data, tmp_path / "part", resume=True, init_from=tmp_path / "base", samples=False) != whole
     base, one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "whole", "part"))
-    kept = load_file(tmp_path / "part" / "training" / "checkpoint.safetensors")
-    assert all(".mlp." in name for name in kept)
+    checkpoint = load_file(tmp_path / "part" / "training" / "checkpoint.safetensors")
+    assert all(".mlp." in name for name in checkpoint)
     for name, weight in base.items():
         assert (one[name] == other[name]).all() and (weight == one[name]).all() == (".mlp." not in name), name
 

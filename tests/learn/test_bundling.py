@@ -79,8 +79,8 @@ def test_long_conversations_are_cut_after_an_answer() -> None:
     make = script("make_corpus")
     for letter, most in (("x", make.MOST_CHARACTERS["en"]), ("가", make.MOST_CHARACTERS["ko"])):
         turns = [{"role": ("user", "assistant")[n % 2], "content": letter * 100} for n in range(8)]
-        kept = [len(make.shortened(turns, characters / most)) for characters in (100, 230, 400, 460, 10_000)]
-        assert kept == [0, 2, 2, 4, 8]
+        lengths = [len(make.shortened(turns, characters / most)) for characters in (100, 230, 400, 460, 10_000)]
+        assert lengths == [0, 2, 2, 4, 8]
 
 
 def test_a_bundle_takes_the_place_of_another_and_of_nothing_else(trained: Path, tmp_path: Path) -> None:
@@ -104,35 +104,35 @@ def metadata(path: Path) -> dict[str, str]:
 
 def test_the_weights_say_under_what_licence_they_are_and_nothing_of_the_machine(trained: Path, tmp_path: Path) -> None:
     script("bundle").bundle(trained, tmp_path / "bundled")
-    told = metadata(tmp_path / "bundled" / "model.safetensors")
-    assert told["license"] == "Apache-2.0"
+    about = metadata(tmp_path / "bundled" / "model.safetensors")
+    assert about["license"] == "Apache-2.0"
     for path in (tmp_path / "bundled").iterdir():
         assert str(trained).encode() not in path.read_bytes() and b"/tmp" not in path.read_bytes(), path
     assert soban.load(tmp_path / "bundled").generate("One day", max_new_tokens=2)
 
 
 def test_the_model_in_the_package_says_so_too() -> None:
-    told = metadata(BUNDLED / "model.safetensors")
-    assert told["license"] == "Apache-2.0" and "soban.origin" not in told
+    about = metadata(BUNDLED / "model.safetensors")
+    assert about["license"] == "Apache-2.0" and "soban.origin" not in about
 
 
 def test_the_longest_copied_run_is_found_wherever_it_stands() -> None:
     texts = list(islice(synthetic.stories(0, "en"), 60))
     corpus = script("judge_stories").Corpus(texts)
 
-    def found(told: list[str]) -> int:
+    def longest(words: list[str]) -> int:
         """By trying every run."""
         whole = " # ".join(" ".join(text.split()) for text in texts)
-        runs = [(i, j) for i in range(len(told)) for j in range(i + 5, len(told) + 1)]
-        return max((j - i for i, j in runs if f" {' '.join(told[i:j])} " in f" {whole} "), default=0)
+        runs = [(i, j) for i in range(len(words)) for j in range(i + 5, len(words) + 1)]
+        return max((j - i for i, j in runs if f" {' '.join(words[i:j])} " in f" {whole} "), default=0)
 
     for text in texts[:3]:
         assert corpus.longest_run(["Whoever", *text.split()]) == len(text.split())
     for text in islice(synthetic.stories(1, "en"), 8):
-        assert corpus.longest_run(text.split()) == found(text.split())
+        assert corpus.longest_run(text.split()) == longest(text.split())
     assert corpus.longest_run(["a", "b", "c", "d", "e", "f"]) == 0
-    told = corpus.babble(random.Random(0))
-    assert corpus.longest_run(told) >= 5 and " ".join(told[:5]) in {" ".join(text.split()[:5]) for text in texts}
+    words = corpus.babble(random.Random(0))
+    assert corpus.longest_run(words) >= 5 and " ".join(words[:5]) in {" ".join(text.split()[:5]) for text in texts}
 
 
 def test_the_bundled_model_goes_on_in_run_and_answers_in_chat(trained: Path, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_the_bundled_model_goes_on_in_run_and_answers_in_chat(trained: Path, tmp
     theirs = AutoTokenizer.from_pretrained(trained)
     assert model.prompt_ids("옛날 옛적에") == theirs("옛날 옛적에")["input_ids"]
     assert str(model.generate("옛날 옛적에", max_new_tokens=4, seed=1)).startswith("옛날 옛적에")
-    asked = model.start_chat(QUESTION).sequences[0].tokens
-    assert asked == theirs.apply_chat_template(QUESTION, add_generation_prompt=True, return_dict=False)
-    assert model.detokenize(asked).strip() == "[INST] 이야기 하나 해 줘. [/INST]"
+    prompt = model.start_chat(QUESTION).sequences[0].tokens
+    assert prompt == theirs.apply_chat_template(QUESTION, add_generation_prompt=True, return_dict=False)
+    assert model.detokenize(prompt).strip() == "[INST] 이야기 하나 해 줘. [/INST]"
 
 
 def test_transformers_loads_the_trained_folder_and_talks_by_the_same_ids(trained: Path) -> None:

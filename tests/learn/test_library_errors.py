@@ -68,8 +68,8 @@ def test_a_panic_while_a_tokenizer_is_learnt_is_told_and_a_text_that_cannot_be_r
 
 def test_a_panic_over_a_sample_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    told = {"tokenizer": {"bos_token_id": 1, "eos_token_id": 2}}
-    monkeypatch.setattr("soban.learn.data.shards.read_manifest", lambda _: told)
+    manifest = {"tokenizer": {"bos_token_id": 1, "eos_token_id": 2}}
+    monkeypatch.setattr("soban.learn.data.shards.read_manifest", lambda _: manifest)
     computer: Any = SimpleNamespace(workers=SimpleNamespace(map=map))
     sampler = samples.Sampler(computer, folder, 0)
     assert sampler.prompts == samples.OPENINGS[:1]
@@ -84,7 +84,7 @@ def test_a_panic_over_a_sample_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(samples, "open_library", lambda *_: (Broken(), {}))
     refused(lambda: samples.Sampler(computer, folder, 8))
     monkeypatch.undo()
-    monkeypatch.setattr("soban.learn.data.shards.read_manifest", lambda _: told)
+    monkeypatch.setattr("soban.learn.data.shards.read_manifest", lambda _: manifest)
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"}}', encoding="utf-8")
     for open_it in (lambda: samples.Sampler(computer, folder, 8), lambda: encoding.given(folder)):
         with pytest.raises(UserError, match=r"tokenizer\.json"):

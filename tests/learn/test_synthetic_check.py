@@ -96,14 +96,14 @@ def test_the_worlds_own_stories_are_consistent(language: Language) -> None:
 def test_breaks_that_a_child_would_notice_are_found(language: Language, breaking: Break) -> None:
     chance = random.Random(1)
     broken = [text for seed in range(50) if (text := breaking(synthetic.story(seed, language), chance)) is not None]
-    found = [not synthetic.check(text, language).consistent for text in broken]
-    assert len(found) >= 10
-    assert sum(found) >= 0.95 * len(found)
+    noticed = [not synthetic.check(text, language).consistent for text in broken]
+    assert len(noticed) >= 10
+    assert sum(noticed) >= 0.95 * len(noticed)
 
 
 def test_wrong_particles_are_counted() -> None:
     wrong = {"은": "는", "는": "은", "을": "를", "를": "을", "과": "와", "와": "과"}
-    found = 0
+    count = 0
     for seed in range(60):
         story = synthetic.story(seed, "ko")
         name = story.cast.roles["a"]
@@ -112,10 +112,10 @@ def test_wrong_particles_are_counted() -> None:
             continue
         at = match.start(1)
         verdict = synthetic.check(story.text[:at] + wrong[story.text[at]] + story.text[at + 1 :], "ko")
-        found += 1
+        count += 1
         assert verdict.wrong_particles == [match[0][:-2] + wrong[match[1]]], story.text
         assert verdict.particles > 5
-    assert found > 50
+    assert count > 50
 
 
 def test_mixed_levels_of_speech_are_found() -> None:

@@ -27,10 +27,10 @@ def plain(text: str) -> str:
 
 def values(language: Language) -> dict[str, int]:
     """What a number's words mean."""
-    found = {str(number): number for number in range(2 * TEN + 1)}
+    numbers = {str(number): number for number in range(2 * TEN + 1)}
     for name in ("numbers", "sino", "native"):
-        found |= {word: number for number, word in enumerate(lists(language).get(name, []))}
-    return found
+        numbers |= {word: number for number, word in enumerate(lists(language).get(name, []))}
+    return numbers
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -86,8 +86,8 @@ def test_sums_are_right(language: Language) -> None:
             numbers = re.findall(r"\d+|[a-z]+|[가-힣]+", answer.lower().replace("더하기", "+").replace("빼기", "-"))
             bare = [re.sub("(은|는|이에요|예요|보다)$", "", word) if word not in known else word for word in numbers]
             x, y, *z = [known[word] for word in bare if word in known]
-            asked = [known[w] for w in re.findall(r"\d+|[a-z]+|(?<!\d)[가-힣]+", question.lower()) if w in known]
-            assert set(asked) <= {x, y}, (question, answer)
+            operands = [known[w] for w in re.findall(r"\d+|[a-z]+|(?<!\d)[가-힣]+", question.lower()) if w in known]
+            assert set(operands) <= {x, y}, (question, answer)
             if kind.name == "below":
                 assert x < y and not z
             else:
@@ -104,7 +104,7 @@ def test_the_words_of_numbers_are_in_order() -> None:
 
 
 def test_a_particle_after_digits_goes_by_how_they_are_read() -> None:
-    chance, found = random.Random(3), 0
+    chance, count = random.Random(3), 0
     for kind in kinds("ko").values():
         for _ in range(60):
             question, answers = ask(chance, "ko", kind)
@@ -113,8 +113,8 @@ def test_a_particle_after_digits_goes_by_how_they_are_read() -> None:
                     if f"={digit}{particle}" in text or re.fullmatch(r"\d+[-+]\d+[은는]\??", text):
                         continue  # as it is typed in haste
                     assert (particle in ("는", "예요", "를", "와")) == (digit in READ_IN_VOWELS), text
-                    found += 1
-    assert found > 100
+                    count += 1
+    assert count > 100
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -138,12 +138,12 @@ def test_small_conversations_take_turns_in_both_languages_and_tell_stories(langu
 @pytest.mark.parametrize("sums", [False, True])
 def test_the_judge_takes_answers_of_the_right_kind_and_no_others(language: Language, sums: bool) -> None:
     judge = script("judge_answers")
-    asked = list(judge.small_talk(language, 60, random.Random(4), sums))
-    for one in asked:
+    questions = list(judge.small_talk(language, 60, random.Random(4), sums))
+    for one in questions:
         assert one.messages[-1]["role"] == "user" and len(one.messages) in (1, 3)
-    rightly = [min(one.right) for one in asked]
-    assert judge.answered(Parrot(list(rightly)), asked, 0)[0] == [True] * 60
-    assert sum(judge.answered(Parrot([*rightly[1:], rightly[0]]), asked, 0)[0]) < 10
+    rightly = [min(one.right) for one in questions]
+    assert judge.answered(Parrot(list(rightly)), questions, 0)[0] == [True] * 60
+    assert sum(judge.answered(Parrot([*rightly[1:], rightly[0]]), questions, 0)[0]) < 10
 
 
 def test_the_judge_sees_markup_and_the_other_language() -> None:

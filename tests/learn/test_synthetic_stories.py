@@ -35,10 +35,10 @@ def test_stories_differ(language: Language) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_event_has_wordings_and_there_are_hundreds_of_patterns(language: Language) -> None:
-    told = wordings(language)
-    assert set(events()) == set(told)
-    assert all(len(several) >= 3 for several in told.values())
-    assert sum(len(several) for several in told.values()) > 500
+    table = wordings(language)
+    assert set(events()) == set(table)
+    assert all(len(several) >= 3 for several in table.values())
+    assert sum(len(several) for several in table.values()) > 500
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -71,20 +71,20 @@ def test_every_step_of_every_plot_is_an_event_or_a_goal_with_its_number_of_roles
 def test_every_event_of_a_story_is_possible_when_it_comes_and_every_want_comes_true(language: Language) -> None:
     seen = set()
     for seed in range(300):
-        told = synthetic.story(seed, language)
-        old = frozenset(name for name, person in told.cast.persons.items() if person.old)
-        first = next(n for h in told.chain[:1] for r, n in h.roles.items() if CLASSES[r] == "person" and n not in old)
+        story = synthetic.story(seed, language)
+        old = frozenset(name for name, person in story.cast.persons.items() if person.old)
+        first = next(n for h in story.chain[:1] for r, n in h.roles.items() if CLASSES[r] == "person" and n not in old)
         state = {("known", first): None, ("at", first, "home"): None}
-        for happening in told.chain:
+        for happening in story.chain:
             event = events()[happening.event]
             filled = satisfy(event, happening.roles, state, old)
             assert filled is not None and not strangers(event, happening.roles, state, old), happening
             happen(event, filled, state)
         assert not unfulfilled(state)
-        assert frozenset(state) == told.facts
+        assert frozenset(state) == story.facts
         holders = [fact for fact in state if agrees(("held", ANY, ANY), fact)]
         assert len({fact[1] for fact in holders}) == len(holders)  # a thing has one holder
-        seen |= {happening.event for happening in told.chain}
+        seen |= {happening.event for happening in story.chain}
     assert len(seen) > 0.9 * len(events())
 
 
@@ -99,19 +99,19 @@ def test_korean_particles_fit_the_last_sound_by_unicode_itself() -> None:
         words("ko").get(kind, key) for kind in ("thing", "place", "fruit", "food") for key in words("ko").classes[kind]
     }
     for seed in range(300):
-        told = synthetic.story(seed, "ko")
-        names = [name for name, person in told.cast.persons.items() if not person.old]
+        story = synthetic.story(seed, "ko")
+        names = [name for name, person in story.cast.persons.items() if not person.old]
         names += [name + "이" for name in names if has_final(name)]
         for after_consonant, after_vowel in PAIRS.items():
-            for stem in re.findall(rf"([가-힣]+)(?:{after_consonant}|{after_vowel})(?= )", told.text):
+            for stem in re.findall(rf"([가-힣]+)(?:{after_consonant}|{after_vowel})(?= )", story.text):
                 if stem not in names and stem not in nouns:
                     continue
                 right = after_consonant if has_final(stem) else after_vowel
                 wrong = after_vowel if has_final(stem) else after_consonant
                 if after_consonant == "이" and stem + "이" in names:
                     continue  # 지훈이 is also the familiar name
-                assert re.search(rf"\b{stem}{right}(?= )", told.text), (stem, told.text)
-                assert not re.search(rf"\b{stem}{wrong}(?= )", told.text), (stem, told.text)
+                assert re.search(rf"\b{stem}{right}(?= )", story.text), (stem, story.text)
+                assert not re.search(rf"\b{stem}{wrong}(?= )", story.text), (stem, story.text)
                 count += 1
     assert count > 2000
 
@@ -119,10 +119,10 @@ def test_korean_particles_fit_the_last_sound_by_unicode_itself() -> None:
 def test_a_korean_story_keeps_to_one_level_of_speech() -> None:
     seen = set()
     for story in islice(synthetic.stories(1, "ko"), 300):
-        told = re.sub(r'"[^"]*"', "", story)  # what is said aloud has its own level
-        ends = set(re.findall(r"(습니다|어요)[.!]", told))
+        narration = re.sub(r'"[^"]*"', "", story)  # what is said aloud has its own level
+        ends = set(re.findall(r"(습니다|어요)[.!]", narration))
         assert len(ends) == 1, story
-        assert not re.search(r"[^다요][.!](?= |$)", re.sub(r"[가-힣]+!", "", told).strip()), story
+        assert not re.search(r"[^다요][.!](?= |$)", re.sub(r"[가-힣]+!", "", narration).strip()), story
         seen |= ends
     assert seen == {"습니다", "어요"}
 

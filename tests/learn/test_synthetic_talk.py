@@ -46,11 +46,11 @@ def test_an_answer_is_in_the_language_of_its_question(language: Language) -> Non
 
 
 def test_another_story_may_be_asked_for_in_the_other_language() -> None:
-    told = []
+    languages = []
     for seed in range(150):
         answers = [m["content"] for m in synthetic.conversation(seed, "en") if m["role"] == "assistant"]
-        told.append({bool(HANGUL.search(answer)) for answer in answers if len(answer) > 200})
-    assert {False, True} in told and {False} in told and {True} in told
+        languages.append({bool(HANGUL.search(answer)) for answer in answers if len(answer) > 200})
+    assert {False, True} in languages and {False} in languages and {True} in languages
 
 
 class Parrot:
@@ -66,11 +66,11 @@ class Parrot:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_judge_takes_the_worlds_own_answers_and_no_others(language: Language) -> None:
     judge = script("judge_answers")
-    asked = {
+    questions = {
         kind: list(judge.questions(language, 40, random.Random(f"1 {language} {kind}"), kind))
         for kind in ("about", "stranger")
     }
-    for kind, conversations in asked.items():
+    for kind, conversations in questions.items():
         for one in conversations:
             assert [message["role"] for message in one.messages] == ["user", "assistant", "user"]
         rightly = [min(one.right) for one in conversations]
@@ -84,8 +84,8 @@ def test_the_judge_reads_stories_with_and_without_words_before_them() -> None:
     stories = [story_of(random.Random(seed), "en").text for seed in range(20)]
     introduced = [f"Here is a story about somebody.\n{story}" for story in stories]
     others = [" ".join(story.split()[:-9]) for story in stories]
-    for told, least, most in ((stories, 19, 20), (introduced, 19, 20), (others, 0, 1)):
-        assert least <= sum(judge.told(Parrot(told), "en", 20, random.Random(0), 0)) <= most
+    for texts, least, most in ((stories, 19, 20), (introduced, 19, 20), (others, 0, 1)):
+        assert least <= sum(judge.told(Parrot(texts), "en", 20, random.Random(0), 0)) <= most
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -100,15 +100,15 @@ def test_what_the_world_answers_is_right(language: Language) -> None:
 
 def stories_of(seed: int) -> list[list[dict[str, str]]]:
     """The stories of a conversation, each with the turns that follow it."""
-    found: list[list[dict[str, str]]] = []
+    blocks: list[list[dict[str, str]]] = []
     for message in synthetic.conversation(seed, "en"):
         story = message["content"].removeprefix("Of course! ")
         story = re.sub(r"^(Here is|This is a story|I know a story)[^\n]*\n", "", story)
         if message["role"] == "assistant" and len(story) > 250:
-            found.append([{"role": "assistant", "content": story}])
-        elif found:
-            found[-1].append(message)
-    return found
+            blocks.append([{"role": "assistant", "content": story}])
+        elif blocks:
+            blocks[-1].append(message)
+    return blocks
 
 
 # What a question asks for, as the event and the role in which the story, read back, has the answer.
@@ -132,22 +132,22 @@ ASKED = {
 
 
 def test_answers_agree_with_the_story_as_it_is_read_back() -> None:
-    asked = 0
+    count = 0
     for seed in range(150):
-        for told, *rest in stories_of(seed):
+        for story, *rest in stories_of(seed):
             for question, answer in pairwise(rest):
                 kind = next((k for k in ASKED if question["role"] == "user" and re.match(k, question["content"])), None)
                 if kind is None:
                     continue
                 event, role = ASKED[kind]
-                read = synthetic.check(told["content"], "en").events
+                read = synthetic.check(story["content"], "en").events
                 key = next((h.roles[role] for h in read if h.event == event and role in h.roles), None)
                 if key is None:
                     continue
                 word = key if CLASSES[role] == "person" else words("en").get(CLASSES[role], key)
-                assert word in answer["content"], (told, question, answer)
-                asked += 1
-    assert asked > 10
+                assert word in answer["content"], (story, question, answer)
+                count += 1
+    assert count > 10
 
 
 def test_who_is_not_in_the_story_is_said_to_be_in_none() -> None:
@@ -180,5 +180,5 @@ def test_there_are_a_few_hundred_kinds_of_questions_about_events_that_exist(lang
 def test_both_languages_answer_the_same_kinds() -> None:
     english, korean = ({(turn.kind, turn.subject) for turn in turns(language)} for language in LANGUAGES)
     assert english == korean
-    kept = [{name for name in words(language).lists if not name.startswith("name_")} for language in LANGUAGES]
-    assert kept[0] == kept[1]
+    lists = [{name for name in words(language).lists if not name.startswith("name_")} for language in LANGUAGES]
+    assert lists[0] == lists[1]

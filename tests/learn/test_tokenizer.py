@@ -85,34 +85,34 @@ CASES = [
 def test_sentencepiece_finds_the_same_tokens_and_text(tmp_path: Path, layout: Layout) -> None:
     spm = pytest.importorskip("sentencepiece")
     texts = [story for language in ("en", "ko") for story in islice(stories(1, language), 200)]
-    made = train_tokenizer(texts, 900, layout)
-    save_sentencepiece(made, tmp_path / "tokenizer.model")
+    tokenizer = train_tokenizer(texts, 900, layout)
+    save_sentencepiece(tokenizer, tmp_path / "tokenizer.model")
     judge = spm.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
-    plain = next(own(made).encode(["x"]))
+    plain = next(own(tokenizer).encode(["x"]))
     assert (judge.bos_id(), judge.eos_id(), judge.vocab_size()) == (plain[0], plain[-1], 900)
     unseen = [story for language in ("en", "ko") for story in islice(stories(2, language), 100)]
-    for text, ids in zip(CASES + unseen, own(made).encode(CASES + unseen), strict=True):
+    for text, ids in zip(CASES + unseen, own(tokenizer).encode(CASES + unseen), strict=True):
         assert ids[1:-1].tolist() == judge.encode(text), text
-        assert judge.decode(ids.tolist()) == text == made.decode(ids.tolist())
+        assert judge.decode(ids.tolist()) == text == tokenizer.decode(ids.tolist())
 
 
 def test_llamas_layout_is_read_alike_by_soban_and_by_run_c(tmp_path: Path) -> None:
     texts = [story for language in ("en", "ko") for story in islice(stories(1, language), 200)]
-    made = train_tokenizer(texts, 900, "llama")
-    save_tokenizer(made, tmp_path)
+    tokenizer = train_tokenizer(texts, 900, "llama")
+    save_tokenizer(tokenizer, tmp_path)
     loaded = load_tokenizer(tmp_path, {})
-    ordered = sorted(made.get_vocab(), key=made.get_vocab().__getitem__)
+    ordered = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
     assert ordered[:4] == ["<unk>", "<s>", "</s>", "<0x00>"]
     pieces = [b"" if index < 3 else piece.replace("▁", " ").encode() for index, piece in enumerate(ordered)]
     run_c = Llama2cTokenizer(pieces, [-float(index) for index in range(len(pieces))])
     for text in (*CASES[:-1], *islice(stories(3, "ko"), 50)):
-        ids = next(own(made).encode([text]))[:-1].tolist()
+        ids = next(own(tokenizer).encode([text]))[:-1].tolist()
         assert loaded.decode(ids) == text
         assert loaded.encode(text) == ids == run_c.encode(text), text
 
 
 def test_rare_characters_leave_room_for_words() -> None:
     texts = ["the fox and the river " * 20 + "".join(map(chr, range(0xAC00, 0xAC00 + 2000)))] * 2
-    made = train_tokenizer(texts, 400)
-    assert made.get_vocab_size() == 400
-    assert "▁river" in made.get_vocab() and made.decode(made.encode("힣뷁").ids) == "힣뷁"
+    tokenizer = train_tokenizer(texts, 400)
+    assert tokenizer.get_vocab_size() == 400
+    assert "▁river" in tokenizer.get_vocab() and tokenizer.decode(tokenizer.encode("힣뷁").ids) == "힣뷁"

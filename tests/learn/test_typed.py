@@ -19,13 +19,13 @@ STRANGE: tuple[Any, ...] = (None, True, "1", [], {}, 1e400, float("nan"), 1 << 6
 
 def test_every_field_has_the_type_that_it_is_declared_with() -> None:
     for good in GOOD:
-        told = asdict(good)
-        assert from_json(type(good), told) == good and from_json(type(good), told | {"new": 1}) == good
+        values = asdict(good)
+        assert from_json(type(good), values) == good and from_json(type(good), values | {"new": 1}) == good
         for field in fields(good):
             kinds: Any = {int: (int,), float: (int, float)}.get(field.type, (int, float, type(None)))
             for value in STRANGE:
                 usable = type(value) in kinds and (value is None or abs(value) < 1 << 62)
-                changed = told | {field.name: value}
+                changed = values | {field.name: value}
                 if usable:
                     assert getattr(from_json(type(good), changed), field.name) == value
                 else:
@@ -34,9 +34,9 @@ def test_every_field_has_the_type_that_it_is_declared_with() -> None:
 
 
 def test_settings_come_back_as_they_were_kept_and_no_others() -> None:
-    kept = Settings("llama", SHAPE, 50, 2, 10, 1e-3)
-    told = json.loads(json.dumps(kept.as_json()))
-    assert settings_from(told) == kept
+    settings = Settings("llama", SHAPE, 50, 2, 10, 1e-3)
+    values = json.loads(json.dumps(settings.as_json()))
+    assert settings_from(values) == settings
     for changes in (
         {"family": "gpt"},
         {"family": 1},
@@ -47,7 +47,7 @@ def test_settings_come_back_as_they_were_kept_and_no_others() -> None:
         {"steps": 1.0},
     ):
         with pytest.raises(ValueError):
-            settings_from(told | changes)
+            settings_from(values | changes)
     for name in ("family", "steps", "shape"):
         with pytest.raises(ValueError):
-            settings_from({key: value for key, value in told.items() if key != name})
+            settings_from({key: value for key, value in values.items() if key != name})

@@ -60,8 +60,8 @@ def test_a_gate_far_from_zero_is_open_or_shut() -> None:
     gate, up = torch.tensor([-1e30, -100.0, 100.0, 1e30]), torch.ones(4)
     for activation in ("silu", "gelu_tanh"):
         assert kernels.glu(gate, up, activation).tolist() == [0.0, 0.0, 100.0, torch.tensor(1e30).item()]
-        of_gate, _ = kernels.glu_backward(gate[1:3], up[1:3], up[1:3], activation)
-        assert of_gate.tolist() == [0.0, 1.0]
+        grad_gate, _ = kernels.glu_backward(gate[1:3], up[1:3], up[1:3], activation)
+        assert grad_gate.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("dtype", NEAR)
@@ -92,11 +92,11 @@ def test_turning_and_turning_back(size: int, dtype: torch.dtype) -> None:
     turns = torch.arange(5)[:, None] * torch.linspace(0.1, 2.0, size // 2)
     angles = torch.stack([turns.cos(), turns.sin()], 1)
     to = torch.empty(2, 3, 5, 4, size, dtype=dtype)
-    kernels.turn(x, to, angles, 0.5)
+    kernels.rope(x, to, angles, 0.5)
     pairs = torch.complex(*x.double().chunk(2, -1)) * torch.polar(turns.double() * 0 + 1, turns.double())[:, None]
     close([to], [0.5 * torch.cat([pairs.real, pairs.imag], -1)], NEAR[dtype])
     back = torch.empty_like(x)
-    kernels.turn(to, back, angles, 2.0, back=True)
+    kernels.rope(to, back, angles, 2.0, back=True)
     close([back], [x.double()], 2 * NEAR[dtype])
 
 

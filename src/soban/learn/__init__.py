@@ -10,7 +10,7 @@ torch is imported when a training is begun, and not before.
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
     from soban.learn.api import forecast, prepare, train
-    from soban.learn.data.prepare import Prepared
+    from soban.learn.data.prepare import TrainingData
     from soban.learn.training.events import Begin, Event, Measurement, Note, NotSaved, Saved, Step
     from soban.learn.training.session import Outlook, Training
 
@@ -21,10 +21,10 @@ __all__ = [
     "NotSaved",
     "Note",
     "Outlook",
-    "Prepared",
     "Saved",
     "Step",
     "Training",
+    "TrainingData",
     "forecast",
     "prepare",
     "train",
@@ -36,7 +36,7 @@ _HOMES = {
         ("Begin", "Event", "Measurement", "Note", "NotSaved", "Saved", "Step"), "soban.learn.training.events"
     ),
     **dict.fromkeys(("Outlook", "Training"), "soban.learn.training.session"),
-    "Prepared": "soban.learn.data.prepare",
+    "TrainingData": "soban.learn.data.prepare",
 }
 
 

@@ -76,7 +76,7 @@ def forecast(arguments: TrainArguments, given: frozenset[str]) -> session.Outloo
 
 
 @_called_with(PrepareArguments)
-def prepare(arguments: PrepareArguments, given: frozenset[str]) -> preparing.Prepared:
+def prepare(arguments: PrepareArguments, given: frozenset[str]) -> preparing.TrainingData:
     """Makes training data of text: files, folders and zips are read, cleaned, split and encoded into the folder `out`.
 
     Without `out` it only looks; the result's `report` tells what it found. What is made already is not made again.

@@ -34,13 +34,13 @@ def model(tokenizer: "Tokenizer") -> bytes:
     ids = special_ids(tokenizer)
     llama = ordered[:3] == list(LLAMA_SPECIALS)
     first_merge = ordered.index(BYTES[-1]) + 1
-    made = b""
+    content = b""
     for index, piece in enumerate(ordered):
         score = 0.0 if index < first_merge else float(first_merge - index)  # the earlier, the sooner it is merged
         kind = NORMAL if index >= first_merge else BYTE if piece in BYTES else CONTROL
         kind = UNKNOWN if piece == "<unk>" else kind
-        held = _text(PIECE, piece) + _float(SCORE, score) + _number(TYPE, kind)
-        made += _bytes(PIECES, held)
+        message = _text(PIECE, piece) + _float(SCORE, score) + _number(TYPE, kind)
+        content += _bytes(PIECES, message)
     trainer = _number(MODEL_TYPE, BPE) + _number(VOCAB_SIZE, len(ordered)) + _number(BYTE_FALLBACK, 1)
     roles = {"unk": vocabulary["<unk>"], **{key.removesuffix("_token_id"): index for key, index in ids.items()}}
     for number, spelled, role in (
@@ -50,16 +50,16 @@ def model(tokenizer: "Tokenizer") -> bytes:
         if role in roles:
             trainer += _text(spelled, ordered[roles[role]])
     normalizer = _text(NAME, "identity") + _number(DUMMY_PREFIX, int(llama)) + _number(REMOVE_EXTRA, 0)
-    return made + _bytes(TRAINER, trainer) + _bytes(NORMALIZER, normalizer + _number(ESCAPE, 1))
+    return content + _bytes(TRAINER, trainer) + _bytes(NORMALIZER, normalizer + _number(ESCAPE, 1))
 
 
 def _varint(value: int) -> bytes:
     value &= (1 << 64) - 1  # negative numbers have ten bytes
-    made = bytearray()
+    digits = bytearray()
     while value > 127:
-        made.append(value & 127 | 128)
+        digits.append(value & 127 | 128)
         value >>= 7
-    return bytes([*made, value])
+    return bytes([*digits, value])
 
 
 def _number(field: int, value: int) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 
 from soban.base.errors import UserError
 from soban.learn.data import shards
-from soban.learn.data.chats import Conversation, fault, kept, messages, parts, plain
+from soban.learn.data.chats import Conversation, fault, messages, parts, plain, text_of
 from soban.learn.data.cleaning import Cleaning
 from soban.learn.data.fields import choose
 from soban.learn.data.prepare import Preparation, prepare
@@ -42,7 +42,7 @@ def write(path: Path, records: list[Any]) -> Path:
     return path
 
 
-def made(tmp_path: Path, *records: list[Any], template: str | None = "llama2", **more: Any) -> tuple[Path, Any]:
+def data_of(tmp_path: Path, *records: list[Any], template: str | None = "llama2", **more: Any) -> tuple[Path, Any]:
     """The folder of data made of files of such records, and the report."""
     source = tmp_path / "text"
     source.mkdir()
@@ -64,7 +64,7 @@ def test_conversations_have_the_ids_of_transformers_and_of_the_chat(tmp_path: Pa
     from transformers import AutoTokenizer
 
     talks = [talk(number) for number in range(60)]
-    folder, _ = made(tmp_path, [{"messages": one} for one in talks])
+    folder, _ = data_of(tmp_path, [{"messages": one} for one in talks])
     theirs = AutoTokenizer.from_pretrained(folder)
     ours, template = load_tokenizer(folder, {}), load_template(folder)
     assert template is not None
@@ -72,8 +72,8 @@ def test_conversations_have_the_ids_of_transformers_and_of_the_chat(tmp_path: Pa
         assert ids == theirs.apply_chat_template(turns, return_dict=False)
         assert ids == encode_chat(ours, template, turns, add_generation_prompt=False)
         assert ids[0] == ours.bos_id != ids[1] and (ids[-1],) == ours.eos_ids != (ids[-2],)
-        asked = encode_chat(ours, template, turns[:-1])
-        assert ids[: len(asked)] == asked  # so that what the chat asks with is what was learnt
+        prompt = encode_chat(ours, template, turns[:-1])
+        assert ids[: len(prompt)] == prompt  # so that what the chat asks with is what was learnt
     assert ours.decode(ids_of(folder)[1], skip_special=False) == (
         "<s> [INST] 1번 여우는 어디에 갔어? [/INST] 여우는 강가로 갔어요. 1번 다리를 건넜어요. </s>"
         "<s> [INST] 고마워! [/INST] 천만에요. </s>"
@@ -85,7 +85,7 @@ def test_every_template_begins_with_one_bos_and_ends_with_one_eos(tmp_path: Path
     from transformers import AutoTokenizer
 
     talks = [talk(number) for number in range(40)]
-    folder, _ = made(tmp_path, [{"messages": one} for one in talks], template=template)
+    folder, _ = data_of(tmp_path, [{"messages": one} for one in talks], template=template)
     theirs = AutoTokenizer.from_pretrained(folder)
     for turns, ids in zip(talks, ids_of(folder), strict=True):
         written = theirs.apply_chat_template(turns, return_dict=False)
@@ -100,7 +100,7 @@ def test_a_jinja_file_that_has_no_place_for_a_system_message_gets_it_in_the_firs
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{{ m.role[0] + ': ' + m.content + '\\n' }}{% endfor %}"
     )
-    folder, _ = made(tmp_path, [{"messages": talk(number)} for number in range(40)], template=str(path))
+    folder, _ = data_of(tmp_path, [{"messages": talk(number)} for number in range(40)], template=str(path))
     assert load_tokenizer(folder, {}).decode(ids_of(folder)[0]) == (
         "u: You are a storyteller.\n\nWhere did fox 0 go?\na: Fox 0 went to the river and crossed bridge 0.\n"
     )
@@ -108,7 +108,7 @@ def test_a_jinja_file_that_has_no_place_for_a_system_message_gets_it_in_the_firs
 
 def test_what_is_typed_like_a_special_token_stays_text(tmp_path: Path) -> None:
     turns = said("What is </s> in <s>HTML</s>?", "It strikes <s>words</s> out.")
-    folder, _ = made(tmp_path, [{"messages": turns}, *({"messages": talk(number)} for number in range(40))])
+    folder, _ = data_of(tmp_path, [{"messages": turns}, *({"messages": talk(number)} for number in range(40))])
     ids = ids_of(folder)[0]
     tokenizer, template = load_tokenizer(folder, {}), load_template(folder)
     assert template is not None and tokenizer.bos_id is not None
@@ -121,17 +121,17 @@ def test_stories_beside_conversations_are_encoded_as_without_a_template(tmp_path
     from tokenizers import Tokenizer
 
     stories, talks = [story(number) for number in range(50)], [talk(number) for number in range(50)]
-    folder, _ = made(tmp_path, [{"text": one} for one in stories], [{"messages": one} for one in talks])
-    found = ids_of(folder)
+    folder, _ = data_of(tmp_path, [{"text": one} for one in stories], [{"messages": one} for one in talks])
+    documents = ids_of(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    assert found[:50] == [[*tokenizer.encode(one).ids, 2] for one in stories]
-    assert all("[INST]" in tokenizer.decode(ids) for ids in found[50:])
+    assert documents[:50] == [[*tokenizer.encode(one).ids, 2] for one in stories]
+    assert all("[INST]" in tokenizer.decode(ids) for ids in documents[50:])
 
 
 def test_without_a_template_a_conversation_is_its_lines(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
-    folder, _ = made(tmp_path, [{"messages": talk(number)} for number in range(50)], template=None)
+    folder, _ = data_of(tmp_path, [{"messages": talk(number)} for number in range(50)], template=None)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert tokenizer.decode(ids_of(folder)[2]) == "\n".join(one["content"] for one in talk(2))
     assert "chat_template" not in json.loads((folder / "tokenizer_config.json").read_text())
@@ -141,8 +141,8 @@ def test_a_given_tokenizer_is_taught_the_template_too(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     records = [{"messages": talk(number)} for number in range(40)]
-    first, _ = made(tmp_path / "one", records, template=None)
-    second, _ = made(tmp_path / "two", records, tokenizer=first, template="vicuna")
+    first, _ = data_of(tmp_path / "one", records, template=None)
+    second, _ = data_of(tmp_path / "two", records, tokenizer=first, template="vicuna")
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
     assert "USER: Where" in load_tokenizer(second, {}).decode(ids_of(second)[2])
     assert load_template(first) is None and load_template(second) is not None
@@ -186,8 +186,8 @@ def test_a_given_tokenizer_is_taught_the_template_too(tmp_path: Path) -> None:
     ],
 )
 def test_records_of_usual_kinds_become_turns(record: Any, turns: Any) -> None:
-    found = choose([record], (), "a.jsonl").conversation(record)
-    assert found == (None if turns is None else Conversation(turns))
+    conversation = choose([record], (), "a.jsonl").conversation(record)
+    assert conversation == (None if turns is None else Conversation(turns))
 
 
 def test_the_question_in_a_list_of_messages_is_not_told_twice() -> None:
@@ -232,7 +232,7 @@ def test_conversations_that_cannot_be_used_are_counted_and_left_out(tmp_path: Pa
         said("Hi"), said("Hi", ""), [{"role": "tool", "content": "x"}], [{"role": "assistant", "content": "Hello!"}],
         [{"content": "nobody"}], [None, 3], [], [{"role": 7, "content": "x"}], [{"role": "user"}], {"role": "user"},
     ]  # fmt: skip
-    _, report = made(tmp_path, [{"messages": talk(number)} for number in range(50)] + [{"messages": b} for b in bad])
+    _, report = data_of(tmp_path, [{"messages": talk(number)} for number in range(50)] + [{"messages": b} for b in bad])
     assert report["left_out"] == {"unanswered": 1, "silent": 1, "roles": 3, "order": 1}
     assert report["files"][0]["empty"] == 4 and report["kept"] == 50
 
@@ -240,7 +240,7 @@ def test_conversations_that_cannot_be_used_are_counted_and_left_out(tmp_path: Pa
 def test_duplicates_and_personal_data_are_found_in_turns(tmp_path: Path) -> None:
     talks = [talk(number) for number in range(50)]
     secret = said("My address is lily@example.com", "I will write to lily@example.com")
-    folder, report = made(tmp_path, [{"messages": one} for one in [*talks, talks[3], secret]])
+    folder, report = data_of(tmp_path, [{"messages": one} for one in [*talks, talks[3], secret]])
     assert report["left_out"] == {"duplicates": 1}
     assert report["personal"]["email"] == 2
     text = load_tokenizer(folder, {}).decode(ids_of(folder)[-1])
@@ -251,12 +251,12 @@ def test_near_duplicates_are_found_by_the_words_of_all_turns(tmp_path: Path) -> 
     talks = [talk(number) for number in range(1, 30, 2)]
     long = "여우는 아침마다 강가로 가서 조개를 주웠어요. 오래된 다리를 건너면 친구의 집이 나왔어요."
     twins = [said("이야기 해 줘.", long), said("이야기 해 줘!", long + " 끝.")]
-    _, report = made(
+    _, report = data_of(
         tmp_path, [{"messages": one} for one in [*talks, *twins]], cleaning=Cleaning(near="keep"), vocab_size=None
     )
     assert report["near_duplicates_kept"] >= 1 and "near-duplicates" not in report["left_out"]
     (tmp_path / "dropped").mkdir()
-    _, report = made(
+    _, report = data_of(
         tmp_path / "dropped", [{"messages": one} for one in [*twins, talk(1)]], cleaning=Cleaning(), vocab_size=None
     )
     assert report["left_out"] == {"near-duplicates": 1}
@@ -265,11 +265,11 @@ def test_near_duplicates_are_found_by_the_words_of_all_turns(tmp_path: Path) -> 
 def test_data_of_another_template_has_another_hash_though_the_tokenizer_is_the_same(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     records = [{"messages": talk(number)} for number in range(40)]
-    tokenizer, _ = made(tmp_path / "first", records, template=None)
+    tokenizer, _ = data_of(tmp_path / "first", records, template=None)
     hashes = set()
     for template in ("llama2", "vicuna", None):
         (tmp_path / str(template)).mkdir()
-        hashes.add(made(tmp_path / str(template), records, template=template, tokenizer=tokenizer)[1]["data_hash"])
+        hashes.add(data_of(tmp_path / str(template), records, template=template, tokenizer=tokenizer)[1]["data_hash"])
     assert len(hashes) == 3
 
 
@@ -277,9 +277,11 @@ def test_control_characters_of_a_text_make_no_turns(tmp_path: Path) -> None:
     turns = said("Hi \x03there", "Hello\x02 you")
     document = Conversation(tuple((one["role"], one["content"]) for one in turns))
     words = ["Hi there", "Hello you"]
-    assert messages(kept(document, words)) == said(*words) and plain(kept(document, words)) == "Hi there\nHello you"
+    assert (
+        messages(text_of(document, words)) == said(*words) and plain(text_of(document, words)) == "Hi there\nHello you"
+    )
     records: list[Any] = [{"messages": turns}, *({"messages": talk(number)} for number in range(40))]
-    folder, _ = made(tmp_path, records, [{"text": "\x02One\x03 story."}])
+    folder, _ = data_of(tmp_path, records, [{"text": "\x02One\x03 story."}])
     decoded = [load_tokenizer(folder, {}).decode(ids) for ids in ids_of(folder)]
     assert decoded[0] == "[INST] Hi there [/INST] Hello you " and decoded[-1] == "One story."
 

@@ -51,7 +51,7 @@ def test_text_is_tidied_into_nfc_without_control_characters() -> None:
 
 
 def cleaned(texts: list[str], tmp_path: Path, **how: object):  # type: ignore[no-untyped-def]
-    return clean(texts, Cleaning(**how), tmp_path, lambda *told: None)  # type: ignore[arg-type]
+    return clean(texts, Cleaning(**how), tmp_path, lambda *stage: None)  # type: ignore[arg-type]
 
 
 def test_everything_is_counted_and_what_is_kept_is_as_it_was(tmp_path: Path) -> None:
@@ -63,20 +63,20 @@ def test_everything_is_counted_and_what_is_kept_is_as_it_was(tmp_path: Path) -> 
         "\ufffd" * 9,
         "전화는 010-1234-5678이에요",
     ]
-    with cleaned(texts, tmp_path) as found:
-        assert [found.texts[number] for number in found.kept] == [GOOD, "전화는 [phone]이에요"]
-    assert found.tally.left_out == {"duplicates": 1, "near-duplicates": 1, "short": 1, "broken": 1}
-    assert found.tally.documents == len(found) + sum(found.tally.left_out.values())
-    assert found.tally.personal == {"phone": 1}
-    assert "010-1234" not in repr(found.tally.examples)
+    with cleaned(texts, tmp_path) as corpus:
+        assert [corpus.texts[number] for number in corpus.numbers] == [GOOD, "전화는 [phone]이에요"]
+    assert corpus.tally.left_out == {"duplicates": 1, "near-duplicates": 1, "short": 1, "broken": 1}
+    assert corpus.tally.documents == len(corpus) + sum(corpus.tally.left_out.values())
+    assert corpus.tally.personal == {"phone": 1}
+    assert "010-1234" not in repr(corpus.tally.examples)
 
 
 def test_personal_data_can_be_dropped_or_kept(tmp_path: Path) -> None:
     text = "전화는 010-1234-5678이에요"
     with cleaned([text], tmp_path, personal="drop") as dropped:
         assert len(dropped) == 0
-    with cleaned([text], tmp_path, personal="keep") as kept:
-        assert kept.texts[0] == text
+    with cleaned([text], tmp_path, personal="keep") as whole:
+        assert whole.texts[0] == text
 
 
 def variants(count: int) -> list[str]:
@@ -91,17 +91,17 @@ def variants(count: int) -> list[str]:
 
 
 def test_twins_never_lie_in_two_splits_and_the_seed_decides(tmp_path: Path) -> None:
-    with cleaned(variants(150), tmp_path, near="keep") as found:
+    with cleaned(variants(150), tmp_path, near="keep") as corpus:
         pass
-    assert found.tally.kept_near == 150 and len(found) == 300
-    parts = split(found.keys, found.groups, found.kept, (0.2, 0.1), 1)
+    assert corpus.tally.near == 150 and len(corpus) == 300
+    parts = split(corpus.keys, corpus.groups, corpus.numbers, (0.2, 0.1), 1)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(300))
     for numbers in parts.values():
         assert {number ^ 1 for number in numbers.tolist()} == set(numbers.tolist())  # 2n and 2n+1 are twins
     assert 30 <= len(parts["validation"]) <= 90 and 10 <= len(parts["test"]) <= 55
-    again = split(found.keys, found.groups, found.kept, (0.2, 0.1), 1)
+    again = split(corpus.keys, corpus.groups, corpus.numbers, (0.2, 0.1), 1)
     assert all((parts[name] == again[name]).all() for name in parts)
-    other = split(found.keys, found.groups, found.kept, (0.2, 0.1), 2)
+    other = split(corpus.keys, corpus.groups, corpus.numbers, (0.2, 0.1), 2)
     assert set(other["validation"]) != set(parts["validation"])
 
 

@@ -55,8 +55,8 @@ SEVEN_BITS = ("iso2022_kr", "iso2022_jp")  # in which a lost byte is no damage t
 
 
 def read(path: Path, **how: Any) -> tuple[list[str], Read]:
-    told: list[Read] = []
-    return list(documents(find([path]).sources, Reading(parting="line", **how), told)), told[0]
+    reads: list[Read] = []
+    return list(documents(find([path]).sources, Reading(parting="line", **how), reads)), reads[0]
 
 
 def sentences(encoding: str, count: int, chance: random.Random) -> list[str]:
@@ -67,12 +67,12 @@ def sentences(encoding: str, count: int, chance: random.Random) -> list[str]:
 
 def damaged(data: bytes, encoding: str, chance: random.Random) -> bytes:
     """One byte in a thousand is another, or missing, or one more; of wide encodings none is missing."""
-    found = bytearray(data)
+    content = bytearray(data)
     for _ in range(max(1, len(data) // 1000)):
-        at = chance.randrange(8, len(found))  # behind a mark
+        at = chance.randrange(8, len(content))  # behind a mark
         how = 0 if "16" in encoding or "32" in encoding else chance.randrange(3)
-        found[at : at + (how != 2)] = [chance.randrange(256)] if how != 1 else []
-    return bytes(found)
+        content[at : at + (how != 2)] = [chance.randrange(256)] if how != 1 else []
+    return bytes(content)
 
 
 @pytest.mark.parametrize("encoding", WORDS)
@@ -81,10 +81,10 @@ def test_text_in_any_encoding_comes_back_as_pythons_codec_has_it(tmp_path: Path,
         chance = random.Random(seed)
         lines = sentences(encoding, chance.choice([3, 30, 300]), chance)
         (tmp_path / "a.txt").write_bytes("\n".join(lines).encode(encoding))
-        texts, told = read(tmp_path / "a.txt")
-        assert texts == lines, (seed, told.encoding)
-        assert told.encoding.replace("_", "-") == LARGER.get(encoding, encoding).replace("_", "-") or (
-            (encoding, told.encoding) == ("euc_kr", "cp949")
+        texts, reads = read(tmp_path / "a.txt")
+        assert texts == lines, (seed, reads.encoding)
+        assert reads.encoding.replace("_", "-") == LARGER.get(encoding, encoding).replace("_", "-") or (
+            (encoding, reads.encoding) == ("euc_kr", "cp949")
         )
 
 
@@ -100,13 +100,13 @@ def test_of_a_damaged_text_only_the_damaged_lines_are_lost(
         data = damaged("\n".join(lines).encode(encoding), encoding, chance)
         path = tmp_path / f"{encoding}-{seed}.txt"  # a note is said once of each
         path.write_bytes(data)
-        texts, told = read(path)
+        texts, reads = read(path)
         right = data.decode(judge, "replace").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        assert texts == [line.strip() for line in right if line.strip()], (seed, told.encoding)
+        assert texts == [line.strip() for line in right if line.strip()], (seed, reads.encoding)
         lost = sum(line not in set(texts) for line in lines)
         assert lost <= 3 * max(1, len(data) // 1000)
-        assert told.damaged >= "".join(right).count("\ufffd")
-        assert ("characters are damaged" in caplog.text) == (told.damaged > 0)
+        assert reads.damaged >= "".join(right).count("\ufffd")
+        assert ("characters are damaged" in caplog.text) == (reads.damaged > 0)
 
 
 def test_a_byte_that_is_missing_in_utf_16_garbles_nothing_in_silence(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_one_nul_and_other_control_characters_lose_nothing(tmp_path: Path) -> No
         place = data.index(b" ", len(data) // 2)
         data[place:place] = b"\0"
         (tmp_path / "a.txt").write_bytes(data)
-        texts, told = read(tmp_path / "a.txt")
-        assert [text.replace("\0", "") for text in texts] == lines and told.encoding == encoding
+        texts, reads = read(tmp_path / "a.txt")
+        assert [text.replace("\0", "") for text in texts] == lines and reads.encoding == encoding
 
 
 def test_the_eight_bytes_of_a_syllable_that_euc_kr_lacks_are_that_syllable(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ STRANGE: tuple[Any, ...] = (None, True, -1, 1 << 60, 1.5, "x", "../../x.npy", []
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = write_shards(tmp_path, "train", [np.array([1, 5, 6, 2]), np.array([1, 7, 2])], 10)
+    shards = write_shards(tmp_path, "train", [np.array([1, 5, 6, 2]), np.array([1, 7, 2])], 10)
     tokenizer = {"entries": 10, "bos_token_id": 1, "eos_token_id": 2, "sha256": "c" * 64}
-    told = {"documents": 2, "tokens": 7, "bytes": 9, "shards": shard_json(made)}
+    split = {"documents": 2, "tokens": 7, "bytes": 9, "shards": shard_json(shards)}
     write_json(
         tmp_path / MANIFEST,
-        {"format": FORMAT, "data_hash": "a" * 64, "tokenizer": tokenizer, "splits": {"train": told}},
+        {"format": FORMAT, "data_hash": "a" * 64, "tokenizer": tokenizer, "splits": {"train": split}},
     )
     return tmp_path
 
@@ -89,8 +89,8 @@ def test_ids_beyond_the_vocabulary_and_starts_out_of_order_are_refused(folder: P
                          (starts_of(path), np.array([0.0, 4.0, 7.0]))):  # fmt: skip
         before = place.read_bytes()
         place.unlink()
-        np.save(made := io.BytesIO(), array)
-        place.write_bytes(made.getvalue())
+        np.save(file := io.BytesIO(), array)
+        place.write_bytes(file.getvalue())
         with pytest.raises(UserError, match="not as the manifest has it"):
             Shards(folder)
         place.unlink()

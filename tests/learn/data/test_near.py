@@ -24,7 +24,7 @@ def runs(text: str, length: int) -> set[str]:
     return {letters[at : at + length] for at in range(len(letters) - length + 1)}
 
 
-def found(texts: list[str], least: float = 0.8) -> tuple[list[bool], list[int], list[tuple[int, int]]]:
+def twins_among(texts: list[str], least: float = 0.8) -> tuple[list[bool], list[int], list[tuple[int, int]]]:
     sets = [near.shingles(near.code_points(text)) for text in texts]
     dropped, groups, pairs = near.alike(near.signatures(sets), sets.__getitem__, least, lambda share: None)
     return dropped.tolist(), groups.tolist(), pairs
@@ -46,7 +46,7 @@ def test_twins_are_found_and_the_first_stays(text: str) -> None:
         "The wind blew all night and nobody slept at all in the house.",
         "바람이 밤새 불어서 아무도 잠들지 못했어요.",
     ]
-    dropped, groups, _ = found([unlike[0], *twins, unlike[1]])
+    dropped, groups, _ = twins_among([unlike[0], *twins, unlike[1]])
     assert dropped == [False, False, True, True, True, False]
     assert groups == [0, 1, 1, 1, 1, 5]
 
@@ -70,7 +70,7 @@ def test_pairs_are_those_of_comparing_all_with_all() -> None:
         for j in range(i + 1, len(sets))
         if len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.8
     }
-    dropped, groups, pairs = found(texts)
+    dropped, groups, pairs = twins_among(texts)
     # the chance to miss a pair of 0.8 is (1 - 0.8^4)^16 = 0.0002; of three that are alike two pairs are enough
     assert set(pairs) <= exact and len(exact) > 50
     assert all(groups[i] == groups[j] for i, j in exact)
@@ -95,4 +95,4 @@ def test_signatures_estimate_the_similarity() -> None:
 
 
 def test_documents_without_letters_are_like_nothing() -> None:
-    assert found(["!!!", "...", "???"])[0] == [False] * 3
+    assert twins_among(["!!!", "...", "???"])[0] == [False] * 3

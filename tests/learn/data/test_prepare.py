@@ -52,15 +52,15 @@ def test_every_document_comes_back_by_its_tokenizer_in_one_split(texts: Path, tm
     out = tmp_path / "data"
     report = prepare(Preparation((str(texts),), out, vocab_size=400, test=0.1)).report
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    found: list[str] = []
+    texts_back: list[str] = []
     for name in ("train", "validation", "test"):
         opened = shards.Shards(out, name)
         decoded = [tokenizer.decode(ids.tolist()) for ids in opened.documents]
         assert opened.bytes == sum(len(one.encode()) for one in decoded)
         assert all((ids[0], ids[-1]) == (opened.bos_id, opened.eos_id) for ids in opened.documents)
         assert report["splits"][name]["tokens"] == opened.tokens
-        found += decoded
-    assert sorted(found) == sorted({text(number) for number in range(260)})
+        texts_back += decoded
+    assert sorted(texts_back) == sorted({text(number) for number in range(260)})
     assert report["left_out"] == {"duplicates": 50} and report["kept"] == 260
 
 
@@ -373,7 +373,7 @@ def test_a_run_that_fails_has_closed_its_files_before_their_folder_is_deleted(
     monkeypatch.setattr(shutil, "rmtree", judged)
     wanted = Preparation((str(tmp_path / "a.txt"),), None if what == "look" else tmp_path / "data")
     with pytest.raises(UserError, match="more than 1,000 characters"):
-        tinystories.train_vocabulary(wanted, lambda *told: None) if what == "vocabulary" else prepare(wanted)
+        tinystories.train_vocabulary(wanted, lambda *stage: None) if what == "vocabulary" else prepare(wanted)
     assert seen and all(seen)
 
 
@@ -424,8 +424,8 @@ def test_the_n_gram_estimate_is_witten_bells() -> None:
         after = [int(seen[at]) for at in range(2, len(seen)) if tuple(seen[at - len(history) : at].tolist()) == history]
         return (after.count(token) + len(set(after)) * lower) / (len(after) + len(set(after))) if after else lower
 
-    found = vocabulary.probabilities(seen, new, size)
+    chances = vocabulary.probabilities(seen, new, size)
     expected = [probability(tuple(new[at - 2 : at].tolist()), int(new[at])) for at in range(2, len(new))]
-    assert found == pytest.approx(expected)
+    assert chances == pytest.approx(expected)
     sums = [sum(probability((a, b), token) for token in range(size)) for a in range(3) for b in range(3)]
     assert sums == pytest.approx([1] * 9)

@@ -19,8 +19,8 @@ TEXTS = ["옛날 옛적에, 토끼가 살았다.", 'He said "hi",\nand left.', "
 
 
 def read(*paths: Path, **how: Any) -> tuple[list[str], list[Read]]:
-    told: list[Read] = []
-    return list(documents(find(list(paths)).sources, Reading(**how), told)), told
+    reads: list[Read] = []
+    return list(documents(find(list(paths)).sources, Reading(**how), reads)), reads
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom", "cp949"])
@@ -37,8 +37,8 @@ def test_the_encodings_that_koreans_meet_are_told_apart(tmp_path: Path, encoding
 def test_each_file_of_a_folder_has_its_own_encoding(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("가나다라".encode("cp949"))
     (tmp_path / "b.txt").write_bytes("가나다라".encode())
-    texts, told = read(tmp_path)
-    assert texts == ["가나다라"] * 2 and [one.encoding for one in told] == ["cp949", "utf-8"]
+    texts, reads = read(tmp_path)
+    assert texts == ["가나다라"] * 2 and [one.encoding for one in reads] == ["cp949", "utf-8"]
 
 
 def test_an_encoding_is_judged_by_the_whole_file_and_a_character_may_lie_across_two_pieces(tmp_path: Path) -> None:
@@ -47,8 +47,8 @@ def test_an_encoding_is_judged_by_the_whole_file_and_a_character_may_lie_across_
     (tmp_path / "a.txt").write_bytes((ascii_ + "끝").encode("cp949"))
     (tmp_path / "b.txt").write_bytes(("x" * (decoding.PIECE - 1) + "끝").encode())
     texts, _ = read(tmp_path)
-    found = [decoding.detect(source) for source in find([tmp_path]).sources]
-    assert [(one.name, one.damage) for one in found] == [("cp949", 0), ("utf-8", 0)]
+    encodings = [decoding.detect(source) for source in find([tmp_path]).sources]
+    assert [(one.name, one.damage) for one in encodings] == [("cp949", 0), ("utf-8", 0)]
     assert [text[-1] for text in texts] == ["끝", "끝"]
 
 
@@ -57,17 +57,17 @@ def test_a_text_with_a_few_damaged_bytes_is_read_and_a_binary_file_is_passed_ove
 ) -> None:
     (tmp_path / "a.txt").write_bytes("가나다 라마바\n\n".encode() * 500 + b"\xff\xff rest")
     (tmp_path / "b.txt").write_bytes(bytes(range(256)) * 10)
-    texts, told = read(tmp_path)
+    texts, reads = read(tmp_path)
     assert texts[-1] == "\ufffd\ufffd rest" and len(texts) == 501
-    assert "not text" in told[1].problem
+    assert "not text" in reads[1].problem
     with pytest.raises(UserError, match=r"b\.txt: not text in UTF-8, UTF-16, cp949"):
         read(tmp_path / "b.txt")
 
 
 def test_a_text_with_a_mark_and_a_damaged_byte_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "가나다 라마바\n\n".encode() * 500 + b"\xff rest")
-    texts, (told,) = read(tmp_path / "a.txt")
-    assert (texts[0], texts[-1], told.encoding) == ("가나다 라마바", "\ufffd rest", "utf-8-sig")
+    texts, (file,) = read(tmp_path / "a.txt")
+    assert (texts[0], texts[-1], file.encoding) == ("가나다 라마바", "\ufffd rest", "utf-8-sig")
 
 
 def test_end_of_text_parts_documents_where_a_file_has_it_and_blank_lines_elsewhere(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_records_come_back_whatever_wrote_them(tmp_path: Path, name: str, monkey
     rows = [{"id": str(number), "text": text} for number, text in enumerate(TEXTS * 50)]
     (tmp_path / name).write_text(WRITERS[name](rows), encoding="utf-8", newline="")
     monkeypatch.setattr(values, "PIECE", 37)  # so that every record lies across pieces
-    texts, told = read(tmp_path)
-    assert texts == TEXTS * 50 and told[0].fields == "text" and told[0].broken == 0
+    texts, reads = read(tmp_path)
+    assert texts == TEXTS * 50 and reads[0].fields == "text" and reads[0].broken == 0
 
 
 def test_parquet_is_read_also_out_of_a_zip(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_without_pyarrow_parquet_is_one_clear_line(tmp_path: Path, monkeypatch: 
 )
 def test_the_fields_with_the_text_are_found(tmp_path: Path, row: dict[str, Any], fields: str, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(as_lines([row] * 3), encoding="utf-8")
-    texts, told = read(tmp_path)
-    assert (texts, told[0].fields) == ([text] * 3, fields)
+    texts, reads = read(tmp_path)
+    assert (texts, reads[0].fields) == ([text] * 3, fields)
 
 
 def test_fields_are_put_together_as_they_are_named_and_reached_where_they_are_nested(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_records_whose_text_cannot_be_told_are_asked_about(tmp_path: Path) -> No
 
 def test_broken_records_are_counted_and_the_others_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": \n{"text": "b"}\n{"other": 1}\n', encoding="utf-8")
-    texts, (told,) = read(tmp_path)
-    assert (texts, told.broken, told.empty) == (["a", "b"], 1, 1)
+    texts, (file,) = read(tmp_path)
+    assert (texts, file.broken, file.empty) == (["a", "b"], 1, 1)
     (tmp_path / "b.jsonl").write_text("no json at all\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"b\.jsonl: no jsonl in it"):
         read(tmp_path / "b.jsonl")
@@ -178,16 +178,16 @@ def test_broken_records_are_counted_and_the_others_are_read(tmp_path: Path) -> N
 def test_commas_that_nobody_has_quoted_cut_no_line_of_the_only_column(tmp_path: Path) -> None:
     lines = ["안녕, 나는 토끼야, 너는?", '"Hi", he said, "there"', "no comma"]
     (tmp_path / "a.csv").write_text("text\n" + "\r\n".join([*lines, '"quoted, ""all"" of it"']), encoding="utf-8")
-    texts, (told,) = read(tmp_path)
-    assert texts == [*lines, 'quoted, "all" of it'] and told.broken == 0
+    texts, (file,) = read(tmp_path)
+    assert texts == [*lines, 'quoted, "all" of it'] and file.broken == 0
 
 
 @pytest.mark.parametrize(("name", "tab"), [("a.csv", ","), ("a.tsv", "\t")])
 def test_a_row_with_more_cells_than_columns_is_broken(tmp_path: Path, name: str, tab: str) -> None:
     rows = [["id", "text"], ["1", "one"], ["2", "two", " and more"], ["3", "three", ""], ["4"], ["5", "five"]]
     (tmp_path / name).write_text("\n".join(map(tab.join, rows)), encoding="utf-8")
-    texts, (told,) = read(tmp_path)
-    assert (texts, told.broken, told.empty) == (["one", "three", "five"], 1, 1)
+    texts, (file,) = read(tmp_path)
+    assert (texts, file.broken, file.empty) == (["one", "three", "five"], 1, 1)
 
 
 STRAY = ['"안녕', '둘"', '"Hi," he said.', 'a 5" disk', '"', '"whole"', "plain"]
@@ -233,9 +233,9 @@ def test_gzipped_files_and_zips_are_read_with_korean_names(tmp_path: Path) -> No
         archive.writestr("xxxx/yy.txt", "사아자")
     old = (tmp_path / "c.zip").read_bytes().replace(b"xxxx/yy.txt", "폴더/글.txt".encode("cp949"))
     (tmp_path / "c.zip").write_bytes(old)
-    texts, told = read(tmp_path)
+    texts, reads = read(tmp_path)
     assert texts == ["가나다", "라마바", "사아자"]
-    assert [one.name.partition("/")[2] for one in told] == ["a.txt.gz", "b.zip/폴더/글.txt", "c.zip/폴더/글.txt"]
+    assert [one.name.partition("/")[2] for one in reads] == ["a.txt.gz", "b.zip/폴더/글.txt", "c.zip/폴더/글.txt"]
     assert find([tmp_path / "b.zip"]).ignored == {".png": 1}
 
 
@@ -280,9 +280,9 @@ def test_a_zip_of_a_folder_that_cannot_be_read_is_passed_over(tmp_path: Path, ca
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
         archive.writestr("b.txt", "more")
         archive.writestr("c.png", b"")
-    found = find([tmp_path])
-    assert [source.path.name for source in found.sources] == ["a.txt", "whole.zip"]
-    assert found.ignored == {".zip": 2, ".png": 1}
+    inputs = find([tmp_path])
+    assert [source.path.name for source in inputs.sources] == ["a.txt", "whole.zip"]
+    assert inputs.ignored == {".zip": 2, ".png": 1}
     said = [record.getMessage() for record in caplog.records]
     assert "broken.zip: damaged" in said[0] and "locked.zip/locked.txt: locked by a password" in said[1]
     with pytest.raises(UserError, match="locked by a password"):
@@ -305,8 +305,8 @@ def test_an_empty_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
 def test_the_real_files_are_read_without_help(fixtures: Path) -> None:
     counts = {}
     for path in sorted((fixtures / "data").iterdir()):
-        texts, (told,) = read(path)
-        counts[path.name] = (len(texts), told.fields)
+        texts, (description,) = read(path)
+        counts[path.name] = (len(texts), description.fields)
     with (fixtures / "data" / "ko_chatbot.csv").open(encoding="utf-8", newline="") as file:
         pairs = [f"{row['Q'].strip()}\n{row['A'].strip()}" for row in csv.DictReader(file)]
     assert counts["ko_chatbot.csv"] == (len(pairs), "Q + A")

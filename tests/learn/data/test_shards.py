@@ -21,8 +21,8 @@ def documents(count: int, most: int = 30, seed: int = 0) -> list[list[int]]:
     return [[BOS, *chance.integers(3, 500, chance.integers(1, most)).tolist(), EOS] for _ in range(count)]
 
 
-def folder(tmp_path: Path, held: list[list[int]], entries: int = 500, shard_tokens: int = 200) -> Path:
-    made = shards.write_shards(tmp_path, "train", (np.array(ids) for ids in held), entries, shard_tokens)
+def folder(tmp_path: Path, texts: list[list[int]], entries: int = 500, shard_tokens: int = 200) -> Path:
+    files = shards.write_shards(tmp_path, "train", (np.array(ids) for ids in texts), entries, shard_tokens)
     manifest = {
         "format": shards.FORMAT,
         "data_hash": "x",
@@ -30,9 +30,9 @@ def folder(tmp_path: Path, held: list[list[int]], entries: int = 500, shard_toke
         "splits": {
             "train": {
                 "bytes": 1000,
-                "documents": len(held),
-                "tokens": sum(map(len, held)),
-                "shards": shards.shard_json(made),
+                "documents": len(texts),
+                "tokens": sum(map(len, texts)),
+                "shards": shards.shard_json(files),
             },
         },
     }
@@ -42,21 +42,21 @@ def folder(tmp_path: Path, held: list[list[int]], entries: int = 500, shard_toke
 
 @pytest.mark.parametrize(("entries", "dtype"), [(500, np.uint16), (1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
 def test_documents_come_back_from_several_shards(tmp_path: Path, entries: int, dtype: type) -> None:
-    held = documents(100)
-    opened = shards.Shards(folder(tmp_path, held, entries))
+    texts = documents(100)
+    opened = shards.Shards(folder(tmp_path, texts, entries))
     assert len(opened.manifest["splits"]["train"]["shards"]) > 3
-    assert [ids.tolist() for ids in opened.documents] == held
-    assert opened.documents[57].dtype == dtype and opened.tokens == sum(map(len, held))
+    assert [ids.tolist() for ids in opened.documents] == texts
+    assert opened.documents[57].dtype == dtype and opened.tokens == sum(map(len, texts))
     with pytest.raises(IndexError):
         opened.documents[100]
 
 
 def test_the_files_are_plain_numpy_arrays(tmp_path: Path) -> None:
-    held = documents(20)
-    folder(tmp_path, held, shard_tokens=10_000)
+    texts = documents(20)
+    folder(tmp_path, texts, shard_tokens=10_000)
     tokens, starts = np.load(tmp_path / "train/00000.npy"), np.load(tmp_path / "train/00000.starts.npy")
-    assert tokens.tolist() == list(itertools.chain(*held))
-    assert starts.tolist() == list(itertools.accumulate(map(len, held), initial=0))
+    assert tokens.tolist() == list(itertools.chain(*texts))
+    assert starts.tolist() == list(itertools.accumulate(map(len, texts), initial=0))
 
 
 def test_a_folder_that_is_not_finished_or_was_changed_is_refused(tmp_path: Path) -> None:
@@ -160,8 +160,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where each value of a JSON document stands."""
     yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, held in inner:
-        yield from places(held, (*path, key))
+    for key, content in inner:
+        yield from places(content, (*path, key))
 
 
 def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
@@ -176,34 +176,34 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-def opened_alike(folder: Path, held: list[list[int]]) -> bool:
+def opened_alike(folder: Path, texts: list[list[int]]) -> bool:
     """Whether the folder is refused by a UserError, or has the very documents; anything else is raised."""
     try:
-        found = shards.Shards(folder)
-        return [ids.tolist() for ids in found.documents] == held
+        opened = shards.Shards(folder)
+        return [ids.tolist() for ids in opened.documents] == texts
     except UserError as error:
         assert "\n" not in str(error)
         return True
 
 
 def test_every_field_of_a_manifest_is_checked(tmp_path: Path) -> None:
-    held = documents(60)
-    folder(tmp_path, held)
+    texts = documents(60)
+    folder(tmp_path, texts)
     path = tmp_path / shards.MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
     for place in places(manifest):
         for new in (*ODD, ...):
             if place or new is not ...:
                 path.write_text(json.dumps(changed(manifest, place, new)), encoding="utf-8")
-                assert opened_alike(tmp_path, held), (place, new)
+                assert opened_alike(tmp_path, texts), (place, new)
     for text in ("", "[]", "{", "nul", "[" * 100_000, '{"format": "soban-data 1", "format": "x"}'):
         path.write_text(text, encoding="utf-8")
-        assert opened_alike(tmp_path, held), text[:20]
+        assert opened_alike(tmp_path, texts), text[:20]
 
 
 def test_a_damaged_shard_is_refused_or_found_by_its_hash(tmp_path: Path) -> None:
-    held = documents(60)
-    folder(tmp_path, held)
+    texts = documents(60)
+    folder(tmp_path, texts)
     shards.check_hashes(tmp_path)
     files = sorted((tmp_path / "train").iterdir())
     for seed in range(1500):
@@ -233,4 +233,4 @@ def test_a_damaged_shard_is_refused_or_found_by_its_hash(tmp_path: Path) -> None
             with pytest.raises(UserError, match=r"not as the manifest has it"):
                 shards.check_hashes(tmp_path)
         path.write_bytes(before)
-    assert opened_alike(tmp_path, held)
+    assert opened_alike(tmp_path, texts)

@@ -50,14 +50,14 @@ def written(rows: list[list[str]], dialect: dict[str, Any], nonnumeric: bool) ->
 
 def dialects() -> list[dict[str, Any]]:
     """What csv.writer can be told: quotes or escapes, and which rows get them."""
-    found = []
+    several = []
     for delimiter, end, quote in itertools.product(",;\t|:", ("\r\n", "\n", "\r"), "\"'"):
         base = {"delimiter": delimiter, "lineterminator": end, "quotechar": quote}
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC):
-            found.append(base | {"quoting": quoting})
-            found.append(base | {"quoting": quoting, "doublequote": False, "escapechar": "\\"})
-        found.append(base | {"quoting": csv.QUOTE_NONE, "escapechar": "\\"})
-    return found
+            several.append(base | {"quoting": quoting})
+            several.append(base | {"quoting": quoting, "doublequote": False, "escapechar": "\\"})
+        several.append(base | {"quoting": csv.QUOTE_NONE, "escapechar": "\\"})
+    return several
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
@@ -72,10 +72,10 @@ def test_every_dialect_that_pythons_csv_module_writes_is_found(tmp_path: Path, e
         reading = dialect | ({"quoting": csv.QUOTE_MINIMAL} if dialect["quoting"] == csv.QUOTE_NONNUMERIC else {})
         judge = [row for row in csv.reader(io.StringIO(content, newline=""), **reading) if row][int(header) :]
         encoding = chance.choice(["utf-8", "utf-8-sig", "cp949", "utf-16"])
-        found = read(tmp_path / "a.csv", content.encode(encoding))
-        told = (seed, dialect, encoding)
-        assert [isinstance(row, Broken) or list(row.values()) for row in found] == judge, told
-        assert list(found[0]) == names and [row[1] for row in judge] == [row[1] for row in rows], told
+        records = read(tmp_path / "a.csv", content.encode(encoding))
+        case = (seed, dialect, encoding)
+        assert [isinstance(row, Broken) or list(row.values()) for row in records] == judge, case
+        assert list(records[0]) == names and [row[1] for row in judge] == [row[1] for row in rows], case
 
 
 def test_blanks_behind_delimiters_do_not_hide_the_quotes(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_blanks_behind_delimiters_do_not_hide_the_quotes(tmp_path: Path) -> None
 
 
 def test_a_word_of_excel_tells_the_delimiter_and_is_no_row(tmp_path: Path) -> None:
-    for told, delimiter in (("sep=;", ";"), ('"sep=|"', "|"), ("SEP=,", ",")):
-        content = f"{told}\r\nid{delimiter}text\r\n1{delimiter}one\r\n"
+    for word, delimiter in (("sep=;", ";"), ('"sep=|"', "|"), ("SEP=,", ",")):
+        content = f"{word}\r\nid{delimiter}text\r\n1{delimiter}one\r\n"
         assert read(tmp_path / "a.csv", content.encode("utf-8-sig")) == [{"id": "1", "text": "one"}]
 
 
@@ -105,10 +105,10 @@ def test_a_quote_that_nobody_closes_costs_no_row_but_its_own(tmp_path: Path) -> 
             cells = list(rows[number])
             cells[chance.choice([1, 2])] = '"' + text(chance, plain)
             lines[number + 1] = delimiter.join(cells)
-        found = read(tmp_path / "a.csv", "\n".join(lines).encode())
-        good = [list(row.values()) for row in found if not isinstance(row, Broken)]
+        records = read(tmp_path / "a.csv", "\n".join(lines).encode())
+        good = [list(row.values()) for row in records if not isinstance(row, Broken)]
         assert [row for row in rows if rows.index(row) not in hurt] == [row for row in good if int(row[0]) not in hurt]
-        assert len(found) == 50, seed  # each is read, or told
+        assert len(records) == 50, seed  # each is read, or told
 
 
 def test_what_the_first_lines_do_not_show_is_found_in_the_others(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_random_bytes_in_a_table_lose_no_row_without_a_word(tmp_path: Path) -> N
         data = bytearray(written([["index", "text"], *rows], {}, False).encode())
         for _ in range(3):
             data[chance.randrange(20, len(data))] = ord(chance.choice('",;\n\\x\'"'))
-        found = read(tmp_path / "a.csv", bytes(data))
-        good = [row for row in found if not isinstance(row, Broken)]
+        records = read(tmp_path / "a.csv", bytes(data))
+        good = [row for row in records if not isinstance(row, Broken)]
         same = sum(list(row.values()) in rows for row in good)
-        assert same >= len(rows) - 6 and len(found) >= len(rows) - 3, seed
+        assert same >= len(rows) - 6 and len(records) >= len(rows) - 3, seed

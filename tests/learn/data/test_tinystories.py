@@ -19,13 +19,13 @@ NAME = f"datasets/{tinystories.REPOSITORY.id}"
 
 
 def archive(files: dict[str, bytes]) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:gz") as packed:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as packed:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             packed.addfile(member, io.BytesIO(content))
-    return made.getvalue()
+    return file.getvalue()
 
 
 def story(number: int) -> dict[str, object]:
@@ -81,11 +81,11 @@ def test_the_three_steps_give_shards_with_the_vocabulary_that_was_learnt(hub: Hu
     files = tinystories.stories(out, quiet, fetch=True)
     assert [Path(path).name for path in files] == ["data00.json", "data01.json"]
     assert not (tmp_path / "evil.json").exists() and not list(tmp_path.rglob("evil*"))
-    asked = len(hub.requests)
-    assert tinystories.stories(out, quiet, fetch=True) == files and len(hub.requests) == asked
+    requests = len(hub.requests)
+    assert tinystories.stories(out, quiet, fetch=True) == files and len(hub.requests) == requests
 
     wanted = Preparation(files, out, vocab_size=300, beside=tinystories.BESIDE)
-    folder = tinystories.train_vocabulary(wanted, lambda *told: None)
+    folder = tinystories.train_vocabulary(wanted, lambda *stage: None)
     judge = spm.SentencePieceProcessor(model_file=str(folder / "tok300.model"))
     assert judge.vocab_size() == 300
     prepare(tinystories.with_vocabulary(wanted))
@@ -102,9 +102,9 @@ def test_the_three_steps_give_shards_with_the_vocabulary_that_was_learnt(hub: Hu
 def test_a_vocabulary_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "some.json").write_text(json.dumps([story(number) for number in range(50)]), encoding="utf-8")
     wanted = Preparation((str(tmp_path / "some.json"),), tmp_path, vocab_size=300)
-    folder = tinystories.train_vocabulary(wanted, lambda *told: None)
-    assert tinystories.train_vocabulary(wanted, lambda *told: None) == folder
+    folder = tinystories.train_vocabulary(wanted, lambda *stage: None)
+    assert tinystories.train_vocabulary(wanted, lambda *stage: None) == folder
     (folder / "words.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match=r"vocabulary: holds other files \(words\.txt\)"):
-        tinystories.train_vocabulary(wanted, lambda *told: None)
+        tinystories.train_vocabulary(wanted, lambda *stage: None)
     assert (folder / "words.txt").read_text(encoding="utf-8") == "mine"

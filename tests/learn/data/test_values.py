@@ -14,8 +14,8 @@ from soban.learn.data.sources import find
 
 def read(path: Path, content: str, **how: Any) -> tuple[list[str], Read]:
     path.write_text(content, encoding="utf-8")
-    told: list[Read] = []
-    return list(documents(find([path]).sources, Reading(**how), told)), told[0]
+    reads: list[Read] = []
+    return list(documents(find([path]).sources, Reading(**how), reads)), reads[0]
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -59,12 +59,12 @@ def test_a_broken_record_costs_itself_alone(
         good = rows(40)
         hurt = set(chance.sample(range(40), chance.choice([1, 3])))
         some = [broken(chance, row) if n in hurt else json.dumps(row, ensure_ascii=False) for n, row in enumerate(good)]
-        texts, told = read(tmp_path / ("a.jsonl" if layout == "jsonl" else "a.json"), LAYOUTS[layout](some))
+        texts, file = read(tmp_path / ("a.jsonl" if layout == "jsonl" else "a.json"), LAYOUTS[layout](some))
         assert [row["text"] for n, row in enumerate(good) if n not in hurt] == [
             text for text in texts if text in {row["text"] for n, row in enumerate(good) if n not in hurt}
         ], seed
-        assert told.broken + told.documents + told.empty >= 40, seed
-        assert told.broken <= 2 * len(hurt), seed
+        assert file.broken + file.documents + file.empty >= 40, seed
+        assert file.broken <= 2 * len(hurt), seed
 
 
 PANDAS = {
@@ -89,8 +89,8 @@ def test_every_layout_of_pandas_to_json_is_read(tmp_path: Path, layout: str, cou
         {"text": f"문서 {n}, with words enough to be told from a label", "id": n, "title": f"t{n}"}
         for n in range(count)
     ]
-    texts, told = read(tmp_path / "a.json", json.dumps(PANDAS[layout](some)))
-    assert texts == [row["text"] for row in some] and told.broken == told.empty == 0
+    texts, file = read(tmp_path / "a.json", json.dumps(PANDAS[layout](some)))
+    assert texts == [row["text"] for row in some] and file.broken == file.empty == 0
 
 
 def test_a_nested_record_is_no_table(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_a_nested_record_is_no_table(tmp_path: Path) -> None:
 
 def test_lines_may_hold_several_values_marks_nan_and_line_ends(tmp_path: Path) -> None:
     content = '\ufeff{"text": "a", "x": NaN}{"text": "b", "x": -Infinity}\n\n{"text": "c\nd"}\n'.replace("c\n", "c\t")
-    texts, told = read(tmp_path / "a.jsonl", content)
-    assert texts == ["a", "b", "c\td"] and told.broken == 0
+    texts, file = read(tmp_path / "a.jsonl", content)
+    assert texts == ["a", "b", "c\td"] and file.broken == 0
     assert read(tmp_path / "a.json", '[{"text": "a\nb"}]')[0] == ["a\nb"]
 
 
@@ -116,5 +116,5 @@ def test_conversations_in_bare_lists_are_conversations(tmp_path: Path) -> None:
 
 
 def test_texts_in_an_array_of_which_one_is_damaged(tmp_path: Path) -> None:
-    texts, told = read(tmp_path / "a.json", '["one", "t\\xo", None, "three", \'four\', "five"]')
-    assert (texts, told.broken) == (["one", "three", "five"], 3)
+    texts, file = read(tmp_path / "a.json", '["one", "t\\xo", None, "three", \'four\', "five"]')
+    assert (texts, file.broken) == (["one", "three", "five"], 3)

@@ -48,8 +48,8 @@ def logits(w: Weights, tokens: Tensor, shape: Any, bos: int) -> Tensor:
 def summed_loss(w: Weights, row: Tensor, shape: Any, bos: int) -> tuple[Tensor, int]:
     """Nats over rows (B, T + 1), and of how many tokens: nobody foresees where the next document begins."""
     targets = row[:, 1:].masked_fill(row[:, 1:] == bos, -100)
-    found = logits(w, row[:, :-1], shape, bos).transpose(1, 2)
-    return F.cross_entropy(found, targets, reduction="sum"), int((targets != -100).sum())
+    scores = logits(w, row[:, :-1], shape, bos).transpose(1, 2)
+    return F.cross_entropy(scores, targets, reduction="sum"), int((targets != -100).sum())
 
 
 def trained(
@@ -61,7 +61,7 @@ def trained(
     others = [weight for weight in leaves.values() if weight.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95))
-    found = []
+    losses = []
     for step in range(steps):
         share = (step + 1) / (warmup + 1) if step < warmup else min(1.0, (steps - step) / round(steps / 2))
         for group in optimizer.param_groups:
@@ -71,8 +71,8 @@ def trained(
         (nats / count).backward()
         torch.nn.utils.clip_grad_norm_(list(leaves.values()), 1.0)
         optimizer.step()
-        found.append((nats / count).item())
-    return found
+        losses.append((nats / count).item())
+    return losses
 
 
 def bits_per_byte(w: Weights, documents: list[Tensor], size: int, shape: Any, bos: int) -> float:

@@ -39,15 +39,15 @@ WORDS = {
 def text(documents: int, seed: int = 0) -> str:
     """Short tales, a blank line between them."""
     dice = random.Random(seed)
-    told = []
+    tales = []
     for _ in range(documents):
         first, second = dice.sample(WORDS["who"].split(), 2)
         what, where, did, how = (dice.choice(WORDS[kind].split()) for kind in ("what", "where", "did", "how"))
-        told.append(
+        tales.append(
             f"{first} went to the {where} with {second}. {first} {did} a {what} there. {second} said that the {what} "
             f"was {how}. Then {dice.choice((first, second))} ran home."
         )
-    return "\n\n".join(told) + "\n"
+    return "\n\n".join(tales) + "\n"
 
 
 def tales(folder: Path) -> Path:

@@ -58,13 +58,13 @@ def test_a_blocks_keys_begin_with_the_first_that_a_query_of_it_may_look_at(
 ) -> None:
     monkeypatch.setattr(attention, "AT_ONCE", together)
     allowed = may_look(window)
-    asked = np.zeros((ROWS, LENGTH), int)
+    count = np.zeros((ROWS, LENGTH), int)
     hidden = attention.hidden(attention.firsts(documents(), window), torch.float32)
     for block in attention.blocks(hidden, HEADS, GROUP):
         keys = allowed[block.rows, block.tokens].flatten(0, 1).any(0).nonzero()
         assert (block.keys.start, block.keys.stop) == (keys.min(), keys.max() + 1)
-        asked[block.rows, block.tokens] += 1
-    assert (asked == 1).all()
+        count[block.rows, block.tokens] += 1
+    assert (count == 1).all()
 
 
 # Roundings that sums of up to 29 products of the numbers below may gather, from each type's precision
@@ -86,8 +86,8 @@ def test_attention_and_its_gradients_are_those_of_the_formula(
     weight = torch.randn(shapes[0], generator=generator, dtype=torch.float64).to(dtype)
     ours, theirs = ([x.to(kind).requires_grad_() for x in given] for kind in (dtype, torch.float64))
     mask = attention.mask(attention.firsts(documents(), window), dtype)
-    told = angles() if dtype == torch.float64 else angles().float()
-    mixed, right = attention.Attention.apply(*ours, told, mask, 0.9, cap), by_formula(*theirs, window, 0.9, cap)
-    found, expected = torch.autograd.grad(mixed, ours, weight), torch.autograd.grad(right, theirs, weight.double())
-    for one, judge in zip((mixed, *found), (right, *expected), strict=True):
+    turns = angles() if dtype == torch.float64 else angles().float()
+    mixed, right = attention.Attention.apply(*ours, turns, mask, 0.9, cap), by_formula(*theirs, window, 0.9, cap)
+    gradients, expected = torch.autograd.grad(mixed, ours, weight), torch.autograd.grad(right, theirs, weight.double())
+    for one, judge in zip((mixed, *gradients), (right, *expected), strict=True):
         assert (one - judge).norm() < NEAR[dtype] * judge.norm()

@@ -16,13 +16,13 @@ from tests.learn.training import small
 
 def refusal(capsys: pytest.CaptureFixture[str], data: Path, out: Path, *flags: str) -> str:
     """The one line."""
-    kept = sorted(out.rglob("*")) if out.exists() else []
+    before = sorted(out.rglob("*")) if out.exists() else []
     assert main(["train", "--data", str(data), "--out", str(out), "--device", "cpu", *flags]) == 2
-    found = capsys.readouterr()
-    assert found.out == "" and found.err.startswith("soban: ") and found.err.count("\n") == 1, found.err
-    assert "Traceback" not in found.err and "unexpected" not in found.err
-    assert (sorted(out.rglob("*")) if out.exists() else []) == kept
-    return found.err
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith("soban: ") and output.err.count("\n") == 1, output.err
+    assert "Traceback" not in output.err and "unexpected" not in output.err
+    assert (sorted(out.rglob("*")) if out.exists() else []) == before
+    return output.err
 
 
 def test_without_torch_the_extra_is_named(
@@ -92,24 +92,24 @@ def folder_of_text(path: Path, data: Path) -> None:
 
 
 def without(*names: str) -> Callable[[Path, Path], None]:
-    def made(path: Path, data: Path) -> None:
+    def damage(path: Path, data: Path) -> None:
         shutil.copytree(data, path)
         for name in names:
             (path / name).unlink()
 
-    return made
+    return damage
 
 
 def manifest(**changes: object) -> Callable[[Path, Path], None]:
-    def made(path: Path, data: Path) -> None:
+    def damage(path: Path, data: Path) -> None:
         shutil.copytree(data, path)
-        told = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        told |= changes
+        content = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        content |= changes
         (path / "manifest.json").write_text(
-            json.dumps({name: value for name, value in told.items() if value is not None}), encoding="utf-8"
+            json.dumps({name: value for name, value in content.items() if value is not None}), encoding="utf-8"
         )
 
-    return made
+    return damage
 
 
 def other_ids(path: Path, data: Path) -> None:
@@ -133,9 +133,9 @@ def other_tokenizer(path: Path, data: Path) -> None:
 
 def nothing_held_out(path: Path, data: Path) -> None:
     shutil.copytree(data, path)
-    told = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    told["splits"]["validation"] |= {"documents": 0, "tokens": 0, "bytes": 0, "shards": []}
-    (path / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    content = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    content["splits"]["validation"] |= {"documents": 0, "tokens": 0, "bytes": 0, "shards": []}
+    (path / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 DATA: dict[str, tuple[Callable[[Path, Path], object], str]] = {

@@ -76,20 +76,20 @@ def test_other_weights_cannot_be_gone_on_with(
 
 
 def test_what_cannot_be_begun_with(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def told(*words: object) -> str:
+    def refusal(*words: object) -> str:
         assert small.train(data, tmp_path / "next", *words, "--steps", 2, shape=()) == 2
         assert not (tmp_path / "next").exists()
         return capsys.readouterr().err
 
-    assert "nowhere" in told("--init-from", tmp_path / "nowhere")
-    assert "--layers: the model of --init-from has a shape" in told("--init-from", model, "--layers", 3)
+    assert "nowhere" in refusal("--init-from", tmp_path / "nowhere")
+    assert "--layers: the model of --init-from has a shape" in refusal("--init-from", model, "--layers", 3)
     changed = tmp_path / "changed"
     shutil.copytree(model, changed)
     config = json.loads((changed / "config.json").read_text())
     (changed / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-6}))
-    assert "not a network that soban train makes" in told("--init-from", changed)
+    assert "not a network that soban train makes" in refusal("--init-from", changed)
     (changed / "config.json").write_text(json.dumps(config | {"model_type": "mistral"}))
-    assert "not a network that soban train makes" in told("--init-from", changed)
+    assert "not a network that soban train makes" in refusal("--init-from", changed)
     (changed / "config.json").write_text(json.dumps(config))
     (changed / "tokenizer.json").write_text("{}")
-    assert "its tokenizer is not that of" in told("--init-from", changed)
+    assert "its tokenizer is not that of" in refusal("--init-from", changed)

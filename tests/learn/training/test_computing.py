@@ -19,11 +19,11 @@ def batch(rows: int, first: int) -> Batch:
 )
 def test_rows_that_are_accumulated_are_shared_by_all_threads(batches: int, rows: int, parts: int, shares: int) -> None:
     given = [batch(rows, 100 * number) for number in range(batches)]
-    made = pieces(given, parts)
-    counts = [sum(len(piece.inputs) for piece in share) for share in made]
-    assert len(made) == shares and max(counts) - min(counts) <= 1
-    inputs = torch.cat([piece.inputs for share in made for piece in share])
+    parted = pieces(given, parts)
+    counts = [sum(len(piece.inputs) for piece in share) for share in parted]
+    assert len(parted) == shares and max(counts) - min(counts) <= 1
+    inputs = torch.cat([piece.inputs for share in parted for piece in share])
     assert inputs.tolist() == [row for one in given for row in one.inputs.tolist()]
-    for piece in (piece for share in made for piece in share):
+    for piece in (piece for share in parted for piece in share):
         assert (piece.targets == piece.inputs + 1).all()
         assert (piece.documents == piece.documents[:, :1]).all()  # each row is a document here

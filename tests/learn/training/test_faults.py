@@ -35,8 +35,8 @@ def test_any_fault_of_the_system_is_told_and_the_same_command_then_succeeds(
     for what, folder, run in each_fault(fresh, flow, every=7):
         capsys.readouterr()
         code = run()
-        told = capsys.readouterr().err
-        assert code in (0, 2) and "unexpected" not in told, (what, told)
+        message = capsys.readouterr().err
+        assert code in (0, 2) and "unexpected" not in message, (what, message)
         if code == 2:
             again = flow(folder)
             # what is finished already is refused to be trained further, and is whole

@@ -35,8 +35,9 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(data: Path, **changes: object) -> Settings:
-    told = {"preset": "260k", "layers": 2, "context": 32, "batch_size": 6, "steps": 10, "dtype": "float32", **changes}
-    return resolved(TrainArguments(data=str(data), out="", device="cpu", **told), data)  # type: ignore[arg-type]
+    usual = {"preset": "260k", "layers": 2, "context": 32, "batch_size": 6, "steps": 10, "dtype": "float32"}
+    arguments = TrainArguments(data=str(data), out="", device="cpu", **{**usual, **changes})  # type: ignore[arg-type]
+    return resolved(arguments, data)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -87,10 +88,10 @@ def test_time_and_passes_are_sums_of_what_is_to_be_done(data: Path) -> None:
     speed = Speed(tokens=1000, update=0.1)
     tokens = known.step_tokens
     held_out = Shards(data, "validation").tokens
-    told = forecast.forecast("x", known, speed, data, 2.0, every=10, done=20)
-    assert told.seconds == pytest.approx(80 * (tokens / 1000 + 0.1) + 8 * held_out / 3 / 1000)
-    assert told.passes == pytest.approx(100 * tokens / Shards(data).tokens)
-    assert told.bits[0] < 2 * forecast.ratio(sizes.parameters(known), 100 * tokens) < told.bits[1]
+    outlook = forecast.forecast("x", known, speed, data, 2.0, every=10, done=20)
+    assert outlook.seconds == pytest.approx(80 * (tokens / 1000 + 0.1) + 8 * held_out / 3 / 1000)
+    assert outlook.passes == pytest.approx(100 * tokens / Shards(data).tokens)
+    assert outlook.bits[0] < 2 * forecast.ratio(sizes.parameters(known), 100 * tokens) < outlook.bits[1]
 
 
 def test_more_weights_and_more_tokens_promise_a_lower_loss() -> None:
@@ -104,11 +105,11 @@ def shard_folder(folder: Path, text: "np.ndarray") -> Path:
     splits = {}
     for split, count in (("train", 100), ("validation", 10)):
         texts = [np.array([1, *np.roll(text, number), 2]) for number in range(count)]
-        made = shards.write_shards(folder, split, texts, 300)
+        files = shards.write_shards(folder, split, texts, 300)
         bytes_, tokens = count * len(text), sum(map(len, texts))
-        splits[split] = {"bytes": bytes_, "documents": count, "tokens": tokens, "shards": shards.shard_json(made)}
-    told = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
-    manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": told, "splits": splits}
+        splits[split] = {"bytes": bytes_, "documents": count, "tokens": tokens, "shards": shards.shard_json(files)}
+    tokenizer = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
+    manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": tokenizer, "splits": splits}
     shards.write_json(folder / shards.MANIFEST, manifest)
     return folder
 
@@ -133,10 +134,10 @@ class Counter:
 
 def test_text_at_the_end_of_what_is_held_out_is_measured_too(tmp_path: Path) -> None:
     texts = [np.array([1, *np.full(48, 3 if number < 900 else 4), 2]) for number in range(1000)]
-    made = shards.shard_json(shards.write_shards(tmp_path, "validation", texts, 300))
-    told = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
-    splits = {"validation": {"bytes": 48_000, "documents": 1000, "tokens": 50_000, "shards": made}}
-    manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": told, "splits": splits}
+    files = shards.shard_json(shards.write_shards(tmp_path, "validation", texts, 300))
+    tokenizer = {"entries": 300, "bos_token_id": 1, "eos_token_id": 2}
+    splits = {"validation": {"bytes": 48_000, "documents": 1000, "tokens": 50_000, "shards": files}}
+    manifest = {"format": shards.FORMAT, "data_hash": "x", "tokenizer": tokenizer, "splits": splits}
     shards.write_json(tmp_path / shards.MANIFEST, manifest)
     known = Settings("llama", presets.preset("260k"), 300, batch_size=2, steps=1, learning_rate=1.0)
     known = replace(known, shape=replace(known.shape, context=32))

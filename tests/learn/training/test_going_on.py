@@ -115,8 +115,8 @@ def test_killed_while_a_checkpoint_is_written_it_has_the_one_before(
 ) -> None:
     out = tmp_path / "m"
     assert small.Child(dying_while_it_saves, moment, data, out).ended() == -signal.SIGKILL
-    found = checkpoint.progress_of(out / "training" / checkpoint.NAME).step
-    assert 7 <= found <= 10 and found < 24
+    step = checkpoint.progress_of(out / "training" / checkpoint.NAME).step
+    assert 7 <= step <= 10 and step < 24
     assert small.train(data, out, *FLAGS, "--resume") == 0
     same(out, undisturbed)
 
@@ -175,7 +175,7 @@ def impatient(data: Path, out: Path) -> int:
 
     def pressed(*arguments: Any) -> float:
         if arguments[3] == 3:
-            checkpoint.save = lambda *told: os._exit(3)
+            checkpoint.save = lambda *arguments_of_it: os._exit(3)
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGINT)
         return update(*arguments)
@@ -216,10 +216,10 @@ def full(name: str, times: int) -> Callable[..., Any]:
     count = 0
     save = safetensors.torch.save_file
 
-    def writing(tensors: Any, target: Path, *told: Any) -> None:
+    def writing(tensors: Any, target: Path, *about: Any) -> None:
         nonlocal count
         count += name in Path(target).name
-        save(tensors, target, *told)
+        save(tensors, target, *about)
         if name in Path(target).name and count in range(2, 2 + times):
             os.truncate(target, 100)
             raise OSError(28, "No space left on device")
@@ -266,8 +266,8 @@ def test_stopped_before_anything_is_measured_there_is_a_model_to_try(data: Path,
     assert child.ended() == 130
     saved = checkpoint.progress_of(out / KEPT[1])
     assert saved.best is None and saved.step > 0
-    ours, kept = weights(out / KEPT[0]), weights(out / KEPT[1])
-    assert all(torch.equal(ours[name], kept["weight." + name]) for name in ours)
+    ours, resumable = weights(out / KEPT[0]), weights(out / KEPT[1])
+    assert all(torch.equal(ours[name], resumable["weight." + name]) for name in ours)
 
 
 def test_a_continuation_obeys_a_flag_that_says_what_is_usual(
@@ -290,13 +290,13 @@ def training_of_twenty_steps(data: Path, out: Path, *flags: object) -> int:
 def test_the_same_minutes_on_resuming_are_the_same_steps(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, told = tmp_path / "m", ("--minutes", "0.01", "--evaluate-every", "1000")
-    child = small.Child(training_of_twenty_steps, data, out, *told)
+    out, flags = tmp_path / "m", ("--minutes", "0.01", "--evaluate-every", "1000")
+    child = small.Child(training_of_twenty_steps, data, out, *flags)
     small.reaches(out, 5, child)
     child.send(signal.SIGINT)
     assert child.ended() == 130
     monkeypatch.setattr("soban.learn.training.resolve.steps_in_time", lambda *arguments: 7)
-    assert small.train(data, out, *told, "--resume") == 0
+    assert small.train(data, out, *flags, "--resume") == 0
     assert len(small.numbers(out, "loss")) == 20
     assert small.train(data, out, "--minutes", "0.02", "--resume") == 0
     assert len(small.numbers(out, "loss")) == 27
@@ -456,11 +456,11 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(
     out = tmp_path / "m"
     shutil.copytree(undisturbed, out)
     DAMAGE[damage](out / KEPT[1])
-    found = (out / KEPT[1]).read_bytes()
+    content = (out / KEPT[1]).read_bytes()
     assert small.train(data, out, "--resume", "--steps", "30") == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "not a checkpoint of this training" in said
-    assert (out / KEPT[1]).read_bytes() == found
+    assert (out / KEPT[1]).read_bytes() == content
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"settings": []}', '{"settings": {"seed": 1}}', "\0"])
@@ -484,5 +484,5 @@ def test_what_a_kill_has_left_goes_and_earlier_commands_stay(data: Path, undistu
     assert first["before"] == []
     assert small.train(data, out, "--resume", "--steps", "26") == 0
     assert not list(out.glob(".model-*")) and not list(out.rglob("*.part"))
-    told = json.loads((out / "training" / "settings.json").read_text(encoding="utf-8"))
-    assert [before["command"] for before in told["before"]] == [first["command"]]
+    content = json.loads((out / "training" / "settings.json").read_text(encoding="utf-8"))
+    assert [before["command"] for before in content["before"]] == [first["command"]]

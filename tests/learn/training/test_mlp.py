@@ -36,9 +36,9 @@ def test_gates_and_their_gradients_are_those_of_the_formula(
     given = [(3 * torch.randn(5, 7, generator=generator, dtype=torch.float64)).to(dtype) for _ in range(3)]
     ours, theirs = ([x.to(kind).requires_grad_() for x in given[:2]] for kind in (dtype, torch.float64))
     product, right = mlp.Gate.apply(*ours, activation), formula(theirs[0]) * theirs[1]  # type: ignore[attr-defined, operator]
-    found = torch.autograd.grad(product, ours, given[2])
+    gradients = torch.autograd.grad(product, ours, given[2])
     expected = torch.autograd.grad(right, theirs, given[2].double())
-    for one, judge in zip((product, *found), (right, *expected), strict=True):
+    for one, judge in zip((product, *gradients), (right, *expected), strict=True):
         assert (one - judge).norm() < NEAR[dtype] * judge.norm()
 
 

@@ -76,11 +76,11 @@ def test_bfloat16_comes_near(family: str, native: bool, monkeypatch: pytest.Monk
     if not native:
         by_torch(monkeypatch)
     batch = packed(0)
-    found = [
+    results = [
         Computer(model_with_noise(family), dtype=dtype, device="cpu", parts=1).gradients([batch])
         for dtype in (torch.float32, torch.bfloat16)
     ]
-    (exact, loss, _, _), (rounded, near, _, _) = found
+    (exact, loss, _, _), (rounded, near, _, _) = results
     assert near == pytest.approx(loss, rel=0.01)
     for name, gradient in exact.items():
         assert (rounded[name] - gradient).norm() < 0.05 * gradient.norm(), name

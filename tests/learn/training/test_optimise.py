@@ -12,8 +12,8 @@ RATE = 0.01
 
 
 def settings(**changes: object) -> Settings:
-    told = {"batch_size": 1, "steps": 100, "learning_rate": RATE, "schedule": "constant", "grad_clip": 1.0, **changes}
-    return Settings("llama", PRESETS["260k"], 512, **told)  # type: ignore[arg-type]
+    values = {"batch_size": 1, "steps": 100, "learning_rate": RATE, "schedule": "constant", "grad_clip": 1.0, **changes}
+    return Settings("llama", PRESETS["260k"], 512, **values)  # type: ignore[arg-type]
 
 
 def test_newton_schulz_rounds_move_singular_values_and_leave_directions() -> None:
@@ -36,14 +36,14 @@ def test_adamw_moves_as_torchs_does(optimizer: str, decay: float) -> None:
     ours = torch.randn(5, 7, generator=generator)
     theirs = ours.clone().requires_grad_()
     judge = torch.optim.AdamW([theirs], lr=RATE, betas=(0.9, 0.95), eps=optimise.EPSILON, weight_decay=decay)
-    told = settings(optimizer=optimizer)
+    known = settings(optimizer=optimizer)
     weights = {"model.embed_tokens.weight": ours}
-    state = optimise.initial_state(weights, told)
+    state = optimise.initial_state(weights, known)
     for step in range(5):
         gradient = torch.randn(5, 7, generator=generator)
         theirs.grad = gradient.clone()
-        torch.nn.utils.clip_grad_norm_([theirs], told.grad_clip)
-        length = optimise.update(weights, {"model.embed_tokens.weight": gradient.clone()}, state, step, told)
+        torch.nn.utils.clip_grad_norm_([theirs], known.grad_clip)
+        length = optimise.update(weights, {"model.embed_tokens.weight": gradient.clone()}, state, step, known)
         assert length == pytest.approx(gradient.norm().item())
         judge.step()
     torch.testing.assert_close(ours, theirs)
@@ -64,15 +64,15 @@ def test_muon_moves_as_torchs_does(dtype: str, near: float) -> None:
     ours = torch.randn(16, 24, generator=generator)
     theirs = ours.clone().requires_grad_()
     judge = torch.optim.Muon([theirs], lr=RATE, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-    told = settings(dtype=dtype)
+    known = settings(dtype=dtype)
     name = "model.layers.0.mlp.up_proj.weight"
-    state = optimise.initial_state({name: ours}, told)
+    state = optimise.initial_state({name: ours}, known)
     before = ours.clone()
     for step in range(5):
         gradient = torch.randn(16, 24, generator=generator)
         gradient /= 2 * gradient.norm()  # short enough not to be clipped
         theirs.grad = gradient.clone()
-        optimise.update({name: ours}, {name: gradient.clone()}, state, step, told)
+        optimise.update({name: ours}, {name: gradient.clone()}, state, step, known)
         judge.step()
     # torch's rounds are in bfloat16 (8 bits): the moves agree to a few per cent
     assert (ours - theirs).norm() < near * (theirs - before).norm()

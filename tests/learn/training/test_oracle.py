@@ -33,7 +33,7 @@ def compare(data: Path, out: Path, *flags: str, each: int = ROWS) -> None:
         "--evaluate-every", STEPS, *flags,
     )  # fmt: skip
     assert code == 0
-    settings = folder.kept_settings(out)
+    settings = folder.settings_of(out)
     learnt, held_out = Shards(data), Shards(data, "validation")
     weights = dict(network.new_model(settings, {"bos_token_id": 1, "eos_token_id": 2}).named_parameters())
     weights = {name: weight.detach().clone() for name, weight in weights.items()}

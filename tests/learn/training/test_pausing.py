@@ -109,10 +109,10 @@ def test_this_pc_tells_its_load() -> None:
     assert sensors.on_battery() in (True, False)
 
 
-@pytest.mark.parametrize("told", ["", "lunch", "battery,lunch", "load,"])
-def test_unknown_causes_are_refused(told: str) -> None:
+@pytest.mark.parametrize("text", ["", "lunch", "battery,lunch", "load,"])
+def test_unknown_causes_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="battery, load"):
-        pausing.causes(told)
+        pausing.causes(text)
 
 
 def test_several_processes_do_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,15 +25,15 @@ def test_a_smooth_line_has_the_means_and_keeps_its_beginning() -> None:
 
 
 def test_samples_are_the_same_again_and_change_nothing(data: Path, tmp_path: Path) -> None:
-    plain, told = tmp_path / "plain", tmp_path / "told"
+    plain, sampled = tmp_path / "plain", tmp_path / "told"
     flags = ("--steps", "6", "--evaluate-every", "2")
     assert small.train(data, plain, *flags) == 0
-    assert small.train(data, told, *flags, "--samples", "--prompt", "Mina went to", "--prompt", "Tom") == 0
-    assert small.losses(plain) == small.losses(told)
-    same = [(folder / "model.safetensors").read_bytes() for folder in (plain, told)]
+    assert small.train(data, sampled, *flags, "--samples", "--prompt", "Mina went to", "--prompt", "Tom") == 0
+    assert small.losses(plain) == small.losses(sampled)
+    same = [(folder / "model.safetensors").read_bytes() for folder in (plain, sampled)]
     assert same[0] == same[1]
     assert not (plain / "training" / record.SAMPLES).exists()
-    text = (told / "training" / record.SAMPLES).read_text(encoding="utf-8")
+    text = (sampled / "training" / record.SAMPLES).read_text(encoding="utf-8")
     assert text.count("Mina went to") == 3 and text.count("\n\nTom") == 3
     assert next(line for line in text.splitlines() if line.startswith("step")).startswith("step 2, ")
 
@@ -55,7 +55,7 @@ def test_a_table_of_losses_that_cannot_be_written_is_told_once_and_stops_nothing
 def test_a_language_is_sampled_where_the_tokenizer_knows_it() -> None:
     english = ["Once upon a time, there was a fox."] * 9
     korean = ["옛날 옛적에 토끼가 살았어요."] * 9
-    made = [train_tokenizer(texts, 400, "llama") for texts in (english, korean, [*english, *korean])]
-    assert [samples.usual(tokenizer) for tokenizer in made] == [
+    tokenizers = [train_tokenizer(texts, 400, "llama") for texts in (english, korean, [*english, *korean])]
+    assert [samples.usual(tokenizer) for tokenizer in tokenizers] == [
         samples.OPENINGS[:1], samples.OPENINGS[1:], samples.OPENINGS
     ]  # fmt: skip

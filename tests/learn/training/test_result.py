@@ -34,8 +34,8 @@ def trained(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest
 
 def last_weights(out: Path) -> dict[str, "torch.Tensor"]:
     """The weights as the loop had them after the last step."""
-    kept = safetensors.torch.load_file(out / "training" / "checkpoint.safetensors")
-    return {name.removeprefix("weight."): value for name, value in kept.items() if name.startswith("weight.")}
+    tensors = safetensors.torch.load_file(out / "training" / "checkpoint.safetensors")
+    return {name.removeprefix("weight."): value for name, value in tensors.items() if name.startswith("weight.")}
 
 
 def test_transformers_has_the_weights_that_were_trained(trained: Path, data: Path) -> None:
@@ -45,10 +45,10 @@ def test_transformers_has_the_weights_that_were_trained(trained: Path, data: Pat
         assert torch.equal(weight, weights[name]), name
     assert model.generation_config.eos_token_id == Shards(data).eos_id
     tokenizer = transformers.AutoTokenizer.from_pretrained(trained)
-    told = tokenizer(PROMPT)["input_ids"]
+    ids = tokenizer(PROMPT)["input_ids"]
     document = Shards(data).documents[3]
     text = tokenizer.decode(document, skip_special_tokens=True)
-    assert told[0] == Shards(data).bos_id and tokenizer(text)["input_ids"] == list(document)[:-1]
+    assert ids[0] == Shards(data).bos_id and tokenizer(text)["input_ids"] == list(document)[:-1]
     assert tokenizer.model_max_length == 32
 
 
@@ -109,7 +109,7 @@ def test_the_commands_of_the_guide_work_one_after_the_other(tmp_path: Path) -> N
         "convert my-model my-model.bin",
         "run my-model.bin --max-new-tokens 20",
     ]
-    told = []
+    output = []
     for command in commands:
         words = command.split() + (["Lily and Tom went to the park"] if command.startswith("run") else [])
         done = subprocess.run(
@@ -117,9 +117,9 @@ def test_the_commands_of_the_guide_work_one_after_the_other(tmp_path: Path) -> N
             timeout=600, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, (command, done.stderr)
-        told.append(done)
-    assert "bits per byte" in told[2].stderr
-    assert told[3].stdout.strip() and (tmp_path / "tokenizer.bin").is_file()
+        output.append(done)
+    assert "bits per byte" in output[2].stderr
+    assert output[3].stdout.strip() and (tmp_path / "tokenizer.bin").is_file()
 
 
 def learns(data: Path, out: Path, *flags: object) -> float:

@@ -71,8 +71,8 @@ def _files(files: list[dict[str, Any]], ignored: dict[str, int], samples: int) -
             counts.append(translate("{count:,} broken", count=file["broken"]))
         if file["empty"]:
             counts.append(translate("{count:,} without text", count=file["empty"]))
-        told = file["problem"] and translate("passed over")
-        lines.append(cut("  ".join([cut(file["name"], 34), *filter(None, about), *([told] if told else counts)])))
+        note = file["problem"] and translate("passed over")
+        lines.append(cut("  ".join([cut(file["name"], 34), *filter(None, about), *([note] if note else counts)])))
         for text in file["samples"][:samples]:
             lines.append(cut("    | " + " / ".join(text.split("\n"))))
     if not samples and len(files) > MOST_FILES:
@@ -85,15 +85,15 @@ def _files(files: list[dict[str, Any]], ignored: dict[str, int], samples: int) -
 
 def _examples(report: dict[str, Any], why: str) -> list[str]:
     """What was left out for this reason, if examples were asked for."""
-    found = report.get("examples", {}).get(why, [])
-    return [cut("      | " + " / ".join(text.split("\n"))) for text in found]
+    examples = report.get("examples", {}).get(why, [])
+    return [cut("      | " + " / ".join(text.split("\n"))) for text in examples]
 
 
-def _personal(found: dict[str, Any]) -> list[str]:
-    kinds = [PERSONAL[kind](count) for kind, count in found.items() if kind in PERSONAL]
+def _personal(counts: dict[str, Any]) -> list[str]:
+    kinds = [PERSONAL[kind](count) for kind, count in counts.items() if kind in PERSONAL]
     if not kinds:
         return []
-    label = translate("personal data masked") if found["what"] == "mask" else translate("personal data")
+    label = translate("personal data masked") if counts["what"] == "mask" else translate("personal data")
     return [cut(_label(label, LABEL + COUNT - 6) + "  " + ", ".join(kinds))]
 
 

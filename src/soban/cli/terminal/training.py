@@ -206,12 +206,12 @@ def clipped(text: str, most: int) -> str:
     plain = "".join(c if c.isprintable() else " " for c in text)
     if width(plain) <= most:
         return plain
-    kept = ""
+    start = ""
     for character in plain:
-        if width(kept + character) >= most:
+        if width(start + character) >= most:
             break
-        kept += character
-    return kept + "…"
+        start += character
+    return start + "…"
 
 
 def on_terminal() -> bool:

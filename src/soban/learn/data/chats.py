@@ -52,15 +52,15 @@ def fault(document: Document, words: Sequence[str]) -> str | None:
     roles = [ROLES.get(role) for role, _ in document.turns]
     if None in roles:
         return "roles"
-    told = roles[roles[:1] == ["system"] :]
-    if any(role != ("assistant" if number % 2 else "user") for number, role in enumerate(told)):
+    turns = roles[roles[:1] == ["system"] :]
+    if any(role != ("assistant" if number % 2 else "user") for number, role in enumerate(turns)):
         return "order"
-    if len(told) < 2:
+    if len(turns) < 2:
         return "unanswered"
     return None if all(words) else "silent"
 
 
-def kept(document: Document, words: Sequence[str]) -> str:
+def text_of(document: Document, words: Sequence[str]) -> str:
     """The text that a faultless document with these words is kept as, up to the last answer."""
     if isinstance(document, str):
         return words[0]
@@ -106,10 +106,10 @@ class Writer:
 
     def _messages(self, text: str) -> list[Message]:
         """The messages of a kept conversation, as the template takes them."""
-        found = messages(text)
-        if self._takes_system or found[0]["role"] != "system":
-            return found
-        return folded([found[0]["content"]], found[1:])
+        dialogue = messages(text)
+        if self._takes_system or dialogue[0]["role"] != "system":
+            return dialogue
+        return folded([dialogue[0]["content"]], dialogue[1:])
 
     def written(self, text: str) -> str:
         """A kept document as the model is to write it; plain text as it is."""
@@ -124,7 +124,10 @@ class Writer:
         rare = [number for number, text in enumerate(conversations) if self._tokenizer.find_markup(text)]
         rendered = [self.written(text) for text in conversations]
         with library_errors(self._tokenizer.path):
-            ids = [found.ids for found in self._tokenizer.library.encode_batch_fast(rendered, add_special_tokens=False)]
+            ids = [
+                encoding.ids
+                for encoding in self._tokenizer.library.encode_batch_fast(rendered, add_special_tokens=False)
+            ]
         for number in rare:
             turns = self._messages(conversations[number])
             ids[number] = encode_chat(self._tokenizer, self.template, turns, add_generation_prompt=False)
@@ -133,7 +136,7 @@ class Writer:
 
 def writer_in(folder: Path, name: str) -> Writer:
     """The writer for the tokenizer in a folder of training data, whose tokenizer_config.json gets its template."""
-    made = Writer(name, load_fast(folder / "tokenizer.json", read_settings(folder, {})))
+    writer = Writer(name, load_fast(folder / "tokenizer.json", read_settings(folder, {})))
     path = folder / "tokenizer_config.json"
-    write_json(path, (read_json(path) if path.is_file() else {}) | {"chat_template": made.template.source})
-    return made
+    write_json(path, (read_json(path) if path.is_file() else {}) | {"chat_template": writer.template.source})
+    return writer

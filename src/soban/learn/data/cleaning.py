@@ -44,7 +44,7 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)  # by reason
     personal: Counter[str] = field(default_factory=Counter)  # by kind
     documents_with_personal: int = 0
-    kept_near: int = 0  # near-duplicates that were not left out
+    near: int = 0  # near-duplicates that were not left out
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def leave_out(self, why: str, text: str) -> None:
@@ -111,13 +111,13 @@ class Cleaned:
     """The documents that are kept."""
 
     texts: Texts
-    kept: NDArray[np.int64]  # their numbers in `texts`
+    numbers: NDArray[np.int64]  # their numbers in `texts`
     keys: NDArray[np.uint64]  # of all in `texts`
     groups: NDArray[np.int64]  # of all in `texts`: the number of the first that is like it
     tally: Tally
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.numbers)
 
 
 @contextmanager
@@ -143,11 +143,11 @@ def _clean(
     tally = Tally()
     keys = array("Q")
     with (work / "signatures.bin").open("wb", buffering=0) as file:
-        for made in _signed(_worthy(documents, how, tally, texts, keys, tell), how.similarity <= 1):
+        for batch in _signed(_worthy(documents, how, tally, texts, keys, tell), how.similarity <= 1):
             try:
-                file.write(made.tobytes())
+                file.write(batch.tobytes())
             except OSError as error:
-                raise write_error(work, made.nbytes, error) from error
+                raise write_error(work, batch.nbytes, error) from error
     texts.flush()
     all_keys = np.array(keys, np.uint64)
     groups, dropped = np.arange(len(texts)), np.zeros(len(texts), bool)
@@ -163,7 +163,7 @@ def _clean(
             dropped = similar
             tally.left_out["near-duplicates"] = int(similar.sum())
         else:
-            tally.kept_near = int(similar.sum())
+            tally.near = int(similar.sum())
     return Cleaned(texts, np.flatnonzero(~dropped), all_keys, groups, tally)
 
 
@@ -182,20 +182,20 @@ def _worthy(
         parts = [tidied(part) for part in parts]
         if how.personal != "keep":
             hidden = [masked(part) for part in parts]
-            if found := sum((counts for _, counts in hidden), Counter[str]()):
+            if kinds := sum((counts for _, counts in hidden), Counter[str]()):
                 parts = [part for part, _ in hidden]
                 shown = "\n".join(parts)
                 tally.show("personal", shown)  # masked: a report is shown to others
                 tally.documents_with_personal += 1
-                tally.personal += found
+                tally.personal += kinds
                 if how.personal == "drop":
                     tally.leave_out("personal", shown)
                     continue
         if (why := chats.fault(document, parts)) is not None:
             tally.leave_out(why, "\n".join(parts))
             continue
-        kept = chats.kept(document, parts)
-        text = chats.plain(kept)
+        content = chats.text_of(document, parts)
+        text = chats.plain(content)
         codes = near.code_points(text)
         if (why := fault(text, codes, how.quality)) is not None:
             tally.leave_out(why, text)
@@ -206,7 +206,7 @@ def _worthy(
             continue
         seen.add(one)
         keys.append(one)
-        texts.add(kept)
+        texts.add(content)
         yield codes
 
 

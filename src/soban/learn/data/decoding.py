@@ -69,16 +69,16 @@ class _Seen:
 def named(name: str) -> str:
     """An encoding as Python calls it. Raises UserError for one that it does not know, or that is none of text."""
     try:
-        found = codecs.lookup(name)
+        codec = codecs.lookup(name)
         codecs.getincrementaldecoder(name)("replace").decode(bytes(range(256)), True)
     except (LookupError, ValueError, TypeError, AttributeError, AssertionError):
-        found = None
-    if found is None or not found._is_text_encoding:
+        codec = None
+    if codec is None or not codec._is_text_encoding:
         raise UserError(
             "--encoding {name} is not known", name=name[:40], known=", ".join((*encodings.KNOWN, *encodings.WIDE)),
             hint="give one of Python's, as {known}",
         )  # fmt: skip
-    return found.name
+    return codec.name
 
 
 def detect(source: Source, given: str | None = None) -> Encoding:
@@ -88,28 +88,28 @@ def detect(source: Source, given: str | None = None) -> Encoding:
     """
     seen = _look(source)
     if name := seen.mark or given:
-        found = _read_as(source, name)
-        if found is None:
+        encoding = _read_as(source, name)
+        if encoding is None:
             raise UserError(
                 "{path}: not text in {encoding}", path=source.name, encoding=name,
                 hint="save it again as UTF-8, leave it out, or name another encoding: --encoding",
             )  # fmt: skip
-        return found
+        return encoding
     if seen.utf8 and not seen.switched and not encodings.too_many_controls(seen.controls, seen.size):
         return Encoding("utf-8", seen.marked)
     guess = encodings.guess(seen.chunks)
-    found = _read_as(source, guess.names[0]) if guess.names else None
-    if guess.names[:1] == ("euc_kr",) and (found is None or found.damage):  # it lacks most of cp949's syllables
-        found = min(filter(None, (found, _read_as(source, "cp949"))), key=lambda one: one.damage, default=None)
-    if found is None and seen.switched and seen.utf8:
-        found, guess = Encoding("utf-8"), encodings.Guess(("utf-8",), True)
-    if found is None:
+    encoding = _read_as(source, guess.names[0]) if guess.names else None
+    if guess.names[:1] == ("euc_kr",) and (encoding is None or encoding.damage):  # it lacks most of cp949's syllables
+        encoding = min(filter(None, (encoding, _read_as(source, "cp949"))), key=lambda one: one.damage, default=None)
+    if encoding is None and seen.switched and seen.utf8:
+        encoding, guess = Encoding("utf-8"), encodings.Guess(("utf-8",), True)
+    if encoding is None:
         raise UserError(
             "{path}: not text in UTF-8, UTF-16, cp949 or another encoding that is known here", path=source.name,
             hint="save it again as UTF-8, leave it out, or name its encoding: --encoding",
         )  # fmt: skip
-    others = [name for name in guess.names if name != found.name]
-    return found if guess.sure else replace(found, perhaps=tuple(others[:3]))
+    others = [name for name in guess.names if name != encoding.name]
+    return encoding if guess.sure else replace(encoding, perhaps=tuple(others[:3]))
 
 
 def _pieces(source: Source) -> Iterator[bytes]:

@@ -48,7 +48,9 @@ class Encoder:
             written = iter(self.writer.encode(conversations) if self.writer else ())
             stories = [text for text, one in zip(some, talk, strict=True) if not one]
             with library_errors(self.path):
-                encoded = iter([found.ids for found in plain.encode_batch_fast(stories, add_special_tokens=False)])
+                encoded = iter(
+                    [encoding.ids for encoding in plain.encode_batch_fast(stories, add_special_tokens=False)]
+                )
             for one in talk:
                 yield np.array(self._framed(next(written if one else encoded)), np.int64)
 
@@ -87,10 +89,10 @@ def given(path: Path) -> Encoder:
 def _without_specials(tokenizer: "Tokenizer") -> "Tokenizer":
     from tokenizers import Tokenizer
 
-    told: dict[str, Any] = json.loads(tokenizer.to_str())
-    told["added_tokens"] = [token for token in told["added_tokens"] if not token["special"]]
-    told["post_processor"] = None
-    return Tokenizer.from_str(json.dumps(told))
+    settings: dict[str, Any] = json.loads(tokenizer.to_str())
+    settings["added_tokens"] = [token for token in settings["added_tokens"] if not token["special"]]
+    settings["post_processor"] = None
+    return Tokenizer.from_str(json.dumps(settings))
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -51,8 +51,8 @@ class Fields:
             return record
         if not isinstance(record, Mapping):
             return ""
-        held = [(field, value(record, field.name)) for field in self.fields]
-        parts = [(answer(one) if field.role == "answer" else words(one)).strip() for field, one in held]
+        values = [(field, value(record, field.name)) for field in self.fields]
+        parts = [(answer(one) if field.role == "answer" else words(one)).strip() for field, one in values]
         if not all(part or field.optional for part, field in zip(parts, self.fields, strict=True)):
             return ""
         return "\n".join(filter(None, parts))
@@ -64,17 +64,17 @@ class Fields:
         """
         if not isinstance(record, Mapping):
             return None
-        held = [value(record, field.name) for field in self.fields]
-        system = [("system", words(held.pop(0)))] if self.fields[0].role == "system" else []
+        values = [value(record, field.name) for field in self.fields]
+        system = [("system", words(values.pop(0)))] if self.fields[0].role == "system" else []
         system = [turn for turn in system if turn[1]]
-        if isinstance(held[0], list) and (len(held) > 1 or self._lists_turns(held[0])):
-            said = [_turn(part, number) for number, part in enumerate(held[0])]
-            answers = [("assistant", text) for one in held[1:] if (text := answer(one))]
+        if isinstance(values[0], list) and (len(values) > 1 or self._lists_turns(values[0])):
+            said = [_turn(part, number) for number, part in enumerate(values[0])]
+            answers = [("assistant", text) for one in values[1:] if (text := answer(one))]
             return Conversation((*system, *said, *answers))
-        if len(held) < 2:
+        if len(values) < 2:
             return None
-        question = "\n".join(filter(None, (words(one).strip() for one in held[:-1])))
-        return Conversation((*system, ("user", question), ("assistant", answer(held[-1]))))
+        question = "\n".join(filter(None, (words(one).strip() for one in values[:-1])))
+        return Conversation((*system, ("user", question), ("assistant", answer(values[-1]))))
 
     def _lists_turns(self, parts: list[Any]) -> bool:
         """Whether a list in the only field is one of turns: where its name does not say so, by who says its parts."""
@@ -117,8 +117,8 @@ def _role(part: Any) -> str:
 
 def known(record: Record) -> bool:
     """Whether a record has its text in fields of usual names."""
-    found = (_spelled(usual, list(record)) for usual in KNOWN)
-    return any(fields.text(record) for fields in found if fields)
+    spellings = (_spelled(usual, list(record)) for usual in KNOWN)
+    return any(fields.text(record) for fields in spellings if fields)
 
 
 def _spelled(usual: tuple[str, ...], names: Sequence[str]) -> Fields | None:
@@ -126,14 +126,14 @@ def _spelled(usual: tuple[str, ...], names: Sequence[str]) -> Fields | None:
     spelling = {name.strip().lower(): name for name in reversed(names) if isinstance(name, str)}
     if any(name not in spelling for name in usual if not name.endswith("?")):
         return None
-    found = []
+    matching = []
     for name in usual:
         if (plain := name.rstrip("?")) in spelling:
             role: Literal["", "system", "answer"] = "system" if plain == "system" else ""
             if name == usual[-1] and len(usual) > 1:
                 role = "answer"
-            found.append(Field(spelling[plain], name.endswith("?"), role))
-    return Fields(tuple(found))
+            matching.append(Field(spelling[plain], name.endswith("?"), role))
+    return Fields(tuple(matching))
 
 
 def _longest(rows: Sequence[Record], names: Sequence[str], path: str) -> str:
@@ -170,25 +170,25 @@ def value(record: Any, name: str) -> Any:
     outer, dot, inner = name.partition(".")
     if not dot or not isinstance(record, Mapping) or outer not in record:
         return None
-    held = record[outer]
-    if isinstance(held, list):
-        return [found for part in held if (found := value(part, inner)) is not None]
-    return value(held, inner)
+    content = record[outer]
+    if isinstance(content, list):
+        return [deeper for part in content if (deeper := value(part, inner)) is not None]
+    return value(content, inner)
 
 
-def words(held: Any, depth: int = 0) -> str:
+def words(content: Any, depth: int = 0) -> str:
     """The words in a value: a text itself, the turns of a conversation, the parts of a turn, one a line."""
-    if isinstance(held, str):
-        return held
-    if depth < DEEPEST and isinstance(held, list):
-        return "\n".join(filter(None, (words(part, depth + 1).strip() for part in held)))
-    if depth < DEEPEST and isinstance(held, Mapping):
-        return next((words(held[name], depth + 1) for name in INNER if name in held), "")
+    if isinstance(content, str):
+        return content
+    if depth < DEEPEST and isinstance(content, list):
+        return "\n".join(filter(None, (words(part, depth + 1).strip() for part in content)))
+    if depth < DEEPEST and isinstance(content, Mapping):
+        return next((words(content[name], depth + 1) for name in INNER if name in content), "")
     return ""
 
 
-def answer(held: Any) -> str:
+def answer(content: Any) -> str:
     """The words in a value; of a list of messages, those of the assistant's last, for the question may be in it."""
-    if isinstance(held, list) and held and all(_role(part) for part in held):
-        held = next((part for part in reversed(held) if ROLES.get(_role(part)) == "assistant"), held[-1])
-    return words(held)
+    if isinstance(content, list) and content and all(_role(part) for part in content):
+        content = next((part for part in reversed(content) if ROLES.get(_role(part)) == "assistant"), content[-1])
+    return words(content)

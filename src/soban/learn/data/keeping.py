@@ -29,40 +29,40 @@ def room(out: Path, size: int) -> None:
         raise no_space(out, needed, free)
 
 
-def held(out: Path, mark: str) -> dict[str, Any] | None:
+def finished_report(out: Path, mark: str) -> dict[str, Any] | None:
     """The report of an earlier run that made the same; None where there is none."""
     try:
         manifest = json.loads((out / shards.MANIFEST).read_text(encoding="utf-8"))
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
-        whole = all((out / one["name"]).is_file() for told in manifest["splits"].values() for one in told["shards"])
+        whole = all((out / one["name"]).is_file() for split in manifest["splits"].values() for one in split["shards"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return report if whole and manifest.get("fingerprint") == mark else None
 
 
-def made_earlier(folder: Path) -> set[Path] | None:
+def earlier_files(folder: Path) -> set[Path] | None:
     """The shards that an earlier run's manifest tells, and what lies beside them; None where there is no such one."""
     try:
         manifest = json.loads((folder / shards.MANIFEST).read_text(encoding="utf-8"))
         if not manifest["format"].startswith(shards.KIND):
             return None
-        told = [
+        files = [
             folder / split / Path(shard["name"]).name  # never outside of the split, whatever the manifest has
             for split, about in manifest["splits"].items() if split in SPLITS for shard in about["shards"]
         ]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return {*told, *map(shards.starts_of, told)}
+    return {*files, *map(shards.starts_of, files)}
 
 
 def check_own(out: Path, beside: frozenset[str]) -> None:
     """UserError where the folder holds what no earlier run has made and the next would replace."""
-    made = made_earlier(out)
-    if made is None:
+    earlier = earlier_files(out)
+    if earlier is None:
         others = [path for path in out.iterdir() if path.name not in {WORK, LOCK, OLD} | beside]
     else:
         splits = [out / name for name in SPLITS]
-        others = [path for split in splits for path in split.rglob("*") if path not in made]
+        others = [path for split in splits for path in split.rglob("*") if path not in earlier]
         others += [split for split in splits if split.is_file()]
     if others := sorted(path for path in others if path.name not in LEFT_BY_SYSTEMS):
         raise UserError(
@@ -76,7 +76,7 @@ def alone(out: Path, beside: frozenset[str]) -> Iterator[None]:
     """The folder, made where it is missing, and no second run in it. Raises UserError where it holds other things."""
     from filelock import FileLock, Timeout
 
-    killed = is_there(out / OLD / ASIDE) or made_earlier(out / OLD) is not None
+    killed = is_there(out / OLD / ASIDE) or earlier_files(out / OLD) is not None
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not killed:  # else it was looked at before
@@ -158,15 +158,15 @@ def put_back(out: Path) -> None:
 
 def discard(old: Path) -> None:
     """Deletes what its manifest tells, and the folders where nothing else is in them; what is in use is left."""
-    made = made_earlier(old) or set()
-    junk = {old / split / name for split in SPLITS for name in LEFT_BY_SYSTEMS} if made else set()
+    files = earlier_files(old) or set()
+    junk = {old / split / name for split in SPLITS for name in LEFT_BY_SYSTEMS} if files else set()
     with contextlib.suppress(OSError):
-        for path in (old / ASIDE, *made, *junk):
+        for path in (old / ASIDE, *files, *junk):
             path.unlink(missing_ok=True)
         for split in SPLITS:
             if (old / split).is_dir():
                 (old / split).rmdir()
-        for name in REPLACED[len(SPLITS) :] if made else ():
+        for name in REPLACED[len(SPLITS) :] if files else ():
             (old / name).unlink(missing_ok=True)
         old.rmdir()
 

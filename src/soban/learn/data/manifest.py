@@ -18,17 +18,17 @@ def check(manifest: dict[str, Any]) -> None:
     _number(tokenizer, "eos_token_id", 0, entries)
     if not (splits := _object(manifest, "splits")):
         raise ValueError("splits")
-    for name, told in splits.items():
-        if not isinstance(told, dict):
+    for name, split in splits.items():
+        if not isinstance(split, dict):
             raise ValueError(f"splits.{name}")
         for key in ("documents", "tokens", "bytes"):
-            _number(told, key, 0, MOST)
-        if not isinstance(told.get("shards"), list):
+            _number(split, key, 0, MOST)
+        if not isinstance(split.get("shards"), list):
             raise ValueError(f"splits.{name}.shards")
-        for shard in told["shards"]:
+        for shard in split["shards"]:
             _check_shard(shard)
         for key in ("documents", "tokens"):
-            if told[key] != sum(shard[key] for shard in told["shards"]):
+            if split[key] != sum(shard[key] for shard in split["shards"]):
                 raise ValueError(f"splits.{name}.{key}")
 
 
@@ -42,19 +42,19 @@ def _check_shard(shard: Any) -> None:
         _number(shard, key, 1, MOST)
 
 
-def _object(held: dict[str, Any], name: str) -> dict[str, Any]:
-    if not isinstance(value := held.get(name), dict):
+def _object(content: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(value := content.get(name), dict):
         raise ValueError(name)
     return value
 
 
-def _text(held: dict[str, Any], name: str) -> str:
-    if not isinstance(value := held.get(name), str):
+def _text(content: dict[str, Any], name: str) -> str:
+    if not isinstance(value := content.get(name), str):
         raise ValueError(name)
     return value
 
 
-def _number(held: dict[str, Any], name: str, least: int, end: int) -> int:
-    if type(value := held.get(name)) is not int or not least <= value < end:
+def _number(content: dict[str, Any], name: str, least: int, end: int) -> int:
+    if type(value := content.get(name)) is not int or not least <= value < end:
         raise ValueError(name)
     return value

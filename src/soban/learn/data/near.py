@@ -66,14 +66,14 @@ def runs(codes: Codes) -> Hashes:
 
 def signatures(sets: Sequence[Hashes]) -> NDArray[np.uint32]:
     """The MinHash signatures (documents, HASHES) of sets of shingles."""
-    made = np.full((len(sets), HASHES), EMPTY, np.uint32)
-    full = [number for number, held in enumerate(sets) if held.size]
+    minhashes = np.full((len(sets), HASHES), EMPTY, np.uint32)
+    full = [number for number, hashes in enumerate(sets) if hashes.size]
     if full:
         together = np.concatenate([sets[number] for number in full])
         starts = np.cumsum([0, *(sets[number].size for number in full)])[:-1]
         for index, (factor, summand) in enumerate(zip(*_constants(), strict=True)):
-            made[full, index] = np.minimum.reduceat(together * factor + summand, starts)
-    return made
+            minhashes[full, index] = np.minimum.reduceat(together * factor + summand, starts)
+    return minhashes
 
 
 def similarity(left: Hashes, right: Hashes) -> float:
@@ -105,40 +105,40 @@ class Groups:
 
 
 def alike(
-    made: NDArray[np.uint32], sets: Callable[[int], Hashes], least: float, tell: Callable[[float], None]
+    minhashes: NDArray[np.uint32], sets: Callable[[int], Hashes], least: float, tell: Callable[[float], None]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], list[tuple[int, int]]]:
     """Which documents are too like one that stays, the group of each, and the pairs that were found.
 
-    `made` are the signatures, `sets` gives the shingles of a document by its number, `least` is the similarity from
-    which two are alike. A document goes only if it is like an earlier one that stays.
+    `minhashes` are the signatures, `sets` gives the shingles of a document by its number, `least` is the similarity
+    from which two are alike. A document goes only if it is like an earlier one that stays.
     """
-    groups = Groups(len(made))
+    groups = Groups(len(minhashes))
     pairs: set[tuple[int, int]] = set()
     unlike: set[tuple[int, int]] = set()
     for band in range(BANDS):
-        keys = np.ascontiguousarray(made[:, band * ROWS : (band + 1) * ROWS]).view(np.uint64)
+        keys = np.ascontiguousarray(minhashes[:, band * ROWS : (band + 1) * ROWS]).view(np.uint64)
         mixed = keys[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ keys[:, 1]
         order = np.argsort(mixed, kind="stable")
         edges = np.concatenate([[0], np.flatnonzero(np.diff(mixed[order])) + 1, [len(order)]])
         for index in np.flatnonzero(np.diff(edges) > 1):
-            _compare(order[edges[index] : edges[index + 1]].tolist(), made, sets, least, unlike, pairs)
+            _compare(order[edges[index] : edges[index + 1]].tolist(), minhashes, sets, least, unlike, pairs)
         tell((band + 1) / BANDS)
     for left, right in pairs:
         groups.join(left, right)
-    return _dropped(len(made), pairs), groups.of_all(), sorted(pairs)
+    return _dropped(len(minhashes), pairs), groups.of_all(), sorted(pairs)
 
 
 def _compare(
-    bucket: list[int], made: NDArray[np.uint32], sets: Callable[[int], Hashes], least: float,
+    bucket: list[int], minhashes: NDArray[np.uint32], sets: Callable[[int], Hashes], least: float,
     unlike: set[tuple[int, int]], pairs: set[tuple[int, int]],
 ) -> None:  # fmt: skip
     """Notes which documents of a bucket are like one of its representatives."""
-    kept: list[int] = []
+    representatives: list[int] = []
     for number in bucket:
-        if made[number, 0] == EMPTY and made[number, -1] == EMPTY:
+        if minhashes[number, 0] == EMPTY and minhashes[number, -1] == EMPTY:
             continue  # without letters there is nothing to compare
-        estimates = (made[kept] == made[number]).mean(axis=1) if kept else ()
-        for other, estimate in zip(kept, estimates, strict=True):
+        estimates = (minhashes[representatives] == minhashes[number]).mean(axis=1) if representatives else ()
+        for other, estimate in zip(representatives, estimates, strict=True):
             pair = (other, number)
             if pair in pairs:
                 break  # one is enough: the others are in its group
@@ -147,8 +147,8 @@ def _compare(
                     pairs.add(pair)
                     break
                 unlike.add(pair)
-        if len(kept) < REPRESENTATIVES:
-            kept.append(number)
+        if len(representatives) < REPRESENTATIVES:
+            representatives.append(number)
 
 
 def _dropped(count: int, pairs: set[tuple[int, int]]) -> NDArray[np.bool_]:

@@ -45,7 +45,7 @@ class _Line:
 
     def cut(self, start: int, stop: int) -> tuple[NDArray[np.int64], list[int]]:
         """The tokens from one place to another, and where in them documents begin."""
-        made = np.empty(stop - start, np.int64)
+        tokens = np.empty(stop - start, np.int64)
         begins: list[int] = []
         number = int(np.searchsorted(self._ends, start, "right"))
         at = start
@@ -55,9 +55,9 @@ class _Line:
             if first >= start:
                 begins.append(first - start)
             upto = min(stop, first + len(ids))
-            made[at - start : upto - start] = ids[at - first : upto - first]
+            tokens[at - start : upto - start] = ids[at - first : upto - first]
             at, number = upto, number + 1
-        return made, begins
+        return tokens, begins
 
 
 def rows_in(tokens: int, length: int) -> int:

@@ -96,17 +96,17 @@ KINDS = {"bank account": "account"}
 
 def masked(text: str) -> tuple[str, Counter[str]]:
     """The text with [email], [phone] and the like where personal data stood, and how many there were of each kind."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     if not MAY_HOLD.search(text):
-        return text, found
+        return text, counts
     for name, (pattern, is_one) in DETECTORS.items():
         kind = KINDS.get(name, name)
 
         def mask(match: re.Match[str], kind: str = kind, is_one: Callable[[re.Match[str]], bool] = is_one) -> str:
             if not is_one(match):
                 return match[0]
-            found[kind] += 1
+            counts[kind] += 1
             return f"[{kind}]"
 
         text = pattern.sub(mask, text)
-    return text, found
+    return text, counts

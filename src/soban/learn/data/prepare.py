@@ -52,7 +52,7 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TrainingData:
     """What came of it."""
 
     folder: Path | None  # of the data; None where they were only looked at
@@ -60,8 +60,8 @@ class Prepared:
     new: bool  # False: it was there already
 
     def __repr__(self) -> str:
-        kept = f"{self.report['kept']} of {self.report['documents']} documents"
-        return f"<Prepared {self.folder or 'nothing'}: {kept}{'' if self.new else ', there already'}>"
+        count = f"{self.report['kept']} of {self.report['documents']} documents"
+        return f"<TrainingData {self.folder or 'nothing'}: {count}{'' if self.new else ', there already'}>"
 
 
 def preparation(arguments: PrepareArguments) -> Preparation:
@@ -95,7 +95,7 @@ def preparation(arguments: PrepareArguments) -> Preparation:
     )  # fmt: skip
 
 
-def prepare(wanted: Preparation, tell: Progress = lambda stage, count, share: None) -> Prepared:
+def prepare(wanted: Preparation, tell: Progress = lambda stage, count, share: None) -> TrainingData:
     """Reads, cleans, splits, learns a tokenizer and writes shards; where all that is there already, does nothing.
 
     Raises UserError for what cannot be read or written; `out` is then as it was, as after a KeyboardInterrupt. `tell`
@@ -103,38 +103,38 @@ def prepare(wanted: Preparation, tell: Progress = lambda stage, count, share: No
     """
     start = time.monotonic()
     check(wanted)
-    found = _found(wanted)
+    inputs = _found(wanted)
     if wanted.out is None:
-        with _room_told(found, None), tempfile.TemporaryDirectory(**TEMPORARY) as folder:
-            report = _look(wanted, found, Path(folder), tell)
-            return Prepared(None, report | {"seconds": time.monotonic() - start}, True)
-    keeping.room(wanted.out, sum(source.size for source in found.sources))
-    mark = fingerprint(wanted, found.sources)
+        with _room_told(inputs, None), tempfile.TemporaryDirectory(**TEMPORARY) as folder:
+            report = _look(wanted, inputs, Path(folder), tell)
+            return TrainingData(None, report | {"seconds": time.monotonic() - start}, True)
+    keeping.room(wanted.out, sum(source.size for source in inputs.sources))
+    mark = fingerprint(wanted, inputs.sources)
     with keeping.alone(wanted.out, wanted.beside):
-        if not wanted.force and (held := keeping.held(wanted.out, mark)) is not None:
-            return Prepared(wanted.out, held, False)
-        if not wanted.force and keeping.made_earlier(wanted.out) is not None:
+        if not wanted.force and (finished := keeping.finished_report(wanted.out, mark)) is not None:
+            return TrainingData(wanted.out, finished, False)
+        if not wanted.force and keeping.earlier_files(wanted.out) is not None:
             raise UserError(
                 "{path}: holds finished data, of other text or made with other options", path=wanted.out,
                 hint="--force replaces them; or choose another folder with --out",
             )  # fmt: skip
         work = wanted.out / keeping.WORK
         # of a run that could not move it to its place
-        report = keeping.held(work, mark) or _finish(wanted, found, work, mark, start, tell)
+        report = keeping.finished_report(work, mark) or _finish(wanted, inputs, work, mark, start, tell)
         tell("moving", 0, None)
         keeping.publish(work, wanted.out)
         shutil.rmtree(work, ignore_errors=True)
-    return Prepared(wanted.out, report, True)
+    return TrainingData(wanted.out, report, True)
 
 
 @contextlib.contextmanager
-def _room_told(found: sources.Found, out: Path | None) -> Iterator[None]:
+def _room_told(inputs: sources.Inputs, out: Path | None) -> Iterator[None]:
     """UserError for whatever the system refuses to write there: the texts are read, and what fails there is told."""
     try:
         yield
     except OSError as error:
         place = Path(tempfile.gettempdir()) if out is None else out
-        raise write_error(place, keeping.ROOM * sum(source.size for source in found.sources), error) from error
+        raise write_error(place, keeping.ROOM * sum(source.size for source in inputs.sources), error) from error
 
 
 def check(wanted: Preparation) -> None:
@@ -156,48 +156,48 @@ def check(wanted: Preparation) -> None:
         )  # fmt: skip
 
 
-def _found(wanted: Preparation) -> sources.Found:
+def _found(wanted: Preparation) -> sources.Inputs:
     """The sources, but for what earlier runs have written themselves."""
-    found = sources.find(wanted.paths)
+    inputs = sources.find(wanted.paths)
     if wanted.out is not None:
         out = wanted.out.resolve()
         for path in map(Path, wanted.paths):
             if not (full := path.resolve()).is_relative_to(out):
-                found.sources = [one for one in found.sources if not one.path.resolve().is_relative_to(out)]
+                inputs.sources = [one for one in inputs.sources if not one.path.resolve().is_relative_to(out)]
             elif full == out or full.relative_to(out).parts[0] in keeping.OURS:  # which would be replaced
                 raise UserError(
                     "{path}: holds the text itself", path=wanted.out, hint="choose another folder with --out"
                 )
-    return found
+    return inputs
 
 
 def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
     """What the result depends on, as a hash: the files by name, size and time, and the options."""
     options = asdict(replace(wanted, out=None, force=False, paths=(), beside=frozenset()))
-    told = [shards.FORMAT, options, [(file.name, file.size, file.modified) for file in files]]
+    causes = [shards.FORMAT, options, [(file.name, file.size, file.modified) for file in files]]
     if wanted.tokenizer is not None and (path := wanted.tokenizer / "tokenizer.json").is_file():
-        told.append(shards.file_hash(path))
+        causes.append(shards.file_hash(path))
     if wanted.template is not None:
-        told.append(find_template(wanted.template).source)
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
+        causes.append(find_template(wanted.template).source)
+    return hashlib.sha256(json.dumps(causes, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
 
 
-def _look(wanted: Preparation, found: sources.Found, work: Path, tell: Progress) -> dict[str, Any]:
+def _look(wanted: Preparation, inputs: sources.Inputs, work: Path, tell: Progress) -> dict[str, Any]:
     """The report alone."""
     read: list[Read] = []
-    with clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
-        return _report(wanted, found, read, cleaned)
+    with clean(documents(inputs.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
+        return _report(wanted, inputs, read, cleaned)
 
 
 def _finish(
-    wanted: Preparation, found: sources.Found, work: Path, mark: str, start: float, tell: Progress
+    wanted: Preparation, inputs: sources.Inputs, work: Path, mark: str, start: float, tell: Progress
 ) -> dict[str, Any]:
     """The report; the working folder then holds all that is to be moved, or is gone."""
     shutil.rmtree(work, ignore_errors=True)
     try:
-        with _room_told(found, wanted.out):
+        with _room_told(inputs, wanted.out):
             work.mkdir()
-            report, manifest = _make(wanted, found, work, tell)
+            report, manifest = _make(wanted, inputs, work, tell)
             report["seconds"] = time.monotonic() - start
             shards.write_json(work / keeping.REPORT, report)
             shards.write_json(work / shards.MANIFEST, manifest | {"fingerprint": mark})
@@ -208,35 +208,37 @@ def _finish(
 
 
 def _make(
-    wanted: Preparation, found: sources.Found, work: Path, tell: Progress
+    wanted: Preparation, inputs: sources.Inputs, work: Path, tell: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything but the manifest, in the working folder; the report and the manifest."""
     read: list[Read] = []
-    with clean(documents(found.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
+    with clean(documents(inputs.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
         if not len(cleaned):
             raise UserError(
                 "no text is left of {count} documents", count=cleaned.tally.documents,
                 hint="the report without --out tells why: soban data ... --examples",
             )  # fmt: skip
-        parts = split(cleaned.keys, cleaned.groups, cleaned.kept, (wanted.validation, wanted.test), wanted.seed)
+        parts = split(cleaned.keys, cleaned.groups, cleaned.numbers, (wanted.validation, wanted.test), wanted.seed)
         encoder, trials = _encoder(wanted, cleaned, parts["train"], tell)
         learning.save_tokenizer(encoder.tokenizer, work)
         if wanted.tokenizer is not None:
             _copy_config(wanted.tokenizer, work)
         if wanted.template is not None:
             encoder = replace(encoder, writer=chats.writer_in(work, wanted.template))
-        told = {name: _written(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])}
+        splits = {
+            name: _written(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])
+        }
     about = {
         "sha256": shards.file_hash(work / "tokenizer.json"), "entries": encoder.entries,
         "bos_token_id": encoder.bos_id, "eos_token_id": encoder.eos_id,
     }  # fmt: skip
     manifest = {
         "format": shards.FORMAT, "data_hash": _data_hash(wanted, cleaned.keys, parts), "tokenizer": about,
-        "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": wanted.seed, "splits": told,
-        "inputs": [{"name": source.name, "bytes": source.size} for source in found.sources],
+        "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": wanted.seed, "splits": splits,
+        "inputs": [{"name": source.name, "bytes": source.size} for source in inputs.sources],
     }  # fmt: skip
-    report = _report(wanted, found, read, cleaned)
-    short = {name: {key: one[key] for key in ("documents", "bytes", "tokens")} for name, one in told.items()}
+    report = _report(wanted, inputs, read, cleaned)
+    short = {name: {key: one[key] for key in ("documents", "bytes", "tokens")} for name, one in splits.items()}
     report |= {"splits": short, "tokenizer": {"entries": encoder.entries, "tried": [asdict(one) for one in trials]}}
     return report | {"data_hash": manifest["data_hash"]}, manifest
 
@@ -282,22 +284,22 @@ def _written(
                 tell("writing", len(numbers), count / len(numbers))
             yield cleaned.texts[number]
 
-    made = shards.write_shards(work, name, encoder.encode(texts()), encoder.entries)
+    files = shards.write_shards(work, name, encoder.encode(texts()), encoder.entries)
     return {
         "documents": len(numbers), "bytes": sum(cleaned.texts.size(int(number)) for number in numbers),
-        "tokens": sum(shard.tokens for shard in made), "shards": shards.shard_json(made),
+        "tokens": sum(shard.tokens for shard in files), "shards": shards.shard_json(files),
     }  # fmt: skip
 
 
 def _data_hash(wanted: Preparation, keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
     """Which documents there are, in which order and split, as a hash."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     if wanted.template is not None and wanted.tokenizer is not None:
         # one that is learnt differs with the template, and has a hash of its own in the manifest
-        found.update(find_template(wanted.template).source.encode())
+        digest.update(find_template(wanted.template).source.encode())
     for name in SPLITS:
-        found.update(name.encode() + keys[parts[name]].astype("<u8").tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + keys[parts[name]].astype("<u8").tobytes())
+    return digest.hexdigest()
 
 
 def _copy_config(tokenizer: Path, work: Path) -> None:
@@ -307,16 +309,16 @@ def _copy_config(tokenizer: Path, work: Path) -> None:
         shutil.copyfile(path, work / path.name)
 
 
-def _report(wanted: Preparation, found: sources.Found, read: Sequence[Read], cleaned: Cleaned) -> dict[str, Any]:
+def _report(wanted: Preparation, inputs: sources.Inputs, read: Sequence[Read], cleaned: Cleaned) -> dict[str, Any]:
     """What was found, as JSON has it."""
     tally: Tally = cleaned.tally
-    told: dict[str, Any] = {
-        "files": [asdict(one) for one in read], "files_ignored": found.ignored,
+    report: dict[str, Any] = {
+        "files": [asdict(one) for one in read], "files_ignored": inputs.ignored,
         "documents": tally.documents, "bytes": tally.bytes,
         "left_out": {why: count for why, count in tally.left_out.items() if count},
-        "kept": len(cleaned), "kept_bytes": sum(cleaned.texts.size(int(number)) for number in cleaned.kept),
-        "near_duplicates_kept": tally.kept_near,
+        "kept": len(cleaned), "kept_bytes": sum(cleaned.texts.size(int(number)) for number in cleaned.numbers),
+        "near_duplicates_kept": tally.near,
         "personal": {"what": wanted.cleaning.personal, "documents": tally.documents_with_personal, **tally.personal},
         "options": asdict(wanted.cleaning) | {"seed": wanted.seed},
     }  # fmt: skip
-    return told | ({"examples": tally.examples} if wanted.examples else {})
+    return report | ({"examples": tally.examples} if wanted.examples else {})

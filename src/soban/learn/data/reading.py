@@ -49,21 +49,21 @@ class Reading:
     encoding: str | None = None  # None: it is found
 
 
-def documents(sources: Sequence[Source], how: Reading, told: list[Read]) -> Iterator[Document]:
-    """The text of every record; `told` gets what was found of each file.
+def documents(sources: Sequence[Source], how: Reading, reads: list[Read]) -> Iterator[Document]:
+    """The text of every record; `reads` gets what was found of each file.
 
     A file of a folder that is no text is passed over, with a note. Raises UserError for one that the user has named,
     and for fields that cannot be told.
     """
     for source in sources:
-        found = Read(source.name, source.size)
-        told.append(found)
+        file = Read(source.name, source.size)
+        reads.append(file)
         try:
-            yield from _whole(source, how, found)
+            yield from _whole(source, how, file)
         except Unreadable as error:
             if source.named:
                 raise error.why from None
-            found.problem = str(error.why)
+            file.problem = str(error.why)
             warn("passed over: {problem}", problem=error.why)
 
 
@@ -75,24 +75,24 @@ class Unreadable(Exception):
         super().__init__(str(why))
 
 
-def _whole(source: Source, how: Reading, found: Read) -> Iterator[Document]:
+def _whole(source: Source, how: Reading, file: Read) -> Iterator[Document]:
     """The documents of one file. Raises Unreadable also where it fails in its middle."""
     try:
-        yield from _file(source, how, found)
+        yield from _file(source, how, file)
     except (UnicodeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise Unreadable(broken(source.name, error)) from error
     except OSError as error:
         raise Unreadable(unreadable(source.name, error)) from error
 
 
-def _file(source: Source, how: Reading, found: Read) -> Iterator[Document]:
+def _file(source: Source, how: Reading, file: Read) -> Iterator[Document]:
     """The documents of one file."""
     try:
         encoding = detect(source, how.encoding) if source.kind != "parquet" else None
     except UserError as error:
         raise Unreadable(error) from error
     if encoding is not None:
-        found.encoding, found.perhaps, found.damaged = encoding.name, encoding.perhaps, encoding.damage
+        file.encoding, file.perhaps, file.damaged = encoding.name, encoding.perhaps, encoding.damage
         if encoding.perhaps:
             warn(
                 "{path}: taken for {encoding}, which is not certain (or {others}); --encoding NAME says which it is",
@@ -106,19 +106,19 @@ def _file(source: Source, how: Reading, found: Read) -> Iterator[Document]:
     if first and not whole:
         raise Unreadable(_not_what_it_says(source, first[0]))
     chosen = choosing.choose(whole, how.fields, source.name)
-    found.fields = str(chosen)
+    file.fields = str(chosen)
     for record in chain(first, all_of_it):
         if isinstance(record, Broken):
-            found.broken += 1
+            file.broken += 1
         elif text := chosen.text(record).strip():
-            found.documents += 1
-            if len(found.samples) < how.samples:
-                found.samples.append(text[:SAMPLE])
+            file.documents += 1
+            if len(file.samples) < how.samples:
+                file.samples.append(text[:SAMPLE])
             yield (chosen.conversation(record) if how.conversations else None) or text
         elif not isinstance(record, str):
-            found.empty += 1
-    if found.broken:
-        warn("{path}: {count} records cannot be read, and are left out", path=source.name, count=found.broken)
+            file.empty += 1
+    if file.broken:
+        warn("{path}: {count} records cannot be read, and are left out", path=source.name, count=file.broken)
 
 
 def _not_what_it_says(source: Source, problem: Any) -> UserError:

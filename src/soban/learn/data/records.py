@@ -87,8 +87,8 @@ def _table(source: Source, encoding: Encoding) -> Iterator[Any]:
     if not table.named:
         warn("{path}: its first row names no columns: they are called 1, 2 and so on", path=source.name)
     with _table_lines(source, encoding) as lines:
-        found = rows(islice(lines, table.skipped, None), table.dialect, columns, table.keys, LONGEST)
-        for row in islice(found, int(table.named), None):
+        parsed = rows(islice(lines, table.skipped, None), table.dialect, columns, table.keys, LONGEST)
+        for row in islice(parsed, int(table.named), None):
             if isinstance(row, Broken):
                 yield row
             elif any(row[columns:]):

@@ -77,7 +77,7 @@ class Parsed:
 
 def parse(text: str, dialect: Dialect) -> Parsed:
     """The cells of one row, with or without its line end."""
-    found = Parsed([])
+    parsed = Parsed([])
     apart, quote, escape = dialect.delimiter, dialect.quote, dialect.escape
     at = 0
     while True:
@@ -85,25 +85,25 @@ def parse(text: str, dialect: Dialect) -> Parsed:
         assert match is not None  # nothing is a field, too
         cell = match["quoted"] if quote else None
         if cell is not None:
-            found.quoted += 1
-            found.needed += quote in cell or "\n" in cell or "\r" in cell or (apart in cell if apart else "," in cell)
+            parsed.quoted += 1
+            parsed.needed += quote in cell or "\n" in cell or "\r" in cell or (apart in cell if apart else "," in cell)
             cell = cell.replace(quote + quote, quote)
         else:
             cell = match["plain"]
             if quote and (cell.lstrip(" ") if dialect.blanks else cell).startswith(quote):
-                found.state = "open" if dialect.begun.match(text, at) else "wrong"
-                return found
-            found.stray += quote in cell if quote else 0
+                parsed.state = "open" if dialect.begun.match(text, at) else "wrong"
+                return parsed
+            parsed.stray += quote in cell if quote else 0
         if escape and "\\" in cell:
             cell = dialect.escaped.sub(r"\1", cell)
-        found.cells.append(cell.lstrip(" ") if dialect.blanks and match["plain"] is not None else cell)
+        parsed.cells.append(cell.lstrip(" ") if dialect.blanks and match["plain"] is not None else cell)
         at = match.end()
         if not apart or at == len(text) or text[at] != apart:
             break
         at += 1
     if at == len(text) and text.endswith(("\n", "\r")) and match["plain"]:  # an escaped line end
-        found.state = "continued"
-    return found
+        parsed.state = "continued"
+    return parsed
 
 
 @dataclass

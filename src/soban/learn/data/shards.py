@@ -67,19 +67,19 @@ def write_shards(
     shard_tokens: int = SHARD_TOKENS,
 ) -> list[Shard]:  # fmt: skip
     """Writes documents, each with its BOS and EOS, and returns the shards. Raises UserError where they do not fit."""
-    made: list[Shard] = []
+    shards: list[Shard] = []
     waiting: list[NDArray[np.integer[Any]]] = []
     size = 0
     (folder / split).mkdir(parents=True, exist_ok=True)
     for ids in documents:
         if waiting and size + len(ids) > shard_tokens:
-            made.append(_write(folder, f"{split}/{len(made):05}.npy", waiting, entries))
+            shards.append(_write(folder, f"{split}/{len(shards):05}.npy", waiting, entries))
             waiting, size = [], 0
         waiting.append(ids.astype(dtype_for(entries)))
         size += len(ids)
     if waiting:
-        made.append(_write(folder, f"{split}/{len(made):05}.npy", waiting, entries))
-    return made
+        shards.append(_write(folder, f"{split}/{len(shards):05}.npy", waiting, entries))
+    return shards
 
 
 def _write(folder: Path, name: str, documents: list[NDArray[np.integer[Any]]], entries: int) -> Shard:
@@ -108,11 +108,11 @@ def starts_of(path: Path) -> Path:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(HASHED_AT_ONCE):
-            found.update(piece)
-    return found.hexdigest()
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -169,13 +169,13 @@ class Shards:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         self.split = split
-        told = split_of(self.folder, self.manifest, split)
+        about = split_of(self.folder, self.manifest, split)
         self.entries: int = self.manifest["tokenizer"]["entries"]
         self.bos_id: int = self.manifest["tokenizer"]["bos_token_id"]
         self.eos_id: int = self.manifest["tokenizer"]["eos_token_id"]
         self.data_hash: str = self.manifest["data_hash"]
-        self.bytes: int = told["bytes"]  # of the documents as text: bits per byte are over these
-        opened = [_open(self.folder, shard, self.entries) for shard in told["shards"]]
+        self.bytes: int = about["bytes"]  # of the documents as text: bits per byte are over these
+        opened = [_open(self.folder, shard, self.entries) for shard in about["shards"]]
         self.documents = Documents([tokens for tokens, _ in opened], [starts for _, starts in opened])
 
     @property
@@ -210,40 +210,40 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def split_of(folder: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
     """What a manifest says of a split. Raises UserError where there is none of that name."""
-    if (told := manifest["splits"].get(name)) is None:
+    if (split := manifest["splits"].get(name)) is None:
         raise UserError(
             "{path}: it has no {split} split", path=folder, split=name, known=", ".join(manifest["splits"]),
             hint="it has {known}",
         )  # fmt: skip
-    return dict(told)
+    return dict(split)
 
 
 def check_hashes(folder: Path) -> None:
     """Reads every shard of a folder. Raises UserError for one that is not, bit for bit, what was made."""
-    for told in read_manifest(folder)["splits"].values():
-        for shard in told["shards"]:
+    for split in read_manifest(folder)["splits"].values():
+        for shard in split["shards"]:
             path = folder / shard["name"]
             for file, wanted in ((path, shard["sha256"]), (starts_of(path), shard.get("starts_sha256"))):
                 try:
-                    found = file_hash(file)
+                    digest = file_hash(file)
                 except OSError as error:
                     raise _damaged(file, reason(error)) from error
-                if wanted and found != wanted:
+                if wanted and digest != wanted:
                     raise _damaged(file, "sha256")
 
 
-def _open(folder: Path, told: dict[str, Any], entries: int) -> tuple[Ids, NDArray[np.int64]]:
+def _open(folder: Path, about: dict[str, Any], entries: int) -> tuple[Ids, NDArray[np.int64]]:
     """A shard's ids, mapped, and where its documents begin; both checked against the manifest.
 
     The ids are all below `entries`: for that they are read once, at the speed of the disk.
     """
-    path = folder / told["name"]
+    path = folder / about["name"]
     tokens, mapped = _mapped(path), _mapped(starts_of(path))  # a header may lie about sizes: mapped, nothing is taken
-    if tokens.dtype != dtype_for(entries) or tokens.shape != (told["tokens"],):
+    if tokens.dtype != dtype_for(entries) or tokens.shape != (about["tokens"],):
         raise _damaged(path, f"{tokens.dtype} {tokens.shape}")
     if (top := int(tokens.max())) >= entries:
         raise _damaged(path, translate("id {id} in a vocabulary of {size}", id=top, size=entries))
-    if mapped.dtype != np.int64 or mapped.shape != (told["documents"] + 1,):
+    if mapped.dtype != np.int64 or mapped.shape != (about["documents"] + 1,):
         raise _damaged(starts_of(path), f"{mapped.dtype} {mapped.shape}")
     starts = np.array(mapped)
     if starts[0] != 0 or starts[-1] != len(tokens) or (np.diff(starts) <= 0).any():
@@ -254,10 +254,10 @@ def _open(folder: Path, told: dict[str, Any], entries: int) -> tuple[Ids, NDArra
 def _mapped(path: Path) -> NDArray[Any]:
     """The array in a file. Raises UserError for what is none: NumPy reads its header as a piece of Python."""
     try:
-        found: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # not np.load, which opens zips, too
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # not np.load, which opens zips, too
     except (*HEADERS, OSError, MemoryError) as error:
         raise _damaged(path, reason(error)) from error
-    return found
+    return array
 
 
 def _damaged(path: Path, problem: str) -> UserError:

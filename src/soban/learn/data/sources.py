@@ -81,32 +81,32 @@ class _Limited(io.RawIOBase):
 
 
 @dataclass
-class Found:
+class Inputs:
     """The sources, and how many files of which ending hold none."""
 
     sources: list[Source] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
 
 
-def find(paths: Sequence[str | Path]) -> Found:
+def find(paths: Sequence[str | Path]) -> Inputs:
     """Every file with text among these files and folders, in a fixed order. Raises UserError where there is none."""
-    found = Found()
+    inputs = Inputs()
     for path in map(Path, paths):
         if not is_there(path):
             raise UserError("{path}: no such file or folder", path=path, hint="check the spelling")
         if path.is_dir():
-            _add_folder(found, path)
+            _add_folder(inputs, path)
         else:
-            _add(found, path, path.name, named=True)
-    if not found.sources:
+            _add(inputs, path, path.name, named=True)
+    if not inputs.sources:
         raise UserError(
             "{path}: no text in it", path=", ".join(map(str, paths)),
             hint="soban data reads txt, md, json, jsonl, csv, tsv, parquet, also gzipped, and zips and folders of them",
         )  # fmt: skip
-    return found
+    return inputs
 
 
-def _add_folder(found: Found, folder: Path) -> None:
+def _add_folder(inputs: Inputs, folder: Path) -> None:
     try:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
     except OSError as error:
@@ -114,35 +114,35 @@ def _add_folder(found: Found, folder: Path) -> None:
     for path in paths:
         inner = path.relative_to(folder)
         if not any(part.startswith(".") or part == "__MACOSX" for part in inner.parts):
-            _add(found, path, f"{folder.name or folder}/{inner.as_posix()}", named=False)
+            _add(inputs, path, f"{folder.name or folder}/{inner.as_posix()}", named=False)
 
 
-def _add(found: Found, path: Path, name: str, named: bool) -> None:
+def _add(inputs: Inputs, path: Path, name: str, named: bool) -> None:
     """One file of the disk."""
     kind, suffix, gzipped = _kind(path.name)
     if kind == "zip" and not gzipped:
-        _add_zip(found, path, name, named)
+        _add_zip(inputs, path, name, named)
     elif kind and kind != "zip":
-        found.sources.append(Source(name, kind, suffix, path, path.stat().st_size, None, gzipped, named))
+        inputs.sources.append(Source(name, kind, suffix, path, path.stat().st_size, None, gzipped, named))
     elif named:
-        found.sources.append(Source(name, "text", suffix, path, path.stat().st_size, None, gzipped, named))
+        inputs.sources.append(Source(name, "text", suffix, path, path.stat().st_size, None, gzipped, named))
     else:
-        found.ignored[suffix or "-"] = found.ignored.get(suffix or "-", 0) + 1
+        inputs.ignored[suffix or "-"] = inputs.ignored.get(suffix or "-", 0) + 1
 
 
-def _add_zip(found: Found, path: Path, name: str, named: bool) -> None:
+def _add_zip(inputs: Inputs, path: Path, name: str, named: bool) -> None:
     """The files in a zip; one of a folder that cannot be read is passed over, with a note."""
-    inside = Found()
+    inside = Inputs()
     try:
         inside.sources += _members(inside, path, name)
     except UserError as error:
         if named:
             raise
         warn("passed over: {problem}", problem=error)
-        inside = Found([], {".zip": 1})
-    found.sources += inside.sources
+        inside = Inputs([], {".zip": 1})
+    inputs.sources += inside.sources
     for suffix, count in inside.ignored.items():
-        found.ignored[suffix] = found.ignored.get(suffix, 0) + count
+        inputs.ignored[suffix] = inputs.ignored.get(suffix, 0) + count
 
 
 def _kind(name: str) -> tuple[str | None, str, bool]:
@@ -153,7 +153,7 @@ def _kind(name: str) -> tuple[str | None, str, bool]:
     return KINDS.get(suffix), suffix, gzipped
 
 
-def _members(found: Found, path: Path, name: str) -> Iterator[Source]:
+def _members(inputs: Inputs, path: Path, name: str) -> Iterator[Source]:
     """The text files in a zip. Raises UserError for one that is broken, locked, or made to do harm."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -175,7 +175,7 @@ def _members(found: Found, path: Path, name: str) -> Iterator[Source]:
             continue
         kind, suffix, gzipped = _kind(shown)
         if kind in (None, "zip") or gzipped:
-            found.ignored[suffix or "-"] = found.ignored.get(suffix or "-", 0) + 1
+            inputs.ignored[suffix or "-"] = inputs.ignored.get(suffix or "-", 0) + 1
             if kind == "zip":
                 warn("{path}: a zip in a zip, which is not read: unpack the outer one", path=f"{name}/{shown}")
             continue

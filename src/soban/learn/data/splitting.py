@@ -11,7 +11,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split(
-    keys: NDArray[np.uint64], groups: NDArray[np.int64], kept: NDArray[np.int64], shares: Sequence[float], seed: int
+    keys: NDArray[np.uint64], groups: NDArray[np.int64], numbers: NDArray[np.int64], shares: Sequence[float], seed: int
 ) -> dict[str, NDArray[np.int64]]:
     """The numbers of the kept documents in each split, in their order; `shares` are validation's and test's.
 
@@ -20,7 +20,7 @@ def split(
     """
     least = np.full(len(keys), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(least, groups, keys)
-    firsts = np.unique(groups[kept])
+    firsts = np.unique(groups[numbers])
     wanted = [share > 0 for share in shares]
     if len(firsts) <= sum(wanted):
         raise UserError(
@@ -30,7 +30,7 @@ def split(
     order = firsts[np.argsort(_mixed(least[firsts], seed), kind="stable")]
     places = np.sort(_mixed(least[firsts], seed)) / 2.0**64
     train_left = len(order) - sum(wanted)  # groups that may go to the others beyond one each
-    found: dict[str, NDArray[np.int64]] = {}
+    parts: dict[str, NDArray[np.int64]] = {}
     start, below = 0, 0.0
     for name, share in zip(SPLITS[1:], shares, strict=True):
         below += share
@@ -38,9 +38,9 @@ def split(
         if share > 0:
             stop = max(start + 1, min(int(np.searchsorted(places, below)), start + train_left))
         train_left -= max(0, stop - start - 1)
-        found[name], start = order[start:stop], stop
-    found["train"] = order[start:]
-    return {name: kept[np.isin(groups[kept], found[name])] for name in SPLITS}
+        parts[name], start = order[start:stop], stop
+    parts["train"] = order[start:]
+    return {name: numbers[np.isin(groups[numbers], parts[name])] for name in SPLITS}
 
 
 def _mixed(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

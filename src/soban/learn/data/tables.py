@@ -64,8 +64,8 @@ class Survey:
     @property
     def cost(self) -> float:
         """What speaks against the dialect."""
-        found = self.wrong + self.unlike + (self.bad_escapes if self.dialect.escape else 0)
-        return found + (self.stray if self.dialect.quote == "'" else 0)
+        faults = self.wrong + self.unlike + (self.bad_escapes if self.dialect.escape else 0)
+        return faults + (self.stray if self.dialect.quote == "'" else 0)
 
     @property
     def evidence(self) -> int:
@@ -76,32 +76,32 @@ class Survey:
 
 def survey(lines: Iterable[str], dialect: Dialect, keep: int = 200) -> Survey:
     """What a dialect makes of the lines; the cells of the first rows are kept."""
-    found = Survey(dialect)
+    result = Survey(dialect)
 
     def meet(row: Parsed) -> None:
-        found.wrong += row.state == "wrong"
-        found.quoted += row.quoted
-        found.needed += row.needed
-        found.stray += row.stray
+        result.wrong += row.state == "wrong"
+        result.quoted += row.quoted
+        result.needed += row.needed
+        result.stray += row.stray
 
     def watched() -> Iterator[str]:
         for line in lines:
             if dialect.escape and "\\" in line:
                 bad = len(BAD_ESCAPE.findall(line.replace("\\\\", "")))
-                found.bad_escapes += bad
-                found.escapes += '\\"' in line and not bad
+                result.bad_escapes += bad
+                result.escapes += '\\"' in line and not bad
             yield line
 
     for row in rows(watched(), dialect, 0, meet=meet):
         if isinstance(row, Broken):
             continue
-        if not found.first:
-            found.first = row
-        found.rows += 1
-        found.widths[len(row)] += 1
-        if len(found.cells) < keep:
-            found.cells.append(row)
-    return found
+        if not result.first:
+            result.first = row
+        result.rows += 1
+        result.widths[len(row)] += 1
+        if len(result.cells) < keep:
+            result.cells.append(row)
+    return result
 
 
 def understand(open_lines: Callable[[], AbstractContextManager[Iterator[str]]], tabs: bool) -> Table:
@@ -112,10 +112,10 @@ def understand(open_lines: Callable[[], AbstractContextManager[Iterator[str]]], 
     with open_lines() as lines:
         sample, whole = _sample(lines)
     skipped, delimiters = 0, "\t" if tabs else DELIMITERS
-    if sample and (told := SEP.fullmatch(sample[0])):
-        skipped, delimiters, sample = 1, told[1], sample[1:]
-    found = [survey(sample, dialect) for dialect in _candidates(sample, delimiters)]
-    best = _best(found)
+    if sample and (separator := SEP.fullmatch(sample[0])):
+        skipped, delimiters, sample = 1, separator[1], sample[1:]
+    surveys = [survey(sample, dialect) for dialect in _candidates(sample, delimiters)]
+    best = _best(surveys)
     if not whole or tabs:
         # quotes between tabs are often the text's own
         relative = best.dialect.raw if tabs else replace(best.dialect, escape=not best.dialect.escape)
@@ -148,13 +148,13 @@ def _candidates(sample: Sequence[str], delimiters: str) -> Iterator[Dialect]:
                     yield Dialect(delimiter, quote, escape, blanks=True)
 
 
-def _best(found: Sequence[Survey]) -> Survey:
+def _best(surveys: Sequence[Survey]) -> Survey:
     """The survey that fits best: one of several columns where the first row names them, else of one."""
     several = [
-        one for one in found
+        one for one in surveys
         if one.dialect.delimiter and len(one.first) > 1 and one.cost <= MOST_UNLIKE * one.rows
     ]  # fmt: skip
-    alone = [one for one in found if not one.dialect.delimiter]
+    alone = [one for one in surveys if not one.dialect.delimiter]
 
     def order(one: Survey) -> tuple[float, int, bool, bool, int, int]:
         dialect = one.dialect
@@ -171,13 +171,13 @@ def _checked(
     dialect: Dialect, relative: Dialect, open_lines: Callable[[], AbstractContextManager[Iterator[str]]], skipped: int
 ) -> Survey:
     """The dialect as it does on all lines, or its relative where that does better."""
-    found: list[Survey] = []
+    surveys: list[Survey] = []
     for one in (dialect, relative):
         with open_lines() as lines:
-            found.append(survey(islice(lines, skipped, None), one))
-        if found[0].cost == 0:
+            surveys.append(survey(islice(lines, skipped, None), one))
+        if surveys[0].cost == 0:
             break
-    return min(found, key=lambda one: one.cost)
+    return min(surveys, key=lambda one: one.cost)
 
 
 def _named(best: Survey, skipped: int) -> Table:

@@ -62,24 +62,24 @@ def unpack(archive: Path, folder: Path) -> None:
     if needed > free:
         raise no_space(folder, needed, free)
     folder.mkdir(exist_ok=True)
-    found = 0
+    count = 0
     try:
         with tarfile.open(archive, "r|gz") as packed:
             for member in packed:
                 name = MEMBER.fullmatch(member.name)
-                held = packed.extractfile(member) if name and member.isfile() else None
-                if name is None or held is None:
+                content = packed.extractfile(member) if name and member.isfile() else None
+                if name is None or content is None:
                     continue
                 part = folder / f"{name[1]}.part"
                 with part.open("wb") as file:
-                    shutil.copyfileobj(held, file, PIECE)
+                    shutil.copyfileobj(content, file, PIECE)
                 os.replace(part, folder / name[1])
-                found += 1
+                count += 1
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise broken(archive.name, error) from error
     except OSError as error:
         raise write_error(folder, needed, error) from error
-    if not found:
+    if not count:
         raise UserError("{path}: no stories in it", path=archive, hint="delete it, and fetch it again")
     (folder / DONE).write_text("", encoding="utf-8")
 
@@ -99,13 +99,13 @@ def train_vocabulary(wanted: Preparation, tell: Progress) -> Path:
             "{path}: holds other files ({name})", path=folder, name=others[0][:60],
             hint="choose a new folder with --out",
         )  # fmt: skip
-    found = find(wanted.paths)
+    inputs = find(wanted.paths)
     with tempfile.TemporaryDirectory(prefix="soban-data-", ignore_cleanup_errors=True) as work:
-        told: list[Read] = []
-        texts = _first(documents(found.sources, replace(wanted.reading, conversations=False), told))
+        reads: list[Read] = []
+        texts = _first(documents(inputs.sources, replace(wanted.reading, conversations=False), reads))
         with clean(texts, replace(wanted.cleaning, similarity=2.0), Path(work), tell) as cleaned:
             tell("tokenizer", len(cleaned), None)
-            tokenizer = train_tokenizer((cleaned.texts[int(number)] for number in cleaned.kept), size, wanted.layout)
+            tokenizer = train_tokenizer((cleaned.texts[int(number)] for number in cleaned.numbers), size, wanted.layout)
     if (most := tokenizer.get_vocab_size()) < size:
         raise UserError(
             "--vocab-size {value}: this text supports only {most} entries", value=size, most=most,

@@ -33,10 +33,10 @@ def line_by_line(stream: io.TextIOBase) -> bool:
     return False
 
 
-def lines(found: Iterable[str]) -> Iterator[Any]:
+def lines(texts: Iterable[str]) -> Iterator[Any]:
     """A value a line, or several in a row."""
     decoder = json.JSONDecoder(strict=False)
-    for line in found:
+    for line in texts:
         at = BETWEEN.match(line).end()  # type: ignore[union-attr]
         while at < len(line):
             try:
@@ -139,15 +139,15 @@ class _Values:
         yield Broken(problem)
         passed = 1
         while begin is not None:
-            found = begin.search(self._text, self._at + passed)
-            if found is None:
+            match = begin.search(self._text, self._at + passed)
+            if match is None:
                 if self._ended:
                     break
                 self._at = max(self._at, len(self._text) - len(key) - CLOSE_TO_THE_END)
                 passed = 0
                 self._more()
                 continue
-            self._at, passed = found.start(), 1
+            self._at, passed = match.start(), 1
             try:
                 self._decoder.raw_decode(self._text, self._at)
             except ValueError as error:
@@ -168,7 +168,7 @@ class _Values:
         at = self._at
         awaited = ""
         if self._text[at] not in "[{":
-            return found.end() if (found := STRING.match(self._text, at)) else None
+            return match.end() if (match := STRING.match(self._text, at)) else None
         while True:
             part = PARTS.search(self._text, at)
             if part is None:
@@ -203,15 +203,15 @@ def opened(value: Any) -> Iterator[Any]:
     if not isinstance(value, dict) or known(value):
         yield value
         return
-    lists = [held for held in value.values() if _is_table(held)]
+    lists = [table for table in value.values() if _is_table(table)]
     if lists:
         yield from max(lists, key=len)
     else:
         yield from _of_pandas(value) or [value]
 
 
-def _is_table(held: Any) -> bool:
-    return isinstance(held, list) and bool(held) and all(isinstance(row, dict) for row in held)
+def _is_table(table: Any) -> bool:
+    return isinstance(table, list) and bool(table) and all(isinstance(row, dict) for row in table)
 
 
 def _of_pandas(value: dict[str, Any]) -> list[Any]:
@@ -219,15 +219,15 @@ def _of_pandas(value: dict[str, Any]) -> list[Any]:
     columns, data = value.get("columns"), value.get("data")
     if isinstance(columns, list) and isinstance(data, list):
         return [dict(zip(map(str, columns), row, strict=False)) for row in data if isinstance(row, list)]
-    held = list(value.values())
-    if not held or not all(isinstance(one, dict) and one and one.keys() == held[0].keys() for one in held):
+    parts = list(value.values())
+    if not parts or not all(isinstance(one, dict) and one and one.keys() == parts[0].keys() for one in parts):
         return []
-    labels = list(held[0])
+    labels = list(parts[0])
     if _are_numbers(value) and not _are_numbers(labels):
-        return held  # by rows
-    if _are_numbers(labels) or len(labels) > max(3, len(held)):
+        return parts  # by rows
+    if _are_numbers(labels) or len(labels) > max(3, len(parts)):
         return [{name: column[label] for name, column in value.items()} for label in labels]
-    return held if len(held) > 1 and known(held[0]) else []
+    return parts if len(parts) > 1 and known(parts[0]) else []
 
 
 def _are_numbers(names: Iterable[str]) -> bool:

@@ -43,9 +43,9 @@ def choose_size(
         tokenizer = train_tokenizer(learnt, size, layout)
         if tokenizer.get_vocab_size() < size and trials:
             break  # the text offers no more
-        if (made := trial(tokenizer, learnt, measured)) is None:
+        if (attempt := trial(tokenizer, learnt, measured)) is None:
             break
-        trials.append(made)
+        trials.append(attempt)
         tell((number + 1) / len(SIZES))
         if len(trials) > 1 and trials[-1].bits_per_byte > trials[-2].bits_per_byte:
             break  # it has become worse, for want of text
@@ -84,7 +84,7 @@ def probabilities(
     p(w|h) = (c(hw) + t(h) p(w|shorter h)) / (c(h) + t(h)), where t(h) is how many different tokens followed h. Witten
     and Bell, "The zero-frequency problem" (1991).
     """
-    found = np.full(len(new) - order + 1, 1 / size)
+    chances = np.full(len(new) - order + 1, 1 / size)
     for length in range(1, order + 1):
         history, history_new = _grams(seen, length - 1, order, size), _grams(new, length - 1, order, size)
         whole, whole_new = history * size + seen[order - 1 :], history_new * size + new[order - 1 :]
@@ -94,16 +94,16 @@ def probabilities(
         different = np.unique(kinds // size, return_counts=True)[1]  # of the same histories, in the same order
         total, types = _lookup(histories, totals, history_new), _lookup(histories, different, history_new)
         met = total > 0
-        found[met] = (followed[met] + types[met] * found[met]) / (total[met] + types[met])
-    return found
+        chances[met] = (followed[met] + types[met] * chances[met]) / (total[met] + types[met])
+    return chances
 
 
 def _grams(tokens: NDArray[np.int64], length: int, order: int, size: int) -> NDArray[np.int64]:
     """The `length` tokens before each token from the place `order` on, as one number each."""
-    made = np.zeros(len(tokens) - order + 1, np.int64)
+    grams = np.zeros(len(tokens) - order + 1, np.int64)
     for back in range(length, 0, -1):
-        made = made * size + tokens[order - 1 - back : len(tokens) - back]
-    return made
+        grams = grams * size + tokens[order - 1 - back : len(tokens) - back]
+    return grams
 
 
 def _lookup(keys: NDArray[np.int64], values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

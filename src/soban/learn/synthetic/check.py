@@ -61,8 +61,8 @@ def check(text: str, language: Language, opening: str | None = None) -> Verdict:
     verdict.problems += [f"said twice: {s.strip()}" for s in dict.fromkeys(sentences) if sentences.count(s) > 1]
     if language == "ko":
         verdict.particles, verdict.wrong_particles = wrong_particles(text, reader.recent)
-        told = re.findall("|".join(f"{level}(?=[.!?])" for level in LEVELS), QUOTED.sub("", text))
-        verdict.mixed_levels = len(set(told)) > 1
+        levels = re.findall("|".join(f"{level}(?=[.!?])" for level in LEVELS), QUOTED.sub("", text))
+        verdict.mixed_levels = len(set(levels)) > 1
     return verdict
 
 
@@ -88,7 +88,7 @@ def take(reader: Reader, reading: Reading, verdict: Verdict) -> None:
     """Writes what a reading says into the reader's mind, and what is wrong with it into the verdict."""
     event = events()[reading.happening.event]
     binding = dict(reading.happening.roles)
-    slots = [slot for slot, _ in reading.match.held]
+    slots = [slot for slot, _ in reading.match.contents]
     if not verdict.events and not reader.state:
         introduce("".join(dict.fromkeys(s.role for s in slots)) + event.roles, binding, reader.state, reader.old)
     verdict.problems += reading.wrong
@@ -111,7 +111,7 @@ def take(reader: Reader, reading: Reading, verdict: Verdict) -> None:
 def remember(reader: Reader, reading: Reading, binding: dict[str, str] | object) -> None:
     """Keeps who was named, of which gender, and what colours things have."""
     roles = dict(reading.happening.roles)
-    for slot, text in reading.match.held:
+    for slot, text in reading.match.contents:
         if slot.kind == "person" and slot.role in roles:
             name = roles[slot.role]
             gender = VOICES[reader.language].who(slot, text)[1]
@@ -122,7 +122,7 @@ def remember(reader: Reader, reading: Reading, binding: dict[str, str] | object)
             reader.recent.append(name)
     for _, thing, colour in reader.coloured(reading.match, roles):
         reader.colours.setdefault(thing, colour)
-    slots = [slot for slot, _ in reading.match.held]
+    slots = [slot for slot, _ in reading.match.contents]
     reader.topic = topic_after(slots, roles)
 
 

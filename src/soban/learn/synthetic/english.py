@@ -48,11 +48,11 @@ def person(narrator: Narrator, slot: Slot, key: str) -> str:
             return PRONOUNS["he"][who.gender]
     match slot.attribute:
         case "intro":
-            told = f"{who.trait} {who.kind or who.gender} named {key}"
+            description = f"{who.trait} {who.kind or who.gender} named {key}"
             if narrator.friendly and key != narrator.hero and narrator.chance.random() < 0.4:
                 friend = PRONOUNS["his"][narrator.cast.persons[narrator.hero].gender] + f" friend {key}"
                 return friend + (f" the {who.kind}" if who.kind else "")
-            return article(told)
+            return article(description)
         case "first":
             return f"{key} the {who.kind}" if who.kind and not narrator.knows(key) else key
         case "kind":
@@ -110,8 +110,8 @@ def who(slot: Slot, text: str) -> tuple[str, str | None]:
         return "", "girl"
     if slot.attribute == "intro":
         named = re.search(rf"(?:named|friend) ({NAME})", text)
-        told = re.search(r"\b(girl|boy) named", text)
-        return (named[1] if named else ""), (told[1] if told else None)
+        kind = re.search(r"\b(girl|boy) named", text)
+        return (named[1] if named else ""), (kind[1] if kind else None)
     return text.split(" the ")[0], None
 
 

@@ -163,8 +163,8 @@ def plain(name: str) -> str:
 
 def names(sentence: str) -> list[str]:
     """The words of a sentence that look like names: what stands before a subject's particle."""
-    found = re.findall(r"([가-힣]{2,4}?)(?:이라는|라는|은|는|이|가|과|와)(?= )", sentence)
-    return [plain(name) for name in found]
+    words = re.findall(r"([가-힣]{2,4}?)(?:이라는|라는|은|는|이|가|과|와)(?= )", sentence)
+    return [plain(name) for name in words]
 
 
 # These end like a word with an object's particle and have none.

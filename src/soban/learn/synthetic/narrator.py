@@ -21,7 +21,7 @@ class Narrator:
     state: State = field(default_factory=dict)
     topic: str | None = None
     mentioned: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
 
     def knows(self, key: str) -> bool:
         """Whether a character has been in the story before."""

@@ -35,7 +35,7 @@ class Match:
     """A stretch of text that a form fits: what each slot holds, and where the stretch ends."""
 
     form: Form
-    held: tuple[tuple[Slot, str], ...]
+    contents: tuple[tuple[Slot, str], ...]
     end: int
 
 
@@ -52,7 +52,7 @@ class Reading:
 @cache
 def forms(language: Language) -> list[Form]:
     """Every form of every wording."""
-    found = []
+    every = []
     levels = "(?:" + "|".join(VOICES[language].LEVELS) + ")"
     for wording in (w for several in wordings(language).values() for w in several):
         for text in alternatives(wording.text):
@@ -65,8 +65,8 @@ def forms(language: Language) -> list[Form]:
             )
             literals = tuple(bit for piece in plain for bit in piece.split("~") if len(bit) > 1)
             marks = len(MARK.findall("".join(plain)))
-            found.append(Form(wording, slots, literals, marks, expression + "(?= |$)"))
-    return found
+            every.append(Form(wording, slots, literals, marks, expression + "(?= |$)"))
+    return every
 
 
 def literal(text: str, levels: str) -> str:
@@ -82,15 +82,15 @@ def compiled(expression: str) -> re.Pattern[str]:
 
 def matches(text: str, start: int, language: Language) -> list[Match]:
     """Every form that fits the text from `start`, the longest stretch first."""
-    found = []
+    fitting = []
     ends = [mark.end() for mark in islice(MARK.finditer(text, start), MOST_MARKS)]
     stretches = ["", *(text[start:end] for end in ends), *[text[start:]] * MOST_MARKS]
     for form in forms(language):
         ahead = stretches[form.marks]
         if all(bit in ahead for bit in form.literals) and (match := compiled(form.expression).match(text, start)):
-            held = tuple(zip(form.slots, (group or "" for group in match.groups()), strict=True))
-            found.append(Match(form, held, match.end()))
-    return sorted(found, key=lambda match: -match.end)
+            contents = tuple(zip(form.slots, (group or "" for group in match.groups()), strict=True))
+            fitting.append(Match(form, contents, match.end()))
+    return sorted(fitting, key=lambda match: -match.end)
 
 
 @dataclass
@@ -109,15 +109,15 @@ class Reader:
         """What a match can mean, the likeliest first."""
         event = events()[match.form.wording.event]
         names: dict[str, str] = {}
-        told: dict[str, str] = {}  # gender by role
+        genders: dict[str, str] = {}  # gender by role
         keys: dict[str, list[str]] = {}
         wrong: list[str] = []
-        for slot, text in match.held:
+        for slot, text in match.contents:
             if slot.kind == "person":
                 name, gender = VOICES[self.language].who(slot, text)
                 if name and names.setdefault(slot.role, name) != name:
                     wrong.append(f"{names[slot.role]} becomes {name}")
-                if gender and told.setdefault(slot.role, gender) != gender:
+                if gender and genders.setdefault(slot.role, gender) != gender:
                     wrong.append(f"the gender of {slot.role} changes")
             elif not (slot.kind == "thing" and slot.attribute == "colour"):
                 possible = meanings(self.language, slot.kind, slot.attribute, bare(slot, text, self.language))
@@ -128,12 +128,12 @@ class Reader:
                     keys[slot.role] = possible
         # A pronoun's character: the topic first, then who was named last
         persons = [*([self.topic] if self.topic else []), *(p for p in reversed(self.recent) if p != self.topic)]
-        pronouns = [r for r in dict.fromkeys(s.role for s, _ in match.held if s.kind == "person") if r not in names]
+        pronouns = [r for r in dict.fromkeys(s.role for s, _ in match.contents if s.kind == "person") if r not in names]
         choices: list[list[tuple[str, str]]] = [[(role, name)] for role, name in names.items()]
         for role in pronouns:
-            fitting = [p for p in persons if told.get(role) is None or self.genders.get(p) in (None, told[role])]
+            fitting = [p for p in persons if genders.get(role) is None or self.genders.get(p) in (None, genders[role])]
             if not fitting:
-                wrong.append(f"nobody here is a {told.get(role, 'character')}")
+                wrong.append(f"nobody here is a {genders.get(role, 'character')}")
             choices.append([(role, p) for p in fitting] or [(role, "")])
         choices += [[(role, key) for key in several] for role, several in keys.items()]
         for _, choice in zip(range(CANDIDATES), product(*choices), strict=False):
@@ -145,14 +145,14 @@ class Reader:
             if filled is not None and strangers(event, binding, self.state, self.old):
                 filled = None
             yield Reading(
-                Happening(event.name, binding), match, filled, (*wrong, *self.disagreements(match, binding, told))
+                Happening(event.name, binding), match, filled, (*wrong, *self.disagreements(match, binding, genders))
             )
 
-    def disagreements(self, match: Match, binding: Mapping[str, str], told: Mapping[str, str]) -> list[str]:
+    def disagreements(self, match: Match, binding: Mapping[str, str], genders: Mapping[str, str]) -> list[str]:
         """Where the words contradict what the story has said of a character's gender or a thing's colour."""
         wrong = [
             f"{binding[role]} was a {self.genders[binding[role]]}"
-            for role, gender in told.items()
+            for role, gender in genders.items()
             if role in binding and self.genders.get(binding[role]) not in (None, gender)
         ]
         for role, thing, colour in self.coloured(match, binding):
@@ -162,7 +162,7 @@ class Reader:
 
     def coloured(self, match: Match, binding: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
         """The things that a match gives a colour."""
-        for slot, text in match.held:
+        for slot, text in match.contents:
             if slot.kind == "thing" and slot.attribute in ("", "colour") and slot.role in binding:
                 colour = next((c for c in words(self.language).lists["colours"] if c in text), None)
                 if colour is not None:
@@ -173,10 +173,10 @@ class Reader:
 def index(language: Language, kind: str, attribute: str) -> Mapping[str, list[str]]:
     """The keys that a word of a class can mean."""
     known = words(language)
-    found: dict[str, list[str]] = {}
+    meanings: dict[str, list[str]] = {}
     for key in known.classes[kind]:
-        found.setdefault(known.get(kind, key, attribute).lower(), []).append(key)
-    return found
+        meanings.setdefault(known.get(kind, key, attribute).lower(), []).append(key)
+    return meanings
 
 
 def meanings(language: Language, kind: str, attribute: str, text: str) -> list[str]:

@@ -59,7 +59,7 @@ class Sum:
 @cache
 def read(language: Language) -> tuple[Mapping[str, Kind], Mapping[str, list[str]]]:
     """The kinds and the lists of words of a language's small.txt."""
-    found: dict[str, Kind] = {}
+    kinds: dict[str, Kind] = {}
     known: dict[str, list[str]] = {}
     kind = Kind("", is_sum=False)
     for line in lines(HERE / language / "small.txt"):
@@ -68,10 +68,10 @@ def read(language: Language) -> tuple[Mapping[str, Kind], Mapping[str, list[str]
             name, _, members = rest.partition(": ")
             known[name if mark == "list" else f"unseen {name}"] = members.split(", ")
         elif mark in ("small", "sum"):
-            found[rest] = kind = Kind(rest, mark == "sum")
+            kinds[rest] = kind = Kind(rest, mark == "sum")
         else:
             {"?": kind.questions, "!": kind.unseen, "=": kind.answers}[mark].append(rest)
-    return found, known
+    return kinds, known
 
 
 def kinds(language: Language) -> Mapping[str, Kind]:

@@ -106,25 +106,25 @@ def clauses(text: str) -> tuple[Clause, ...]:
 @cache
 def events() -> Mapping[str, Event]:
     """Every event by name."""
-    found = {}
+    table = {}
     for line in lines(HERE / "events.txt"):
         head, rest = line.split(":", 1)
         needs, _, makes = rest.partition("->")
         name, *roles = head.lstrip("*").split()
         new = frozenset(role[1] for role in roles if role.startswith("+"))
         letters = "".join(role.lstrip("+") for role in roles)
-        found[name] = Event(name, letters, new, clauses(needs), clauses(makes), head.startswith("*"))
-    return found
+        table[name] = Event(name, letters, new, clauses(needs), clauses(makes), head.startswith("*"))
+    return table
 
 
 @cache
 def plots() -> Mapping[str, list[list[Step]]]:
     """The alternatives of every goal, each a list of steps."""
-    found: dict[str, list[list[Step]]] = defaultdict(list)
+    table: dict[str, list[list[Step]]] = defaultdict(list)
     for line in lines(HERE / "plots.txt"):
         goal, rest = line.split(": ", 1)
-        found[goal].append([step(part.strip()) for part in rest.split(",") if part.strip() != "nothing"])
-    return found
+        table[goal].append([step(part.strip()) for part in rest.split(",") if part.strip() != "nothing"])
+    return table
 
 
 def step(text: str) -> Step:
@@ -157,7 +157,7 @@ def words(language: Language) -> Words:
 @cache
 def wordings(language: Language) -> Mapping[str, list[Wording]]:
     """Every event's wordings."""
-    found: dict[str, list[Wording]] = defaultdict(list)
+    table: dict[str, list[Wording]] = defaultdict(list)
     event, circumstances = "", ""
     for line in lines(HERE / language / "wordings.txt"):
         if line.startswith("- "):
@@ -167,10 +167,10 @@ def wordings(language: Language) -> Mapping[str, list[Wording]]:
             names_day = text.startswith("^")
             special = len(clauses(circumstances))
             wording = Wording(name, roles.replace(" ", ""), tuple(conditions), special, text.lstrip("^"), names_day)
-            found[name].append(wording)
+            table[name].append(wording)
         else:
             event, _, circumstances = line.partition(" | ")
-    return found
+    return table
 
 
 SLOT = re.compile(r"\{(\w+)(?:([./])(\w+))?(?::(\w+))?\}")  # {role}, {role.attribute}, {role/he}, {role:particle}

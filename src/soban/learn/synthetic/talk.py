@@ -45,16 +45,16 @@ class Turn:
 @cache
 def turns(language: Language) -> list[Turn]:
     """All kinds of turns of a language."""
-    found: list[Turn] = []
+    table: list[Turn] = []
     for line in lines(HERE / language / "talk.txt"):
         mark, _, rest = line.partition(" ")
         if mark == "?":
-            found[-1].questions.append(rest)
+            table[-1].questions.append(rest)
         elif mark == "=":
-            found[-1].answers.append(rest)
+            table[-1].answers.append(rest)
         else:
-            found.append(Turn(mark, tuple(rest.split()), [], []))
-    return found
+            table.append(Turn(mark, tuple(rest.split()), [], []))
+    return table
 
 
 def named(name: str, language: Language) -> Turn:
@@ -149,15 +149,15 @@ def draw_conversation(chance: random.Random, language: Language) -> list[Message
         small_talk(talk)
     if chance.random() < SWITCHED[0]:
         talk = switched(talk)
-    told = request(talk, chance.choice(REQUESTS))
+    story = request(talk, chance.choice(REQUESTS))
     if chance.random() < BETWEEN:
         small_talk(talk)
     if chance.random() < ANOTHER:
         again = chance.random() >= SWITCHED[1]
         talk = talk if again else switched(talk)
-        told = request(talk, "another" if again else chance.choice(("another", *REQUESTS)))
+        story = request(talk, "another" if again else chance.choice(("another", *REQUESTS)))
     if chance.random() < SHORTER:
-        talk.add(talk.turn("shorter", *stage(talk))[0], shortened(chance, told))
+        talk.add(talk.turn("shorter", *stage(talk))[0], shortened(chance, story))
     if chance.random() < THANKS:
         talk.small("thanks")
     if chance.random() < GOODBYE:
@@ -192,7 +192,7 @@ def request(talk: Talk, kind: str) -> Story:
     narrator = listener(story)
     question, before = talk.turn(kind, narrator, story.cast.roles)
     talk.add(question, f"{before}\n{story.text}" if before and talk.chance.random() < INTRODUCED else story.text)
-    pairs = list(dict.fromkeys(asked(talk, story, narrator)))
+    pairs = list(dict.fromkeys(questions(talk, story, narrator)))
     for pair in talk.chance.sample(pairs, min(len(pairs), talk.chance.randint(*QUESTIONS))):
         talk.add(*pair)
     if talk.chance.random() < ODD:
@@ -206,7 +206,7 @@ def request(talk: Talk, kind: str) -> Story:
     return story
 
 
-def asked(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str]]:
+def questions(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str]]:
     """One question with its answer for everything that happened, and for what is so at the end."""
     yield from ((question, answer) for question, answer, _, _ in meant(talk, story, narrator))
 
@@ -265,8 +265,8 @@ def stranger(talk: Talk, story: Story) -> str:
 def shortened(chance: random.Random, story: Story) -> str:
     """The story in its most important events."""
     ends = {story.chain[0].event, story.chain[-1].event}
-    kept = [h for h in story.chain if events()[h.event].core or h.event in ends]
-    return tell(chance, story.cast, kept, story.language, LEVEL, story.familiar).text
+    chain = [h for h in story.chain if events()[h.event].core or h.event in ends]
+    return tell(chance, story.cast, chain, story.language, LEVEL, story.familiar).text
 
 
 def listener(story: Story) -> Narrator:

@@ -74,8 +74,10 @@ def tell(
         text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + said[-1]
         happen(event, happening.filled, narrator.state)
         narrator.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
-    told = tuple(in_words(happening, cast, language) for happening in happenings)
-    return Story(text, tuple(said), frozenset(narrator.state), told, language, cast, tuple(happenings), familiar)
+    events_in_words = tuple(in_words(happening, cast, language) for happening in happenings)
+    return Story(
+        text, tuple(said), frozenset(narrator.state), events_in_words, language, cast, tuple(happenings), familiar
+    )
 
 
 def choose(narrator: Narrator, happening: Happening, language: Language, day: bool) -> Wording:
@@ -85,9 +87,9 @@ def choose(narrator: Narrator, happening: Happening, language: Language, day: bo
     fitting = [wording for wording in fitting if wording.special == most]
     dawning = [wording for wording in fitting if wording.names_day]
     fitting = dawning if dawning and not day else [wording for wording in fitting if not wording.names_day]
-    fresh = [wording for wording in fitting if wording.text not in narrator.told]
+    fresh = [wording for wording in fitting if wording.text not in narrator.used]
     wording = narrator.chance.choice(fresh or fitting)
-    narrator.told.add(wording.text)
+    narrator.used.add(wording.text)
     return wording
 
 
@@ -130,8 +132,8 @@ def render(narrator: Narrator, wording: Wording, roles: Mapping[str, str], voice
 def in_words(happening: Happening, cast: Cast, language: Language) -> Happening:
     """The event with words of the language for its roles."""
     known = words(language)
-    told = {
+    roles = {
         role: key if CLASSES[role] == "person" else known.get(CLASSES[role], key)
         for role, key in happening.roles.items()
     }
-    return Happening(happening.event, told)
+    return Happening(happening.event, roles)

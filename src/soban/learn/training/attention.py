@@ -36,49 +36,52 @@ class Attention(torch.autograd.Function):
         rows, length, heads, width = k.shape
         ctx.scale, ctx.cap = scale if cap is None else scale / cap, cap
         grouped = q.view(rows, length, heads, -1, width).transpose(1, 2)
-        turned_q = turn(grouped, angles, q.new_empty(grouped.shape), ctx.scale)
-        turned_k = turn(k.transpose(1, 2).unsqueeze(3), angles, k.new_empty(rows, heads, length, 1, width))
+        rotated_q = rope(grouped, angles, q.new_empty(grouped.shape), ctx.scale)
+        rotated_k = rope(k.transpose(1, 2).unsqueeze(3), angles, k.new_empty(rows, heads, length, 1, width))
         if mask.dtype == torch.int32:
             v = v.contiguous()
-            out, shares = kernels.attention(turned_q, turned_k, v, mask, cap)
-            ctx.save_for_backward(angles, turned_q, turned_k, v, mask, shares)
+            out, shares = kernels.attention(rotated_q, rotated_k, v, mask, cap)
+            ctx.save_for_backward(angles, rotated_q, rotated_k, v, mask, shares)
             return out.view(q.shape)
         v = v.transpose(1, 2).reshape(-1, length, width)
-        scaled, turned_k = turned_q.view(-1, length * grouped.shape[3], width), turned_k.view(-1, length, width)
+        scaled, rotated_k = rotated_q.view(-1, length * grouped.shape[3], width), rotated_k.view(-1, length, width)
         ctx.blocks = blocks(mask, heads, grouped.shape[3])
-        mixed, kept = _mix(scaled, turned_k, v, mask, ctx.blocks, cap)
-        ctx.save_for_backward(angles, scaled, turned_k, v, *kept)
+        mixed, saved = _mix(scaled, rotated_k, v, mask, ctx.blocks, cap)
+        ctx.save_for_backward(angles, scaled, rotated_k, v, *saved)
         return mixed.view(grouped.shape).transpose(1, 2).reshape(q.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of q, k and v."""
         (gradient,) = gradients
-        angles, turned_q, turned_k, *kept = ctx.saved_tensors
-        if turned_k.ndim == 5:  # as the kernels take it
-            v, mask, shares = kept
-            found_q, found_k, of_v = kernels.attention_backward(
-                turned_q, turned_k, v, mask, ctx.cap, shares, gradient.contiguous()
+        angles, rotated_q, rotated_k, *saved = ctx.saved_tensors
+        if rotated_k.ndim == 5:  # as the kernels take it
+            v, mask, shares = saved
+            inner_q, inner_k, grad_v = kernels.attention_backward(
+                rotated_q, rotated_k, v, mask, ctx.cap, shares, gradient.contiguous()
             )
         else:
-            v, *kept = kept
+            v, *saved = saved
             rows, length, _, width = gradient.shape
-            heads = len(turned_k) // rows
-            of_mixed = gradient.view(rows, length, heads, -1, width).transpose(1, 2)
-            found_q, found_k, of_v = _mix_backward(of_mixed, turned_q, turned_k, v, ctx.blocks, kept)
-            found_q, found_k = found_q.view(of_mixed.shape), found_k.view(rows, heads, length, 1, width)
-            of_v = of_v.view(rows, heads, length, width).transpose(1, 2)
-        rows, heads, length, group, width = found_q.shape
-        of_q, of_k = gradient.new_empty(gradient.shape), gradient.new_empty(rows, length, heads, width)
-        turn(found_q, angles, of_q.view(rows, length, heads, group, width).transpose(1, 2), ctx.scale, back=True)
-        turn(found_k, angles, of_k.transpose(1, 2).unsqueeze(3), back=True)
-        return of_q, of_k, of_v, None, None, None, None
+            heads = len(rotated_k) // rows
+            grad_mixed = gradient.view(rows, length, heads, -1, width).transpose(1, 2)
+            inner_q, inner_k, grad_v = _mix_backward(grad_mixed, rotated_q, rotated_k, v, ctx.blocks, saved)
+            inner_q, inner_k = (
+                inner_q.view(grad_mixed.shape),
+                inner_k.view(rows, heads, length, 1, width),
+            )
+            grad_v = grad_v.view(rows, heads, length, width).transpose(1, 2)
+        rows, heads, length, group, width = inner_q.shape
+        grad_q, grad_k = gradient.new_empty(gradient.shape), gradient.new_empty(rows, length, heads, width)
+        rope(inner_q, angles, grad_q.view(rows, length, heads, group, width).transpose(1, 2), ctx.scale, back=True)
+        rope(inner_k, angles, grad_k.transpose(1, 2).unsqueeze(3), back=True)
+        return grad_q, grad_k, grad_v, None, None, None, None
 
 
-def turn(x: Tensor, angles: Tensor, to: Tensor, scale: float = 1.0, *, back: bool = False) -> Tensor:
+def rope(x: Tensor, angles: Tensor, to: Tensor, scale: float = 1.0, *, back: bool = False) -> Tensor:
     """x * scale, both (B, K, T, G, D), in `to`: rotary positions put in, or taken out again."""
     if kernels.take(x):
-        kernels.turn(x, to, angles, scale, back=back)
+        kernels.rope(x, to, angles, scale, back=back)
         return to
     cosines, sines = (angles[:, i, None].to(x.dtype) * scale for i in (0, 1))
     first, second = x.chunk(2, -1)
@@ -95,7 +98,7 @@ def _mix(
     """Attention by torch: scaled (B * K, T * G, D), k and v (B * K, T, D); and what the way back needs."""
     mixed = torch.empty_like(scaled)
     group = scaled.shape[1] // k.shape[1]
-    kept: list[Tensor | None] = []
+    saved: list[Tensor | None] = []
     for block in blocks:
         scores = scaled[block.heads, block.queries] @ k[block.heads, block.keys].mT
         slope = None
@@ -107,26 +110,26 @@ def _mix(
         scores.view(len(unseen), -1, unseen.shape[2], group, unseen.shape[4]).add_(unseen)
         shares = torch.softmax(scores, -1)
         torch.bmm(shares, v[block.heads, block.keys], out=mixed[block.heads, block.queries])
-        kept += [shares, slope]
-    return mixed, kept
+        saved += [shares, slope]
+    return mixed, saved
 
 
 def _mix_backward(
-    gradient: Tensor, scaled: Tensor, k: Tensor, v: Tensor, blocks: "list[Block]", kept: list[Tensor]
+    gradient: Tensor, scaled: Tensor, k: Tensor, v: Tensor, blocks: "list[Block]", saved: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of scaled, k and v."""
-    of_mixed = gradient.reshape(scaled.shape)
-    of_q, of_k, of_v = torch.empty_like(scaled), torch.zeros_like(k), torch.zeros_like(v)
+    grad_mixed = gradient.reshape(scaled.shape)
+    grad_q, grad_k, grad_v = torch.empty_like(scaled), torch.zeros_like(k), torch.zeros_like(v)
     for place, block in enumerate(blocks):
-        shares, slope = kept[2 * place : 2 * place + 2]
+        shares, slope = saved[2 * place : 2 * place + 2]
         queries, keys = (block.heads, block.queries), (block.heads, block.keys)
-        of_v[keys].baddbmm_(shares.mT, of_mixed[queries])
-        of_scores = torch._softmax_backward_data(of_mixed[queries] @ v[keys].mT, shares, -1, shares.dtype)
+        grad_v[keys].baddbmm_(shares.mT, grad_mixed[queries])
+        grad_scores = torch._softmax_backward_data(grad_mixed[queries] @ v[keys].mT, shares, -1, shares.dtype)
         if slope is not None:
-            of_scores *= slope
-        torch.bmm(of_scores, k[keys], out=of_q[queries])
-        of_k[keys].baddbmm_(of_scores.mT, scaled[queries])
-    return of_q, of_k, of_v
+            grad_scores *= slope
+        torch.bmm(grad_scores, k[keys], out=grad_q[queries])
+        grad_k[keys].baddbmm_(grad_scores.mT, scaled[queries])
+    return grad_q, grad_k, grad_v
 
 
 def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
@@ -139,14 +142,14 @@ def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
         spans = [(slice(row, row + 1), firsts[row]) for row in range(rows)]
     else:  # many small products would not fill a GPU
         spans = [(slice(0, rows), [0] * length)]
-    made = []
+    parts = []
     for some, seen in spans:
         for start, first in zip(range(0, length, AT_ONCE), seen, strict=False):
             stop = min(start + AT_ONCE, length)
             theirs = slice(some.start * heads, some.stop * heads)
             queries = slice(start * group, stop * group)
-            made.append(Block(some, theirs, slice(start, stop), queries, slice(first, stop)))
-    return made
+            parts.append(Block(some, theirs, slice(start, stop), queries, slice(first, stop)))
+    return parts
 
 
 def forward_of(module: Any, cap: str = "") -> Callable[..., tuple[Tensor, None]]:

@@ -88,10 +88,10 @@ def save(
 
     tensors = {f"weight.{name}": tensor.contiguous() for name, tensor in weights.items()}
     tensors |= {f"state.{name}": tensor.contiguous() for name, tensor in state.items()}
-    held = {**asdict(progress), "training": mark}
-    del held["seconds"]
+    header = {**asdict(progress), "training": mark}
+    del header["seconds"]
     whole(path.with_name(CLOCK), lambda part: part.write_text(json.dumps(progress.seconds), encoding="utf-8"))
-    whole(path, lambda part: save_file(tensors, part, {"progress": json.dumps(held)}))
+    whole(path, lambda part: save_file(tensors, part, {"progress": json.dumps(header)}))
 
 
 def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tensor"], mark: str) -> Progress:
@@ -106,18 +106,18 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
     wanted |= {f"state.{name}": tensor for name, tensor in state.items()}
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
-            progress, trained = _told(path, file.metadata())
+            progress, trained = _progress(path, file.metadata())
             if trained not in (None, mark):
                 raise ValueError(translate("of another one"))
             if set(file.keys()) != set(wanted):
                 raise ValueError(translate("other tensors"))
-            found = {name: file.get_tensor(name) for name in wanted}
+            tensors = {name: file.get_tensor(name) for name in wanted}
             for name, tensor in wanted.items():
-                if found[name].shape != tensor.shape:
-                    shapes = {"found": list(found[name].shape), "wanted": list(tensor.shape)}
+                if tensors[name].shape != tensor.shape:
+                    shapes = {"found": list(tensors[name].shape), "wanted": list(tensor.shape)}
                     raise ValueError(translate("{name}: {found}, not {wanted}", name=name, **shapes))
             for name, tensor in wanted.items():
-                tensor.copy_(found[name])
+                tensor.copy_(tensors[name])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _not_one(path, error) from error
     return progress
@@ -129,29 +129,29 @@ def progress_of(path: Path) -> Progress:
 
     try:
         with safe_open(path, "numpy") as file:
-            return _told(path, file.metadata())[0]
+            return _progress(path, file.metadata())[0]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _not_one(path, error) from error
 
 
-def _told(path: Path, header: Mapping[str, str] | None) -> tuple[Progress, str | None]:
+def _progress(path: Path, header: Mapping[str, str] | None) -> tuple[Progress, str | None]:
     """The progress and the mark in a checkpoint's header, each value checked. Raises ValueError, KeyError."""
-    held = parse_object((header or {})["progress"].encode())
+    values = parse_object((header or {})["progress"].encode())
     for name in ("step", "tokens", "best_step"):
-        if type(held[name]) is not int or held[name] < 0:
-            raise ValueError(f"{name}: {str(held[name])[:40]}")
-    best = held["best"]
+        if type(values[name]) is not int or values[name] < 0:
+            raise ValueError(f"{name}: {str(values[name])[:40]}")
+    best = values["best"]
     if best is not None and not (type(best) in (int, float) and abs(best) < math.inf):
         raise ValueError(f"best: {str(best)[:40]}")
-    progress = Progress(held["step"], held["tokens"], _seconds(path), best, held["best_step"])
-    return progress, held.get("training", (header or {}).get("training"))  # where it stood before
+    progress = Progress(values["step"], values["tokens"], _seconds(path), best, values["best_step"])
+    return progress, values.get("training", (header or {}).get("training"))  # where it stood before
 
 
 def _seconds(path: Path) -> float:
     """How long the training took so far; 0 where that is not known, which changes nothing but the clock."""
     try:
-        told = json.loads(path.with_name(CLOCK).read_text(encoding="utf-8"))
-        return float(told) if 0 <= told < math.inf else 0.0
+        seconds = json.loads(path.with_name(CLOCK).read_text(encoding="utf-8"))
+        return float(seconds) if 0 <= seconds < math.inf else 0.0
     except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return 0.0
 

@@ -30,11 +30,11 @@ def pieces(batches: Sequence[Batch], parts: int) -> list[list[Piece]]:
     fields = zip(*((batch.inputs, batch.documents(), batch.targets) for batch in batches), strict=True)
     arrays = [np.concatenate(some) for some in fields]
     count, length = arrays[0].shape
-    made = []
+    shares = []
     for rows in np.array_split(np.arange(count), min(parts, count)):
         groups = np.array_split(rows, -(-len(rows) * length // max(AT_ONCE, length)))
-        made.append([Piece(*(torch.from_numpy(array[group]).long() for array in arrays)) for group in groups])
-    return made
+        shares.append([Piece(*(torch.from_numpy(array[group]).long() for array in arrays)) for group in groups])
+    return shares
 
 
 class Computer:
@@ -95,9 +95,9 @@ class Computer:
         nats = 0.0
         for piece in share:
             loss = self.loss(piece)
-            found = torch.autograd.grad(loss, list(self.copies.values()))
+            gradients = torch.autograd.grad(loss, list(self.copies.values()))
             nats += loss.item()
-            for name, gradient in zip(self.copies, found, strict=True):
+            for name, gradient in zip(self.copies, gradients, strict=True):
                 if name in total:
                     total[name] += gradient
                 else:
@@ -147,9 +147,9 @@ class Group:
         from accelerate.utils import reduce
 
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients.values()])
-        told = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
+        totals = torch.tensor(numbers, dtype=torch.float64, device=flat.device)
         try:
-            flat, told = reduce(flat, "sum"), reduce(told, "sum")
+            flat, totals = reduce(flat, "sum"), reduce(totals, "sum")
         except RuntimeError as error:  # torch's for a connection that broke, and for one that is silent for too long
             raise UserError(
                 "another process of this training has ended ({reason})", reason=str(error).strip()[-200:],
@@ -157,4 +157,4 @@ class Group:
             ) from error  # fmt: skip
         for gradient, part in zip(gradients.values(), flat.split([g.numel() for g in gradients.values()]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        return [float(number) for number in told]
+        return [float(number) for number in totals]

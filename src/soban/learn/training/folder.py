@@ -27,7 +27,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50, "max_new_tokens": 256}
 
 
-def kept_settings(folder: Path) -> Settings:
+def settings_of(folder: Path) -> Settings:
     """The settings of a training that has begun there. Raises UserError where none has."""
     path = folder / TRAINING / SETTINGS
     if not path.is_file() or not (folder / TRAINING / checkpoint.NAME).is_file():
@@ -43,15 +43,15 @@ def kept_settings(folder: Path) -> Settings:
         ) from None  # fmt: skip
 
 
-def kept_minutes(folder: Path) -> float | None:
+def minutes_of(folder: Path) -> float | None:
     """The --minutes that the training there was given last."""
     minutes = read_json(folder / TRAINING / SETTINGS).get("minutes")
     return minutes if isinstance(minutes, int | float) else None
 
 
-def check_same(kept: Settings, asked: Settings, names: frozenset[str]) -> None:
+def check_same(began: Settings, arguments: Settings, names: frozenset[str]) -> None:
     """UserError where one of these settings would make another training of a continuation."""
-    before, now = _flat(asdict(kept)), _flat(asdict(asked))
+    before, now = _flat(asdict(began)), _flat(asdict(arguments))
     for key, value in before.items():
         if key in names - MAY_CHANGE and now[key] != value:
             if key == "processes":
@@ -63,10 +63,10 @@ def check_same(kept: Settings, asked: Settings, names: frozenset[str]) -> None:
                 raise UserError(
                     "the checkpoint began with other weights", hint="leave --init-from out, or choose another --out"
                 )
-            told = {"data_hash": "data", "tokenizer_hash": "tokenizer"}.get(key)
-            if told:
+            what = {"data_hash": "data", "tokenizer_hash": "tokenizer"}.get(key)
+            if what:
                 raise UserError(
-                    "the checkpoint was trained with other {what}", what=told,
+                    "the checkpoint was trained with other {what}", what=what,
                     hint="give the folder of --data that it began with, or another --out",
                 )  # fmt: skip
             raise UserError(
@@ -135,8 +135,8 @@ def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
     path = folder / TRAINING / SETTINGS
     before: list[Any] = []
     if (folder / TRAINING / checkpoint.NAME).exists():  # a continuation
-        kept = read_json(path)
-        before = [*kept.get("before", []), {name: kept.get(name) for name in about}]
+        content = read_json(path)
+        before = [*content.get("before", []), {name: content.get(name) for name in about}]
     write_json(path, {"settings": settings.as_json(), **about, "before": before})
 
 
@@ -181,5 +181,5 @@ def tokenizer_files(data: Path, context: int) -> dict[str, bytes]:
     """The tokenizer's files for a model, with the longest text that it learns from. Read once: what lies in the data's
     folder hours later may be another one."""
     config = read_json(data / TOKENIZER[1]) | {"model_max_length": context}
-    told = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    return {TOKENIZER[0]: (data / TOKENIZER[0]).read_bytes(), TOKENIZER[1]: told.encode()}
+    content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    return {TOKENIZER[0]: (data / TOKENIZER[0]).read_bytes(), TOKENIZER[1]: content.encode()}

@@ -18,19 +18,19 @@ FORMATS = {torch.float32: formats.FORMATS.index("f32"), torch.bfloat16: formats.
 class Glu(Structure):
     _fields_ = (
         ("format", c_int32), ("activation", c_int32), ("count", c_int64), ("gate", c_void_p), ("up", c_void_p),
-        ("out", c_void_p), ("of_gate", c_void_p), ("of_up", c_void_p),
+        ("out", c_void_p), ("grad_gate", c_void_p), ("grad_up", c_void_p),
     )  # fmt: skip
 
 
 class Norm(Structure):
     _fields_ = (
         ("format", c_int32), ("unused", c_int32), ("rows", c_int64), ("columns", c_int64), ("epsilon", c_float),
-        ("offset", c_float), ("x", c_void_p), ("weight", c_void_p), ("out", c_void_p), ("of_x", c_void_p),
-        ("inverse", c_void_p), ("of_weight", c_void_p),
+        ("offset", c_float), ("x", c_void_p), ("weight", c_void_p), ("out", c_void_p), ("grad_x", c_void_p),
+        ("inverse", c_void_p), ("grad_weight", c_void_p),
     )  # fmt: skip
 
 
-class Turn(Structure):
+class Rope(Structure):
     _fields_ = (
         ("format", c_int32), ("back", c_int32), ("shape", c_int64 * 4), ("from_strides", c_int64 * 4),
         ("to_strides", c_int64 * 4), ("size", c_int64), ("source", c_void_p), ("to", c_void_p),
@@ -49,7 +49,7 @@ class Attention(Structure):
     _fields_ = (
         ("rows", c_int32), ("key_heads", c_int32), ("tokens", c_int32), ("queries", c_int32), ("size", c_int32),
         ("cap", c_float), ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("first", c_void_p), ("out", c_void_p),
-        ("of_q", c_void_p), ("of_k", c_void_p), ("of_v", c_void_p), ("shares", c_void_p), ("scratch", c_void_p),
+        ("grad_q", c_void_p), ("grad_k", c_void_p), ("grad_v", c_void_p), ("shares", c_void_p), ("scratch", c_void_p),
     )  # fmt: skip
 
 
@@ -78,12 +78,12 @@ def usable(dtype: torch.dtype, device: torch.device) -> bool:
 def attends(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether attention is theirs, too: not in bfloat16, for whose products torch has units that theirs do not use, nor
     on ARM, where it may have others."""
-    found = _library()
+    library = _library()
     return (
         dtype == torch.float32
         and device.type == "cpu"
-        and found is not None
-        and native.ISAS[found[1]] not in native.ARM
+        and library is not None
+        and native.ISAS[library[1]] not in native.ARM
     )
 
 
@@ -93,9 +93,9 @@ def take(x: Tensor) -> bool:
 
 
 def _call(name: str, task: Structure) -> Any:
-    found = _library()
-    assert found is not None
-    loaded, isa = found
+    library = _library()
+    assert library is not None
+    loaded, isa = library
     return getattr(loaded, name)(isa, ctypes.byref(task))
 
 
@@ -110,11 +110,11 @@ def glu(gate: Tensor, up: Tensor, activation: str) -> Tensor:
 def glu_backward(gate: Tensor, up: Tensor, gradient: Tensor, activation: str) -> tuple[Tensor, Tensor]:
     """The gradients of gate and up."""
     gate, up, gradient = gate.contiguous(), up.contiguous(), gradient.contiguous()
-    of_gate, of_up = torch.empty_like(gate), torch.empty_like(gate)
+    grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(gate)
     task = _glu(gate, up, activation, gradient)
-    task.of_gate, task.of_up = of_gate.data_ptr(), of_up.data_ptr()
+    task.grad_gate, task.grad_up = grad_gate.data_ptr(), grad_up.data_ptr()
     _call("soban_glu_backward", task)
-    return of_gate, of_up
+    return grad_gate, grad_up
 
 
 def _glu(gate: Tensor, up: Tensor, activation: str, out: Tensor) -> Glu:
@@ -134,11 +134,11 @@ def norm(x: Tensor, weight: Tensor, epsilon: float, offset: float) -> tuple[Tens
 
 def norm_backward(x: Tensor, weight: Tensor, offset: float, inverse: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of x and, in float32, of weight."""
-    of_x, of_weight = torch.empty_like(x), torch.empty(x.shape[1])
+    grad_x, grad_weight = torch.empty_like(x), torch.empty(x.shape[1])
     task = _norm(x, weight, offset, gradient, inverse)
-    task.of_x, task.of_weight = of_x.data_ptr(), of_weight.data_ptr()
+    task.grad_x, task.grad_weight = grad_x.data_ptr(), grad_weight.data_ptr()
     _call("soban_norm_backward", task)
-    return of_x, of_weight
+    return grad_x, grad_weight
 
 
 def _norm(x: Tensor, weight: Tensor, offset: float, out: Tensor, inverse: Tensor) -> Norm:
@@ -149,13 +149,13 @@ def _norm(x: Tensor, weight: Tensor, offset: float, out: Tensor, inverse: Tensor
     )  # fmt: skip
 
 
-def turn(x: Tensor, to: Tensor, angles: Tensor, scale: float = 1.0, *, back: bool = False) -> None:
+def rope(x: Tensor, to: Tensor, angles: Tensor, scale: float = 1.0, *, back: bool = False) -> None:
     """Writes x * scale to `to`, both (rows, key heads, tokens, queries of a key head, size) in any order in memory but
     for the last; pairs (i, i + size / 2) turned by angles (tokens, 2, size / 2), cosines first, or turned back."""
     assert x.shape == to.shape and x.stride(4) == to.stride(4) == 1 and angles.is_contiguous()
     strides: list[Sequence[int]] = [x.stride()[:4], to.stride()[:4]]
     four = c_int64 * 4
-    task = Turn(
+    task = Rope(
         FORMATS[x.dtype], back, four(*x.shape[:4]), *(four(*some) for some in strides), x.shape[4], x.data_ptr(),
         to.data_ptr(), angles.data_ptr(), scale,
     )  # fmt: skip
@@ -194,12 +194,12 @@ def attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k and v."""
     task = _attention(q, k, v, first, cap)
-    found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    gradients = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     scratch = q.new_empty(_call("soban_attention_room", task))
-    task.of_q, task.of_k, task.of_v = (x.data_ptr() for x in found)
+    task.grad_q, task.grad_k, task.grad_v = (x.data_ptr() for x in gradients)
     task.out, task.shares, task.scratch = gradient.data_ptr(), shares.data_ptr(), scratch.data_ptr()
     _call("soban_attention_backward", task)
-    return found
+    return gradients
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor, cap: float | None) -> Attention:

@@ -18,40 +18,40 @@ class NextTokenLoss(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
         """states (N, hidden), head (vocabulary, hidden), targets (N,) with IGNORED; `cap`: soft cap of the logits."""
         wanted = targets != IGNORED
-        of_states = torch.zeros_like(states) if ctx.needs_input_grad[0] else None
-        of_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        grad_states = torch.zeros_like(states) if ctx.needs_input_grad[0] else None
+        grad_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float64, device=states.device)
         scratch = torch.empty(len(head), dtype=torch.float32, device=states.device)
         for rows in torch.nonzero(wanted).squeeze(1).split(AT_ONCE):
             some, aims = states[rows], targets[rows]
             logits = some @ head.T
             if kernels.take(logits):
-                total += kernels.next_token_loss(logits, aims, cap, scratch, learning=of_states is not None)
+                total += kernels.next_token_loss(logits, aims, cap, scratch, learning=grad_states is not None)
                 gradient = logits
             else:
-                nats, gradient = _loss(logits.float(), aims.unsqueeze(1), cap, learning=of_states is not None)
+                nats, gradient = _loss(logits.float(), aims.unsqueeze(1), cap, learning=grad_states is not None)
                 total += nats
-            if of_states is None:
+            if grad_states is None:
                 continue
             gradient = gradient.to(head.dtype)
-            of_states[rows] = gradient @ head
-            if of_head is None:
+            grad_states[rows] = gradient @ head
+            if grad_head is None:
                 continue
             if head.dtype == torch.float32:
-                of_head.addmm_(gradient.T, some)
+                grad_head.addmm_(gradient.T, some)
             else:
-                of_head += gradient.T @ some
-        ctx.save_for_backward(of_states, None if of_head is None else of_head.to(head.dtype))
+                grad_head += gradient.T @ some
+        ctx.save_for_backward(grad_states, None if grad_head is None else grad_head.to(head.dtype))
         return total.float()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of states and head."""
         (scale,) = gradients
-        of_states, of_head = ctx.saved_tensors
+        grad_states, grad_head = ctx.saved_tensors
         if scale != 1:
-            of_states, of_head = (x if x is None else x * scale.to(x.dtype) for x in (of_states, of_head))
-        return of_states, of_head, None, None
+            grad_states, grad_head = (x if x is None else x * scale.to(x.dtype) for x in (grad_states, grad_head))
+        return grad_states, grad_head, None, None
 
 
 def _loss(logits: Tensor, aims: Tensor, cap: float | None, *, learning: bool) -> tuple[Tensor, Tensor]:

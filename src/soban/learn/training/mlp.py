@@ -35,8 +35,8 @@ class Gate(torch.autograd.Function):
         gate, up = ctx.saved_tensors
         if kernels.take(gate):
             return *kernels.glu_backward(gate, up, gradient, ctx.activation), None
-        of_gate = BACKWARD[ctx.activation](gradient * up, gate)
-        return of_gate, ACTIVATIONS[ctx.activation](gate).mul_(gradient), None
+        grad_gate = BACKWARD[ctx.activation](gradient * up, gate)
+        return grad_gate, ACTIVATIONS[ctx.activation](gate).mul_(gradient), None
 
 
 def forward_of(module: Any, activation: str) -> Callable[[Tensor], Tensor]:

@@ -35,14 +35,14 @@ class Norm(torch.autograd.Function):
         x, inverse, gain = ctx.saved_tensors
         flat = gradient.reshape(x.shape).contiguous()
         if kernels.take(x):
-            of_x, of_weight = kernels.norm_backward(x, gain, ctx.offset, inverse, flat)
-            return of_x.view(gradient.shape), of_weight.to(gain.dtype), None, None
+            grad_x, grad_weight = kernels.norm_backward(x, gain, ctx.offset, inverse, flat)
+            return grad_x.view(gradient.shape), grad_weight.to(gain.dtype), None, None
         product = flat * x
-        of_weight = inverse.to(x.dtype).T @ product
+        grad_weight = inverse.to(x.dtype).T @ product
         # along x itself nothing changes: its length is divided out
         along = (product @ gain).unsqueeze(1).float() * inverse.pow(3) / x.shape[1]
-        of_x = (flat * gain).mul_(inverse.to(x.dtype)).sub_(x * along.to(x.dtype))
-        return of_x.view(gradient.shape), of_weight.squeeze(0), None, None
+        grad_x = (flat * gain).mul_(inverse.to(x.dtype)).sub_(x * along.to(x.dtype))
+        return grad_x.view(gradient.shape), grad_weight.squeeze(0), None, None
 
 
 def forward_of(module: Any, offset: float) -> Callable[[Tensor], Tensor]:

@@ -48,10 +48,10 @@ class PcSensors:
     def _now(self) -> tuple[float, float, float]:
         import psutil
 
-        told = psutil.cpu_times()._asdict()
+        times = psutil.cpu_times()._asdict()
         idle = ("idle", "iowait", "guest", "guest_nice")  # guests are counted as users as well
         own = os.times()
-        return time.monotonic(), sum(told.values()) - sum(told.get(name, 0.0) for name in idle), own.user + own.system
+        return time.monotonic(), sum(times.values()) - sum(times.get(name, 0.0) for name in idle), own.user + own.system
 
 
 class Asleep:
@@ -120,11 +120,11 @@ class Pauses:
         return self._loaded
 
 
-def causes(told: str | None) -> frozenset[str]:
+def causes(text: str | None) -> frozenset[str]:
     """The causes that --pause-on names. Raises UserError for others, and where they cannot be watched."""
-    if told is None:
+    if text is None:
         return frozenset()
-    names = [name.strip() for name in told.split(",")]
+    names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in CAUSES:
             raise UserError(

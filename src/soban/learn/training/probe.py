@@ -32,8 +32,8 @@ def probe(run: Run) -> Speed:
     for memory in run.state.values():
         memory.zero_()
     # several processes have to agree, for they must come to the same number of steps
-    told = [sum(counts[1:]) / sum(seconds[1:]), min(updates[1:])]
-    rate, update = run.computer.group.sums({"": run.computer.weights[name].new_zeros(1)}, told)
+    rates = [sum(counts[1:]) / sum(seconds[1:]), min(updates[1:])]
+    rate, update = run.computer.group.sums({"": run.computer.weights[name].new_zeros(1)}, rates)
     return Speed(rate / settings.processes, update / settings.processes)
 
 

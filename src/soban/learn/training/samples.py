@@ -27,9 +27,9 @@ class Sampler:
         """`data`: the folder whose tokenizer is used; `prompts`: in place of the usual ones."""
         from soban.learn.data.shards import read_manifest
 
-        told = read_manifest(data)["tokenizer"]
+        about = read_manifest(data)["tokenizer"]
         self.computer, self.context = computer, context
-        self.bos_id, self.eos_id = told["bos_token_id"], told["eos_token_id"]
+        self.bos_id, self.eos_id = about["bos_token_id"], about["eos_token_id"]
         self.path = data / "tokenizer.json"
         self.tokenizer, _ = open_library(self.path, read_bytes(self.path))
         with library_errors(self.path):

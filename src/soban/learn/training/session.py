@@ -101,7 +101,7 @@ def _ready(
         raise UserError("--out is empty", hint="name a folder")
     settings = resolve.resolved(arguments, data, given)
     if arguments.resume:
-        settings = resolve.continued(arguments, settings, folder.kept_settings(out), given)
+        settings = resolve.continued(arguments, settings, folder.settings_of(out), given)
     elif writing:
         folder.check_free(out)
     check(settings)
@@ -134,8 +134,8 @@ def _planned(arguments: TrainArguments, settings: Settings, run: "Run") -> tuple
     progress = Progress()
     if arguments.resume:
         progress = checkpoint.load(run.checkpoint, run.computer.weights, run.state, settings.mark)
-    kept_to = arguments.resume and arguments.minutes == folder.kept_minutes(run.folder)
-    if arguments.minutes is not None and not kept_to:
+    unchanged = arguments.resume and arguments.minutes == folder.minutes_of(run.folder)
+    if arguments.minutes is not None and not unchanged:
         steps = progress.step + resolve.steps_in_time(arguments, settings, speed)
         settings = resolve.lasting(settings, arguments, steps)
     if progress.step > settings.steps:
@@ -239,8 +239,8 @@ def _about(arguments: TrainArguments) -> dict[str, Any]:
     import torch
     import transformers
 
-    told = {one.name: getattr(arguments, one.name) for one in fields(arguments) if "help" in one.metadata}
-    call = tuple(f"{name}={told[name]}" for name in sorted(chosen(arguments) & told.keys()))
+    values = {one.name: getattr(arguments, one.name) for one in fields(arguments) if "help" in one.metadata}
+    call = tuple(f"{name}={values[name]}" for name in sorted(chosen(arguments) & values.keys()))
     return {
         "command": [*(arguments.command or ("soban.learn.train", *call))],
         "minutes": arguments.minutes,
