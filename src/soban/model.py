@@ -17,6 +17,7 @@ from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
 from soban.loading.loaded import Loaded, load_files
+from soban.messages import heard_by
 from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
@@ -24,6 +25,7 @@ from soban.packing.packed_file import called
 from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
 from soban.resources.pressure import Watch
 from soban.talk.generation import Generation
+from soban.talk.notes import Notes, Show
 from soban.talk.prompt import Prompt
 from soban.talk.window import Question, Window
 from soban.text.chat.contents import text_of
@@ -120,12 +122,18 @@ class Model:
         raw: bool = False,
         echo: bool | None = None,
         on_full: str | None = None,
+        show: Show | None = None,
         **options: Any,
     ) -> Generation:
-        """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards."""
-        sampling, on_full = self.sampling(**options), checked_on_full(on_full)
-        given = self.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
-        return Generation(self, given, sampling, on_full=on_full)
+        """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards.
+
+        What is to be told about this text is in its `notes`; each is given to `show` as it comes up (None: the log).
+        """
+        notes = Notes(show)
+        with heard_by(notes.hear):
+            sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+            given = self.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
+        return Generation(self, given, sampling, on_full=on_full, notes=notes)
 
     def prompt(
         self,
@@ -258,14 +266,17 @@ class Model:
         template: str | Path | None = None,
         strict: bool = False,
         on_full: str | None = None,
+        show: Show | None = None,
         **options: Any,
     ) -> Generation:
-        """Begin to answer; iterate over the result for the pieces, and read its `figures` afterwards."""
-        sampling, on_full = self.sampling(**options), checked_on_full(on_full)
-        chosen = self.chat_template(template)
-        self.check_messages(messages, on_full)
-        window = Window(self, chosen, messages, sampling, on_full, strict=strict).fit(self._summary)
-        return Generation(self, window.prompt, sampling, on_full=on_full, window=window)
+        """Begin to answer; iterate over the result for the pieces, and read its `figures` and `notes` as in `start`."""
+        notes = Notes(show)
+        with heard_by(notes.hear):
+            sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+            chosen = self.chat_template(template)
+            self.check_messages(messages, on_full)
+            window = Window(self, chosen, messages, sampling, on_full, strict=strict).fit(self._summary)
+        return Generation(self, window.prompt, sampling, on_full=on_full, window=window, notes=notes)
 
     def _summary(self, question: Question) -> str:
         return str(Generation(self, question.prompt, question.sampling).read())

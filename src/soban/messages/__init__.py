@@ -6,6 +6,9 @@ import locale
 import logging
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 logger = logging.getLogger("soban")
@@ -62,6 +65,24 @@ def _once(text: str) -> None:
     logger.warning(text)
 
 
+def show(text: str) -> None:
+    """Writes something to the log that needs no stop; the same words once a process."""
+    _once(text)
+
+
+_hearer: ContextVar[Callable[[str], None]] = ContextVar("hearer", default=show)
+
+
 def warn(template: str, **fields: object) -> None:
-    """Tell the user something that needs no stop; the same words are said once a process."""
-    _once(translate(template, **fields))
+    """Tell whoever asks for what is being done something that needs no stop; the log, where nobody wants to hear it."""
+    _hearer.get()(translate(template, **fields))
+
+
+@contextmanager
+def heard_by(hearer: Callable[[str], None]) -> Iterator[None]:
+    """What is told meanwhile, in this thread, is for the hearer: it belongs to one request, and not to the process."""
+    before = _hearer.set(hearer)
+    try:
+        yield
+    finally:
+        _hearer.reset(before)

@@ -8,8 +8,10 @@ from typing import Any
 from soban.base.errors import UserError
 from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
+from soban.messages import heard_by
 from soban.ops.native import Cancelled
 from soban.talk.generation import Figures, Generation
+from soban.talk.notes import Notes, Show
 from soban.talk.speaker import Speaker
 from soban.talk.transcript import Transcript, read_transcript, write_transcript
 from soban.talk.window import Question, Window
@@ -23,10 +25,14 @@ class Reply:
     the pieces without an exception; `figures.finished` is "cancelled" then.
     """
 
-    def __init__(self, dialogue: "Dialogue", messages: list[dict[str, Any]], window: Window, tries: int) -> None:
+    def __init__(
+        self, dialogue: "Dialogue", messages: list[dict[str, Any]], window: Window, tries: int, notes: Notes
+    ) -> None:
         self.dialogue, self.messages, self.window, self.tries = dialogue, messages, window, tries
         self.generation = dialogue._begun(
-            Generation(dialogue.model, window.prompt, window.sampling, on_full=window.on_full, window=window)
+            Generation(
+                dialogue.model, window.prompt, window.sampling, on_full=window.on_full, window=window, notes=notes
+            )
         )
         self.text = ""
         self.finished = self.failed = False
@@ -36,6 +42,11 @@ class Reply:
     def figures(self) -> Figures:
         """What it took so far, in tokens and seconds; `reused_tokens` were in the cache already."""
         return self.generation.figures
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be told about this turn, in the order in which it came up."""
+        return self.generation.notes
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -95,14 +106,18 @@ class Dialogue:
         template: str | Path | None = None,
         strict: bool = False,
         on_full: str = "error",
+        show: Show | None = None,
         **options: Any,
     ) -> None:
-        """Raises UserError for options and templates that do not exist, and for what is no model."""
+        """`show` is given what is to be told about a turn, as it comes up; None: the log.
+
+        Raises UserError for options and templates that do not exist, and for what is no model.
+        """
         if not isinstance(model, Speaker):
             raise UserError(
                 "the model is of type {kind}", kind=type(model).__name__, hint="give what soban.load() returns"
             )
-        self.model, self.template, self.strict = model, template, strict
+        self.model, self.template, self.strict, self.show = model, template, strict, show
         self.options: dict[str, Any] = {}
         self.messages: list[dict[str, Any]] = []
         self.dropped, self.summary = 0, ""
@@ -227,10 +242,12 @@ class Dialogue:
             raise UserError("the message is of type {kind}", kind=type(text).__name__, hint="give text")
         if not text.strip():
             raise UserError("the message is empty", hint="give some text")
-        self._cancelled = False
-        sampling, on_full = self._chosen(self.options, tries)
-        self.model.check_messages(messages, on_full)
-        self._open = Reply(self, messages, self._window(messages, sampling, on_full).fit(self._summary), tries)
+        self._cancelled, notes = False, Notes(self.show)
+        with heard_by(notes.hear):
+            sampling, on_full = self._chosen(self.options, tries)
+            self.model.check_messages(messages, on_full)
+            window = self._window(messages, sampling, on_full).fit(self._summary)
+        self._open = Reply(self, messages, window, tries, notes)
         return self._open
 
     def _window(self, messages: list[dict[str, Any]], sampling: Sampling, on_full: str) -> Window:

@@ -9,6 +9,8 @@ from soban import messages
 from soban.engine.sampling import Sampling
 from soban.engine.sequence import Event, Full, Request, Sequence
 from soban.engine.sharing import Caller
+from soban.messages import translate
+from soban.talk.notes import Notes
 from soban.talk.prompt import Prompt
 from soban.talk.speaker import Speaker
 from soban.talk.text_stream import TextStream
@@ -59,13 +61,18 @@ class Generation:
         *,
         on_full: str = "error",
         window: Window | None = None,
+        notes: Notes | None = None,
     ) -> None:
-        """`window` makes room for an answer in its conversation, if `on_full` is not "error"; else the text slides."""
+        """`window` makes room for an answer in its conversation, if `on_full` is not "error"; else the text slides.
+
+        `notes` are those that the request has already; what comes up later joins them.
+        """
         self.speaker, self.prompt, self.on_full = speaker, prompt, on_full
         self.window = None if on_full == "error" else window
         full: Full = "wait" if self.window else "slide" if on_full == "slide" else "end"
         self.sequences = speaker.shared.engine.prepare(_request(speaker, prompt, sampling, full))
         self.streams = {sequence: _stream(speaker, prompt, sampling) for sequence in self.sequences}
+        self.notes = Notes() if notes is None else notes
         self.figures = Figures(prompt_tokens=len(prompt.ids))
         self.caller = Caller()
         self.full: deque[Sequence] = deque()  # sequences whose context is full; room is made for one after the other
@@ -141,13 +148,17 @@ class Generation:
         piece = stream.end(reason)
         context = self.speaker.shared.engine.context
         if stream.finish_reason == "context" and self.window:
-            messages.warn(
-                "the context of {context} tokens is full of this one answer, so it ends here", context=context
+            self.notes.hear(
+                translate(
+                    "the context of {context} tokens is full of this one answer, so it ends here", context=context
+                )
             )
         elif stream.finish_reason == "context":
-            messages.warn(
-                "the context of {context} tokens is full, so the text ends here; on_full slide goes on by "
-                "forgetting its beginning", context=context,
+            self.notes.hear(
+                translate(
+                    "the context of {context} tokens is full, so the text ends here; on_full slide goes on by "
+                    "forgetting its beginning", context=context,
+                )
             )  # fmt: skip
         return piece
 
@@ -164,7 +175,8 @@ class Generation:
         """The first full sequence goes on from a shorter prompt, or ends, or waits for the summary that this takes."""
         speaker = self.speaker
         try:
-            question = room.send(summary)
+            with messages.heard_by(self.notes.hear):
+                question = room.send(summary)
         except StopIteration as done:
             sequence = self.full.popleft()
             if done.value is not None:
@@ -195,7 +207,9 @@ class Generation:
         figures.drafted_tokens = sum(s.drafted for s in sequences)
         figures.accepted_tokens = sum(s.accepted for s in sequences)
         if figures.dropped_tokens:
-            messages.warn("{count} tokens were forgotten as the context slid", count=figures.dropped_tokens)
+            self.notes.hear(
+                translate("{count} tokens were forgotten as the context slid", count=figures.dropped_tokens)
+            )
         if any(s.finish_reason != "error" and not stream.finish_reason for s, stream in self.streams.items()):
             figures.finished = "cancelled"
         self.speaker.shared.leave(self.caller.sequences)
