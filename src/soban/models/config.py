@@ -5,6 +5,7 @@ what models are published for: tests/models/test_config_keys.py holds each key a
 """
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -116,7 +117,7 @@ class RotaryDecoder(Decoder):
     def head_size(self) -> int:
         return self.head_dim or super().head_size
 
-    @property
+    @functools.cached_property  # asked for at each token
     def rotation(self) -> Rotation:
         return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
 

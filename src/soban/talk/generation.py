@@ -75,6 +75,7 @@ class Generation:
         self.notes = Notes() if notes is None else notes
         self.figures = Figures(prompt_tokens=len(prompt.ids))
         self.caller = Caller()
+        self.writing = set(self.sequences)  # those whose text has not ended
         self.full: deque[Sequence] = deque()  # sequences whose context is full; room is made for one after the other
         self.summary: Summary | None = None  # that the first of them waits for
         self.begun = False
@@ -90,7 +91,7 @@ class Generation:
         watch.begin()
         try:
             shared.begin(self.caller, self.sequences)
-            while not all(stream.finish_reason for stream in self.streams.values()):
+            while self.writing:
                 event = shared.next(self.caller)
                 now = time.perf_counter()
                 watch.look(now)
@@ -101,6 +102,7 @@ class Generation:
                 figures.decode_seconds = now - first
                 for index, piece in self._take(event):
                     if piece:
+                        figures.characters += len(piece)
                         yield index, piece
                         if piece.endswith("\n"):
                             watch.say()
@@ -127,25 +129,22 @@ class Generation:
         if stream is None or stream.finish_reason:
             return []  # brought by a step after the stop string
         piece = _fed(stream, event)
+        self.figures.new_tokens += event.token is not None
         if event.finish_reason == "context" and self.window and not stream.finish_reason:
             self.full.append(event.sequence)
-            self._count(stream)
             return [(event.sequence.index, piece), *self._make_room(self.window)]
-        if event.finish_reason:
-            piece += self._end(stream, event.finish_reason)
-        self._count(stream)
-        if stream.finish_reason and event.sequence.finish_reason is None:
-            self.speaker.shared.leave([event.sequence])
+        if event.finish_reason or stream.finish_reason:
+            piece += self._end(event.sequence, event.finish_reason or "stop")
         return [(event.sequence.index, piece)]
 
-    def _count(self, stream: TextStream) -> None:
-        streams = self.streams.values()
-        self.figures.new_tokens = sum(stream.tokens for stream in streams)
-        self.figures.characters = sum(stream.characters for stream in streams)
-        self.figures.finished = stream.finish_reason or self.figures.finished
-
-    def _end(self, stream: TextStream, reason: str) -> str:
+    def _end(self, sequence: Sequence, reason: str) -> str:
+        """What is left of a text that ends, unless it has ended at a stop string."""
+        stream = self.streams[sequence]
         piece = stream.end(reason)
+        self.figures.finished = stream.finish_reason
+        self.writing.discard(sequence)
+        if sequence.finish_reason is None:
+            self.speaker.shared.leave([sequence])
         context = self.speaker.shared.engine.context
         if stream.finish_reason == "context" and self.window:
             self.notes.hear(
@@ -182,10 +181,7 @@ class Generation:
             if done.value is not None:
                 speaker.shared.resume(self.caller, sequence, done.value)
                 return []
-            stream = self.streams[sequence]
-            piece = self._end(stream, "context")
-            self._count(stream)
-            return [(sequence.index, piece)]
+            return [(sequence.index, self._end(sequence, "context"))]
         (asked,) = speaker.shared.engine.prepare(_request(speaker, question.prompt, question.sampling, "end"))
         self.summary = Summary(asked, _stream(speaker, question.prompt, question.sampling), room)
         speaker.shared.begin(self.caller, [asked])

@@ -36,7 +36,8 @@ class TextStream:
         if self.finish_reason:
             return ""  # brought by a step after the stop string
         self.tokens += 1
-        text, stopped = self.stops.feed(self._after_lead(self.decoder.feed(token)))
+        text = self.decoder.feed(token)
+        text, stopped = self.stops.feed(self._after_lead(text) if self.lead else text)
         if self.stops and not stopped and (silent := self.silent(token)):
             more, stopped = self.stops.feed(silent, hidden=True)
             text += more
@@ -52,7 +53,7 @@ class TextStream:
         return self._before_tail(text, "stop" if stopped else reason)
 
     def _after_lead(self, text: str) -> str:
-        if text and self.lead:
+        if text:
             text = text.lstrip(self.lead)
             self.lead = "" if text else self.lead
         return text
