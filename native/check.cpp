@@ -58,6 +58,10 @@ void linears(const Kernels &kernels, std::vector<float> &results) {
             const Linear task = {&part,        0,          ROWS, tokens,      x.data(), COLUMNS,
                                  &activations, out.data(), ROWS, bias.data(), own,      nullptr};
             kernels.linear(&task);
+            if (format == SOBAN_F32 || format == SOBAN_BF16) { // the same rows as an adapter's
+                const Adapted more = {bytes, format, 8, 3, ROWS - 3, tokens, x.data(), 1e-3f, out.data() + 3, ROWS};
+                kernels.adapt(&more);
+            }
             results.insert(results.end(), out.begin(), out.begin() + ROWS * tokens);
         }
     }

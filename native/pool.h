@@ -50,7 +50,7 @@ struct soban_pool {
     }
 
     soban::Threads threads;
-    soban::Buffer shared, partials;
+    soban::Buffer shared, partials, adapted;
     std::vector<soban::Buffer> own;
     const soban::Kernels &kernels;
     const soban::Encoders &encoders;

@@ -76,8 +76,8 @@ extern "C" soban_pool *soban_pool_create(int32_t threads, int32_t isa) {
 extern "C" void soban_pool_destroy(soban_pool *pool) { delete pool; }
 
 extern "C" int32_t soban_run(soban_pool *pool, const soban_program *program, float *arena, const soban_batch *batch,
-                             const soban_cache *cache, const int32_t *cancel) {
-    soban::Run run{*pool, *program, arena, *batch, *cache, cancel};
+                             const soban_cache *cache, const soban_adapters *adapters, const int32_t *cancel) {
+    soban::Run run{*pool, *program, arena, *batch, *cache, adapters, cancel};
     pool->threads.run({&run, soban::next_phase, soban::work});
     return run.status;
 }

@@ -10,6 +10,16 @@ struct LinearChunk { // columns of the output, all within one part
     int32_t part, first, count, column;
 };
 
+struct AdapterTask { // a piece of an adapter for neighbouring tokens
+    const soban_piece *piece;
+    int32_t token, tokens;
+    int64_t inner; // where its (tokens, rank) products start, in floats
+};
+
+struct AdapterChunk { // rows of the piece's A, tokens counted from the task's first
+    int32_t task, first, rows, token, tokens;
+};
+
 struct AttentionTile { // neighbouring tokens of one sequence, one head of keys and values
     int32_t sequence, token, tokens, head, first_span, end_span;
     int64_t partials; // where its partial results start, in floats
@@ -25,6 +35,7 @@ struct Run {
     float *arena;
     const soban_batch &batch;
     const soban_cache &cache;
+    const soban_adapters *adapters; // or null
     const int32_t *cancel;
 
     int32_t instruction = -1, stage = 0, status = SOBAN_DONE;
@@ -34,6 +45,12 @@ struct Run {
     int32_t rows_a_chunk = 0, columns_a_chunk = 0, items_a_chunk = 0;
     Activations activations{};
     std::vector<LinearChunk> linear{};
+    std::vector<AdapterTask> adapted{}; // of the present linear
+    std::vector<AdapterChunk> inner{};
+    int64_t adapted_floats = 0;
+    int32_t input_chunks = 0;                                              // chunks of the phase before `inner`
+    void (*work_input)(Run &run, int32_t chunk, int32_t thread) = nullptr; // theirs
+    bool at_once = false;                                                  // all of them in one chunk
     std::vector<AttentionTile> tiles{};
     std::vector<AttentionChunk> spans{};
     std::vector<int32_t> panels{}; // to be refined: i[0] for each row, -1 for none
@@ -54,6 +71,10 @@ int32_t prepare_linear(Run &run);
 int32_t prepare_attention(Run &run);
 int32_t prepare_refine(Run &run);
 int32_t prepare_quantise(Run &run); // a stage of linear and refine: the rows of `a` as int8
+
+void list_adapted(Run &run);                           // what adapters add to the linear at hand, in run.adapted
+int32_t prepare_inner(Run &run, int32_t input_chunks); // more chunks for a phase that has so many, or none
+void add_adapted(const Run &run, int32_t column, int32_t count); // to columns of the result that are written
 
 // The number of chunks of `items_a_chunk` items.
 inline int32_t chunks_of(int64_t items, int64_t items_a_chunk) {

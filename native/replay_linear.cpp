@@ -35,6 +35,7 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
             nullptr,
         };
         run.pool.kernels.linear(&task);
+        add_adapted(run, piece.column + piece.first, piece.count);
     }
 }
 
@@ -95,8 +96,13 @@ int32_t prepare_linear(Run &run) {
     if (run.rows(now.a) == 0) return LAST_STAGE;
     const soban_part *parts = run.program.parts + now.first_part;
     const bool integers = std::any_of(parts, parts + now.part_count, quantised);
-    const int32_t stage = run.stage + (integers ? 0 : 1);
-    if (stage == 0) return prepare_quantise(run);
+    if (run.stage == 0) list_adapted(run);
+    const bool adapted = !run.adapted.empty();
+    const int32_t stage = run.stage + (integers || adapted ? 0 : 1);
+    if (stage == 0) {
+        const int32_t chunks = integers ? prepare_quantise(run) : 0;
+        return chunks == OUT_OF_MEMORY || !adapted ? chunks : prepare_inner(run, chunks);
+    }
     return stage == 1 ? prepare_products(run) : LAST_STAGE;
 }
 

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 8 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 9 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
@@ -47,7 +47,7 @@ enum {
     SOBAN_RMS_NORM,   /* x a, weight vectors[0], eps f[0], offset f[1]                                 */
     SOBAN_LAYER_NORM, /* x a, weight vectors[0], bias vectors[1], eps f[0]                             */
     SOBAN_HEAD_NORM,  /* x a, weight vectors[0], eps f[0], offset f[1]                                 */
-    SOBAN_LINEAR,     /* x a, w parts, w.bias vectors[0]                                               */
+    SOBAN_LINEAR,     /* x a, w parts, w.bias vectors[0], w.place i[0], batch batch                    */
     SOBAN_ROTARY,     /* positions slot, rotation batch, frequencies vectors[0], scale f[0]            */
     SOBAN_ROPE,       /* x a, angles b, interleaved i[0], size i[1]                                    */
     SOBAN_ATTENTION,  /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1] */
@@ -97,6 +97,7 @@ typedef struct {
 typedef struct { /* one step's tokens: see Batch in src/soban/ops/batch.py */
     int32_t tokens, sequences, outputs, table_stride;
     const int32_t *token_ids, *positions, *starts, *tables, *output_rows;
+    const int32_t *adapters; /* of each sequence, -1: none; or null: none of any */
 } soban_batch;
 
 typedef struct { /* a layer's keys and values: (pages, heads) blocks each, see block_bytes in kernels/kernels.h */
@@ -109,6 +110,24 @@ typedef struct {
     int32_t layer_count, format; /* SOBAN_CACHE_... */
     int32_t pages, unused;
 } soban_cache;
+
+typedef struct {       /* columns first .. first + rows of a linear's result get scale * x @ a.T @ b */
+    const void *a, *b; /* (rank, columns of x), and (rank, rows) in panels of 16 columns: [panel][rank][16] */
+    int32_t format;    /* of both: SOBAN_F32 or SOBAN_BF16 */
+    int32_t rank, first, rows;
+    float scale;
+    int32_t unused;
+} soban_piece;
+
+typedef struct { /* a LINEAR whose place is i[0] gets pieces starts[place] to starts[place + 1] */
+    const soban_piece *pieces;
+    const int32_t *starts;
+} soban_adapter;
+
+typedef struct {
+    const soban_adapter *adapters;
+    int32_t count, unused;
+} soban_adapters;
 
 typedef struct { /* a packed byte-pair tokenizer: the mapped tables that src/soban/text/tokenizers/packing.py makes */
     const uint32_t *characters; /* ((1 << character_bits) + character_reach, 2): code point + 1, id             */
@@ -177,9 +196,10 @@ SOBAN_API int32_t soban_isa_works(int32_t isa);
 /* Null if threads cannot be started. `threads` counts the calling one. */
 SOBAN_API soban_pool *soban_pool_create(int32_t threads, int32_t isa);
 SOBAN_API void soban_pool_destroy(soban_pool *pool);
-/* Runs the program. Stops between instructions once *cancel is not 0. One call at a time for each pool. */
+/* Runs the program; `adapters` may be null. Stops between instructions once *cancel is not 0. One call at a time for
+ * each pool. */
 SOBAN_API int32_t soban_run(soban_pool *pool, const soban_program *program, float *arena, const soban_batch *batch,
-                            const soban_cache *cache, const int32_t *cancel);
+                            const soban_cache *cache, const soban_adapters *adapters, const int32_t *cancel);
 /* Bytes that a (rows, columns) matrix takes in a format, or -1 if that overflows. */
 SOBAN_API int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t columns);
 /* Writes `rows` rows of a plain `source` (row-major, dense, any alignment) as bf16, q8, q4 or a half of q8 to `target`.

@@ -1,4 +1,5 @@
 // The kernels of one instruction set: compiled once for each, with SOBAN_ISA and SOBAN_TABLE set by CMakeLists.txt.
+#include "adapters.h"
 #include "attention.h"
 #include "elementwise.h"
 #include "plain.h"
@@ -25,7 +26,7 @@ void linear(const soban::Linear *task) {
 namespace soban {
 extern const Kernels SOBAN_TABLE;
 const Kernels SOBAN_TABLE = {
-    embed,   rms_norm, layer_norm,     rope,   glu,        activate,          scale,  add,
-    softcap, quantise, linear_scratch, linear, store_pair, attention_scratch, attend, join,
+    embed,    rms_norm,       layer_norm, rope,  glu,        activate,          scale,  add,  softcap,
+    quantise, linear_scratch, linear,     adapt, store_pair, attention_scratch, attend, join,
 };
 } // namespace soban

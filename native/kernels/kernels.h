@@ -39,6 +39,17 @@ struct Linear {
     const int32_t *panels;
 };
 
+// out += scale x inner @ b, for columns first .. first + count of b (rank, columns), which lies in panels of 16
+// columns, [panel][rank][16], the last filled up. `inner` is (tokens, rank), out is at column `first`.
+struct Adapted {
+    const void *b;
+    int32_t format, rank, first, count, tokens;
+    const float *inner;
+    float scale;
+    float *out;
+    int64_t out_stride;
+};
+
 // Queries of neighbouring tokens of one sequence, those that share one head of keys and values.
 struct Attention {
     const float *queries; // token t, head h: queries + t * query_stride + h * size
@@ -91,6 +102,7 @@ struct Kernels {
                      const Activations *to);
     int64_t (*linear_scratch)(int32_t format, int32_t columns, int32_t tokens);
     void (*linear)(const Linear *task);
+    void (*adapt)(const Adapted *task);
     // One head's key and value at `position` of a page, into its blocks.
     void (*store)(const float *key, const float *value, int32_t size, int32_t format, int32_t position, char *keys,
                   char *values);

@@ -5,6 +5,7 @@ Memory that a call reads is sent before it, with pointers put right, and what it
 
 import ctypes
 import functools
+import itertools
 import os
 import shlex
 import subprocess
@@ -17,8 +18,21 @@ from typing import Any
 
 from soban.ops.batch import PAGE
 from soban.ops.cache import CACHE_FORMATS, LayerGeometry, position_bytes
-from soban.ops.formats import FORMATS, HALVES, stored_bytes
-from soban.ops.native import BatchStruct, CacheStruct, Instruction, LayerStruct, Part, ProgramStruct, Vector, View
+from soban.ops.formats import FORMATS, HALVES, PANEL, stored_bytes
+from soban.ops.native import (
+    AdaptersStruct,
+    AdapterStruct,
+    BatchStruct,
+    CacheStruct,
+    Instruction,
+    LayerStruct,
+    Part,
+    PieceStruct,
+    ProgramStruct,
+    Vector,
+    View,
+)
+from soban.ops.schema import NAMES
 from soban.text.tokenizers.bpe import Pieces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,8 +103,9 @@ class Remote:
         return bad
 
     def soban_run(
-        self, pool: int, program: ProgramStruct, arena: int, batch: BatchStruct, cache: CacheStruct, cancel: int
-    ) -> int:
+        self, pool: int, program: ProgramStruct, arena: int, batch: BatchStruct, cache: CacheStruct,
+        adapters: AdaptersStruct, cancel: int,
+    ) -> int:  # fmt: skip
         count = program.instruction_count
         instructions = copies(Instruction, program.instructions, count)
         parts = copies(Part, program.parts, program.part_count)
@@ -113,6 +128,7 @@ class Remote:
             shift = lists - batch.token_ids
             starts, tables = batch.starts + shift, batch.tables + shift
             outputs = self._send(batch.output_rows, 4 * batch.outputs)
+            chosen = self._send(batch.adapters, 4 * batch.sequences) if batch.adapters else None
             status = self._ask(
                 RUN, pool, self._struct(ProgramStruct(
                     ctypes.cast(self._struct(instructions), ctypes.POINTER(Instruction)),
@@ -120,17 +136,34 @@ class Remote:
                     ctypes.cast(self._struct(vectors), ctypes.POINTER(Vector)), count, len(parts), len(vectors), 0,
                 )), there,
                 self._struct(BatchStruct(batch.tokens, batch.sequences, batch.outputs, batch.table_stride, lists,
-                                         batch.positions + shift, starts, tables, outputs)),
+                                         batch.positions + shift, starts, tables, outputs, chosen)),
                 self._struct(CacheStruct(
                     ctypes.cast(self._struct(layers), ctypes.POINTER(LayerStruct)), len(layers), cache.format,
                     cache.pages, 0,
                 )),
-                self._send(cancel, 4),
+                self._adapters(adapters, instructions), self._send(cancel, 4),
             )  # fmt: skip
             self._fetch(there, arena, arena_size)
             for data, address in stored.items():
                 self._fetch(address, data, sizes[data])
         return status
+
+    def _adapters(self, adapters: AdaptersStruct, instructions: Any) -> int:
+        linears = [now for now in instructions if NAMES[now.op] == "linear" and now.i[0] >= 0]
+        columns = {now.i[0]: now.a.columns for now in linears}
+        there = copies(AdapterStruct, adapters.adapters, adapters.count)
+        for adapter in there:
+            starts = (ctypes.c_int32 * (len(columns) + 1))(*adapter.starts[: len(columns) + 1])
+            pieces = copies(PieceStruct, adapter.pieces, starts[-1])
+            for place, (first, end) in enumerate(itertools.pairwise(starts)):
+                for piece in pieces[first:end]:
+                    format, padded = FORMATS[piece.format], -(-piece.rows // PANEL) * PANEL
+                    piece.a = self._send(piece.a, stored_bytes(format, piece.rank, columns[place]))
+                    piece.b = self._send(piece.b, stored_bytes(format, piece.rank, padded))
+            adapter.pieces = ctypes.cast(self._struct(pieces), ctypes.POINTER(PieceStruct))
+            adapter.starts = ctypes.cast(self._struct(starts), ctypes.POINTER(ctypes.c_int32))
+        pointer = ctypes.cast(self._struct(there), ctypes.POINTER(AdapterStruct))
+        return self._struct(AdaptersStruct(pointer, adapters.count, 0))
 
     def _bpe(self, pieces: Pieces, text: bytes, length: int, cut: bool, ids: int) -> int:
         sizes = (

@@ -96,22 +96,22 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     x = ops.embed(batch.tokens, w.embed, c.embedding_scale)
     for layer, layer_cache, window in zip(w.layers, cache, c.windows, strict=True):
         x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache, window))
-        h = ops.linear(norm(c, x, layer.mlp_norm), layer.gate_up)
-        x = ops.add(x, norm(c, ops.linear(ops.glu(h, gate), layer.down), layer.down_norm))
+        h = ops.linear(norm(c, x, layer.mlp_norm), layer.gate_up, batch)
+        x = ops.add(x, norm(c, ops.linear(ops.glu(h, gate), layer.down, batch), layer.down_norm))
     return norm(c, x, w.norm)
 
 
 def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cache: Any, window: int | None) -> Any:
     """What attention adds to the residual stream (T, hidden)."""
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
-    qkv = ops.linear(norm(c, x, layer.attention_norm), layer.qkv)
+    qkv = ops.linear(norm(c, x, layer.attention_norm), layer.qkv, batch)
     queries = ops.rope(qkv[:, :q], angles)
     keys = ops.rope(qkv[:, q : q + kv], angles)
     mixed = ops.attention(
         queries, keys, qkv[:, q + kv :], batch, cache,
         scale=c.query_pre_attn_scalar**-0.5, softcap=c.attn_logit_softcapping, window=window,
     )  # fmt: skip
-    return norm(c, ops.linear(mixed, layer.output), layer.output_norm)
+    return norm(c, ops.linear(mixed, layer.output, batch), layer.output_norm)
 
 
 def logits(c: Config, w: Any, x: Any) -> Any:

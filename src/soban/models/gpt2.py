@@ -74,11 +74,11 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     d, gelu = c.hidden_size, activation("activation_function", c.activation_function)
     x = ops.add(ops.embed(batch.tokens, w.embed, 1.0), ops.embed(batch.positions, w.positions, 1.0))
     for i, (layer, layer_cache) in enumerate(zip(w.layers, cache, strict=True)):
-        qkv = ops.linear(norm(c, x, layer.attention_norm), layer.qkv)
+        qkv = ops.linear(norm(c, x, layer.attention_norm), layer.qkv, batch)
         mixed = ops.attention(qkv[:, :d], qkv[:, d : 2 * d], qkv[:, 2 * d :], batch, layer_cache, scale=c.scale(i))
-        x = ops.add(x, ops.linear(mixed, layer.output))
-        h = ops.activation(ops.linear(norm(c, x, layer.mlp_norm), layer.up), gelu)
-        x = ops.add(x, ops.linear(h, layer.down))
+        x = ops.add(x, ops.linear(mixed, layer.output, batch))
+        h = ops.activation(ops.linear(norm(c, x, layer.mlp_norm), layer.up, batch), gelu)
+        x = ops.add(x, ops.linear(h, layer.down, batch))
     return norm(c, x, w.norm)
 
 

@@ -81,20 +81,20 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     x = ops.embed(batch.tokens, w.embed, 1.0)
     for layer, layer_cache, window in zip(w.layers, cache, c.windows, strict=True):
         x = ops.add(x, attention(c, layer, x, angles, batch, layer_cache, window))
-        h = ops.linear(ops.rms_norm(x, layer.mlp_norm, c.rms_norm_eps), layer.gate_up)
-        x = ops.add(x, ops.linear(ops.glu(h, activation("hidden_act", c.hidden_act)), layer.down))
+        h = ops.linear(ops.rms_norm(x, layer.mlp_norm, c.rms_norm_eps), layer.gate_up, batch)
+        x = ops.add(x, ops.linear(ops.glu(h, activation("hidden_act", c.hidden_act)), layer.down, batch))
     return ops.rms_norm(x, w.norm, c.rms_norm_eps)
 
 
 def attention(c: Config, layer: Any, x: Any, angles: Any, batch: ops.Batch, cache: Any, window: int | None) -> Any:
     """What attention adds to the residual stream (T, hidden)."""
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
-    qkv = ops.linear(ops.rms_norm(x, layer.attention_norm, c.rms_norm_eps), layer.qkv)
+    qkv = ops.linear(ops.rms_norm(x, layer.attention_norm, c.rms_norm_eps), layer.qkv, batch)
     queries = ops.rope(qkv[:, :q], angles, c.rope_interleaved)
     keys = ops.rope(qkv[:, q : q + kv], angles, c.rope_interleaved)
     values = qkv[:, q + kv :]
     mixed = ops.attention(queries, keys, values, batch, cache, scale=c.head_size**-0.5, window=window)
-    return ops.linear(mixed, layer.output)
+    return ops.linear(mixed, layer.output, batch)
 
 
 MISTRAL = {

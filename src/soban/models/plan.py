@@ -90,7 +90,7 @@ class Plan:
     def places(self) -> Iterator[tuple[str, Weight]]:
         """The matrices of the layers, which adapters may change, each with its place, such as "layers.3.qkv"."""
         for i, layer in enumerate(self.layers):
-            yield from ((f"layers.{i}.{weight.role}", weight) for weight in layer.weights if weight.kind == "matrix")
+            yield from ((_place(i, weight), weight) for weight in layer.weights if weight.kind == "matrix")
 
     def parts(self) -> Iterator[Part]:
         """Every tensor that a checkpoint of the model has to hold."""
@@ -120,15 +120,23 @@ class Plan:
         """The tensor with this role at the model's ends."""
         return next((weight.parts[0] for weight in self.ends if weight.role == role), None)
 
-    def build(self, make: Callable[[Weight], Any]) -> Any:
-        """The weights as `forward()` reads them, each what `make` makes of it: attributes by role, and `layers`.
+    def build(self, make: Callable[[Weight, str | None], Any]) -> Any:
+        """The weights as `forward()` reads them: attributes by role, and `layers`.
 
-        Without a head of its own, a model writes by the embedding.
+        `make` makes each of them, and is told where it stands, as `places` has it; None at the ends. Without a head of
+        its own, a model writes by the embedding.
         """
-        ends = {weight.role: make(weight) for weight in self.ends}
+        ends = {weight.role: make(weight, None) for weight in self.ends}
         ends.setdefault(HEAD, ends.get(EMBED))
-        layers = [SimpleNamespace(**{weight.role: make(weight) for weight in layer.weights}) for layer in self.layers]
+        layers = [
+            SimpleNamespace(**{weight.role: make(weight, _place(i, weight)) for weight in layer.weights})
+            for i, layer in enumerate(self.layers)
+        ]
         return SimpleNamespace(**ends, layers=layers)
+
+
+def _place(layer: int, weight: Weight) -> str:
+    return f"layers.{layer}.{weight.role}"
 
 
 class Place:

@@ -1,5 +1,6 @@
 """The operations of which models are made: over arrays they compute, over recorded values they are written down."""
 
+from soban.ops.adapters import Adapter, Piece
 from soban.ops.batch import Batch, make_batch
 from soban.ops.cache import Cache, LayerGeometry, make_cache
 from soban.ops.formats import Matrix
@@ -23,7 +24,7 @@ from soban.ops.run import Runner, all_finite, encode, runner
 from soban.ops.vocabulary import embed, scores
 
 __all__ = [
-    "Batch", "Cache", "LayerGeometry", "Matrix", "Runner", "activation", "add", "all_finite", "attention", "embed",
-    "encode", "glu", "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine", "rms_norm", "rope",
-    "rotary", "runner", "scale", "scores", "softcap", "take_rows",
+    "Adapter", "Batch", "Cache", "LayerGeometry", "Matrix", "Piece", "Runner", "activation", "add", "all_finite",
+    "attention", "embed", "encode", "glu", "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine",
+    "rms_norm", "rope", "rotary", "runner", "scale", "scores", "softcap", "take_rows",
 ]  # fmt: skip

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from soban.ops.adapters import Adapter
+
 PAGE = 32  # positions in a page of the cache
 SPAN = 256  # positions whose softmax is taken together: a whole number of pages
 
@@ -17,15 +19,17 @@ class Batch:
 
     Sequence s owns tokens starts[s] to starts[s + 1], whose positions follow one another, and the pages
     tables[s]: position p lies in page tables[s, p // PAGE]. All of them turn by the same row of rotary frequencies.
+    Sequence s has chosen adapters[chosen[s]], or none where that is -1.
     """
 
-    # The five arrays one after the other: an array of the standard library tells its address in a tenth of the time.
+    # The arrays one after the other: an array of the standard library tells its address in a tenth of the time.
     memory: "array[int]"
     token_count: int
     sequence_count: int
     table_width: int
     output_count: int
     rotation: int = 0  # the row
+    adapters: tuple[Adapter, ...] = ()  # without any, the memory has no `chosen`
 
     def put(self, token: int, position: int) -> None:
         """Another token and position for the batch's only one; its page has to be in the table."""
@@ -49,6 +53,12 @@ class Batch:
         return self._part(2 * self.token_count + self.sequence_count + 1, shape[0] * shape[1]).reshape(shape)
 
     @property
+    def chosen(self) -> npt.NDArray[np.int32]:  # (S,)
+        if not self.adapters:
+            return np.full(self.sequence_count, -1, np.int32)
+        return self._part(len(self.memory) - self.output_count - self.sequence_count, self.sequence_count)
+
+    @property
     def outputs(self) -> npt.NDArray[np.int32]:  # (R,)
         return self._part(len(self.memory) - self.output_count, self.output_count)
 
@@ -62,12 +72,18 @@ def make_batch(
     tables: Sequence[Sequence[int]],
     outputs: Sequence[int],
     rotation: int = 0,
+    adapters: tuple[Adapter, ...] = (),
+    chosen: Sequence[int] = (),
 ) -> Batch:
-    """A batch from each sequence's new tokens, the position of the first of them, and its pages."""
+    """A batch from each sequence's new tokens, the position of the first of them, and its pages.
+
+    With adapters, `chosen` has for each sequence which of them it takes, or -1.
+    """
+    assert len(chosen) == (len(tokens) if adapters else 0) and all(-1 <= i < len(adapters) for i in chosen), chosen
     if len(tokens) == 1:  # what follows, for a single sequence: there, with a small model, microseconds count
         (new,), (first,), (table,), count = tokens, offsets, tables, len(tokens[0])
-        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *outputs))
-        return Batch(memory, count, 1, len(table), len(outputs), rotation)
+        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *chosen, *outputs))
+        return Batch(memory, count, 1, len(table), len(outputs), rotation, adapters)
     width = max(map(len, tables))
     starts = [0]
     flat: list[int] = []
@@ -80,5 +96,6 @@ def make_batch(
     for table in tables:
         flat += table
         flat += [0] * (width - len(table))
+    flat += chosen
     flat += outputs
-    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation)
+    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation, adapters)

@@ -46,11 +46,13 @@ class Matrix:
     """A weight matrix (rows, columns) as parts stacked along its rows, each in its own format, and a bias (rows,).
 
     A large vocabulary is the sum of two matrices: its only part, and `residual`, which is read where it matters.
+    `place` is the name by which adapters find it, such as layers.3.qkv; without one, none changes it.
     """
 
     parts: tuple[Rows, ...]
     bias: Floats | None = None
     residual: Rows | None = None
+    place: str | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from soban import messages
 from soban.base import system
 from soban.base.errors import UserError
 from soban.ops import probe, schema
+from soban.ops.adapters import Adapter, Piece
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
-from soban.ops.formats import FORMATS, HALVES, Floats, Rows, stored_bytes
+from soban.ops.formats import FORMATS, HALVES, PANEL, Floats, Matrix, Rows, stored_bytes
 from soban.ops.recorder import Program, Recorded, Step
 
-ABI = 8
+ABI = 9
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 ARM = ("neon", "neon_i8mm")
@@ -63,7 +65,7 @@ class BatchStruct(Structure):
     _fields_ = (
         ("tokens", c_int32), ("sequences", c_int32), ("outputs", c_int32), ("table_stride", c_int32),
         ("token_ids", c_void_p), ("positions", c_void_p), ("starts", c_void_p), ("tables", c_void_p),
-        ("output_rows", c_void_p),
+        ("output_rows", c_void_p), ("adapters", c_void_p),
     )  # fmt: skip
 
 
@@ -76,6 +78,21 @@ class CacheStruct(Structure):
         ("layers", POINTER(LayerStruct)), ("layer_count", c_int32), ("format", c_int32), ("pages", c_int32),
         ("unused", c_int32),
     )  # fmt: skip
+
+
+class PieceStruct(Structure):
+    _fields_ = (
+        ("a", c_void_p), ("b", c_void_p), ("format", c_int32), ("rank", c_int32), ("first", c_int32),
+        ("rows", c_int32), ("scale", c_float), ("unused", c_int32),
+    )  # fmt: skip
+
+
+class AdapterStruct(Structure):
+    _fields_ = (("pieces", POINTER(PieceStruct)), ("starts", POINTER(c_int32)))
+
+
+class AdaptersStruct(Structure):
+    _fields_ = (("adapters", POINTER(AdapterStruct)), ("count", c_int32), ("unused", c_int32))
 
 
 def library_path() -> Path:
@@ -96,7 +113,8 @@ def library() -> ctypes.CDLL | None:
     loaded.soban_pool_create.restype = c_void_p
     loaded.soban_pool_destroy.argtypes = (c_void_p,)
     loaded.soban_run.argtypes = (
-        c_void_p, POINTER(ProgramStruct), c_void_p, POINTER(BatchStruct), POINTER(CacheStruct), c_void_p,
+        c_void_p, POINTER(ProgramStruct), c_void_p, POINTER(BatchStruct), POINTER(CacheStruct), POINTER(AdaptersStruct),
+        c_void_p,
     )  # fmt: skip
     loaded.soban_encode.argtypes = (c_void_p, c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
     loaded.soban_encode.restype = c_int64
@@ -242,11 +260,14 @@ class NativeProgram:
         self._cancel_address = self.cancel.ctypes.data
         self._cache: Cache | None = None
         self._cache_struct = CacheStruct()
+        self._adapters: tuple[Adapter, ...] = ()
+        self._packed: dict[Adapter, _PackedAdapter] = {}
+        self._adapters_struct = AdaptersStruct()
         self._batch: Batch | None = None
         self._batch_struct = BatchStruct()
-        self._place(min(outputs or max_outputs, max_outputs))
+        self._lay_out(min(outputs or max_outputs, max_outputs))
 
-    def _place(self, outputs: int) -> None:
+    def _lay_out(self, outputs: int) -> None:
         """An arena with room for so many outputs, and the instructions that work in it."""
         program, self.outputs = self.program, outputs
         self.offsets, size = plan_arena(program, {"tokens": self.max_tokens, "outputs": outputs})
@@ -254,6 +275,7 @@ class NativeProgram:
         self.parts: list[Part] = []
         self.vectors: list[Vector] = []
         self.kept: list[Any] = []  # arrays whose memory the instructions point into
+        self.places: dict[str, Matrix] = {}  # the index is the number of the place
         self.rotations: list[tuple[Floats, Floats]] = []  # rotary frequencies: the table, and the row that holds now
         self.rotation = 0
         instructions = [self._instruction(step) for step in program.steps]
@@ -270,13 +292,15 @@ class NativeProgram:
         tokens, outputs = batch.token_count, batch.output_count
         assert tokens <= self.max_tokens and outputs <= self.max_outputs
         if outputs > self.outputs:
-            self._place(self.max_outputs)
+            self._lay_out(self.max_outputs)
         if cache is not self._cache:
             self._cache, self._cache_struct = cache, _cache_struct(cache)
         if batch.rotation != self.rotation:
             self.rotation = batch.rotation
             for table, live in self.rotations:
                 live[:] = table[batch.rotation]
+        if batch.adapters is not self._adapters:
+            self._take_adapters(batch.adapters)
         if batch is not self._batch:
             self._batch, self._batch_struct = batch, _batch_struct(batch)
         if self.pool.process != os.getpid():
@@ -284,7 +308,7 @@ class NativeProgram:
         with self.pool.lock:
             status = self.pool.library.soban_run(
                 self.pool.handle, self._program, self._arena_address, self._batch_struct, self._cache_struct,
-                self._cancel_address,
+                self._adapters_struct, self._cancel_address,
             )  # fmt: skip
         if status == CANCELLED:
             raise Cancelled
@@ -314,7 +338,8 @@ class NativeProgram:
         )  # fmt: skip
         places = operation.places()
         for name, operand in operation.operands.items():
-            self._write(instruction, operand, places[name], step.arguments[name])
+            place = places.get(f"{name}.place", places[name])
+            self._write(instruction, operand, place, step.arguments[name])
         return instruction
 
     def _write(self, instruction: Instruction, operand: schema.Operand, place: tuple[str, int], value: Any) -> None:
@@ -324,11 +349,12 @@ class NativeProgram:
                 setattr(instruction, field, View() if value is None else self._view(value))
             case schema.Ids():
                 instruction.slot = schema.SLOTS.index(value.name)
-            case schema.Weights(bias):
+            case schema.Weights(adapted):
                 instruction.first_part, instruction.part_count = len(self.parts), len(value.parts)
                 self.parts += [self._part(rows) for rows in value.parts]
-                if bias:
+                if adapted:
                     self._keep(value.bias)
+                    instruction.i[n] = -1 if value.place is None else self._place(value)
             case schema.Vector():
                 self._keep(value)
             case schema.Frequencies():
@@ -342,6 +368,20 @@ class NativeProgram:
                 instruction.i[n] = value.index
             case schema.Number():
                 instruction.f[n] = value or 0.0
+
+    def _place(self, matrix: Matrix) -> int:
+        assert matrix.place is not None
+        self.places.setdefault(matrix.place, matrix)
+        return list(self.places).index(matrix.place)
+
+    def _take_adapters(self, adapters: tuple[Adapter, ...]) -> None:
+        """Those that the batch at hand chooses from, packed once each for this program."""
+        self._packed = {x: self._packed.get(x) or _PackedAdapter(x, self.places) for x in adapters}
+        structs = [self._packed[adapter].struct for adapter in adapters]
+        self._adapters, self._adapters_struct = (
+            adapters,
+            AdaptersStruct((AdapterStruct * len(structs))(*structs), len(structs), 0),
+        )
 
     def _part(self, rows: Rows) -> Part:
         assert rows.data.flags.c_contiguous
@@ -358,13 +398,40 @@ class NativeProgram:
         self.vectors.append(Vector(kept.ctypes.data, len(kept)))
 
 
+class _PackedAdapter:
+    """An adapter as native/soban.h has it, for the places of a program."""
+
+    def __init__(self, adapter: Adapter, places: Mapping[str, Matrix]) -> None:
+        self.arrays: list[npt.NDArray] = []
+        pieces, starts = [], [0]
+        for place, matrix in places.items():
+            for piece in adapter.pieces.get(place, ()):
+                assert piece.a.shape[1] == matrix.shape[1], (place, piece.a.shape)
+                assert piece.first >= 0 and piece.first + len(piece.b) <= matrix.shape[0], (place, piece.first)
+                pieces.append(self._piece(piece))
+            starts.append(len(pieces))
+        self.struct = AdapterStruct((PieceStruct * len(pieces))(*pieces), (c_int32 * len(starts))(*starts))
+
+    def _piece(self, piece: Piece) -> PieceStruct:
+        rows, rank = piece.b.shape
+        panels = np.zeros((-(-rows // PANEL), PANEL, rank), piece.b.dtype)
+        panels.reshape(-1, rank)[:rows] = piece.b
+        a, b = np.ascontiguousarray(piece.a), np.ascontiguousarray(panels.swapaxes(1, 2))
+        self.arrays += [a, b]
+        return PieceStruct(
+            a.ctypes.data, b.ctypes.data, FORMATS.index(piece.format), rank, piece.first, rows, piece.scale, 0
+        )  # fmt: skip
+
+
 def _batch_struct(batch: Batch) -> BatchStruct:
     address, count = batch.memory.buffer_info()
     positions = address + 4 * batch.token_count
     starts = positions + 4 * batch.token_count
+    outputs = address + 4 * (count - batch.output_count)
     return BatchStruct(
         batch.token_count, batch.sequence_count, batch.output_count, batch.table_width, address, positions, starts,
-        starts + 4 * (batch.sequence_count + 1), address + 4 * (count - batch.output_count),
+        starts + 4 * (batch.sequence_count + 1), outputs,
+        outputs - 4 * batch.sequence_count if batch.adapters else None,
     )  # fmt: skip
 
 

@@ -142,15 +142,18 @@ def _problem(operand: schema.Operand, value: Any, program: Program, columns: int
         case schema.Ids(names):
             fits = isinstance(value, Slot) and value.name in names and value.program is program
             wanted = "the batch's " + " or ".join(names)
-        case schema.Whole(None):
-            fits, wanted = isinstance(value, BatchSlots), "the batch"
+        case schema.Whole(None, optional):
+            fits, wanted = isinstance(value, BatchSlots) or (optional and value is None), "the batch"
         case schema.Whole(slot):
             fits, wanted = isinstance(value, Slot) and value.name == slot, f"the batch's {slot}"
         case schema.Layer():
             fits, wanted = isinstance(value, LayerSlot), "a layer of the cache"
-        case schema.Weights(bias):
-            fits = isinstance(value, Matrix) and columns in (None, value.shape[1]) and (bias or value.bias is None)
-            wanted = f"a matrix{'' if columns is None else f' of {columns} columns'}{'' if bias else ' without a bias'}"
+        case schema.Weights(adapted):
+            plain = isinstance(value, Matrix) and (adapted or value.bias is None)
+            fits = plain and columns in (None, value.shape[1])
+            wanted = (
+                f"a matrix{'' if columns is None else f' of {columns} columns'}{'' if adapted else ' without a bias'}"
+            )
         case schema.Vector(divides, optional):
             length = len(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0
             fits = bool(length) and (columns == length or (divides and columns is not None and columns % length == 0))

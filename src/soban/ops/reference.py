@@ -51,10 +51,19 @@ def head_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Flo
 
 
 @op
-def linear(x: Floats, w: Matrix) -> Floats:
-    """(T, K) -> (T, N): x @ w.T + bias. Against q8 and q4 rows, x itself is rounded to int8 in groups of 64."""
+def linear(x: Floats, w: Matrix, batch: Batch | None = None) -> Floats:
+    """(T, K) -> (T, N): x @ w.T + bias, and what the adapter of each sequence of the batch adds at the matrix' place.
+
+    Against q8 and q4 rows, x itself is rounded to int8 in groups of 64. Only a matrix without a place needs no batch.
+    """
     out = np.concatenate([_linear_rows(x, part) for part in w.parts], axis=1)
-    return out if w.bias is None else out + w.bias
+    out = out if w.bias is None else out + w.bias
+    if batch is not None and w.place is not None:
+        for s, adapter in enumerate(batch.chosen):
+            mine = slice(batch.starts[s], batch.starts[s + 1])
+            for piece in batch.adapters[adapter].pieces.get(w.place, ()) if adapter >= 0 else ():
+                piece.add(x[mine], out[mine])
+    return out
 
 
 def _linear_rows(x: Floats, part: Rows) -> Floats:

@@ -30,9 +30,9 @@ class Ids:
 
 @dataclass(frozen=True)
 class Weights:
-    """A matrix, whose columns are those of the first value if there is one; `bias`: it may have one."""
+    """A matrix, whose columns are those of the first value, if any; `adapted`: it may have a bias and a place."""
 
-    bias: bool = False
+    adapted: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Whole:
     """The batch itself (or, as a slot, its row of rotary frequencies), which every run has at hand."""
 
     slot: str | None = None
+    optional: bool = False
 
 
 Operand = Value | Ids | Weights | Vector | Frequencies | Number | Integer | Choice | Layer | Whole
@@ -105,9 +106,10 @@ class Operation:
             field = FIELDS[type(operand)]
             found[name] = (VIEWS[used[field]], 0) if field == "view" else (field, used[field])
             used[field] += 1
-            if isinstance(operand, Weights) and operand.bias:
-                found[f"{name}.bias"] = ("vectors", used["vectors"])
-                used["vectors"] += 1
+            if isinstance(operand, Weights) and operand.adapted:
+                for more, list_of in (("bias", "vectors"), ("place", "i")):
+                    found[f"{name}.{more}"] = (list_of, used[list_of])
+                    used[list_of] += 1
         assert used["slot"] <= 1 and used["parts"] <= 1, "an instruction has one of each"
         return found
 
@@ -129,6 +131,12 @@ def _in_heads(x: Any, angles: Any, size: int | None, **_: Any) -> int:
     return int(x.columns)
 
 
+def _adapted(x: Any, w: Any, batch: Any) -> int:
+    if w.place is not None and (batch is None or x.rows != "tokens"):
+        raise TypeError(f"adapters may change {w.place}: it takes rows of tokens, and the batch that chooses adapters")
+    return int(w.shape[0])
+
+
 def _attended(q: Any, k: Any, v: Any, **_: Any) -> int:
     if (k is None) != (v is None) or (k is not None and k.columns != v.columns):
         raise TypeError("keys and values have the same columns, or there are neither")
@@ -145,7 +153,7 @@ OPERATIONS: dict[str, Operation] = {
         {"x": Value(), "weight": Vector(), "bias": Vector(optional=True), "eps": Number()}, _of_x
     ),
     "head_norm": Operation({"x": Value(), "weight": Vector(divides=True), "eps": Number(), "offset": Number()}, _of_x),
-    "linear": Operation({"x": Value(), "w": Weights(bias=True)}, lambda w, **_: w.shape[0]),
+    "linear": Operation({"x": Value(), "w": Weights(adapted=True), "batch": Whole(optional=True)}, _adapted),
     "rotary": Operation(
         {"positions": Ids(("positions",)), "rotation": Whole("rotation"), "frequencies": Frequencies(),
          "scale": Number()},

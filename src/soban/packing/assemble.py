@@ -174,16 +174,18 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
 
 def made_by(
     rows: Callable[[Part], Rows], vectors: Callable[[Sequence[Part]], Floats], residual: Callable[[Part], Rows | None]
-) -> Callable[[Weight], Any]:
-    """What makes a weight of its parts: a Matrix of their rows and of what its first halves leave out, or a vector.
+) -> Callable[[Weight, str | None], Any]:
+    """What makes a weight of its parts, at its place in the model: a vector, or a Matrix.
+
+    The matrix has the rows of all parts, and what their first halves leave out.
 
     A vector with a bias is the pair of both.
     """
 
-    def make(weight: Weight) -> Any:
+    def make(weight: Weight, place: str | None) -> Any:
         bias = vectors(weight.biases) if weight.biases else None
         if weight.kind == "matrix":
-            return Matrix(tuple(map(rows, weight.parts)), bias, residual=residual(weight.parts[0]))
+            return Matrix(tuple(map(rows, weight.parts)), bias, residual(weight.parts[0]), place)
         return vectors(weight.parts) if bias is None else (vectors(weight.parts), bias)
 
     return make
