@@ -1,5 +1,6 @@
 """A loaded model: text in, text out."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,8 +20,10 @@ from soban.engine.sharing import SharedEngine
 from soban.loading.loaded import Loaded, load_files
 from soban.messages import heard_by
 from soban.ops import Cache, make_batch, make_cache, runner
+from soban.ops.adapters import Adapter
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
+from soban.packing.adapters import fitted_adapter
 from soban.packing.packed_file import called
 from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
 from soban.resources.pressure import Watch
@@ -32,6 +35,7 @@ from soban.text.chat.contents import text_of
 from soban.text.chat.form import ChatForm, read_form
 from soban.text.chat.template import ChatTemplate, Message, encode_chat
 from soban.text.chat.templates import find_template
+from soban.weights.adapter import open_adapter
 
 MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
@@ -60,10 +64,27 @@ class Model:
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
         self.forms: dict[ChatTemplate, ChatForm] = {}
         self.watch = Watch()
+        self.adapter: Adapter | None = None
+        self.adapter_path: Path | None = None
 
     def __repr__(self) -> str:
         name = called(self.loaded.path)
-        return f"<soban.Model: {name!r} as {self.loaded.kind}, {self.engine.context} tokens of context>"
+        adapter = f" with {self.adapter_path.name!r}" if self.adapter_path else ""
+        return f"<soban.Model: {name!r} as {self.loaded.kind}{adapter}, {self.engine.context} tokens of context>"
+
+    def adapted(self, folder: str | Path | None) -> "Model":
+        """The model with the LoRA adapter that peft wrote into a folder; None: without any.
+
+        What is returned shares weights, cache and engine with this one: both may be used at the same time, and take
+        part in the same steps. Raises UserError for an adapter that is damaged, more than LoRA, or another model's.
+        """
+        model = copy.copy(self)
+        model.adapter = model.adapter_path = None
+        if folder is not None:
+            with crossing(folder):
+                model.adapter_path = Path(folder)
+                model.adapter = fitted_adapter(open_adapter(model.adapter_path), self.loaded.architecture)
+        return model
 
     def _cache(self, tokens: int) -> Cache:
         c = self.config
@@ -359,7 +380,8 @@ class Model:
         scores = np.empty((len(ids), size), np.float32)
         for start in range(0, len(ids), step):
             piece = ids[start : start + step]
-            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation)
+            adapters, chosen = ((self.adapter,), (0,)) if self.adapter else ((), ())
+            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation, adapters, chosen)
             scores[start : start + step] = computed.run(batch, cache)
         return scores
 
@@ -387,6 +409,7 @@ def load(
     force: bool = False,
     cache_dtype: str = "auto",
     threads: int | None = None,
+    adapter: str | Path | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Model:
     """A model, ready to write.
@@ -396,8 +419,9 @@ def load(
     model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
     memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "f16", "int8" (half
     the memory of f16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else f16). `threads`: how
-    many compute; None: SOBAN_THREADS, or one for each fast core. `progress` is called with the share that is done, 0
-    to 1, while weights are packed, which happens once for each model and dtype.
+    many compute; None: SOBAN_THREADS, or one for each fast core. `adapter`: a folder with a LoRA adapter that peft
+    wrote, see `Model.adapted`. `progress` is called with the share that is done, 0 to 1, while weights are packed,
+    which happens once for each model and dtype.
     Raises UserError with one line that says what is wrong and what to do.
     """
     if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
@@ -409,4 +433,5 @@ def load(
             name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, context=context,
             progress=progress,
         )  # fmt: skip
-        return Model(loaded, loaded.context(context), threads)
+        model = Model(loaded, loaded.context(context), threads)
+    return model if adapter is None else model.adapted(adapter)

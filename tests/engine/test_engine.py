@@ -9,6 +9,7 @@ from soban.base.errors import UserError
 from soban.engine.sampler import Sampler
 from soban.engine.sampling import Sampling
 from soban.engine.sequence import Request
+from soban.ops.adapters import Adapter
 from soban.ops.native import Cancelled
 
 from ..conftest import GOLDEN
@@ -73,8 +74,8 @@ def test_a_known_beginning_is_not_computed_again(weights: tuple) -> None:
 
 
 def test_what_another_adapter_has_computed_is_not_reused(weights: tuple) -> None:
-    it = engine(weights)
-    for adapter, reused in ((None, 0), ("one", 0), ("other", 0), ("one", 32), (None, 32)):
+    it, one, other = engine(weights), Adapter({}), Adapter({})
+    for adapter, reused in ((None, 0), (one, 0), (other, 0), (one, 32), (None, 32)):
         (sequence,) = it.add(Request(PROMPTS[1], Sampling(max_new_tokens=2), adapter=adapter))
         finish(it, [sequence])
         assert sequence.reused == reused

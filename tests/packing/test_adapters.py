@@ -42,7 +42,7 @@ def test_weights_with_the_pieces_added_are_those_that_peft_merges(tmp_path: Path
     model = adapted(folder, family)
     checkpoint = open_checkpoint(folder)
     fit = fitted(architecture(checkpoint.config), checkpoint)
-    pieces = fitted_adapter(open_adapter(folder / "adapter"), fit.architecture)
+    pieces = fitted_adapter(open_adapter(folder / "adapter"), fit.architecture).pieces
     tensors = {name: tensor.float32() for name, tensor in fit.checkpoint.tensors.items()}
     model.merge_and_unload().save_pretrained(tmp_path / "merged")
     merged = fitted(fit.architecture, open_checkpoint(tmp_path / "merged")).checkpoint.tensors

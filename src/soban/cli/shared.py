@@ -66,6 +66,9 @@ class ModelFlags:
         default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
     )
     force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
+    adapter: str | None = field(
+        default=None, metadata={"metavar": "FOLDER", "help": "a LoRA adapter of this model, as peft saves it"}
+    )
 
 
 def use_threads(count: int | None) -> None:
@@ -91,7 +94,7 @@ def load_model(name: str | Path | None, flags: ModelFlags, status: console.Statu
     start = time.perf_counter()
     model = load(
         path, dtype=flags.dtype, context=flags.context, tokenizer=flags.tokenizer, force=flags.force,
-        cache_dtype=flags.cache_dtype,
+        cache_dtype=flags.cache_dtype, adapter=flags.adapter,
         progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
     )  # fmt: skip
     return model, time.perf_counter() - start

@@ -10,6 +10,7 @@ from soban.engine.lookup import MOST, Lookup, StepCosts, best_length
 from soban.engine.scheduler import Scheduler, Work
 from soban.engine.sequence import Event, Request, Sequence
 from soban.ops import Batch, Cache, Runner, make_batch
+from soban.ops.adapters import Adapter
 from soban.ops.formats import Floats
 
 
@@ -27,10 +28,11 @@ class Engine:
         self.blocks = BlockPool(cache.pages)
         self.scheduler = Scheduler(cache, self.blocks, runner.max_tokens, runner.max_outputs)
         self.costs = StepCosts()
-        # The latest batch of a single token, used again while its blocks stay the same: with a small model, making
-        # one anew is a twentieth of a step.
+        # The latest batch of a single token, used again while what it depends on stays the same: with a small model,
+        # making one anew is a twentieth of a step.
         self.last_single: Batch = make_batch([[0]], [0], [[0]], [0])
-        self.last_blocks: list[int] = []
+        self.last_like: tuple[object, ...] | None = None
+        self.adapters: tuple[Adapter, ...] = ()  # that the latest steps chose from; the same tuple is quicker again
 
     @property
     def busy(self) -> bool:
@@ -72,7 +74,7 @@ class Engine:
     def clear(self) -> None:
         """Forgets every sequence and what the cache holds, after a step that broke off in the middle."""
         self.scheduler.clear()
-        self.last_blocks = []
+        self.last_like = None
 
     def step(self) -> list[Event]:
         """Runs one batch: a token of each sequence that is being continued, and a piece of the prompts that wait.
@@ -102,8 +104,9 @@ class Engine:
         """The step's tokens; logits are asked for where a sequence is at its end, and after each drafted token."""
         sequence, count = work[0]
         single = len(work) == 1 and sequence.pending == 1 and not draft
-        rotation = sequence.rotation
-        if single and self.last_blocks == sequence.blocks and self.last_single.rotation == rotation:
+        rotation, (adapters, chosen) = sequence.rotation, self._adapters(work)
+        like = (sequence.blocks, rotation, adapters, chosen)
+        if single and self.last_like == like:
             self.last_single.put(sequence.tokens[-1], sequence.cached)
             return self.last_single
         tokens, outputs, end = [], [], 0
@@ -115,10 +118,20 @@ class Engine:
         if draft:
             tokens[0] += draft
             outputs += range(end, end + len(draft))
-        batch = make_batch(tokens, [s.cached for s, _ in work], [s.blocks for s, _ in work], outputs, rotation)
+        offsets, tables = [s.cached for s, _ in work], [s.blocks for s, _ in work]
+        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, chosen)
         if single:
-            self.last_single, self.last_blocks = batch, list(sequence.blocks)
+            self.last_single, self.last_like = batch, (list(sequence.blocks), *like[1:])
         return batch
+
+    def _adapters(self, work: Work) -> tuple[tuple[Adapter, ...], tuple[int, ...]]:
+        """The adapters of a step, and which of them each sequence has chosen; -1: none."""
+        wanted = [sequence.request.adapter for sequence, _ in work]
+        if not any(wanted):
+            return (), ()
+        if any(adapter is not None and adapter not in self.adapters for adapter in wanted):
+            self.adapters = tuple(dict.fromkeys(adapter for adapter in wanted if adapter is not None))
+        return self.adapters, tuple(-1 if one is None else self.adapters.index(one) for one in wanted)
 
     def _look_up(self, work: Work) -> tuple[int, list[int]]:
         """What a sequence that has the step for itself may go on with; and how many tokens this was found by.

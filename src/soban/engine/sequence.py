@@ -8,6 +8,7 @@ from soban.base.errors import UserError
 from soban.engine.lookup import Lookup
 from soban.engine.sampler import Sampler
 from soban.engine.sampling import Sampling
+from soban.ops.adapters import Adapter
 
 Full = Literal["end", "slide", "wait"]
 AHEAD = 64  # events that a reader may be behind before its sequences rest
@@ -27,7 +28,7 @@ class Request:
     stops: frozenset[int] = frozenset()  # of the ends those that a minimum length does not hold back
     on_full: Full = "end"
     keep: int = 0
-    adapter: Hashable | None = None  # which of the model's adapters computes; sequences of different ones share nothing
+    adapter: Adapter | None = None  # sequences of different ones share neither keys nor values
 
     @property
     def limit(self) -> int | None:

@@ -1,33 +1,18 @@
 """An adapter's layers at the places of a model's plan, as the kernels read them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from soban.base.errors import UserError
 from soban.base.files import quoted
 from soban.models import Architecture
 from soban.models.plan import Weight
-from soban.ops.formats import Floats
+from soban.ops.adapters import Adapter, Piece
 from soban.weights.adapter import AdapterFiles, LowRank
 
 WEIGHT = ".weight"
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """What an adapter adds to some rows of a matrix (N, K): scale * x @ a.T @ b.T to the columns from `first` on.
-
-    a (r, K), b (n, r).
-    """
-
-    first: int
-    a: Floats
-    b: Floats
-    scale: float
-
-
-def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> dict[str, tuple[Piece, ...]]:
+def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> Adapter:
     """The pieces of every matrix that the adapter changes, by the matrix's place in the model.
 
     Raises UserError for layers that the model does not have, or that have other sizes there.
@@ -43,7 +28,7 @@ def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> dict[str,
             path=files.path, module=quoted(next(iter(left))), base=files.base or "?",
             hint="take the model that it was trained for: {base}",
         )  # fmt: skip
-    return fitted
+    return Adapter(fitted)
 
 
 def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tuple[Piece, ...]:
@@ -61,7 +46,8 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tu
                     module=quoted(module), theirs=f"{low.b.shape[0]} x {columns}", ours=f"{rows} x {part.shape[1]}",
                     base=files.base or "?", hint="take the model that it was trained for: {base}",
                 )  # fmt: skip
-            a, b = (np.ascontiguousarray(tensor.float32()) for tensor in (low.a, low.b))
+            both = low.a.format == low.b.format == "bf16"
+            a, b = (np.ascontiguousarray(t.data if both else t.float32()) for t in (low.a, low.b))
             pieces.append(Piece(row, a, b, low.scale))
             left.pop(module, None)
         modules.append(module)

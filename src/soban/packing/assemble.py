@@ -177,9 +177,7 @@ def made_by(
 ) -> Callable[[Weight, str | None], Any]:
     """What makes a weight of its parts, at its place in the model: a vector, or a Matrix.
 
-    The matrix has the rows of all parts, and what their first halves leave out.
-
-    A vector with a bias is the pair of both.
+    The matrix has the rows of all parts, and what first halves leave out. A vector with a bias is the pair of both.
     """
 
     def make(weight: Weight, place: str | None) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from soban.engine.sampling import Sampling
 from soban.engine.sharing import SharedEngine
+from soban.ops.adapters import Adapter
 from soban.resources.pressure import Watch
 from soban.text.chat.form import ChatForm
 from soban.text.chat.template import ChatTemplate
@@ -20,6 +21,7 @@ class Speaker(Protocol):
     tokenizer: Tokenizer
     ends: frozenset[int]  # tokens that end a text
     watch: Watch
+    adapter: Adapter | None  # that computes with the model's weights
 
     def sampling(self, **options: Any) -> Sampling:
         """The model's own way of choosing tokens with the given changes."""
