@@ -25,7 +25,17 @@ def test_the_examples_of_the_guide_run(
 
 @pytest.mark.parametrize("page", ["docs/walk.md", "CONTRIBUTING.md"])
 def test_every_file_that_the_map_names_is_there(page: str) -> None:
-    rooms = ("", "src", "src/soban", "native", "src/soban/learn/training", "src/soban/ops", "native/kernels", "tests", "docs")
+    rooms = (
+        "",
+        "src",
+        "src/soban",
+        "native",
+        "src/soban/learn/training",
+        "src/soban/ops",
+        "native/kernels",
+        "tests",
+        "docs",
+    )
     text = (ROOT / page).read_text(encoding="utf-8")
     named = {name for name in re.findall(r"`([\w./]+\.(?:py|cpp|h|md|po|toml))`", text) if "NAME" not in name}
     assert len(named) > 10

@@ -20,23 +20,13 @@ from soban.learn.training import (  # noqa: E402
 )
 from soban.learn.training.arguments import TrainArguments  # noqa: E402
 from soban.learn.training.computing import Computer  # noqa: E402
-from soban.learn.training.families import FAMILIES, Activations, Family  # noqa: E402
+from soban.learn.training.families import FAMILIES  # noqa: E402
 from soban.learn.training.presets import Shape  # noqa: E402
 from soban.learn.training.resolve import resolved  # noqa: E402
 from soban.learn.training.settings import Settings, check, from_json  # noqa: E402
 
 SHAPE = Shape(32, 48, 2, 4, 2, 24, window=5)
 IDS = {"bos_token_id": 1, "eos_token_id": 2}
-# A family as it is when it comes: no module of it is replaced, and its positions are learnt
-GPT2 = Family(
-    "GPT2Config", "GPT2LMHeadModel",
-    keys={
-        "n_embd": "hidden_size", "n_inner": "intermediate_size", "n_layer": "num_hidden_layers",
-        "n_head": "num_attention_heads", "n_positions": "context",
-    },
-    config=lambda shape: dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
-    replaced={}, activations=Activations(hidden=10, inner=8, shares=2, passing=5), layers=".h.", restarting=True,
-)  # fmt: skip
 
 
 def settings(family: str, shape: Shape = SHAPE, **more: object) -> Settings:
@@ -46,7 +36,7 @@ def settings(family: str, shape: Shape = SHAPE, **more: object) -> Settings:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_plan_has_the_weights_of_transformers_model(family: str) -> None:
     model = network.new_model(settings(family), IDS)
-    assert sizes.plan(settings(family)).shapes() == {
+    assert sizes.plan(settings(family)).stored() == {
         name: tuple(weight.shape) for name, weight in model.named_parameters()
     }
     assert sizes.parameters(settings(family)) == sum(weight.numel() for weight in model.parameters())
@@ -67,8 +57,7 @@ def batch() -> Batch:
     return Batch(tokens[:, :-1].copy(), targets, np.array([0, 9, 24, 40]))
 
 
-def test_a_family_without_replacements_learns_as_transformers_own_modules_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FAMILIES, "gpt2", GPT2)
+def test_a_family_without_replacements_learns_as_transformers_own_modules_do() -> None:
     known = settings("gpt2", replace(SHAPE, num_key_value_heads=4))
     check(known)
     model = network.new_model(known, IDS)
@@ -91,8 +80,7 @@ def test_a_family_without_replacements_learns_as_transformers_own_modules_do(mon
     assert "momentum.transformer.h.0.mlp.c_fc.weight" in state and "mean.transformer.wpe.weight" in state
 
 
-def test_a_family_in_which_heads_share_nothing_refuses_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FAMILIES, "gpt2", GPT2)
+def test_a_family_in_which_heads_share_nothing_refuses_groups() -> None:
     with pytest.raises(UserError, match="--key-value-heads 2"):
         check(settings("gpt2"))
 

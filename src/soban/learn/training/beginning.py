@@ -57,13 +57,13 @@ def take_weights(model: Any, settings: Settings, folder: Path) -> None:
     theirs = type(model.config).from_dict(checkpoint.config).to_dict()
     names = {name for name, _ in model.named_parameters()}
     unlike = any(ours[key] != theirs.get(key) for key in ours.keys() - BESIDE)
-    if unlike or names != fit.architecture.plan.shapes().keys():
+    if unlike or names != fit.architecture.plan.stored().keys() or not names <= checkpoint.tensors.keys():
         raise _not_made_here(folder)
     if weights_hash(folder) != settings.initial_hash:
         raise UserError("{path}: has changed just now", path=folder, hint="wait until it is whole, and begin again")
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(torch.from_numpy(fit.checkpoint.tensors[name].float32().copy()))
+            weight.copy_(torch.from_numpy(checkpoint.tensors[name].float32().copy()))
 
 
 def _not_made_here(folder: Path) -> UserError:

@@ -85,4 +85,14 @@ FAMILIES = {
         activations=Activations(hidden=14, inner=4, shares=2, passing=8), residual=RESIDUAL,
         logit_cap="final_logit_softcapping",
     ),
+    "gpt2": Family(
+        "GPT2Config", "GPT2LMHeadModel",
+        keys={
+            "n_embd": "hidden_size", "n_inner": "intermediate_size", "n_layer": "num_hidden_layers",
+            "n_head": "num_attention_heads", "n_positions": "context",
+        },
+        config=lambda shape: dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
+        replaced={}, activations=Activations(hidden=10, inner=8, shares=2, passing=5), layers=".h.",
+        residual=("c_proj.weight",), restarting=True,
+    ),
 }  # fmt: skip
