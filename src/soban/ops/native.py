@@ -299,7 +299,7 @@ class NativeProgram:
             self.rotation = batch.rotation
             for table, live in self.rotations:
                 live[:] = table[batch.rotation]
-        if batch.adapters is not self._adapters:
+        if batch.adapters and batch.adapters != self._adapters:  # which are kept for a batch that has none
             self._take_adapters(batch.adapters)
         if batch is not self._batch:
             self._batch, self._batch_struct = batch, _batch_struct(batch)
@@ -399,28 +399,38 @@ class NativeProgram:
 
 
 class _PackedAdapter:
-    """An adapter as native/soban.h has it, for the places of a program."""
+    """An adapter as native/soban.h has it, for the places of a program: one array, in the order in which it is read.
+
+    Many small ones would lie on small pages of memory, and finding those takes longer than reading them.
+    """
 
     def __init__(self, adapter: Adapter, places: Mapping[str, Matrix]) -> None:
-        self.arrays: list[npt.NDArray] = []
-        pieces, starts = [], [0]
-        for place, matrix in places.items():
-            for piece in adapter.pieces.get(place, ()):
-                assert piece.a.shape[1] == matrix.shape[1], (place, piece.a.shape)
-                assert piece.first >= 0 and piece.first + len(piece.b) <= matrix.shape[0], (place, piece.first)
-                pieces.append(self._piece(piece))
-            starts.append(len(pieces))
-        self.struct = AdapterStruct((PieceStruct * len(pieces))(*pieces), (c_int32 * len(starts))(*starts))
+        pieces = [(matrix, piece) for place, matrix in places.items() for piece in adapter.pieces.get(place, ())]
+        arrays = [array for matrix, piece in pieces for array in _packed(piece, matrix)]
+        ends = np.cumsum([0, *(-(-array.nbytes // 64) * 64 for array in arrays)])
+        self.memory = _aligned(int(ends[-1]) // 4).view(np.uint8)
+        for array, start in zip(arrays, ends, strict=False):
+            self.memory[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+        addresses = (ends + self.memory.ctypes.data).tolist()
+        structs = [
+            PieceStruct(
+                addresses[2 * i], addresses[2 * i + 1], FORMATS.index(piece.format), piece.b.shape[1], piece.first,
+                len(piece.b), piece.scale, 0,
+            )
+            for i, (_, piece) in enumerate(pieces)
+        ]  # fmt: skip
+        starts = np.cumsum([0, *(len(adapter.pieces.get(place, ())) for place in places)]).tolist()
+        self.struct = AdapterStruct((PieceStruct * len(structs))(*structs), (c_int32 * len(starts))(*starts))
 
-    def _piece(self, piece: Piece) -> PieceStruct:
-        rows, rank = piece.b.shape
-        panels = np.zeros((-(-rows // PANEL), PANEL, rank), piece.b.dtype)
-        panels.reshape(-1, rank)[:rows] = piece.b
-        a, b = np.ascontiguousarray(piece.a), np.ascontiguousarray(panels.swapaxes(1, 2))
-        self.arrays += [a, b]
-        return PieceStruct(
-            a.ctypes.data, b.ctypes.data, FORMATS.index(piece.format), rank, piece.first, rows, piece.scale, 0
-        )  # fmt: skip
+
+def _packed(piece: Piece, matrix: Matrix) -> tuple[npt.NDArray, npt.NDArray]:
+    """A as it is, and B in panels of 16 rows, [panel][rank][16]."""
+    rows, rank = piece.b.shape
+    assert piece.a.shape[1] == matrix.shape[1], (matrix.place, piece.a.shape)
+    assert piece.first >= 0 and piece.first + rows <= matrix.shape[0], (matrix.place, piece.first, rows)
+    panels = np.zeros((-(-rows // PANEL) * PANEL, rank), piece.b.dtype)
+    panels[:rows] = piece.b
+    return np.ascontiguousarray(piece.a), np.ascontiguousarray(panels.reshape(-1, PANEL, rank).swapaxes(1, 2))
 
 
 def _batch_struct(batch: Batch) -> BatchStruct:
