@@ -19,7 +19,7 @@ from typing import Any
 from soban.ops.batch import PAGE
 from soban.ops.cache import CACHE_FORMATS, LayerGeometry, position_bytes
 from soban.ops.formats import FORMATS, HALVES, PANEL, stored_bytes
-from soban.ops.native import (
+from soban.ops.native.structs import (
     AdaptersStruct,
     AdapterStruct,
     BatchStruct,

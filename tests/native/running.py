@@ -10,6 +10,7 @@ from soban import ops
 from soban.ops import formats, native, recorder, reference
 from soban.ops.batch import Batch
 from soban.ops.cache import Cache
+from soban.ops.native.program import NativeProgram
 from soban.ops.recorder import Program, Recorded
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +42,7 @@ def run_native(
     """The recorded ops' result on x, row t being token t's."""
     batch = batch or tokens_batch(len(x))
     program, outputs = recorded(x, record), max(1, len(batch.outputs))
-    runner = native.NativeProgram(program, len(batch.tokens), outputs, pool(threads, isa))
+    runner = NativeProgram(program, len(batch.tokens), outputs, pool(threads, isa))
     return runner.run(batch, cache).copy()
 
 

@@ -9,6 +9,7 @@ from soban import ops
 from soban.ops import formats, native
 from soban.ops.batch import Batch
 from soban.ops.formats import Matrix
+from soban.ops.native.program import NativeProgram
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import Floats, Record, assert_close, assert_same_bits, normal, run_native, run_reference
 
@@ -118,7 +119,7 @@ def test_a_program_takes_other_adapters_with_each_batch(isa: str) -> None:
     w, x = whole("q8"), normal(1, 2, COLUMNS)
     program = Program()
     program.result = product(w)(ops.embed(program.batch().tokens, formats.matrix(x), 1.0), program)
-    runner = native.NativeProgram(program, 2, 2, native.Pool(1, isa))
+    runner = NativeProgram(program, 2, 2, native.Pool(1, isa))
     one, other = (adapter(1, 4),), (adapter(2, 4), adapter(3, 4))
     batches = [batch_of((2,)), batch_of((2,), one, (0,)), batch_of((2,), other, (1,)), batch_of((2,), other, (-1,))]
     first = [runner.run(batch, None).copy() for batch in batches]

@@ -9,6 +9,7 @@ import pytest
 from soban import ops
 from soban.ops import formats, native, reference, schema
 from soban.ops.formats import Matrix
+from soban.ops.native.program import NativeProgram
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import (
     Floats,
@@ -119,7 +120,7 @@ def test_embed_gathers_rows_of_every_format(isa: str, format: str) -> None:
     batch = ops.make_batch([[0, 39, 32, 33, 5]], [0], [[0]], range(5))
     program = Program()
     program.result = ops.embed(program.batch().tokens, Matrix(parts), 48.0)
-    got = native.NativeProgram(program, 5, 5, pool(1, isa)).run(batch, None)
+    got = NativeProgram(program, 5, 5, pool(1, isa)).run(batch, None)
     wanted = ops.embed(batch.tokens, Matrix(parts), 48.0)
     assert_close(got, wanted, 3 * EPS * 48 * (np.abs(normal(0, 33, 130)).max() * 2))
 
@@ -130,7 +131,7 @@ def test_embed_looks_positions_up_as_it_does_tokens(isa: str) -> None:
     program = Program()
     slots = program.batch()
     program.result = ops.add(ops.embed(slots.positions, table, 1.0), ops.embed(slots.tokens, tokens, 1.0))
-    got = native.NativeProgram(program, 5, 5, pool(1, isa)).run(batch, None)
+    got = NativeProgram(program, 5, 5, pool(1, isa)).run(batch, None)
     assert_same_bits(got, normal(0, 40, 70)[[30, 31, 32, 2, 3]] + normal(1, 9, 70)[[3, 8, 0, 5, 5]])
 
 
@@ -233,7 +234,7 @@ def test_activations_are_quantised_as_the_reference_does(isa: str) -> None:
 
 
 def test_a_cancelled_run_stops_and_says_so(isa: str) -> None:
-    runner = native.NativeProgram(recorded(normal(0, 4, 8), lambda v, _: ops.add(v, v)), 4, 4, pool(2, isa))
+    runner = NativeProgram(recorded(normal(0, 4, 8), lambda v, _: ops.add(v, v)), 4, 4, pool(2, isa))
     runner.cancel[0] = 1
     with pytest.raises(native.Cancelled):
         runner.run(tokens_batch(4), None)

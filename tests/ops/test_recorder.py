@@ -7,7 +7,7 @@ import numpy as np
 from soban import ops
 from soban.models import architecture
 from soban.ops import reference
-from soban.ops.native import plan_arena
+from soban.ops.native.program import plan_arena
 from soban.ops.recorder import Program, Recorded, replay
 from soban.packing.assemble import assemble
 from soban.weights.opening import open_checkpoint

@@ -14,6 +14,7 @@ from soban.measure import headers
 from soban.measure.work import work_of
 from soban.models import Architecture, architecture
 from soban.ops import native
+from soban.ops.native.program import NativeProgram
 from soban.packing import assemble
 from soban.packing.packed_file import packed_path
 from soban.resources import memory
@@ -98,7 +99,7 @@ def test_what_is_told_before_loading_is_what_the_loaded_model_has(tmp_path: Path
     folder = make_model(tmp_path / "model", num_hidden_layers=3, vocab_size=70_000)
     model = soban.load(folder, dtype=kind)
     checkpoint, made = open_checkpoint(folder), model.loaded.architecture
-    assert isinstance(model.runner, native.NativeProgram)
+    assert isinstance(model.runner, NativeProgram)
     arena = model.runner.arena.nbytes
     assert memory.buffer_bytes(made, checkpoint, kind) <= arena <= memory.buffer_bytes(made, checkpoint, kind) + 64
     logits = 4 * 70_000

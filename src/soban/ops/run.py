@@ -11,6 +11,7 @@ from soban.ops import formats, native, recorder, reference
 from soban.ops.batch import Batch
 from soban.ops.cache import Cache
 from soban.ops.formats import Floats
+from soban.ops.native.program import NativeProgram
 from soban.ops.recorder import Program
 
 
@@ -43,7 +44,7 @@ class ReferenceProgram:
         return recorder.replay(self.program, reference, batch, cache)
 
 
-Runner = native.NativeProgram | ReferenceProgram
+Runner = NativeProgram | ReferenceProgram
 
 
 def runner(
@@ -55,7 +56,7 @@ def runner(
     """
     if not use_native():
         return ReferenceProgram(program, max_tokens, max_outputs)
-    return native.NativeProgram(program, max_tokens, max_outputs, native.pool(threads), outputs)
+    return NativeProgram(program, max_tokens, max_outputs, native.pool(threads), outputs)
 
 
 def all_finite(values: npt.NDArray, format: str) -> bool:

@@ -14,9 +14,10 @@ import numpy as np
 
 from soban.models import Architecture
 from soban.models.plan import Part
-from soban.ops import formats, native
+from soban.ops import formats
 from soban.ops.cache import LARGE_PAGE, position_bytes
 from soban.ops.formats import Floats, Rows
+from soban.ops.native.program import plan_arena
 from soban.packing.assemble import KINDS, halved, made_by, target_format, weight_bytes
 from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import Checkpoint
@@ -168,7 +169,7 @@ def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, kind: str, users: i
     part = shortened(arch, min(2, arch.config.num_hidden_layers))
     program = part.record(hollow(part, checkpoint, kind))
     outputs = USUAL_OUTPUTS if users <= USUAL_OUTPUTS else OUTPUTS
-    return 4 * native.plan_arena(program, {"tokens": CHUNK, "outputs": outputs})[1]
+    return 4 * plan_arena(program, {"tokens": CHUNK, "outputs": outputs})[1]
 
 
 def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) -> Architecture:

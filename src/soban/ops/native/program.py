@@ -1,240 +1,33 @@
-"""The native library: finding it, and turning a recorded program into the list of instructions that it runs."""
+"""A recorded program as the list of instructions that the native library runs, and the memory it runs in."""
 
-import ctypes
-import functools
 import os
-import sys
-import threading
 from collections.abc import Mapping
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_uint64, c_void_p
-from pathlib import Path
+from ctypes import c_int32
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from soban import messages
-from soban.base import system
 from soban.base.errors import UserError
-from soban.ops import probe, schema
+from soban.ops import native, schema
 from soban.ops.adapters import Adapter, Piece
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
-from soban.ops.formats import FORMATS, HALVES, PANEL, Floats, Matrix, Rows, stored_bytes
+from soban.ops.formats import FORMATS, PANEL, Floats, Matrix, Rows
+from soban.ops.native.structs import (
+    AdaptersStruct,
+    AdapterStruct,
+    BatchStruct,
+    CacheStruct,
+    Instruction,
+    LayerStruct,
+    Part,
+    PieceStruct,
+    ProgramStruct,
+    Vector,
+    View,
+)
 from soban.ops.recorder import Program, Recorded, Step
-
-ABI = 9
-# The index is the number in native/soban.h; later ones are faster.
-ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
-ARM = ("neon", "neon_i8mm")
-CANCELLED, NO_MEMORY = 1, 2
-
-
-class View(Structure):
-    _fields_ = (
-        ("offset", c_int64), ("stride", c_int32), ("columns", c_int32), ("rows", c_int32), ("unused", c_int32),
-    )  # fmt: skip
-
-
-class Part(Structure):
-    _fields_ = (
-        ("data", c_void_p), ("format", c_int32), ("rows", c_int32), ("columns", c_int32), ("unused", c_int32),
-    )  # fmt: skip
-
-
-class Vector(Structure):
-    _fields_ = (("data", c_void_p), ("count", c_int64))
-
-
-class Instruction(Structure):
-    _fields_ = (
-        ("op", c_int32), ("slot", c_int32), ("first_part", c_int32), ("part_count", c_int32), ("first_vector", c_int32),
-        ("unused", c_int32), ("i", c_int32 * 4), ("f", c_float * 4), ("out", View), ("a", View), ("b", View),
-        ("c", View),
-    )  # fmt: skip
-
-
-class ProgramStruct(Structure):
-    _fields_ = (
-        ("instructions", POINTER(Instruction)), ("parts", POINTER(Part)), ("vectors", POINTER(Vector)),
-        ("instruction_count", c_int32), ("part_count", c_int32), ("vector_count", c_int32), ("unused", c_int32),
-    )  # fmt: skip
-
-
-class BatchStruct(Structure):
-    _fields_ = (
-        ("tokens", c_int32), ("sequences", c_int32), ("outputs", c_int32), ("table_stride", c_int32),
-        ("token_ids", c_void_p), ("positions", c_void_p), ("starts", c_void_p), ("tables", c_void_p),
-        ("output_rows", c_void_p), ("adapters", c_void_p),
-    )  # fmt: skip
-
-
-class LayerStruct(Structure):
-    _fields_ = (("keys", c_void_p), ("values", c_void_p), ("heads", c_int32), ("size", c_int32))
-
-
-class CacheStruct(Structure):
-    _fields_ = (
-        ("layers", POINTER(LayerStruct)), ("layer_count", c_int32), ("format", c_int32), ("pages", c_int32),
-        ("unused", c_int32),
-    )  # fmt: skip
-
-
-class PieceStruct(Structure):
-    _fields_ = (
-        ("a", c_void_p), ("b", c_void_p), ("format", c_int32), ("rank", c_int32), ("first", c_int32),
-        ("rows", c_int32), ("scale", c_float), ("unused", c_int32),
-    )  # fmt: skip
-
-
-class AdapterStruct(Structure):
-    _fields_ = (("pieces", POINTER(PieceStruct)), ("starts", POINTER(c_int32)))
-
-
-class AdaptersStruct(Structure):
-    _fields_ = (("adapters", POINTER(AdapterStruct)), ("count", c_int32), ("unused", c_int32))
-
-
-def library_path() -> Path:
-    """Where the native library lies once it is built: inside the package."""
-    name = {"win32": "soban_native.dll", "darwin": "libsoban_native.dylib"}.get(sys.platform, "libsoban_native.so")
-    return Path(__file__).resolve().parents[1] / name
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """The native library, or None where it is missing or of another version."""
-    try:
-        loaded = ctypes.CDLL(str(library_path()))
-    except OSError:
-        return None
-    if loaded.soban_abi() != ABI:
-        return None
-    loaded.soban_pool_create.restype = c_void_p
-    loaded.soban_pool_destroy.argtypes = (c_void_p,)
-    loaded.soban_run.argtypes = (
-        c_void_p, POINTER(ProgramStruct), c_void_p, POINTER(BatchStruct), POINTER(CacheStruct), POINTER(AdaptersStruct),
-        c_void_p,
-    )  # fmt: skip
-    loaded.soban_encode.argtypes = (c_void_p, c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
-    loaded.soban_encode.restype = c_int64
-    loaded.soban_find_not_finite.argtypes = (c_void_p, c_void_p, c_int32, c_int64)
-    loaded.soban_find_not_finite.restype = c_int64
-    loaded.soban_read.argtypes = (c_void_p, c_void_p, c_int64, c_int32, c_int32, c_int64)
-    loaded.soban_read.restype = c_uint64
-    loaded.soban_multiply.argtypes = (c_void_p, c_int32, c_int32)
-    loaded.soban_multiply.restype = c_int64
-    return loaded
-
-
-@functools.cache
-def isas() -> tuple[str, ...]:
-    """The instruction sets that this machine runs, the fastest last."""
-    loaded = library()
-    return () if loaded is None else tuple(name for i, name in enumerate(ISAS) if loaded.soban_isa_runs(i))
-
-
-def chosen_isa() -> str:
-    """SOBAN_ISA, or the fastest that works on this machine. Raises UserError for one that it does not run."""
-    here = isas()
-    name = os.environ.get("SOBAN_ISA")
-    if name is None:
-        return _fastest(here)
-    if name not in here:
-        raise UserError(
-            "SOBAN_ISA={name}: not an instruction set that this machine runs",
-            name=name, known=", ".join(here), hint="choose one of {known}, or unset it",
-        )  # fmt: skip
-    return name
-
-
-@functools.cache
-def _fastest(here: tuple[str, ...]) -> str:
-    """The last of these that keeps what the processor claims; a line for each that does not, and for slow ones."""
-    name = next(name for name in reversed(here) if probe.works(library_path(), name, ISAS.index(name)))
-    for broken in here[here.index(name) + 1 :]:
-        messages.warn("this processor claims {isa} and fails with it, so {next} takes its place", isa=broken, next=name)
-    if name == "scalar":
-        messages.warn(
-            "this processor has neither AVX2 nor ARM's dot products, so plain code computes, several times slower"
-        )
-    return name
-
-
-class Pool:
-    """Threads and scratch memory of one instruction set. One run at a time; a second caller waits."""
-
-    def __init__(self, threads: int, isa: str) -> None:
-        loaded = library()
-        assert loaded is not None, "the native library is missing"
-        self.library, self.threads, self.isa, self.lock = loaded, threads, isa, threading.Lock()
-        self.process = os.getpid()
-        self.handle = loaded.soban_pool_create(threads, ISAS.index(isa))
-        if not self.handle:
-            raise UserError(
-                "{threads} threads cannot be started", threads=threads, hint="set SOBAN_THREADS to a smaller number"
-            )
-
-    def __del__(self) -> None:
-        if getattr(self, "handle", None) and self.process == os.getpid():  # a forked child has none of the threads
-            self.library.soban_pool_destroy(self.handle)
-
-
-@functools.cache
-def _pool(threads: int, isa: str, process: int) -> Pool:
-    return Pool(threads, isa)
-
-
-def pool(threads: int | None = None) -> Pool:
-    """The pool of this process with so many threads, or SOBAN_THREADS, on SOBAN_ISA, or the best defaults."""
-    # a forked child has no threads: it gets its own
-    return _pool(threads or system.threads(), chosen_isa(), os.getpid())
-
-
-def encode(rows: npt.NDArray, source_format: str, format: str, out: npt.NDArray[np.uint8]) -> int | None:
-    """Writes plain (n, columns) rows in a format to `out`, as `formats.encode` does; the first bad row, or None.
-
-    A bad row holds a NaN or an infinity.
-    """
-    assert rows.flags.c_contiguous and out.flags.c_contiguous
-    n, columns = rows.shape
-    assert out.nbytes == stored_bytes(format, n, columns)
-    threads = pool()
-    with threads.lock:
-        bad = threads.library.soban_encode(
-            threads.handle, rows.ctypes.data, FORMATS.index(source_format), n, columns,
-            (*FORMATS, *HALVES).index(format), out.ctypes.data,
-        )  # fmt: skip
-    return None if bad < 0 else int(bad)
-
-
-def find_not_finite(values: npt.NDArray, format: str) -> int | None:
-    """The index of the first NaN or infinity of a contiguous plain array, or None."""
-    threads = pool()
-    with threads.lock:
-        found = threads.library.soban_find_not_finite(
-            threads.handle, values.ctypes.data, FORMATS.index(format), values.size
-        )
-    return None if found < 0 else int(found)
-
-
-def read(threads: Pool, data: npt.NDArray[np.uint8], streams: int, cache: int, ahead: int) -> int:
-    """Reads contiguous bytes, for a benchmark, and returns the exclusive or of their 64-bit words."""
-    assert data.nbytes % (64 * streams) == 0 and streams in (1, 2, 4, 8)
-    with threads.lock:
-        return int(
-            threads.library.soban_read(threads.handle, data.ctypes.data, data.nbytes, streams, cache, ahead)
-        )  # fmt: skip
-
-
-def multiply(threads: Pool, isa: str, chunks: int) -> int:
-    """Multiplies in registers, for a benchmark; how many multiply-adds, or -1 where there are no such instructions."""
-    with threads.lock:
-        return int(threads.library.soban_multiply(threads.handle, ISAS.index(isa), chunks))
-
-
-class Cancelled(Exception):
-    """A run was stopped by its cancel flag."""
 
 
 class NativeProgram:
@@ -248,11 +41,11 @@ class NativeProgram:
         program: Program,
         max_tokens: int,
         max_outputs: int,
-        threads: Pool | None = None,
+        threads: native.Pool | None = None,
         outputs: int | None = None,
     ) -> None:
         assert program.result is not None
-        self.pool = threads or pool()
+        self.pool = threads or native.pool()
         self.program, self.max_tokens, self.max_outputs = program, max_tokens, max_outputs
         self.widths = [_stride(width) for width in program.widths]
         self.result = program.result
@@ -304,15 +97,15 @@ class NativeProgram:
         if batch is not self._batch:
             self._batch, self._batch_struct = batch, _batch_struct(batch)
         if self.pool.process != os.getpid():
-            self.pool = pool(self.pool.threads)
+            self.pool = native.pool(self.pool.threads)
         with self.pool.lock:
             status = self.pool.library.soban_run(
                 self.pool.handle, self._program, self._arena_address, self._batch_struct, self._cache_struct,
                 self._adapters_struct, self._cancel_address,
             )  # fmt: skip
-        if status == CANCELLED:
-            raise Cancelled
-        if status == NO_MEMORY:
+        if status == native.CANCELLED:
+            raise native.Cancelled
+        if status == native.NO_MEMORY:
             raise UserError(
                 "memory ran out in the middle of a step", hint="close other programs, or take a smaller model"
             )
