@@ -7,7 +7,7 @@
 namespace soban {
 namespace {
 
-constexpr int32_t FEW_TOKENS = 8, TOKENS_A_CHUNK = 48;
+constexpr int32_t FEW_TOKENS = 8, LEAST_TOKENS = 48, MOST_TOKENS = 288; // of a chunk: whole tiles
 
 // What neighbouring sequences with one adapter have in common is read once for all of them.
 void list_pieces(Run &run, const soban_adapter &adapter, int32_t token, int32_t tokens) {
@@ -18,6 +18,12 @@ void list_pieces(Run &run, const soban_adapter &adapter, int32_t token, int32_t 
     }
 }
 
+int32_t tokens_a_chunk(const Run &run, int32_t tokens) {
+    if (tokens <= FEW_TOKENS) return tokens;
+    const int32_t share = (tokens / (2 * run.pool.threads.count()) + 11) / 12 * 12;
+    return std::clamp(share, LEAST_TOKENS, MOST_TOKENS);
+}
+
 // The rows first .. first + rows of A for some tokens of a task.
 void list_inner(Run &run, int32_t task) {
     const AdapterTask &now = run.adapted[(size_t)task];
@@ -25,7 +31,7 @@ void list_inner(Run &run, int32_t task) {
     const int64_t worth = 2 * INLINE_COST / (columns * now.tokens) / 4 * 4;
     const bool few = now.tokens <= FEW_TOKENS;
     const int32_t rows = few ? (int32_t)std::clamp<int64_t>(worth, 4, std::max<int64_t>(4, rank)) : (int32_t)rank;
-    const int32_t tokens = few ? now.tokens : TOKENS_A_CHUNK;
+    const int32_t tokens = tokens_a_chunk(run, now.tokens);
     for (int32_t t = 0; t < now.tokens; t += tokens) {
         for (int32_t r = 0; r < rank; r += rows) {
             run.inner.push_back({task, r, std::min(rows, (int32_t)rank - r), t, std::min(tokens, now.tokens - t)});
@@ -77,7 +83,7 @@ int32_t prepare_inner(Run &run, int32_t input_chunks) {
     for (size_t i = 0; i < run.adapted.size(); i++) {
         const AdapterTask &task = run.adapted[i];
         list_inner(run, (int32_t)i);
-        const int32_t tokens = std::min(task.tokens, std::max(FEW_TOKENS, TOKENS_A_CHUNK));
+        const int32_t tokens = std::min(task.tokens, tokens_a_chunk(run, task.tokens));
         scratch = std::max(scratch, run.pool.kernels.linear_scratch(task.piece->format, run.now->a.columns, tokens));
     }
     if (!run.pool.reserve_own(scratch)) return OUT_OF_MEMORY;

@@ -1,6 +1,6 @@
 /* The C interface of soban's native library: plain data in, plain data out, nothing of C++ crosses it.
  *
- * Python describes a model as a flat list of instructions over an arena of float32 values (src/soban/ops/native.py
+ * Python describes a model as a flat list of instructions over an arena of float32 values (src/soban/ops/native/
  * makes the list); soban_run() carries the whole list out in one call. Each instruction means what the function of
  * the same name in src/soban/ops/reference.py computes. The layouts of q8 and q4 are told in src/soban/ops/formats.py.
  */

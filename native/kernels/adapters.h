@@ -7,56 +7,83 @@
 
 namespace {
 
-constexpr int32_t PANEL_VECTORS = PANEL / WIDTH, ADAPTED_TOKENS = WIDTH / 2; // 8 sums hide the latency of one
+constexpr int32_t PANEL_VECTORS = PANEL / WIDTH;
+// A tile's sums hide the latency of one, and fit the registers with the weights of a step of the rank.
+constexpr int32_t TILE_PANELS = WIDTH == 16 ? 4 : 1, TILE_ADAPTED = 4;
 
-// Columns from .. to of one panel; each sum is made in ascending order of the rank.
-template <class Stored, int TOKENS>
-INLINE void adapt_panel(const char *panel, const soban::Adapted &task, const float *inner, float *out, int32_t from,
-                        int32_t to) {
-    V total[TOKENS][PANEL_VECTORS] = {};
-    for (int32_t r = 0; r < task.rank; r++) {
-        V weights[PANEL_VECTORS];
+// Whole panels for some tokens; each sum is made in ascending order of the rank.
+template <class Stored, int PANELS, int TOKENS>
+INLINE void adapt_tile(const char *panel, const soban::Adapted &task, const float *inner, float *out,
+                       int64_t out_stride) {
+    constexpr int VECTORS = PANELS * PANEL_VECTORS;
+    const int64_t panel_bytes = (int64_t)task.rank * PANEL * Stored::SIZE;
+    V total[TOKENS][VECTORS] = {};
+    for (int32_t r = 0; r < task.rank; r++, panel += PANEL * Stored::SIZE) {
+        V weights[VECTORS];
         UNROLL
-        for (int v = 0; v < PANEL_VECTORS; v++) {
-            weights[v] = Stored::load(panel + ((int64_t)r * PANEL + v * WIDTH) * Stored::SIZE);
+        for (int v = 0; v < VECTORS; v++) {
+            weights[v] =
+                Stored::load(panel + v / PANEL_VECTORS * panel_bytes + v % PANEL_VECTORS * WIDTH * Stored::SIZE);
         }
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
             const V x = splat(inner[(int64_t)t * task.rank + r]);
             UNROLL
-            for (int v = 0; v < PANEL_VECTORS; v++) total[t][v] = fma(x, weights[v], total[t][v]);
+            for (int v = 0; v < VECTORS; v++) total[t][v] = fma(x, weights[v], total[t][v]);
         }
     }
     UNROLL
     for (int t = 0; t < TOKENS; t++) {
-        float whole[PANEL] = {}, *now = out + t * task.out_stride, *to_now = now - from;
-        const bool part = to - from < PANEL;
-        if (part) memcpy(whole + from, now, sizeof(float) * (size_t)(to - from));
-        float *sums = part ? whole : to_now;
         UNROLL
-        for (int v = 0; v < PANEL_VECTORS; v++) {
-            store(sums + v * WIDTH, fma(splat(task.scale), total[t][v], load(sums + v * WIDTH)));
+        for (int v = 0; v < VECTORS; v++) {
+            float *to = out + t * out_stride + v * WIDTH;
+            store(to, fma(splat(task.scale), total[t][v], load(to)));
         }
-        if (part) memcpy(now, whole + from, sizeof(float) * (size_t)(to - from));
+    }
+}
+
+template <class Stored, int PANELS> void adapt_panels(const char *panel, const soban::Adapted &task, float *out) {
+    const float *inner = task.inner;
+    int32_t t = 0;
+    for (; t + TILE_ADAPTED <= task.tokens; t += TILE_ADAPTED) {
+        adapt_tile<Stored, PANELS, TILE_ADAPTED>(panel, task, inner + (int64_t)t * task.rank, out + t * task.out_stride,
+                                                 task.out_stride);
+    }
+    for (; t < task.tokens; t++) {
+        adapt_tile<Stored, PANELS, 1>(panel, task, inner + (int64_t)t * task.rank, out + t * task.out_stride,
+                                      task.out_stride);
+    }
+}
+
+// Columns from .. to of a panel: what lies beside them is left alone.
+template <class Stored>
+void adapt_part(const char *panel, const soban::Adapted &task, float *out, int32_t from, int32_t to) {
+    const size_t size = sizeof(float) * (size_t)(to - from);
+    for (int32_t t = 0; t < task.tokens; t++, out += task.out_stride) {
+        float whole[PANEL] = {};
+        memcpy(whole + from, out, size);
+        adapt_tile<Stored, 1, 1>(panel, task, task.inner + (int64_t)t * task.rank, whole, 0);
+        memcpy(out, whole + from, size);
     }
 }
 
 template <class Stored> void adapt_all(const soban::Adapted &task) {
     const int32_t end = task.first + task.count;
     for (int32_t column = task.first; column < end;) {
-        const int32_t from = column % PANEL, to = end - column < PANEL - from ? from + end - column : PANEL;
+        const int32_t from = column % PANEL;
         const char *panel = (const char *)task.b + (int64_t)(column - from) * task.rank * Stored::SIZE;
-        const float *inner = task.inner;
         float *out = task.out + (column - task.first);
-        int32_t t = 0;
-        for (; t + ADAPTED_TOKENS <= task.tokens; t += ADAPTED_TOKENS) {
-            adapt_panel<Stored, ADAPTED_TOKENS>(panel, task, inner + (int64_t)t * task.rank, out + t * task.out_stride,
-                                                from, to);
+        if (from == 0 && end - column >= TILE_PANELS * PANEL) {
+            adapt_panels<Stored, TILE_PANELS>(panel, task, out);
+            column += TILE_PANELS * PANEL;
+        } else if (from == 0 && end - column >= PANEL) {
+            adapt_panels<Stored, 1>(panel, task, out);
+            column += PANEL;
+        } else {
+            const int32_t to = end - column < PANEL - from ? from + end - column : PANEL;
+            adapt_part<Stored>(panel, task, out, from, to);
+            column += to - from;
         }
-        for (; t < task.tokens; t++) {
-            adapt_panel<Stored, 1>(panel, task, inner + (int64_t)t * task.rank, out + t * task.out_stride, from, to);
-        }
-        column += to - from;
     }
 }
 
