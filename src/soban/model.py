@@ -108,12 +108,12 @@ class Model:
                 "{name} is no option of generation", name=unknown[0], known=", ".join(sorted({*known, "on_full"})),
                 hint="choose among {known}",
             )  # fmt: skip
-        given = with_tuples({name: value for name, value in options.items() if value is not None})
-        if isinstance(stop := given.get("stop"), str):
-            given["stop"] = (stop,)
-        self._check_stops(given.get("stop", ()))
-        sampling = sampling_defaults(self.loaded.generation_config).asked_for(**given)
-        if names := sampling.idle(given):
+        changes = with_tuples({name: value for name, value in options.items() if value is not None})
+        if isinstance(stop := changes.get("stop"), str):
+            changes["stop"] = (stop,)
+        self._check_stops(changes.get("stop", ()))
+        sampling = sampling_defaults(self.loaded.generation_config).asked_for(**changes)
+        if names := sampling.idle(changes):
             messages.warn("do_sample is false, so {names} has no effect", names=", ".join(names))
         if names := unfollowed(self.loaded.generation_config, sampling.do_sample):
             messages.warn(
@@ -132,8 +132,8 @@ class Model:
         from soban.text.lint import check_stop
 
         for stop in stops:
-            if isinstance(stop, str) and (found := check_stop(stop, self.tokenizer, path, {})):
-                messages.warn("{problem}; {remedy}", problem=found.problem, remedy=found.remedy)
+            if isinstance(stop, str) and (finding := check_stop(stop, self.tokenizer, path, {})):
+                messages.warn("{problem}; {remedy}", problem=finding.problem, remedy=finding.remedy)
 
     def start(
         self,
@@ -294,9 +294,9 @@ class Model:
         notes = Notes(show)
         with heard_by(notes.hear):
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
-            chosen = self.chat_template(template)
+            form = self.chat_template(template)
             self.check_messages(messages, on_full)
-            window = Window(self, chosen, messages, sampling, on_full, strict=strict).fit(self._summary)
+            window = Window(self, form, messages, sampling, on_full, strict=strict).fit(self._summary)
         return Generation(self, window.prompt, sampling, on_full=on_full, window=window, notes=notes)
 
     def _summary(self, question: Question) -> str:

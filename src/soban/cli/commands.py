@@ -58,10 +58,10 @@ def command(text: str) -> tuple[str, str] | None:
     Paths and other words with a slash are messages, and so are several lines, save where a command takes them; what
     begins with two slashes is a message that begins with one.
     """
-    found = COMMAND.fullmatch(text)
-    if not found:
+    match = COMMAND.fullmatch(text)
+    if not match:
         return None
-    name = ALSO.get(found[1].lower(), found[1].lower())
+    name = ALSO.get(match[1].lower(), match[1].lower())
     if "\n" in text.strip() and name not in LONG:
         return None
     if name not in COMMANDS:
@@ -72,7 +72,7 @@ def command(text: str) -> tuple[str, str] | None:
             "no command /{name}", name=console.shortened(name),
             hint="/help lists them; // begins a message that begins with a slash",
         )  # fmt: skip
-    argument = (found[2] or "").strip()
+    argument = (match[2] or "").strip()
     if argument and "takes" not in COMMANDS[name]:
         raise UserError(
             "/{name} stands alone, without {argument}", name=name, argument=console.shortened(argument),

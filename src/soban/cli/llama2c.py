@@ -32,8 +32,8 @@ def start(
     are the whole context.
     """
     options, on_full = model.sampling(**chosen(sampling)), checked_on_full(on_full)
-    given = model.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
-    begun = len(given.ids) - (given.ids[0] == model.tokenizer.bos_id)  # tokens of the text that are there already
+    beginning = model.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
+    begun = len(beginning.ids) - (beginning.ids[0] == model.tokenizer.bos_id)  # tokens that are there already
     context = model.engine.context
     steps = min(steps, context) if steps > 0 else context
     if begun >= steps and "max_new_tokens" not in sampling:
@@ -43,8 +43,8 @@ def start(
     if "max_new_tokens" not in sampling:
         options = options.asked_for(max_new_tokens=steps - begun)
     if model.loaded.llama2c:
-        given = _printed_as_run_c(given, model.tokenizer)
-    return Generation(model, given, options, on_full=on_full)
+        beginning = _printed_as_run_c(beginning, model.tokenizer)
+    return Generation(model, beginning, options, on_full=on_full)
 
 
 def chosen(sampling: dict[str, Any]) -> dict[str, Any]:

@@ -49,18 +49,18 @@ BEAMS: Mapping[str, tuple[object, ...]] = {  # and only where several beams are 
 
 def sampling_defaults(config: Mapping[str, Any]) -> Sampling:
     """What generation_config.json says about sampling; a value that cannot be is an error naming the key."""
-    given = {name: config[name] for name in NAMES if config.get(name) is not None}
+    values = {name: config[name] for name in NAMES if config.get(name) is not None}
     if (stops := config.get("stop_strings")) is not None:
-        given["stop"] = [stops] if isinstance(stops, str) else stops
-        if not isinstance(given["stop"], list) or not all(isinstance(stop, str) for stop in given["stop"]):
+        values["stop"] = [stops] if isinstance(stops, str) else stops
+        if not isinstance(values["stop"], list) or not all(isinstance(stop, str) for stop in values["stop"]):
             raise UserError(
                 "generation_config.json: {name} is {value}, where texts belong", name="stop_strings", value=stops,
                 hint="correct it in the model's folder",
             )  # fmt: skip
-    if given.get("top_k") == -1:  # vLLM's way to say that there is no limit
-        given["top_k"] = 0
+    if values.get("top_k") == -1:  # vLLM's way to say that there is no limit
+        values["top_k"] = 0
     try:
-        return Sampling(**with_tuples(given), usual=frozenset(given))
+        return Sampling(**with_tuples(values), usual=frozenset(values))
     except UserError as error:
         raise UserError(
             "generation_config.json: {problem}", problem=error, hint="correct it in the model's folder"
@@ -78,12 +78,12 @@ def _tuples(value: list[Any]) -> tuple[Any, ...]:
 
 def unfollowed(config: Mapping[str, Any], sampled: bool) -> list[str]:
     """The keys by which transformers writes another text than soban does; `sampled`: where tokens are drawn."""
-    found = [name for name, neutral in ALWAYS.items() if _says(config, name, neutral)]
+    names = [name for name, neutral in ALWAYS.items() if _says(config, name, neutral)]
     if sampled:
-        found += [name for name, neutral in SAMPLED.items() if _says(config, name, neutral)]
-    if "num_beams" in found:
-        found += [name for name, neutral in BEAMS.items() if _says(config, name, neutral)]
-    return sorted(found)
+        names += [name for name, neutral in SAMPLED.items() if _says(config, name, neutral)]
+    if "num_beams" in names:
+        names += [name for name, neutral in BEAMS.items() if _says(config, name, neutral)]
+    return sorted(names)
 
 
 def _says(config: Mapping[str, Any], name: str, neutral: tuple[object, ...]) -> bool:

@@ -72,16 +72,16 @@ class Processors:
     def _banned(self) -> npt.NDArray[np.int64]:
         """Tokens that may not come next."""
         sampling, new = self.sampling, self.length - (self.prompt_length or 0)
-        found = [self.banned, self.suppressed]
+        banned = [self.banned, self.suppressed]
         if new == 0:
-            found.append(self.suppressed_first)
+            banned.append(self.suppressed_first)
         if size := sampling.no_repeat_ngram_size:
-            found.append(_ids(self.followers.get(self._last(size - 1), ()) if len(self.tail) >= size - 1 else ()))
-        found += [_ids(word[-1:]) for word in self.phrases if self._last(len(word) - 1) == word[:-1]]
+            banned.append(_ids(self.followers.get(self._last(size - 1), ()) if len(self.tail) >= size - 1 else ()))
+        banned += [_ids(word[-1:]) for word in self.phrases if self._last(len(word) - 1) == word[:-1]]
         least = sampling.min_new_tokens
         if new < least if least is not None else self.length < sampling.min_length:
-            found.append(_ids(self.ends))
-        return np.concatenate(found)
+            banned.append(_ids(self.ends))
+        return np.concatenate(banned)
 
 
 def _ids(values: Iterable[int] | None) -> npt.NDArray[np.int64]:

@@ -58,15 +58,15 @@ def candidates(scores: Floats, sampling: Sampling) -> tuple[Ids, Weights]:
     """
     total = None
     if 0 < sampling.top_k < len(scores):
-        ids, kept = greatest(scores, sampling.top_k)
+        ids, top = greatest(scores, sampling.top_k)
     elif sampling.top_p < 1:
-        ids, kept, total = _likeliest(scores, sampling)
+        ids, top, total = _likeliest(scores, sampling)
     elif sampling.min_p > 0:
         ids = _near_the_best(scores, sampling)
-        kept = scores[ids]
+        top = scores[ids]
     else:
         return np.arange(len(scores)), _all_probabilities(scores, sampling.temperature)
-    probabilities = _weights(kept, sampling.temperature)
+    probabilities = _weights(top, sampling.temperature)
     probabilities /= probabilities.sum() if total is None else total
     if sampling.top_p < 1:
         mass = probabilities.cumsum()
@@ -95,12 +95,12 @@ def greatest(scores: Floats, count: int) -> tuple[Ids, Floats]:
         ids = (scores >= parts[-count]).nonzero()[0]
         near = scores[ids]
     order = (-near).argsort(kind="stable")
-    kept = near[order]
+    top = near[order]
     end = count
-    while end < len(kept) and kept[end] == kept[count - 1]:
+    while end < len(top) and top[end] == top[count - 1]:
         end += 1
     order = order[:end]
-    return (order if ids is None else ids[order]), kept[:end]
+    return (order if ids is None else ids[order]), top[:end]
 
 
 def _weights(scores: Floats, temperature: float) -> Weights:
@@ -138,8 +138,8 @@ def _likeliest(scores: Floats, sampling: Sampling) -> tuple[Ids, Floats, float]:
     total = float(_all_weights(scores, sampling.temperature).sum(dtype=np.float64))
     for few in FEW:
         if few < len(scores):
-            ids, kept = greatest(scores, few)
-            if _weights(kept, sampling.temperature).sum() >= 1.00001 * sampling.top_p * total:
-                return ids, kept, total
+            ids, top = greatest(scores, few)
+            if _weights(top, sampling.temperature).sum() >= 1.00001 * sampling.top_p * total:
+                return ids, top, total
     ids = np.argsort(-scores, kind="stable")
     return ids, scores[ids], total

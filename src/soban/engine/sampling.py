@@ -93,8 +93,8 @@ class Sampling:
         elif name == "stop":
             valid = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         else:
-            wanted = bool if name == "do_sample" else Integral if name in WHOLE else Real
-            valid = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+            kind = bool if name == "do_sample" else Integral if name in WHOLE else Real
+            valid = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if not valid:
             raise UserError(
                 "{name}={value} is of the wrong type", name=name, value=value, hint="see help(soban.Sampling)"

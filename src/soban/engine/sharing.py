@@ -202,7 +202,7 @@ def _uninterrupted() -> Iterator[None]:
         yield
         return
     pressed: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *told: pressed.append(told))
+    signal.signal(signal.SIGINT, lambda *event: pressed.append(event))
     try:
         yield
     finally:

@@ -205,12 +205,12 @@ class Dialogue:
 
     def load(self, path: str | Path) -> None:
         """Goes on with a saved conversation and its settings; UserError, and all as it was, where it is none."""
-        found = read_transcript(_path(path))
-        self._chosen(found.options)
-        self.model.chat_template(found.template)
+        transcript = read_transcript(_path(path))
+        self._chosen(transcript.options)
+        self.model.chat_template(transcript.template)
         self._settled()
-        self.messages, self.options, self.template = found.messages, found.options, found.template
-        self.dropped, self.summary, self._tries = found.dropped, found.summary, 0
+        self.messages, self.options, self.template = transcript.messages, transcript.options, transcript.template
+        self.dropped, self.summary, self._tries = transcript.dropped, transcript.summary, 0
 
     def _chosen(self, options: dict[str, Any], tries: int = 0) -> tuple[Sampling, str]:
         """How tokens are chosen, and what happens where the context is full."""

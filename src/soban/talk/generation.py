@@ -182,9 +182,9 @@ class Generation:
                 speaker.shared.resume(self.caller, sequence, done.value)
                 return []
             return [(sequence.index, self._end(sequence, "context"))]
-        (asked,) = speaker.shared.engine.prepare(_request(speaker, question.prompt, question.sampling, "end"))
-        self.summary = Summary(asked, _stream(speaker, question.prompt, question.sampling), room)
-        speaker.shared.begin(self.caller, [asked])
+        (sequence,) = speaker.shared.engine.prepare(_request(speaker, question.prompt, question.sampling, "end"))
+        self.summary = Summary(sequence, _stream(speaker, question.prompt, question.sampling), room)
+        speaker.shared.begin(self.caller, [sequence])
         return []
 
     def _take_summary(self, summary: Summary, event: Event) -> list[Piece]:

@@ -96,8 +96,8 @@ def _check_message(number: int, message: Any) -> None:
     if not isinstance(message, dict) or message.keys() != {"role", "content"}:
         raise ValueError(translate("message {number}: not role and content", number=number + 1))
     if message["role"] not in ROLES or (message["role"] == "system" and number):
-        told = translate("message {number}: role {role!r}", number=number + 1, role=str(message["role"])[:40])
-        raise ValueError(told)
+        reason = translate("message {number}: role {role!r}", number=number + 1, role=str(message["role"])[:40])
+        raise ValueError(reason)
     if not isinstance(message["content"], str):
         raise ValueError(translate("message {number}: content is no text", number=number + 1))
     message["content"].encode()  # half a character is a ValueError

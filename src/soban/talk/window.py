@@ -148,8 +148,8 @@ class Window:
         text = in_language(HEADED, summary).format(summary=summary)
         if not (self.system or self.speaker.chat_form(self.template).takes_system):
             return folded([text], turns)
-        told = [said for message in self.system if (said := text_of(message))]
-        return [{"role": "system", "content": "\n\n".join([*told, text])}, *turns]
+        texts = [said for message in self.system if (said := text_of(message))]
+        return [{"role": "system", "content": "\n\n".join([*texts, text])}, *turns]
 
     def _forget(self, most: int, extra: int) -> Room:
         """The ids after as few of the oldest turns as it takes for `extra` tokens more to be at most `most`.
@@ -200,8 +200,8 @@ class Window:
         for start in range(self.dropped, end):
             seen = [*self._seen(start, self.summary)]
             past = sum(map(len, self.turns[end:]))
-            asked = in_language(ASKED, "".join(map(text_of, seen)))
-            ids = self._ids([*seen[: len(seen) - past], {"role": "user", "content": asked}], False)
+            request = in_language(ASKED, "".join(map(text_of, seen)))
+            ids = self._ids([*seen[: len(seen) - past], {"role": "user", "content": request}], False)
             if len(ids) + self._summary_tokens() <= self.context:
                 prompt = Prompt(ids, self.speaker.chat_form(self.template))
                 return Question(prompt, Sampling(max_new_tokens=self._summary_tokens()))

@@ -31,9 +31,9 @@ class Completions(Completer):
             yield from self._files.get_completions(Document(path), complete_event)
             return
         word = text.rpartition(" ")[2]
-        for found, about in choices(text).items():
-            if found.startswith(word):
-                yield Completion(found, -len(word), display_meta=about)
+        for offer, about in choices(text).items():
+            if offer.startswith(word):
+                yield Completion(offer, -len(word), display_meta=about)
 
 
 def choices(text: str) -> dict[str, str]:

@@ -167,8 +167,8 @@ class Terminal:
 
     def _make_room(self, buffer: Buffer) -> None:
         """As many rows below the line as the menu has, so that the meter moves no further than it must."""
-        found = len(buffer.complete_state.completions) if buffer.complete_state else 0
-        self._session.reserve_space_for_menu = min(found, MENU_ROWS) + 1
+        rows = len(buffer.complete_state.completions) if buffer.complete_state else 0
+        self._session.reserve_space_for_menu = min(rows, MENU_ROWS) + 1
 
     def _below(self) -> StyleAndTextTuples:
         text = translate("Ctrl-C again, or Ctrl-D, leaves") if self.pressed else self._meter
@@ -205,10 +205,12 @@ class Terminal:
             if buffer.complete_state:
                 buffer.complete_next()
                 return
-            found = list(buffer.completer.get_completions(buffer.document, CompleteEvent(completion_requested=True)))
-            if len(found) == 1:
-                buffer.apply_completion(found[0])
-            elif found:
+            completions = list(
+                buffer.completer.get_completions(buffer.document, CompleteEvent(completion_requested=True))
+            )
+            if len(completions) == 1:
+                buffer.apply_completion(completions[0])
+            elif completions:
                 buffer.start_completion(insert_common_part=True)
 
         @keys.add("c-c")
