@@ -13,8 +13,6 @@
 `help(soban.Model)` tells what a model can do, `help(soban.Sampling)` how its words are chosen.
 """
 
-from soban.base.version import VERSION
-
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
     from soban import learn
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
     from soban.model import Model, load
     from soban.talk.dialogue import Dialogue
 
-__version__ = VERSION
 __all__ = ["Dialogue", "Model", "Sampling", "UserError", "learn", "load"]
 
 _HOMES = {
+    "__version__": "soban.base.version",
     "Dialogue": "soban.talk.dialogue",
     "Model": "soban.model",
     "Sampling": "soban.engine.sampling",
@@ -43,7 +41,7 @@ def __getattr__(name: str) -> object:
         return importlib.import_module("soban.learn")
     if name not in _HOMES:
         raise AttributeError(f"module 'soban' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOMES[name]), "VERSION" if name == "__version__" else name)
 
 
 def __dir__() -> list[str]:
