@@ -12,8 +12,10 @@ from tests.native.remote import ROOT, native_tests
 from toolchain.wheels import INTERFACE
 
 BUILD = ROOT / "build"
-ON_SCALAR = "shape1 or not_finite or whole_numbers or other_adapters or (attention_is and 290-80)"
-EACH_CALL = f"scalar and ({ON_SCALAR}) or stored or textbooks"
+EACH_CALL = (
+    "scalar and (shape1 or not_finite or whole_numbers or other_adapters or (attention_is and 290-80))"
+    " or stored or textbooks"
+)
 
 
 def symbols(path: Path, *options: str) -> list[tuple[str, str]]:
