@@ -23,7 +23,6 @@ from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.adapters import Adapter
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
-from soban.packing.adapters import fitted_adapter
 from soban.packing.packed_file import called
 from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
 from soban.resources.pressure import Watch
@@ -35,7 +34,6 @@ from soban.text.chat.contents import text_of
 from soban.text.chat.form import ChatForm, read_form
 from soban.text.chat.template import ChatTemplate, Message, encode_chat
 from soban.text.chat.templates import find_template
-from soban.weights.adapter import open_adapter
 
 MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
@@ -81,6 +79,9 @@ class Model:
         model = copy.copy(self)
         model.adapter = model.adapter_path = None
         if folder is not None:
+            from soban.packing.adapters import fitted_adapter  # imported where they are met: a start waits for them
+            from soban.weights.adapter import open_adapter
+
             with crossing(folder):
                 model.adapter_path = Path(folder)
                 model.adapter = fitted_adapter(open_adapter(model.adapter_path), self.loaded.architecture)

@@ -15,7 +15,8 @@ from soban.models import FAMILIES, Architecture
 from soban.models.config import activation
 from soban.text.tokenizers.llama2c import BOS, EOS, read_pieces
 from soban.text.tokenizers.llama2c_writing import llama2c_pieces, tokenizer_bin
-from soban.weights.llama2c import DOWN, EMBEDDING, FINAL_NORM, FORM, LAYER, LONGEST, OUTPUT, Header
+from soban.weights.checkpoint import LLAMA2C
+from soban.weights.llama2c import DOWN, EMBEDDING, FINAL_NORM, LAYER, LONGEST, OUTPUT, Header
 from soban.weights.llama2c_writing import THETA, group_size, write_bin
 
 EPSILON = 1e-5  # of the norms: run.c has it in its code
@@ -39,7 +40,7 @@ def to_llama2c(
     if (model_type := source.config.get("model_type")) not in FAMILIES:
         raise _refused(source.path, "model_type", model_type, "llama")
     source, architecture = source.fitted()
-    if not (names := architecture.plan.names(FORM)):
+    if not (names := architecture.plan.names(LLAMA2C)):
         raise _refused(source.path, "model_type", model_type, "llama")
     header, scale = described(source, architecture, VERSIONS[format])
     check_absent(path)

@@ -12,8 +12,8 @@ from soban.models import Architecture, architecture
 from soban.ops import formats
 from soban.packing.fitting import check_plain, fitted
 from soban.packing.layout import RESIDUAL, packed_layout
-from soban.weights.checkpoint import Checkpoint, finite_check
-from soban.weights.llama2c import FORM, KEY, LAYER, QUERY
+from soban.weights.checkpoint import LLAMA2C, Checkpoint, finite_check
+from soban.weights.llama2c import KEY, LAYER, QUERY
 from soban.weights.opening import open_checkpoint
 
 CHUNK = 16 << 20  # bytes of float32 in one piece
@@ -37,7 +37,7 @@ class Source:
     @property
     def is_llama2c(self) -> bool:
         """Whether it is a .bin, in which neighbouring pairs of a head are rotated together."""
-        return self.checkpoint.form == FORM
+        return self.checkpoint.form == LLAMA2C
 
     @property
     def folder(self) -> Path:
@@ -100,7 +100,7 @@ def rotated_heads(architecture: Architecture) -> dict[str, int]:
     """The tensors whose rows llama2.c has in another order, for the sake of its rotary positions, and their heads."""
     c = architecture.config
     heads = {QUERY: c.num_attention_heads, KEY: c.kv_heads}
-    names = {ours: LAYER.sub("layers.{i}.", theirs) for theirs, ours in architecture.plan.names(FORM).items()}
+    names = {ours: LAYER.sub("layers.{i}.", theirs) for theirs, ours in architecture.plan.names(LLAMA2C).items()}
     return {ours: heads[kind] for ours, kind in names.items() if kind in heads}
 
 

@@ -25,8 +25,7 @@ from soban.resources.speed import speeds
 from soban.text.chat.template import ChatTemplate
 from soban.text.tokenizers.bounded import BoundedTokenizer
 from soban.text.tokenizers.tokenizer import Tokenizer
-from soban.weights import llama2c
-from soban.weights.checkpoint import Checkpoint
+from soban.weights.checkpoint import LLAMA2C, Checkpoint
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
@@ -132,7 +131,7 @@ def load_files(
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
     cache = cache_format(kind, cache_dtype)
     room = _room(arch, checkpoint, packed, kind, options)
-    as_run_c = checkpoint.form == llama2c.FORM
+    as_run_c = checkpoint.form == LLAMA2C
     return Loaded(path, kind, arch, assemble(arch, packed), words, template, generation, as_run_c, cache, room)
 
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from soban.base.errors import UserError
 from soban.text.chat.template import ChatTemplate, load_template
-from soban.text.tokenizers.entries import Entries, read_entries, read_llama2c_entries
 from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from soban.weights import llama2c
-from soban.weights.checkpoint import Checkpoint
+from soban.weights.checkpoint import LLAMA2C, Checkpoint
 from soban.weights.opening import open_checkpoint
+
+if TYPE_CHECKING:  # who runs a model needs no entries, and a start waits for all that is imported
+    from soban.text.tokenizers.entries import Entries
 
 
 class ModelFiles(Protocol):
@@ -21,7 +22,7 @@ class ModelFiles(Protocol):
     def tokenizer(self, other: Path | None = None) -> Tokenizer:
         """The model's tokenizer, or the one in another file. Raises UserError where there is none."""
 
-    def entries(self, other: Path | None = None) -> Entries:
+    def entries(self, other: Path | None = None) -> "Entries":
         """What the tokenizer's files say of it, without making it. Raises UserError as `tokenizer` does."""
 
     def template(self) -> ChatTemplate | None:
@@ -41,7 +42,9 @@ class HuggingFaceFiles:
             return _llama2c_tokenizer(other, self.checkpoint.config)
         return load_tokenizer(self.folder, self.checkpoint.config)
 
-    def entries(self, other: Path | None = None) -> Entries:
+    def entries(self, other: Path | None = None) -> "Entries":
+        from soban.text.tokenizers.entries import read_entries
+
         if (entries := read_entries(self.folder, self.checkpoint.config)) is not None:
             return entries
         raise UserError(
@@ -62,7 +65,9 @@ class Llama2cFiles:
     def tokenizer(self, other: Path | None = None) -> Tokenizer:
         return _llama2c_tokenizer(other or tokenizer_beside(self.checkpoint.path), self.checkpoint.config)
 
-    def entries(self, other: Path | None = None) -> Entries:
+    def entries(self, other: Path | None = None) -> "Entries":
+        from soban.text.tokenizers.entries import read_llama2c_entries
+
         file = other or tokenizer_beside(self.checkpoint.path)
         return read_llama2c_entries(file, self.checkpoint.config["vocab_size"])
 
@@ -77,7 +82,7 @@ def open_model(path: Path) -> ModelFiles:
 
 def files_of(checkpoint: Checkpoint) -> ModelFiles:
     """The files that a checkpoint was opened from."""
-    return Llama2cFiles(checkpoint) if checkpoint.form == llama2c.FORM else HuggingFaceFiles(checkpoint)
+    return Llama2cFiles(checkpoint) if checkpoint.form == LLAMA2C else HuggingFaceFiles(checkpoint)
 
 
 def tokenizer_beside(path: Path) -> Path:

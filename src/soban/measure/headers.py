@@ -19,7 +19,7 @@ from soban.loading.loaded import BUNDLED
 from soban.models import ties_embeddings
 from soban.ops.formats import PLAIN
 from soban.weights import folder, llama2c, naming
-from soban.weights.checkpoint import Checkpoint, Tensor
+from soban.weights.checkpoint import LLAMA2C, Checkpoint, Tensor
 from soban.weights.naming import EMBEDDING, HEAD
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import DTYPES, read_header
@@ -118,7 +118,7 @@ def _of_bin(repository: Repository, file: RemoteFile, download: int, read: Read)
     head = read(file.name, 0, min(llama2c.PADDED_HEADER, file.size))
     config, found = llama2c.read_bin_header(path, head)
     tensors = {name: _of_format(name, path, format, shape) for name, (format, shape) in found.items()}
-    checkpoint = Checkpoint(path, config, {}, tensors, (), {}, form=llama2c.FORM, interleaved=True)
+    checkpoint = Checkpoint(path, config, {}, tensors, (), {}, form=LLAMA2C, interleaved=True)
     return Outline(str(repository), checkpoint, repository, download)
 
 

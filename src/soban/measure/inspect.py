@@ -30,7 +30,7 @@ from soban.text.lint import Material, ids_of, lint
 from soban.text.tokenizers.entries import Entries
 from soban.text.tokenizers.settings import read_json
 from soban.weights import llama2c
-from soban.weights.checkpoint import Checkpoint
+from soban.weights.checkpoint import LLAMA2C, Checkpoint
 from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
 from soban.weights.naming import EMBEDDING
 
@@ -61,7 +61,7 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
     tied = arch.config.tie_word_embeddings if arch else config.get("tie_word_embeddings") is True
     tensors = _known(stored(checkpoint, layout, tied), checkpoint, arch)
     rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
-    belongs = bool(config) and checkpoint.form != llama2c.FORM  # whether what lies in the folder is this model's
+    belongs = bool(config) and checkpoint.form != LLAMA2C  # whether what lies in the folder is this model's
     entries = _entries(files_of(checkpoint), tokenizer, findings) if config else None
     shown = _shown(folder, entries, findings) if belongs and entries else None
     findings += _unfollowed(checkpoint.generation_config)
@@ -94,10 +94,10 @@ def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
 
 def _known(tensors: list[Stored], checkpoint: Checkpoint, arch: Architecture | None) -> list[Stored]:
     """The tensors with the names by which soban takes them, where their file has others; {i}: of every layer."""
-    if arch is None or checkpoint.form != llama2c.FORM:
+    if arch is None or checkpoint.form != LLAMA2C:
         return tensors
     known = {llama2c.HEAD: arch.plan.head}
-    for theirs, ours in arch.plan.names(llama2c.FORM).items():
+    for theirs, ours in arch.plan.names(LLAMA2C).items():
         known.setdefault(llama2c.LAYER.sub("layers.{i}.", theirs), ours.replace(".0.", ".{i}.", 1))  # the first layer's
     return [dataclasses.replace(one, known_as=known.get(one.known_as, one.known_as)) for one in tensors]
 
@@ -333,7 +333,7 @@ def _ends(checkpoint: Checkpoint, entries: Entries | None, shown: Shown | None) 
     sources |= dict.fromkeys(generation or config, "generation_config.json" if generation else "config.json")
     if entries is not None and entries.eos_id is not None:
         sources[entries.eos_id] = "tokenizer_config.json" if "eos_token" in entries.settings.names else entries.file
-    if checkpoint.form == llama2c.FORM and entries is not None and entries.bos_id is not None:
+    if checkpoint.form == LLAMA2C and entries is not None and entries.bos_id is not None:
         sources[entries.bos_id] = entries.file  # llama2.c's models begin the next story with it
     return [
         {"id": index, "text": entries.text(index) if entries else None, "file": file}

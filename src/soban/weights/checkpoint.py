@@ -14,6 +14,7 @@ from soban.base.files import quoted
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02\x8a", b"\x80\x04\x95", b"\x80\x05\x95")
+LLAMA2C = "llama2c"  # the form of llama2.c's files
 FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
 
 

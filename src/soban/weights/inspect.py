@@ -9,7 +9,7 @@ import numpy as np
 
 from soban.base.files import map_file
 from soban.weights import llama2c, naming
-from soban.weights.checkpoint import Checkpoint, Tensor
+from soban.weights.checkpoint import LLAMA2C, Checkpoint, Tensor
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
@@ -55,7 +55,7 @@ def stored(checkpoint: Checkpoint, layout: dict[str, tuple[str, int, int]], tied
     layout: which of them are packed matrices (name -> format, rows, columns). tied: the config says that the head is
     the embedding's table.
     """
-    if checkpoint.form == llama2c.FORM:
+    if checkpoint.form == LLAMA2C:
         return list(_fields(checkpoint.path))
     found = [_stored(tensor, layout.get(name)) for name, tensor in checkpoint.tensors.items()]
     first: dict[tuple[str, int, int], str] = {}

@@ -16,12 +16,11 @@ import numpy as np
 
 from soban.base.errors import UserError
 from soban.base.files import map_file
-from soban.weights.checkpoint import Checkpoint, Tensor
+from soban.weights.checkpoint import LLAMA2C, Checkpoint, Tensor
 
 MAGIC = 0x616B3432  # "ak42"
 NUMBERS = struct.Struct("<7i")  # dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, max_seq_len
 MODERN = struct.Struct("<i7iBi")  # after the magic: version, those numbers, shared classifier, group_size (v2)
-FORM = "llama2c"
 PADDED_HEADER = 256  # bytes, in v1 and v2
 LONGEST = 1 << 20  # tokens: in v1 and v2 the file's size does not bound max_seq_len; llama2.c's own models stop at 2048
 
@@ -128,7 +127,7 @@ def open_bin(path: Path) -> Checkpoint:
         tensors={tensor.name: tensor for tensor in _tensors(path, header, mapped)},
         files=(path,),
         metadata={},
-        form=FORM,
+        form=LLAMA2C,
         interleaved=True,
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from soban.base.errors import UserError
 from soban.base.files import map_file, unreadable
-from soban.weights import folder, llama2c
+from soban.weights import folder
 from soban.weights.checkpoint import PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, gguf_refused, pickle_refused
 
 
@@ -32,6 +32,8 @@ def _open(path: Path) -> Checkpoint:
     if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
         raise pickle_refused(path)
     if path.suffix.lower() == ".bin":
+        from soban.weights import llama2c  # imported where it is met: a start waits for all that is imported
+
         return llama2c.open_bin(path)
     raise UserError(
         "{path}: not a model file that this reads",

@@ -9,7 +9,6 @@ from soban.base.system import CacheUnavailableError
 from soban.ops.run import use_native
 from soban.packing.packed_file import cached_path, locked, origin
 from soban.text.stream.decode import StreamDecoder
-from soban.text.tokenizers import merges
 from soban.text.tokenizers.markup import Span
 from soban.text.tokenizers.packed import open_packed
 from soban.text.tokenizers.settings import Settings, files_beside, read_bytes, read_settings
@@ -66,10 +65,11 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
         from soban.text.tokenizers.spm_file import read_sentencepiece
 
         return SentencePieceTokenizer(read_sentencepiece(path), settings)
-    if merges.are_there(folder):
+    if (folder / "merges.txt").is_file() and (path := folder / "vocab.json").is_file():
+        from soban.text.tokenizers import merges
         from soban.text.tokenizers.fast import load_fast
 
-        return load_fast(folder / merges.FILES[0], settings, merges.as_tokenizer_json(folder))
+        return load_fast(path, settings, merges.as_tokenizer_json(folder))
     raise UserError(
         "{folder}: no tokenizer here (tokenizer.json or tokenizer.model)",
         folder=folder,
