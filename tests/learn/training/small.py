@@ -29,6 +29,8 @@ SHAPE = (
     "--key-value-heads", "2", "--context", "32", "--batch-size", "6",
 )  # fmt: skip
 PLAIN = ("--dtype", "float32", "--device", "cpu", "--no-samples")  # wherever the tests run
+# What a training imports, for the server that its processes come of
+HEAVY = ("transformers.models.llama.modeling_llama", "soban.learn.training.scratch", "accelerate")
 WAIT = 300  # seconds for what takes one where nobody else computes
 WORDS = {
     "who": "Mina Tom Lily Ben Sora Juno", "what": "ball kite shell stone apple drum",
@@ -92,7 +94,7 @@ class Child:
         if "forkserver" not in multiprocessing.get_all_start_methods():
             pytest.skip("needs fork")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload([__name__, *HEAVY])
         descriptor, self._said = tempfile.mkstemp()
         os.close(descriptor)
         weakref.finalize(self, os.unlink, self._said)
