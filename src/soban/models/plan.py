@@ -1,16 +1,15 @@
 """The plan of a model's weights: the one description that everybody walks who loads, checks, packs or converts them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, Literal
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, Literal, NamedTuple
 
 Shape = tuple[int, ...]
 EMBED, HEAD = "embed", "head"  # roles: the first matrix that a token meets, and the last
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One tensor of a checkpoint.
 
     `name` is the one by which soban knows it, Hugging Face's; `names` has those of other kinds of files ("gguf",
@@ -20,7 +19,7 @@ class Part:
 
     name: str
     shape: Shape
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = MappingProxyType({})
     transposed: bool = False
     whole: str = ""
     first: int = 0
@@ -28,8 +27,7 @@ class Part:
     vocabulary: bool = False
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """A weight as `forward()` reads it, by its role: a vector, or the rows of several parts one below the other.
 
     A bias has as many parts or none.
@@ -41,8 +39,7 @@ class Weight:
     biases: tuple[Part, ...] = ()
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Channels that may be equalised: what `source` is divided by, the columns of the `readers` are multiplied with.
 
     The source is a norm's weight, from which `offset` is missing, or the rows of a matrix; its `bias` goes with it.
@@ -54,8 +51,7 @@ class Pair:
     offset: float = 0.0
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """The weights of one layer, and which of their channels may be equalised."""
 
     weights: tuple[Weight, ...]
@@ -162,7 +158,7 @@ class Place:
 
     def rows(self, rows: int, columns: int, *, bias: bool = False, **about: Any) -> Weight:
         """One matrix: its names by kind of file, and what `Part` says of it."""
-        names = {key: value for key, value in about.items() if key not in Part.__dataclass_fields__}
+        names = {key: value for key, value in about.items() if key not in Part._fields}
         about = {key: value for key, value in about.items() if key not in names}
         biases = (self._part((rows,), "bias", names, {**about, "transposed": False, "precise": False}),) if bias else ()
         return Weight("", "matrix", (self._part((rows, columns), "weight", names, about),), biases)

@@ -1,12 +1,12 @@
 """The operations, declared once: what each takes, and where its instruction in native/soban.h keeps it.
 
 `reference.py` has a function of the same name and arguments for each row; the recorder refuses what a row does not
-provide for, native.py writes instructions by it, and the list in native/soban.h is `header()`: a test compares.
+provide for, native/program.py writes instructions by it, and the list in native/soban.h is `header()`: a test compares.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 RowCount = Literal["tokens", "outputs"]
 SLOTS = ("tokens", "positions", "outputs")  # a batch's integer arrays; the index is the number in native/soban.h
@@ -14,68 +14,59 @@ VIEWS = ("a", "b", "c")  # an instruction's fields for values
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu", "quick_gelu")  # the index is the number in native/soban.h
 
 
-@dataclass(frozen=True)
-class Value:
+# Tuples with names: a start waits for each class that is made, and dataclasses take three times as long.
+class Value(NamedTuple):
     """Rows of float32 that an earlier operation has made; None is written as one without columns."""
 
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class Ids:
+class Ids(NamedTuple):
     """One of the batch's integer arrays, by its name."""
 
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """A matrix, whose columns are those of the first value, if any; `adapted`: it may have a bias and a place."""
 
     adapted: bool = False
 
 
-@dataclass(frozen=True)
-class Vector:
+class Vector(NamedTuple):
     """As many numbers as the first value has columns. `divides`: or fewer, which are used again and again."""
 
     divides: bool = False
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class Frequencies:
+class Frequencies(NamedTuple):
     """A table of rotary frequencies, of which the instruction sees the row that the batch names."""
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A float; None is written as 0."""
 
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class Integer:
+class Integer(NamedTuple):
     """An int or a bool; None is written as 0."""
 
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """One of some words, written as its index."""
 
     among: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer of the cache, by its number."""
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(NamedTuple):
     """The batch itself (or, as a slot, its row of rotary frequencies), which every run has at hand."""
 
     slot: str | None = None
