@@ -126,7 +126,7 @@ def load_files(
     if packed_layout(checkpoint):
         check_numbers(checkpoint)
     packed = _packed(arch, checkpoint, kind, progress) if needs_packing(arch, checkpoint, kind) else checkpoint
-    template = files.template() if path.is_dir() else None
+    template = files.template()
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
     cache = cache_format(kind, cache_dtype)

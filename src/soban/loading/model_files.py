@@ -53,7 +53,7 @@ class HuggingFaceFiles:
         )  # fmt: skip
 
     def template(self) -> ChatTemplate | None:
-        return load_template(self.folder)
+        return load_template(self.folder) if self.checkpoint.path.is_dir() else None  # a file stands for itself
 
 
 class Llama2cFiles:
