@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 import soban
-from soban.cli import llama2c
+from soban.cli import chat, llama2c, run
 from soban.cli.run import RunOptions, check
+from soban.convert.llama2c import to_llama2c
+from soban.convert.source import open_source
 
+from ..convert import small
 from ..tiny import make_model
 
 
@@ -43,3 +46,19 @@ def test_steps_below_one_or_beyond_the_context_are_the_whole_context(tmp_path: P
         return generation.figures.new_tokens
 
     assert tokens(-5) == tokens(0) == tokens(10**6) > tokens(20) == 19
+
+
+@pytest.mark.parametrize("as_bin", [True, False])
+def test_chat_mode_talks_to_a_model_of_llama2c_in_llama_2s_turns(
+    as_bin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_model(tmp_path / "model")
+    if as_bin:
+        source, path = open_source(small.folder(tmp_path / "small")), tmp_path / "model.BIN"
+        to_llama2c(source, path, "v0", tokenizer=None, tokenizer_out=path.with_name("tokenizer.bin"))
+    templates = []
+    monkeypatch.setattr(
+        chat, "talk", lambda model, name, prompt, options, keys: templates.append(options.template) or 0
+    )
+    assert run.call(RunOptions(words=(str(path),), mode="chat", prompt="hi", spelled=frozenset(["-m"]))) == 0
+    assert templates == ["llama2" if as_bin else None]

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from soban.base.errors import UserError
@@ -68,8 +68,11 @@ class ChatOptions(ModelFlags):
 OPTIONS = ChatOptions
 
 
-def call(options: ChatOptions) -> int:
-    """Talks until the user leaves. 130 if by Ctrl-C; 2 if by the end of a file with a message that failed."""
+def call(options: ChatOptions, as_run_c: bool = False) -> int:
+    """Talks until the user leaves. 130 if by Ctrl-C; 2 if by the end of a file with a message that failed.
+
+    `as_run_c`: a model of llama2.c, which names no template, is talked to in Llama 2's turns.
+    """
     name, prompt = what_to_run(options.words, options.prompt)
     if prompt is not None and not prompt.strip():
         raise UserError("the message is empty", hint="give some text")
@@ -80,6 +83,8 @@ def call(options: ChatOptions) -> int:
     with WaitingKeys(has_editor()) as keys:
         with console.Status(options.quiet) as status:
             model, _ = load_model(path, options, status)
+        if as_run_c and model.loaded.llama2c:
+            options = replace(options, template="llama2")
         return talk(model, name, prompt, options, keys)
 
 

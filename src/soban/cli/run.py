@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soban import messages
 from soban.base.errors import UserError
-from soban.cli import chat
 from soban.cli.piped import PipedText
 from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
 from soban.cli.terminal import console
@@ -21,6 +20,7 @@ from soban.messages import translate
 from soban.ops.native import Cancelled
 
 if TYPE_CHECKING:
+    from soban.cli.chat import ChatOptions
     from soban.talk.generation import Generation
 
 INTERRUPTED = 130
@@ -99,6 +99,8 @@ def call(options: RunOptions) -> int:
             if not attended:
                 raise nothing_to_answer(name, prompt)
             status.clear()
+            from soban.cli import chat
+
             return chat.talk(model, name, None, chat_options(options, as_run_c), keys)
         if not text and model.loaded.llama2c and not options.sampling:
             as_run_c = True  # for that is the whole of run.c's own command: ./run model.bin
@@ -179,22 +181,24 @@ def write_texts(generation: "Generation", status: console.Status) -> None:
 
 def talk(options: RunOptions, name: str | None, prompt: str | None) -> int:
     """The conversation that run.c's chat mode holds: its sampling, and Llama 2's turns for a model of its own."""
+    from soban.cli import chat
+
     shared = {field.name: getattr(options, field.name) for field in fields(ModelFlags)}
     if shared["context"] is None and options.spelled & {"-n", "--steps"}:
         shared["context"] = options.steps or None
-    given = chat_options(options, as_run_c=True)
-    template = "llama2" if name and name.endswith(".bin") else None
-    return chat.call(replace(given, **shared, words=(name,) if name else (), prompt=prompt, template=template))
+    conversation = chat_options(options, as_run_c=True)
+    return chat.call(replace(conversation, **shared, words=(name,) if name else (), prompt=prompt), as_run_c=True)
 
 
-def chat_options(options: RunOptions, as_run_c: bool) -> chat.ChatOptions:
+def chat_options(options: RunOptions, as_run_c: bool) -> "ChatOptions":
     """What holds in a conversation, too."""
     from soban.cli import llama2c
+    from soban.cli.chat import ChatOptions
 
     sampling = dict(options.sampling)
     if sampling.pop("num_return_sequences", 1) > 1:
         raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
-    return chat.ChatOptions(
+    return ChatOptions(
         system=options.system, quiet=options.quiet, on_full=options.on_full,
         sampling=llama2c.chosen(sampling) if as_run_c else sampling,
     )  # fmt: skip
