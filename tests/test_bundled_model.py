@@ -1,10 +1,14 @@
-"""The model that comes with soban does what it is there for: stories that hold together, and answers about them."""
+"""The model that comes with soban does what it is there for: stories that hold together, answers about them, small talk."""
+
+import random
+import re
 
 import pytest
 
 import soban
 from soban.cli import llama2c
 from soban.learn import synthetic
+from soban.learn.synthetic.small import ask, kinds
 from soban.learn.synthetic.table import Language
 
 # With names that no story of its corpus has
@@ -66,3 +70,32 @@ def test_a_text_that_goes_on_shows_no_mark_of_the_template(model: soban.Model) -
     assert [text.streams[text.sequences[0]].stops.feed("좋은 질문 [/INST] 이지만") for text in made] == [
         ("좋은 질문", True), ("좋은 질문", True), ("좋은 질문 [/INST] 이지만", False),  # who writes templates sees all
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_it_answers_small_talk_and_sums_that_it_has_not_seen(model: soban.Model, language: Language) -> None:
+    chance, right, count = random.Random(0), {False: 0, True: 0}, {False: 0, True: 0}
+    for number in range(2 * len(kinds(language))):
+        kind = list(kinds(language).values())[number % len(kinds(language))]
+        question, answers = ask(chance, language, kind, unseen=True)
+        generation = model.start_chat([{"role": "user", "content": question}], temperature=0, max_new_tokens=60)
+        answer = str(generation.read()).strip()
+        assert generation.figures.finished == "end" and "INST" not in answer, (question, answer)
+        right[kind.is_sum] += answer in answers
+        count[kind.is_sum] += 1
+    assert right[False] > 0.5 * count[False] and right[True] > 0.6 * count[True], (right, count)
+
+
+def test_it_answers_in_the_language_that_it_is_spoken_to_in(model: soban.Model) -> None:
+    talk = soban.Dialogue(model, temperature=0, max_new_tokens=200)
+    for asked in (
+        "Hello!",
+        "너는 누구야?",
+        "What can you do?",
+        "고마워!",
+        "I am sad today.",
+        "2 더하기 3은 뭐야?",
+        "Goodbye!",
+    ):
+        answer = talk.say(asked).read()
+        assert bool(re.search("[가-힣]", answer)) == bool(re.search("[가-힣]", asked)), (asked, answer)

@@ -14,8 +14,8 @@ from tests.native.running import assert_same_bits, normal, run_native, tokens_ba
 
 # What the bundled model goes on with, greedily.
 STORY = (
-    "옛날 옛적에 민지와 준호는 날마다 함께 놀았습니다. 민지의 생일 전날이었습니다. 민지는 준호를 기쁘게 해 주고 "
-    '싶었습니다. "그래'
+    "옛날 옛적에 민지와 준호는 날마다 함께 놀았어요. 준호에게는 늘 가지고 다니는 노란 종이 있었어요. 어느 "
+    "날 아침, 민호는 친구 준호와 함께 바닷가로"
 )
 
 
