@@ -114,6 +114,7 @@ class Model:
             changes["stop"] = (stop,)
         self._check_stops(changes.get("stop", ()))
         sampling = sampling_defaults(self.loaded.generation_config).asked_for(**changes)
+        self._check_ids([token for token, _ in sampling.logit_bias])
         if names := sampling.idle(changes):
             messages.warn("do_sample is false, so {names} has no effect", names=", ".join(names))
         if names := unfollowed(self.loaded.generation_config, sampling.do_sample):
@@ -221,8 +222,9 @@ class Model:
         """The whole text; a list of them if num_return_sequences is above 1.
 
         `options` are the fields of `Sampling`: max_new_tokens, max_length, min_new_tokens, min_length, do_sample,
-        temperature, top_k, top_p, min_p, repetition_penalty, no_repeat_ngram_size, bad_words_ids, suppress_tokens,
-        begin_suppress_tokens, num_return_sequences, seed, stop, prompt_lookup_num_tokens. `raw` passes the prompt
+        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias (also as
+        {token id: bias}), no_repeat_ngram_size, bad_words_ids, suppress_tokens, begin_suppress_tokens,
+        num_return_sequences, seed, stop, prompt_lookup_num_tokens. `raw` passes the prompt
         without a chat template; tokens that are written out in it are read as tokens, as in a base model's prompt.
         `echo` says whether the text begins with the prompt. `on_full` says what happens past the context length:
         "error" (which None means), or "slide" to forget the oldest tokens. The same seed gives the same text, with any

@@ -106,6 +106,39 @@ def test_the_repetition_penalty_is_that_of_transformers() -> None:
     np.testing.assert_array_equal(sampler.process(scores), want)
 
 
+def test_penalties_and_biases_are_those_of_openais_formula() -> None:
+    """mu[j] -> mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence; c counts what was sampled."""
+    dice = np.random.default_rng(11)
+    for _ in range(50):
+        prompt, new = dice.integers(0, 20, 6).tolist(), dice.integers(0, 8, dice.integers(0, 15)).tolist()
+        scores = dice.normal(0, 3, 20).astype(np.float32)
+        frequency, presence = dice.uniform(-2, 2, 2).tolist()
+        bias = dict(zip(dice.integers(0, 20, 3).tolist(), dice.uniform(-100, 100, 3).tolist(), strict=True))
+        sampling = Sampling(
+            frequency_penalty=frequency,
+            presence_penalty=presence,
+            logit_bias=tuple(bias.items()),
+            repetition_penalty=1.2,
+        )
+        sampler = Sampler(sampling, 0)
+        sampler.note(prompt)
+        for token in new:
+            sampler.note([token])
+        wanted = []
+        for j, score in enumerate(scores.astype(np.float64)):
+            seen = j in prompt + new
+            mu = (score * 1.2 if score < 0 else score / 1.2) if seen else score
+            wanted.append(mu - new.count(j) * frequency - float(new.count(j) > 0) * presence + bias.get(j, 0.0))
+        # each of four operations rounds to float32
+        np.testing.assert_allclose(sampler.process(scores), wanted, rtol=0, atol=4 * np.finfo(np.float32).eps * 140)
+
+
+def test_a_bias_of_a_hundred_chooses_or_bans_a_token_and_one_beyond_the_vocabulary_does_nothing() -> None:
+    scores = np.array([0, 2, 1], np.float32)
+    for biases, best in ((((0, 100),), 0), (((1, -100.0), (99, 50), (1 << 40, 5)), 2), (((2, 0),), 1)):
+        assert Sampler(Sampling(logit_bias=biases), 0).choose(scores) == best
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     scores = np.log(np.array([0.5, 0.3, 0.15, 0.05])).astype(np.float32)
     sampler = Sampler(Sampling(do_sample=True, seed=3), 0)
@@ -172,7 +205,9 @@ def test_the_same_seed_draws_the_same_tokens_and_each_sequence_its_own() -> None
         {"top_p": 1.01}, {"top_p": float("nan")}, {"top_k": -1}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
         {"num_return_sequences": 0}, {"max_new_tokens": 2.5}, {"seed": "1"}, {"do_sample": "no"}, {"stop": 5},
         {"seed": 2**64}, {"seed": -1}, {"max_new_tokens": 0},
-        {"max_new_tokens": 2**31},
+        {"max_new_tokens": 2**31}, {"presence_penalty": 2.1}, {"frequency_penalty": -2.1}, {"presence_penalty": "1"},
+        {"logit_bias": ((1, 101),)}, {"logit_bias": ((-1, 1),)}, {"logit_bias": ((1, float("nan")),)},
+        {"logit_bias": ((1,),)}, {"logit_bias": (("1", 2),)}, {"logit_bias": 5},
     ],
     ids=str,
 )  # fmt: skip

@@ -30,6 +30,8 @@ SAMPLING_FLAGS = {
     "top_p": {"short": "-p", "help": "draw among the likeliest tokens that have this probability together"},
     "min_p": {"help": "leave out tokens less likely than this share of the likeliest one"},
     "repetition_penalty": {"help": "above 1: what was said before becomes less likely"},
+    "presence_penalty": {"help": "above 0: words that the text has had already become less likely; OpenAI's"},
+    "frequency_penalty": {"help": "the same, the more the more often it has had them; OpenAI's"},
     "no_repeat_ngram_size": {"help": "no so many tokens in a row come twice, the prompt's included; 0: they may"},
     "suppress_tokens": {"help": "the id of a token that never comes"},
     "begin_suppress_tokens": {"help": "the id of a token that is not the first of the text"},

@@ -68,8 +68,11 @@ def sampling_defaults(config: Mapping[str, Any]) -> Sampling:
 
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with tuples for lists, as `Sampling` has them."""
-    return {name: _tuples(value) if isinstance(value, list) else value for name, value in values.items()}
+    """The values with tuples for lists, and for an object of biases, as `Sampling` has them."""
+    listed = dict(values)
+    if isinstance(biases := listed.get("logit_bias"), dict):
+        listed["logit_bias"] = list(biases.items())
+    return {name: _tuples(value) if isinstance(value, list) else value for name, value in listed.items()}
 
 
 def _tuples(value: list[Any]) -> tuple[Any, ...]:

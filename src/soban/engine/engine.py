@@ -6,6 +6,7 @@ from collections.abc import Callable
 from soban.base.errors import UserError
 from soban.engine.blocks import BlockPool
 from soban.engine.limits import check_request
+from soban.engine.logprobs import logprobs_of
 from soban.engine.lookup import MOST, Lookup, StepCosts, best_length
 from soban.engine.scheduler import Scheduler, Work
 from soban.engine.sequence import Event, Request, Sequence
@@ -192,7 +193,10 @@ class Engine:
             token = sequence.sampler.choose(logits)
         except UserError as error:
             return self._end(sequence, None, "error", error)
-        return self._take_token(sequence, token)
+        event = self._take_token(sequence, token)
+        if (count := sequence.request.logprobs) is not None:
+            event.logprobs = logprobs_of(logits, token, count)
+        return event
 
     def _take_token(self, sequence: Sequence, token: int) -> Event:
         if token in sequence.request.ends:

@@ -8,6 +8,8 @@ from soban.ops.batch import PAGE
 # oldest turns, for which "summarise" puts the model's own summary.
 ON_FULL = ("error", "slide", "summarise")
 
+MOST_LOGPROBS = 1024  # tokens that an event tells of; OpenAI's servers tell of 20
+
 
 def checked_on_full(value: object) -> str:
     """The choice, "error" for None. Raises UserError for what is none of ON_FULL."""
@@ -41,6 +43,11 @@ def check_request(request: Request, context: int, blocks: int) -> None:
         raise UserError(
             "the prompt has {prompt} tokens, and max_length={length} counts them", prompt=len(request.prompt),
             length=request.sampling.max_length, hint="give a greater max_length, or max_new_tokens",
+        )  # fmt: skip
+    if request.logprobs is not None and not 0 <= request.logprobs <= MOST_LOGPROBS:
+        raise UserError(
+            "{name}={value} is out of range", name="logprobs", value=request.logprobs,
+            allowed=f">= 0, <= {MOST_LOGPROBS}", hint="it must be {allowed}",
         )  # fmt: skip
     if -(-context // PAGE) > blocks:
         raise UserError(

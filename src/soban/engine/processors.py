@@ -1,5 +1,9 @@
-"""What changes a row of logits before a token is chosen: penalties and bans, in transformers' order and meaning."""
+"""What changes a row of logits before a token is chosen: penalties, biases, bans, as transformers and OpenAI mean them.
 
+The repetition penalty comes first, for it multiplies; then what is added; bans hold whatever that was.
+"""
+
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +23,10 @@ class Processors:
         self.penalised = sampling.repetition_penalty != 1.0
         self.known: set[int] = set()
         self.seen: npt.NDArray[np.int64] = np.zeros(64, np.int64)  # the same, at the beginning of the array
+        self.counted = bool(sampling.presence_penalty or sampling.frequency_penalty)
+        self.counts: Counter[int] = Counter()  # of the tokens after the prompt
+        biases = {token: bias for token, bias in sampling.logit_bias if token < MOST_IDS and bias}
+        self.biased, self.biases = _ids(biases), np.array([*biases.values()], np.float32)
         self.prompt_length: int | None = None
         self.length = 0
         size = sampling.no_repeat_ngram_size
@@ -30,13 +38,16 @@ class Processors:
         self.reach = max([size, *map(len, self.phrases)])
         self.tail: list[int] = []  # the latest tokens, as many as that
         bans = len(self.banned) or len(self.suppressed) or len(self.suppressed_first) or self.reach
-        self.idle = not (self.penalised or bans or sampling.min_new_tokens or sampling.min_length)
+        added = self.counted or len(self.biased)
+        self.idle = not (self.penalised or added or bans or sampling.min_new_tokens or sampling.min_length)
 
     def note(self, tokens: Iterable[int]) -> None:
         """Tokens that the sequence now holds; the first are its prompt."""
         size = self.sampling.no_repeat_ngram_size
         for token in tokens:
             self.length += 1
+            if self.counted and self.prompt_length is not None:
+                self.counts[token] += 1
             if self.penalised and token not in self.known:
                 if len(self.known) == len(self.seen):
                     self.seen = np.concatenate([self.seen, self.seen])
@@ -57,7 +68,7 @@ class Processors:
         if self.idle:
             return logits
         banned = self._banned()
-        if not (self.penalised or len(banned)):
+        if not (self.penalised or self.counts or len(self.biased) or len(banned)):
             return logits
         scores = logits.copy()
         if self.penalised:
@@ -66,6 +77,14 @@ class Processors:
             seen = self.seen[: len(self.known)]
             before = scores[seen]
             scores[seen] = np.where(before < 0, before * penalty, before / penalty)
+        if self.counts:
+            # c[j] * alpha_frequency + float(c[j] > 0) * alpha_presence, in OpenAI's words
+            counts = np.fromiter(self.counts.values(), np.float32, len(self.counts))
+            counts *= np.float32(self.sampling.frequency_penalty)
+            scores[_ids(self.counts)] -= counts + np.float32(self.sampling.presence_penalty)
+        if len(self.biased):
+            inside = self.biased < len(scores)
+            scores[self.biased[inside]] += self.biases[inside]
         scores[banned[banned < len(scores)]] = -np.inf
         return scores
 

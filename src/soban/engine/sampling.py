@@ -20,7 +20,7 @@ SHAPING = ("temperature", "top_k", "top_p", "min_p")  # what has an effect only 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. Names, meaning and order are those of transformers' generate().
+    """How tokens are chosen. Names, meaning and order are those of transformers' generate(), some OpenAI's.
 
     A temperature of 0 means the likeliest token always: `do_sample` is then false, whatever was given.
     """
@@ -35,6 +35,9 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0  # OpenAI's: taken from the scores of tokens that the text has had, prompt not counted
+    frequency_penalty: float = 0.0  # OpenAI's: the same, as often as the text has had them
+    logit_bias: tuple[tuple[int, float], ...] = ()  # OpenAI's: token ids, and what is added to their scores
     no_repeat_ngram_size: int = 0  # no such number of tokens in a row comes twice, the prompt's included; 0: they may
     bad_words_ids: tuple[tuple[int, ...], ...] | None = None  # tokens in a row that never come
     suppress_tokens: tuple[int, ...] = ()  # tokens that never come
@@ -62,6 +65,9 @@ class Sampling:
             "top_p": 0 <= self.top_p <= 1,
             "min_p": 0 <= self.min_p <= 1,
             "repetition_penalty": 0 < self.repetition_penalty <= GREATEST,
+            "presence_penalty": -2 <= self.presence_penalty <= 2,
+            "frequency_penalty": -2 <= self.frequency_penalty <= 2,
+            "logit_bias": all(token >= 0 and -100 <= bias <= 100 for token, bias in self.logit_bias),
             "num_return_sequences": 1 <= self.num_return_sequences <= 256,
             "seed": self.seed is None or 0 <= self.seed < 2**64,
             "prompt_lookup_num_tokens": self.prompt_lookup_num_tokens is None or self.prompt_lookup_num_tokens >= 0,
@@ -70,7 +76,8 @@ class Sampling:
             "max_new_tokens": ">= 1, < 2^31", "max_length": ">= 1", "min_new_tokens": ">= 0", "min_length": ">= 0",
             "no_repeat_ngram_size": ">= 0", "bad_words_ids": ">= 0", "temperature": ">= 0, < inf", "top_k": ">= 0",
             "top_p": ">= 0, <= 1",
-            "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "num_return_sequences": ">= 1, <= 256",
+            "min_p": ">= 0, <= 1", "repetition_penalty": "> 0, < inf", "presence_penalty": ">= -2, <= 2",
+            "frequency_penalty": ">= -2, <= 2", "logit_bias": ">= -100, <= 100", "num_return_sequences": ">= 1, <= 256",
             "seed": ">= 0, < 2^64", "prompt_lookup_num_tokens": ">= 0",
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
@@ -90,6 +97,8 @@ class Sampling:
             valid = _are_ids(value)
         elif name == "bad_words_ids":
             valid = isinstance(value, tuple) and all(map(_are_ids, value))
+        elif name == "logit_bias":
+            valid = isinstance(value, tuple) and all(map(_is_bias, value))
         elif name == "stop":
             valid = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         else:
@@ -139,6 +148,12 @@ class Sampling:
 
 def _are_ids(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, Integral) and not isinstance(item, bool) for item in value)
+
+
+def _is_bias(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return _are_ids(value[:1]) and isinstance(value[1], Real) and not isinstance(value[1], bool)
 
 
 def _told(value: object) -> object:

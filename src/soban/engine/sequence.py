@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from soban.base.errors import UserError
+from soban.engine.logprobs import Logprobs
 from soban.engine.lookup import Lookup
 from soban.engine.sampler import Sampler
 from soban.engine.sampling import Sampling
@@ -29,6 +30,7 @@ class Request:
     on_full: Full = "end"
     keep: int = 0
     adapter: Adapter | None = None  # sequences of different ones share neither keys nor values
+    logprobs: int | None = None  # how many of the likeliest tokens each event tells of; None: of none, nor its own
 
     @property
     def limit(self) -> int | None:
@@ -86,9 +88,13 @@ class Sequence:
 
 @dataclass(eq=False, slots=True)
 class Event:
-    """A sequence got a token, or ended: "end" (by a token that is not given), "length", "context" or "error"."""
+    """A sequence got a token, or ended: "end" (by a token that is not given), "length", "context" or "error".
+
+    `logprobs` tell of the token that was chosen, the one that ended the text included, where the request wants them.
+    """
 
     sequence: Sequence
     token: int | None
     finish_reason: str | None = None
     error: UserError | None = None
+    logprobs: Logprobs | None = None
