@@ -1,8 +1,8 @@
 """A checkpoint on disk: its configuration and its named tensors, mapped into memory and not yet converted."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02\x8a", b"\x80\x04\x95", b"\x80\x05\x95")
 LLAMA2C = "llama2c"  # the form of llama2.c's files
+GGUF = "gguf"  # and of llama.cpp's
+# GGUF's types of blocks that are read; weights/gguf/blocks.py says what they hold.
+BLOCKS = frozenset((
+    "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "iq3_s",
+    "mxfp4",
+))  # fmt: skip
+WEIGHTS = frozenset(("f64", "f32", "f16", "bf16", "i8g")) | BLOCKS  # formats whose numbers can be asked for
 FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
 
 
@@ -23,8 +30,9 @@ class Tensor:
     """One named array of a checkpoint, still in its file's format, mapped into memory.
 
     The data is read-only and may be unaligned. `format` is "f32", "f16", "bf16" (the bits, as uint16), "i8g" (int8, one
-    float32 scale per group of the last axis), "u8" (bytes), or another dtype of safetensors in lower case (f64, i64,
-    i8, ...): those are carried so that they can be refused by name where somebody asks for their numbers.
+    float32 scale per group of the last axis), one of GGUF's blocks ("q4_k": rows of bytes, see weights/gguf/blocks.py),
+    "u8" (bytes), or another dtype of safetensors in lower case (f64, i64, i8, ...): those are carried so that they can
+    be refused by name where somebody asks for their numbers.
     """
 
     name: str
@@ -32,6 +40,7 @@ class Tensor:
     shape: tuple[int, ...]
     data: np.ndarray
     scales: np.ndarray | None = None  # i8g: float32, shape[:-1] + (shape[-1] // group,)
+    shift: float = 0.0  # what is to be added to the file's numbers
     source: Path = field(kw_only=True)
 
     @property
@@ -44,12 +53,21 @@ class Tensor:
 
         Raises UserError where the format holds no weights that this reads.
         """
+        if self.format in BLOCKS:
+            return _of_blocks(self, start, stop)
         rows = self.data[start:stop] if self.shape else self.data
         if self.scales is not None:
             scales = self.scales[start:stop]
             groups: np.ndarray = rows.reshape(*scales.shape, self.group) * scales[..., None]
             return groups.reshape(rows.shape)
-        return _numbers(self, rows)
+        numbers = _numbers(self, rows)
+        return numbers + np.float32(self.shift) if self.shift else numbers
+
+    def rows(self, name: str, first: int, count: int) -> "Tensor":
+        """`count` rows from `first` on along the first axis, as a tensor of its own."""
+        assert self.scales is None
+        data = self.data[first : first + count]
+        return replace(self, name=name, shape=(len(data), *self.shape[1:]), data=data)
 
 
 @dataclass(frozen=True)
@@ -62,8 +80,9 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     files: tuple[Path, ...]  # their sizes and times of change identify the content
     metadata: dict[str, str]  # __metadata__ of the safetensors files
-    form: str = "hf"  # the kind of files, whose names the tensors have: "hf" (Hugging Face) or "llama2c"
+    form: str = "hf"  # the kind of files, whose names the tensors have: "hf" (Hugging Face), "llama2c" or "gguf"
     interleaved: bool = False  # of a head's numbers neighbours turn together, not the two halves
+    keys: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of a GGUF file
 
 
 def pickle_refused(path: Path) -> UserError:
@@ -86,16 +105,17 @@ def gguf_refused(path: Path) -> UserError:
 
 def finite_check(tensor: Tensor) -> None:
     """Raise UserError at the tensor's first NaN or infinity, with its index; reads all of it, a piece at a time."""
-    checked = tensor.data if tensor.scales is None else tensor.scales  # int8 is finite; its scales may not be
-    flat = checked.reshape(-1)
-    for start in range(0, math.prod(checked.shape), FINITE_CHUNK):
-        piece = flat[start : start + FINITE_CHUNK]
-        values = piece if tensor.scales is not None else _numbers(tensor, piece)
+    place, shape = (
+        0,
+        tensor.shape if tensor.scales is None else tensor.scales.shape,
+    )  # int8 is finite; scales may not be
+    for values in _flat_pieces(tensor):
         finite = np.isfinite(values)
         if finite.all():
+            place += len(values)
             continue
         first = int(np.argmin(finite))
-        index = [int(i) for i in np.unravel_index(start + first, checked.shape)]
+        index = [int(i) for i in np.unravel_index(place + first, shape)]
         if index:
             index[-1] *= tensor.group
         raise UserError(
@@ -106,6 +126,30 @@ def finite_check(tensor: Tensor) -> None:
             index=index,
             hint="the file is damaged or its training diverged: fetch it again or use another checkpoint",
         )
+
+
+def _flat_pieces(tensor: Tensor) -> Iterator[np.ndarray]:
+    """The tensor's numbers, or its scales, one after the other."""
+    if tensor.format in BLOCKS:
+        count = tensor.shape[0] if len(tensor.shape) > 1 else 1
+        step = max(1, FINITE_CHUNK * count // math.prod(tensor.shape))
+        for start in range(0, count, step):
+            yield tensor.float32(start, start + step).reshape(-1)
+        return
+    flat = (tensor.data if tensor.scales is None else tensor.scales).reshape(-1)
+    for start in range(0, len(flat), FINITE_CHUNK):
+        piece = flat[start : start + FINITE_CHUNK]
+        yield piece if tensor.scales is not None else _numbers(tensor, piece)
+
+
+def _of_blocks(tensor: Tensor, start: int, stop: int | None) -> np.ndarray:
+    """The numbers of a tensor in blocks, of which a single axis is taken apart at once."""
+    from soban.weights.gguf.blocks import numbers  # imported where it is met: a start waits for all that is imported
+
+    if len(tensor.shape) == 1:
+        return numbers(tensor.format, tensor.data[None])[0][start:stop]
+    rows = tensor.data[start:stop]
+    return numbers(tensor.format, rows.reshape(-1, rows.shape[-1])).reshape(len(rows), *tensor.shape[1:])
 
 
 def _numbers(tensor: Tensor, data: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""GGUF, the files of llama.cpp, Ollama and LM Studio: read, written, and what their keys mean."""
