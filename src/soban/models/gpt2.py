@@ -9,6 +9,8 @@ from soban.models.config import Decoder, activation
 from soban.models.family import Family, ModelType
 from soban.models.plan import Layer, Place, Plan
 
+QKV = {"hf": "attn.c_attn", "gguf": "attn_qkv"}  # one tensor for queries, keys and values
+
 
 @dataclass(frozen=True)
 class Config(Decoder):
@@ -51,7 +53,7 @@ def plan(c: Config) -> Plan:
     for i in range(c.num_hidden_layers):
         at = Place(hf=f"transformer.h.{i}.", gguf=f"blk.{i}.")
         qkv = [
-            at.rows(d, d, hf=f"attn.c_attn.{part}", whole="attn.c_attn", first=k * d, precise=part == "v", **turned)
+            at.rows(d, d, hf=f"attn.c_attn.{part}", wholes=QKV, first=k * d, precise=part == "v", **turned)
             for k, part in enumerate("qkv")
         ]
         layers.append(Layer((

@@ -13,18 +13,23 @@ class Part(NamedTuple):
     """One tensor of a checkpoint.
 
     `name` is the one by which soban knows it, Hugging Face's; `names` has those of other kinds of files ("gguf",
-    "llama2c"). A file may hold it `transposed`, or as the rows from `first` on of a larger tensor, `whole`. `precise`:
-    where weights have four bits, this one keeps eight; a large `vocabulary` keeps them in two halves.
+    "llama2c"). Hugging Face's file may hold it `transposed`. `wholes`: larger tensors, by kind of file ("hf", too),
+    whose rows from `first` on it is. `precise`: where weights have four bits, this one keeps eight; a large
+    `vocabulary` keeps them in two halves.
     """
 
     name: str
     shape: Shape
     names: Mapping[str, str] = MappingProxyType({})
     transposed: bool = False
-    whole: str = ""
+    wholes: Mapping[str, str] = MappingProxyType({})
     first: int = 0
     precise: bool = False
     vocabulary: bool = False
+
+    def source(self, form: str = "hf") -> str | None:
+        """The name of the tensor that holds it in a kind of file; None where such a file cannot."""
+        return self.wholes.get(form) or (self.name if form == "hf" else self.names.get(form))
 
 
 class Weight(NamedTuple):
@@ -102,14 +107,14 @@ class Plan:
         """The shape of every tensor as a file of Hugging Face's holds it, by its name there."""
         stored: dict[str, Shape] = {}
         for part in self.parts():
-            name, shape = part.whole or part.name, part.shape
-            if part.whole:
+            name, shape = part.wholes.get("hf", part.name), part.shape
+            if "hf" in part.wholes:
                 shape = (part.first + shape[0], *shape[1:])  # of several parts the last one ends the tensor
             stored[name] = shape[::-1] if part.transposed else shape
         return stored
 
     def names(self, form: str) -> dict[str, str]:
-        """The names that tensors have in a kind of file -> ours; empty where there are no such files."""
+        """The names that tensors of one part have in a kind of file -> ours; empty where there are no such files."""
         return {part.names[form]: part.name for part in self.parts() if form in part.names}
 
     def end(self, role: str) -> Part | None:
@@ -164,8 +169,10 @@ class Place:
         return Weight("", "matrix", (self._part((rows, columns), "weight", names, about),), biases)
 
     def _part(self, shape: Shape, ending: str, names: Mapping[str, str], about: Mapping[str, Any]) -> Part:
-        full = {kind: f"{self.prefixes[kind]}{name}.{ending}" for kind, name in names.items()}
-        about = dict(about)
-        if about.get("whole"):
-            about["whole"] = f"{self.prefixes['hf']}{about['whole']}.{ending}"
+        full = self._full(names, ending)
+        if "wholes" in about:
+            about = {**about, "wholes": self._full(about["wholes"], ending)}
         return Part(full.pop("hf"), shape, full, **about)
+
+    def _full(self, names: Mapping[str, str], ending: str) -> dict[str, str]:
+        return {kind: f"{self.prefixes[kind]}{name}.{ending}" for kind, name in names.items()}

@@ -5,7 +5,7 @@ import numpy as np
 from soban.base.errors import UserError
 from soban.base.files import quoted
 from soban.models import Architecture
-from soban.models.plan import Weight
+from soban.models.plan import Part, Weight
 from soban.ops.adapters import Adapter, Piece
 from soban.weights.adapter import AdapterFiles, LowRank
 
@@ -35,10 +35,10 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tu
     pieces: list[Piece] = []
     row, modules = 0, []
     for part in weight.parts:  # those that are slices of one tensor are one layer, and follow one another
-        module = (part.whole or part.name).removesuffix(WEIGHT)
+        module = _module(part)
         if module in files.layers and module not in modules:
             low = files.layers[module]
-            rows = sum(p.shape[0] for p in weight.parts if (p.whole or p.name).removesuffix(WEIGHT) == module)
+            rows = sum(p.shape[0] for p in weight.parts if _module(p) == module)
             columns = low.a.shape[1]
             if columns != part.shape[1] or low.b.shape[0] != rows:
                 raise UserError(
@@ -53,3 +53,8 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tu
         modules.append(module)
         row += part.shape[0]
     return tuple(pieces)
+
+
+def _module(part: Part) -> str:
+    """The layer's name in an adapter: that of the tensor which the part is in."""
+    return part.wholes.get("hf", part.name).removesuffix(WEIGHT)

@@ -105,29 +105,29 @@ def _renamed(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     if checkpoint.form != "hf":
         names = plan.names(checkpoint.form)
         known = ((names.get(name, name), tensor) for name, tensor in checkpoint.tensors.items())
-        return _viewed({name: replace(tensor, name=name) for name, tensor in known}, plan)
-    expected = {part.whole or part.name for part in plan.parts()} | {plan.head}
+        return _viewed({name: replace(tensor, name=name) for name, tensor in known}, plan, checkpoint.form)
+    expected = {part.source() for part in plan.parts()} | {plan.head}
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
         options = (name, name.removeprefix(plan.prefix), plan.prefix + name)
         usual = next((option for option in options if option in expected), name)
         usual = usual if usual == name or usual not in checkpoint.tensors else name
         tensors[usual] = tensor if usual == name else replace(tensor, name=usual)
-    return _viewed(tensors, plan)
+    return _viewed(tensors, plan, "hf")
 
 
-def _viewed(tensors: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+def _viewed(tensors: dict[str, Tensor], plan: Plan, form: str) -> dict[str, Tensor]:
     """Transposed tensors the right way round, and those that hold several parts taken apart."""
     wholes = set()
     for part in plan.parts():
-        source = part.whole or part.name
-        if not (part.whole or part.transposed) or (tensor := tensors.get(source)) is None:
+        whole, turned = part.wholes.get(form), part.transposed and form == "hf"
+        if not (whole or turned) or (tensor := tensors.get(whole or part.name)) is None:
             continue
-        data = tensor.data.T if part.transposed else tensor.data
-        data = data[part.first : part.first + part.shape[0]] if part.whole else data
+        data = tensor.data.T if turned else tensor.data
+        data = data[part.first : part.first + part.shape[0]] if whole else data
         tensors[part.name] = replace(tensor, name=part.name, shape=data.shape, data=data)
-        if part.whole:
-            wholes.add(source)
+        if whole:
+            wholes.add(whole)
     return {name: tensor for name, tensor in tensors.items() if name not in wholes}
 
 
