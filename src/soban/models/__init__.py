@@ -59,11 +59,11 @@ def _family(model_type: str) -> Family:
 
 
 def architecture(
-    raw: Mapping[str, Any], compute_dtype: str = "float32", rope_interleaved: bool = False
+    raw: Mapping[str, Any], compute_dtype: str = "float32", rope_interleaved: bool = False, plain_norms: bool = False
 ) -> Architecture:
     """The family and config for config.json's object. Raises UserError for what is unknown or not implemented.
 
-    compute_dtype and rope_interleaved are not the config's to say: see the families' `Config`.
+    compute_dtype, rope_interleaved and plain_norms are not the config's to say: see `models.decoder.Config`.
     """
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -74,7 +74,7 @@ def architecture(
     family = _family(model_type)
     kind = family.model_types[model_type]
     given = standard(kind, raw, family.config)
-    ours = {"compute_dtype": compute_dtype, "rope_interleaved": rope_interleaved}
+    ours = {"compute_dtype": compute_dtype, "rope_interleaved": rope_interleaved, "plain_norms": plain_norms}
     fields = {field.name for field in dataclasses.fields(family.config)}
     given |= {key: value for key, value in ours.items() if key in fields}
     names = {ours: theirs for theirs, ours in kind.aliases.items() if theirs in raw}

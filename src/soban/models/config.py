@@ -102,7 +102,8 @@ class RotaryDecoder(Decoder):
     def check(self) -> None:
         """Raises UserError for what does not go together."""
         self.check_heads(unit=2)  # rotary positions turn pairs
-        self.rotation.check()
+        for rotation in self.rotations:
+            rotation.check()
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             raise UserError(
                 "config.json: {types} layer_types for {layers} layers", types=len(self.layer_types),
@@ -117,9 +118,15 @@ class RotaryDecoder(Decoder):
     def head_size(self) -> int:
         return self.head_dim or super().head_size
 
+    @functools.cached_property
+    def rotations(self) -> tuple[Rotation, ...]:
+        """Each way in which some layer's heads turn."""
+        return (Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters),)
+
     @functools.cached_property  # asked for at each token
     def rotation(self) -> Rotation:
-        return Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters)
+        """The one that goes by the text's length, or the first."""
+        return next((one for one in self.rotations if one.varies), self.rotations[0])
 
     @property
     def longest(self) -> int:

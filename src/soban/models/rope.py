@@ -54,12 +54,14 @@ def rope_parameters(raw: Mapping[str, Any], context: int, layer_types: Iterable[
 class Rotation:
     """The rotary positions of a model's heads.
 
-    `size`: of a head. `context`: max_position_embeddings. `parameters`: as `rope_parameters` gives them.
+    `size`: of a head. `context`: max_position_embeddings. `parameters`: as `rope_parameters` gives them. `partial`:
+    whether only a share of a head may turn, its first numbers.
     """
 
     size: int
     context: int
     parameters: Mapping[str, Any]
+    partial: bool = False
 
     def check(self) -> None:
         """Raises UserError for parameters with which nothing can be computed, or not all pairs are turned."""
@@ -71,7 +73,7 @@ class Rotation:
         if self.kind == "yarn" and "factor" not in self.parameters:
             self.number("factor")  # null, but not nothing, means that the lengths tell it
         turned = self.table(0).shape[1]
-        if turned != self.size // 2:
+        if turned > self.size // 2 or (turned < self.size // 2 and not self.partial):
             raise UserError(
                 "config.json: rope_parameters turn {turned} of a head's {size} numbers, and this turns all",
                 turned=2 * turned, size=self.size, hint="use a model without it",
@@ -84,12 +86,19 @@ class Rotation:
         return self.parameters["rope_type"]
 
     @property
+    def varies(self) -> bool:
+        """Whether the frequencies go by the text's length."""
+        return self.kind in ("longrope", "dynamic")
+
+    @property
     def theta(self) -> float:
         return self.number("rope_theta")
 
     @property
     def dimensions(self) -> int:
-        """Of how many numbers of a head the exponents are counted; the default kind never reads the share."""
+        """Of how many numbers of a head the exponents are counted; the default kind reads a share only if it may."""
+        if self.partial:
+            return int(self.size * self.number("partial_rotary_factor"))
         return self.size if self.kind == "default" else int(self.size * self.number("partial_rotary_factor", 1.0))
 
     @property
