@@ -40,10 +40,10 @@ def is_json(files: Files) -> bool:
 
 def registry() -> dict[str, Callable[[Path], Format]]:
     """Name -> what prepares that format, given a folder to make its inputs in. Families are imported when asked for."""
-    from tests.fuzz import hub, learning, packed, texts, weights, words
+    from tests.fuzz import gguf, hub, learning, packed, texts, weights, words
 
     found: dict[str, Callable[[Path], Format]] = {}
-    for family in (weights, packed, words, texts, learning, hub):
+    for family in (weights, gguf, packed, words, texts, learning, hub):
         found |= family.FORMATS
     return found
 

@@ -247,7 +247,7 @@ FOLDERS: list[tuple[str, Callable[[Path], None]]] = [
     ("never read; convert it once", only("config.json", "pytorch_model.bin")),
     ("never read; convert it once", only("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json")),
     ("never read; convert it once", only("config.json", "consolidated.00.pth")),
-    ("GGUF files are not read", only("config.json", "model-Q4_K_M.gguf")),
+    ("not a whole GGUF file", only("config.json", "model-Q4_K_M.gguf")),
     ("an adapter, not a whole model", only("adapter_config.json", "adapter_model.safetensors")),
     ("but stories.bin, tokenizer.bin", only("stories.bin", "tokenizer.bin")),
     ("a folder, where a file is expected", as_folder("model.safetensors")),

@@ -219,7 +219,7 @@ def test_other_kinds_of_bin_are_told_apart_by_their_content(tmp_path: Path) -> N
     assert pickle_hint in refusal(tmp_path / "old.bin", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
     assert pickle_hint in refusal(tmp_path / "pytorch_model.bin", bytes(100))
     assert pickle_hint in refusal(tmp_path / "model.pt", bytes(100))
-    assert "GGUF files are not read" in refusal(tmp_path / "model.bin", b"GGUF" + bytes(100))
+    assert "version 0 of GGUF" in refusal(tmp_path / "model.bin", b"GGUF" + bytes(100))
     assert "not a model file that this reads" in refusal(tmp_path / "notes.txt", b"once upon a time")
     # A width of 640 begins with the two bytes of a pickle of protocol 2, and is none.
     assert "llama2.c" in refusal(tmp_path / "wide.bin", header(0, True, dim=640))

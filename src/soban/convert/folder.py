@@ -18,12 +18,12 @@ from soban.text.tokenizers.llama2c import BOS, EOS, Llama2cTokenizer, read_piece
 from soban.text.tokenizers.llama2c_json import tokenizer_files
 from soban.text.tokenizers.llama2c_writing import compare
 from soban.text.tokenizers.settings import read_settings
+from soban.weights.checkpoint import WEIGHTS
 from soban.weights.naming import CONFIG, INDEX, SINGLE
 from soban.weights.safetensors import DTYPES, Entry, write_safetensors
 
 SHARD_BYTES = 5_000_000_000  # as transformers cuts them
 DTYPE_NAMES = {"f32": ("F32", "float32"), "bf16": ("BF16", "bfloat16")}  # ours -> safetensors', config.json's
-FLOATS = ("f64", "f32", "f16", "bf16", "i8g")
 BESIDE = (".json", ".jinja", ".model", ".txt", ".md")  # files that go with a model
 LEGAL = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 OTHERS = 64 << 20  # bytes for all but the weights
@@ -65,13 +65,13 @@ def _size(entry: Entry) -> int:
 def _stored_dtype(source: Source, name: str, dtype: str) -> str:
     """Weights take the dtype; whole numbers and flags stay what they are."""
     tensor = source.checkpoint.tensors[name]
-    return DTYPE_NAMES[dtype][0] if name in source.layout or tensor.format in FLOATS else tensor.format.upper()
+    return DTYPE_NAMES[dtype][0] if name in source.layout or tensor.format in WEIGHTS else tensor.format.upper()
 
 
 def _bytes(source: Source, name: str, dtype: str, heads: int | None) -> Iterator[npt.NDArray]:
     """A tensor's numbers in a dtype, in pieces; those of so many heads, kept in pairs, as Hugging Face has them."""
     tensor = source.checkpoint.tensors[name]
-    if name not in source.layout and tensor.format not in FLOATS:
+    if name not in source.layout and tensor.format not in WEIGHTS:
         yield np.ascontiguousarray(tensor.data)
         return
     for rows in source.rows(name) if heads is None else [halves(source.whole(name), heads)]:

@@ -1,17 +1,19 @@
 """A model's files, whatever form they come in: the five answers from which everything else is made."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from soban.base.errors import UserError
-from soban.text.chat.template import ChatTemplate, load_template
+from soban.text.chat.template import ChatTemplate, default_template, load_template
 from soban.text.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from soban.weights.checkpoint import LLAMA2C, Checkpoint
+from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint
 from soban.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:  # who runs a model needs no entries, and a start waits for all that is imported
     from soban.text.tokenizers.entries import Entries
+    from soban.text.tokenizers.gguf import GgufVocabulary
 
 
 class ModelFiles(Protocol):
@@ -75,6 +77,45 @@ class Llama2cFiles:
         return None
 
 
+class GgufFiles:
+    """A GGUF file, which holds everything."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    @functools.cached_property
+    def _vocabulary(self) -> "GgufVocabulary":
+        from soban.text.tokenizers.gguf import GgufVocabulary
+        from soban.weights.gguf.opening import special_ids
+
+        path, keys = self.checkpoint.path, self.checkpoint.keys
+        return GgufVocabulary(path, keys, special_ids(path, keys, self.checkpoint.config["vocab_size"]))
+
+    def tokenizer(self, other: Path | None = None) -> Tokenizer:
+        if other is not None:
+            raise UserError(
+                "{path}: a GGUF file has its own tokenizer", path=self.checkpoint.path, hint="leave out -z {other}",
+                other=other,
+            )  # fmt: skip
+        return self._vocabulary.tokenizer()
+
+    def entries(self, other: Path | None = None) -> "Entries":
+        return self._vocabulary.entries()
+
+    def template(self) -> ChatTemplate | None:
+        key, path = "tokenizer.chat_template", self.checkpoint.path
+        named = {
+            name.removeprefix(key).removeprefix(".") or "default": source
+            for name, source in self.checkpoint.keys.items() if name == key or name.startswith(f"{key}.")
+        }  # fmt: skip
+        if not named:
+            return None
+        return ChatTemplate(default_template(path, named), self._vocabulary.settings.names, origin=path)
+
+
+FORMS: Mapping[str, Callable[[Checkpoint], ModelFiles]] = {LLAMA2C: Llama2cFiles, GGUF: GgufFiles}
+
+
 def open_model(path: Path) -> ModelFiles:
     """The model at a path. Raises UserError for whatever is missing, damaged, or not read on principle."""
     return files_of(open_checkpoint(path))
@@ -82,7 +123,7 @@ def open_model(path: Path) -> ModelFiles:
 
 def files_of(checkpoint: Checkpoint) -> ModelFiles:
     """The files that a checkpoint was opened from."""
-    return Llama2cFiles(checkpoint) if checkpoint.form == LLAMA2C else HuggingFaceFiles(checkpoint)
+    return FORMS.get(checkpoint.form, HuggingFaceFiles)(checkpoint)
 
 
 def tokenizer_beside(path: Path) -> Path:

@@ -30,7 +30,7 @@ from soban.text.lint import Material, ids_of, lint
 from soban.text.tokenizers.entries import Entries
 from soban.text.tokenizers.settings import read_json
 from soban.weights import llama2c
-from soban.weights.checkpoint import LLAMA2C, Checkpoint
+from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint
 from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
 from soban.weights.naming import EMBEDDING
 
@@ -61,9 +61,10 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
     tied = arch.config.tie_word_embeddings if arch else config.get("tie_word_embeddings") is True
     tensors = _known(stored(checkpoint, layout, tied), checkpoint, arch)
     rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
-    belongs = bool(config) and checkpoint.form != LLAMA2C  # whether what lies in the folder is this model's
-    entries = _entries(files_of(checkpoint), tokenizer, findings) if config else None
-    shown = _shown(folder, entries, findings) if belongs and entries else None
+    files, is_gguf = files_of(checkpoint), checkpoint.form == GGUF
+    belongs = bool(config) and checkpoint.form not in (LLAMA2C, GGUF)  # whether what lies in the folder is this model's
+    entries = _entries(files, tokenizer, findings) if config else None
+    shown = _shown(files if is_gguf else folder, entries, findings) if (belongs or is_gguf) and entries else None
     findings += _unfollowed(checkpoint.generation_config)
     findings += lint(Material(config, checkpoint.generation_config, entries, shown, rows, name or path.name))
     return {
@@ -71,7 +72,7 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
         "path": str(path),
         "model": _model(checkpoint, tensors, arch, tied),
         "files": papers.files(path, checkpoint.files),
-        "licence": papers.licence(folder) if belongs else None,
+        "licence": papers.licence(folder) if belongs else papers.own_licence(checkpoint),
         "tokenizer": _tokenizer(entries),
         "template": _template(shown),
         "run": _run(fit, entries, shown, findings),
@@ -121,14 +122,17 @@ def _entries(files: ModelFiles, tokenizer: Path | None, findings: list[Finding])
         return None
 
 
-def _shown(folder: Path, entries: Entries, findings: list[Finding]) -> Shown | None:
-    """What the chat template of a folder shows; None where there is none that can be read."""
+def _shown(source: Path | ModelFiles, entries: Entries, findings: list[Finding]) -> Shown | None:
+    """What the chat template of a folder, or of a file that holds all, shows; None where there is none to be read."""
     try:
-        template = load_template(folder)
+        template = load_template(source) if isinstance(source, Path) else source.template()
     except UserError as error:
         findings.append(Finding("template-unreadable", error))
         return None
-    return None if template is None else probed(entries, template, _template_file(folder))
+    if template is None:
+        return None
+    file = _template_file(source) if isinstance(source, Path) else source.checkpoint.path.name
+    return probed(entries, template, file)
 
 
 def _template_file(folder: Path) -> str:

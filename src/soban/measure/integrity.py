@@ -11,10 +11,9 @@ from soban.base.border import crossing
 from soban.base.errors import Finding, UserError
 from soban.base.files import open_regular, quoted
 from soban.packing import stored
-from soban.packing.fitting import FLOATS
 from soban.packing.layout import check_numbers, packed_layout
 from soban.weights import checksums
-from soban.weights.checkpoint import Checkpoint, finite_check
+from soban.weights.checkpoint import WEIGHTS, Checkpoint, finite_check
 from soban.weights.inspect import open_any
 from soban.weights.safetensors import read_safetensors
 
@@ -113,5 +112,5 @@ def _check_numbers(file: Path, checkpoint: Checkpoint) -> None:
         check_numbers(checkpoint, math.inf)
         return
     for tensor in checkpoint.tensors.values():
-        if tensor.source == file and tensor.format in FLOATS:
+        if tensor.source == file and tensor.format in WEIGHTS:
             finite_check(tensor)

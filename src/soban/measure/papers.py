@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from soban.weights.checkpoint import Checkpoint
+
 MOST_READ = 1 << 20  # bytes of a README or licence; what counts stands at the beginning
 LICENCE_FILES = re.compile(r"(?i)(licen[cs]e|copying|use_policy|notice|terms)[\w.-]*")
 # Words that only this licence begins with, and its name as the hub writes it.
@@ -46,6 +48,16 @@ def licence(folder: Path) -> dict[str, Any] | None:
             known = next((short for words, short in KNOWN.items() if words in head), None)
             return {"name": known or " ".join(text.splitlines()[0].split())[:60], "file": file}
     return None
+
+
+def own_licence(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The licence that a GGUF file names in its own keys."""
+    found = {key: checkpoint.keys.get(f"general.license{key}") for key in ("", ".name", ".link")}
+    name = found[".name"] or found[""]
+    if not isinstance(name, str) or not name:
+        return None
+    link = {"license_link": found[".link"]} if isinstance(found[".link"], str) else {}
+    return {"name": name, "file": checkpoint.path.name, **link}
 
 
 def front_matter(text: str) -> dict[str, str]:

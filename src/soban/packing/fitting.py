@@ -11,10 +11,9 @@ from soban.models import Architecture
 from soban.models.plan import EMBED, Plan
 from soban.ops import formats
 from soban.packing.layout import RESIDUAL, Layout, packed_layout
-from soban.weights.checkpoint import Checkpoint, Tensor
+from soban.weights.checkpoint import GGUF, WEIGHTS, Checkpoint, Tensor
 
 COMPARED = 1 << 22  # numbers that are compared in one go
-FLOATS = ("f64", "f32", "f16", "bf16", "i8g")
 WITHOUT_TRACE = ("bitnet",)  # methods whose weights may lie there as plain numbers, and are rounded in every step
 
 
@@ -67,6 +66,11 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
         if name not in expected and name != plan.head and not name.endswith(plan.computed)
         and not (name.endswith(RESIDUAL) and name in layout)
     )  # fmt: skip
+    if spare and checkpoint.form == GGUF:  # whoever made the file meant it to be computed with
+        raise Misfit(
+            "{path}: {name} has no place in this model: it is of a kind that is not implemented", code="tensor-spare",
+            tensor=spare[0], path=checkpoint.path, hint="use a model without it, or an engine that has it",
+        )  # fmt: skip
     return Fitted(architecture, checkpoint, spare)
 
 
@@ -93,7 +97,7 @@ def is_plain(checkpoint: Checkpoint) -> bool:
     if _method(checkpoint.config.get("quantization_config")) in WITHOUT_TRACE:
         return False
     layout = packed_layout(checkpoint)
-    return all(tensor.format in FLOATS or name in layout for name, tensor in checkpoint.tensors.items())
+    return all(tensor.format in WEIGHTS or name in layout for name, tensor in checkpoint.tensors.items())
 
 
 def _method(given: Any) -> Any:
@@ -123,10 +127,11 @@ def _viewed(tensors: dict[str, Tensor], plan: Plan, form: str) -> dict[str, Tens
         whole, turned = part.wholes.get(form), part.transposed and form == "hf"
         if not (whole or turned) or (tensor := tensors.get(whole or part.name)) is None:
             continue
-        data = tensor.data.T if turned else tensor.data
-        data = data[part.first : part.first + part.shape[0]] if whole else data
-        tensors[part.name] = replace(tensor, name=part.name, shape=data.shape, data=data)
+        if turned:
+            tensor = replace(tensor, shape=tensor.shape[::-1], data=tensor.data.T)
+        tensors[part.name] = replace(tensor, name=part.name)
         if whole:
+            tensors[part.name] = tensor.rows(part.name, part.first, part.shape[0])
             wholes.add(whole)
     return {name: tensor for name, tensor in tensors.items() if name not in wholes}
 

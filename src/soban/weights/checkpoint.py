@@ -94,15 +94,6 @@ def pickle_refused(path: Path) -> UserError:
     )
 
 
-def gguf_refused(path: Path) -> UserError:
-    """The refusal of a format that is known but has no reader."""
-    return UserError(
-        "{path}: GGUF files are not read by this version",
-        path=path,
-        hint="give the model's Hugging Face folder (config.json and model.safetensors)",
-    )
-
-
 def finite_check(tensor: Tensor) -> None:
     """Raise UserError at the tensor's first NaN or infinity, with its index; reads all of it, a piece at a time."""
     place, shape = (

@@ -7,8 +7,8 @@ from typing import Any
 
 from soban.base.errors import UserError
 from soban.base.files import quoted, read_json
-from soban.weights.checkpoint import PICKLE_SUFFIXES, Checkpoint, Tensor, gguf_refused, pickle_refused
-from soban.weights.naming import CONFIG, INDEX, NAMED, SHARD, SINGLE, unlisted
+from soban.weights.checkpoint import PICKLE_SUFFIXES, Checkpoint, Tensor, pickle_refused
+from soban.weights.naming import CONFIG, INDEX, NAMED, SHARD, SINGLE, gguf_models, unlisted
 from soban.weights.safetensors import read_safetensors
 
 
@@ -32,7 +32,23 @@ def open_folder(path: Path) -> Checkpoint:
             )  # fmt: skip
     if names := unlisted(entry.name for entry in path.iterdir()):
         return _opened(path, path, [path / name for name in names])
+    if (file := gguf_in(path)) is not None:
+        from soban.weights.gguf.opening import open_gguf
+
+        return open_gguf(file)
     raise _no_weights(path)
+
+
+def gguf_in(folder: Path) -> Path | None:
+    """The folder's only GGUF model, or the first of its files; None where there is none. UserError for several."""
+    names = [entry.name for entry in folder.iterdir() if entry.name.lower().endswith(".gguf")]
+    models = gguf_models(names)
+    if len(models) > 1:
+        raise UserError(
+            "{path}: {count} GGUF models: {names}", path=folder, count=len(models), names=", ".join(models[:5]),
+            hint="name one of these files",
+        )  # fmt: skip
+    return folder / models[0] if models else None
 
 
 def open_file(path: Path) -> Checkpoint:
@@ -142,8 +158,6 @@ def _no_weights(path: Path) -> UserError:
     by_suffix = {Path(name).suffix.lower(): path / name for name in names}
     if pickles := [name for name in names if name.startswith("pytorch_model")]:
         return pickle_refused(path / pickles[0])
-    if ".gguf" in by_suffix:
-        return gguf_refused(by_suffix[".gguf"])
     if others := [name for name in names if name.endswith((".safetensors", ".bin"))]:
         return UserError(
             "{path}: no model.safetensors in this folder, but {others}",

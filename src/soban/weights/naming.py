@@ -11,6 +11,12 @@ NAMED = "transformers_weights"  # a key of config.json that names the file, or t
 # A file of weights lies in the folder itself: no separators and no drive, so that no index can point elsewhere.
 SHARD = re.compile(r"[^/\\:\0\ud800-\udfff]+\.safetensors")
 PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+SPLIT = re.compile(r"-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")  # how the name of one of several GGUF files ends
+BELONGING = (
+    "mmproj",
+    "imatrix",
+    "ggml-vocab",
+)  # what is no model: pictures', a matrix of importance, words
 OTHERS = ("consolidated", "adapter_model", ".")  # the makers' own layout, what is no whole model, what is hidden
 
 
@@ -26,3 +32,13 @@ def unlisted(names: Iterable[str]) -> list[str]:
     stem, count = parts[0]["stem"], parts[0]["count"]
     wanted = [f"{stem}-{number:05}-of-{count}.safetensors" for number in range(1, int(count) + 1)]
     return found if found == wanted else []
+
+
+def gguf_models(names: Iterable[str]) -> list[str]:
+    """The GGUF files that hold a model each, of one in several files the first; what belongs to a model is left out."""
+    found = sorted(name for name in names if name.lower().endswith(".gguf") and not name.startswith("."))
+    return [
+        name for name in found
+        if not name.lower().startswith(BELONGING)
+        and ((split := SPLIT.search(name)) is None or int(split["number"]) == 1)
+    ]  # fmt: skip

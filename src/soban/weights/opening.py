@@ -5,11 +5,12 @@ from pathlib import Path
 from soban.base.errors import UserError
 from soban.base.files import map_file, unreadable
 from soban.weights import folder
-from soban.weights.checkpoint import PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, gguf_refused, pickle_refused
+from soban.weights.checkpoint import PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, pickle_refused
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at a path: a Hugging Face folder, a .safetensors file beside its config.json, or a llama2.c .bin.
+    """The checkpoint at a path: a Hugging Face folder, a .safetensors file beside its config.json, a GGUF file, or a
+    llama2.c .bin.
 
     Raises UserError for whatever is missing, damaged, lying or not read on principle (pickle).
     """
@@ -28,15 +29,17 @@ def _open(path: Path) -> Checkpoint:
         return folder.open_file(path)
     head = map_file(path)[:4]
     if head == b"GGUF":
-        raise gguf_refused(path)
+        from soban.weights.gguf.opening import open_gguf  # imported where it is met: a start waits for all that is
+
+        return open_gguf(path)
     if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
         raise pickle_refused(path)
     if path.suffix.lower() == ".bin":
-        from soban.weights import llama2c  # imported where it is met: a start waits for all that is imported
+        from soban.weights import llama2c
 
         return llama2c.open_bin(path)
     raise UserError(
         "{path}: not a model file that this reads",
         path=path,
-        hint="give a Hugging Face folder, a .safetensors file or a llama2.c .bin",
+        hint="give a Hugging Face folder, a .safetensors file, a GGUF file or a llama2.c .bin",
     )

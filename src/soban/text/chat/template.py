@@ -119,7 +119,7 @@ def load_template(folder: Path) -> ChatTemplate | None:
     for name in ("chat_template.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file() and (found := read_json(path).get("chat_template")) is not None:
-            return ChatTemplate(_default(path, found), tokens, origin=path)
+            return ChatTemplate(default_template(path, found), tokens, origin=path)
     return None
 
 
@@ -131,7 +131,7 @@ def read_source(path: Path) -> str:
         raise UserError("{path}: not UTF-8 text", path=path, hint="fetch it again") from None
 
 
-def _default(path: Path, found: object) -> str:
+def default_template(path: Path, found: object) -> str:
     """The template in a `chat_template` value: a text, a list of named ones, or an object of them."""
     if isinstance(found, str):
         return found
