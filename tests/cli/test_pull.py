@@ -263,17 +263,17 @@ def test_a_form_that_is_never_read_is_refused_before_anything_is_fetched(
 
 
 def test_a_model_without_an_engine_is_fetched_with_a_warning_and_not_at_all_to_be_run(hub: Hub, soban: Command) -> None:
-    told = b"no engine for gpt_neox models yet"
-    files = {**FILES, "config.json": b'{"model_type": "gpt_neox"}'}
-    hub.models |= {"beomi/KoAlpaca-Polyglot-5.8B": Model(files), "owner/unknown": Model(files)}
-    refused = soban("run", "koalpaca:5.8b", "hello")
+    told = b"no engine for t5 models yet"
+    files = {**FILES, "config.json": b'{"model_type": "t5"}'}
+    hub.models |= {"google-t5/t5-small": Model(files), "owner/unknown": Model(files)}
+    refused = soban("run", "t5:small", "hello")
     assert refused.returncode == 2 and told in refused.stderr and not hub.requests
-    known = soban("pull", "koalpaca:5.8b")
+    known = soban("pull", "t5:small")
     assert known.returncode == 0 and known.stderr.count(told) == 1
     assert known.stderr.index(told) < known.stderr.index(b"fetched and checked")
     unknown = soban("pull", "owner/unknown")
     assert unknown.returncode == 0 and unknown.stderr.count(told) == 1
-    shown = soban("show", "koalpaca:12.8b")
+    shown = soban("show", "t5:base")
     assert shown.returncode == 0 and b"no engine for it yet, so" in shown.stdout and b"soban pull" not in shown.stdout
     assert b"soban pull" not in soban("show", "vicuna:7b").stdout
 
@@ -289,7 +289,7 @@ def test_a_terminal_that_becomes_narrower_keeps_no_piece_of_the_bar(hub: Hub) ->
 
 
 UNSUITABLE: dict[str, tuple[dict[str, object], str]] = {
-    "another family": ({"model_type": "gpt_neox"}, "it has no engine for gpt_neox models yet"),
+    "another family": ({"model_type": "t5"}, "it has no engine for t5 models yet"),
     "another activation": ({**tiny.CONFIG, "hidden_activation": "relu9"}, "relu9"),
     "quantised weights": ({**tiny.CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
 }

@@ -159,8 +159,9 @@ def test_every_model_of_the_catalogue_is_named_counted_or_waiting() -> None:
                     assert len(made.fits) <= 3 and all(one.bytes <= wish.room for one in made.fits)
 
 
-def test_a_korean_chat_on_eight_gigabytes_is_gemmas() -> None:
+def test_a_korean_chat_on_eight_gigabytes_is_qwens_then_gemmas() -> None:
     wish = Wish(8 * GB, "chat", "ko", True)
     made = recommend(catalogue.entries(), wish, FAMILIES, catalogue.benchmarks())
-    assert made.fits[0].entry.name == "gemma2:2b" and made.fits[0].form == "q8"
+    assert [(one.entry.name, one.form) for one in made.fits[:2]] == [("qwen2.5:7b", "q4"), ("gemma2:2b", "q8")]
+    made = recommend(catalogue.entries(), wish, FAMILIES.keys() - {"qwen2"}, catalogue.benchmarks())
     assert "qwen2.5:1.5b" in [entry.name for entry in made.waiting]  # knows Korean, and will do once it has an engine

@@ -27,6 +27,63 @@ LLAMA: dict[str, Any] = {
     "transformers_version": "4.40.0",
 }  # fmt: skip
 _shared = {key: value for key, value in LLAMA.items() if key not in ("mlp_bias", "pretraining_tp", "rope_scaling")}
+_plain = {key: value for key, value in _shared.items() if key not in ("attention_bias", "head_dim")}
+FURTHER: dict[str, dict[str, Any]] = {
+    "qwen2": {
+        **_plain, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True,
+        "sliding_window": 8, "max_window_layers": 1,
+    },
+    "qwen3": {
+        **_shared, "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "use_sliding_window": True,
+        "sliding_window": 8, "max_window_layers": 1,
+    },
+    "gemma": {
+        **_shared, "model_type": "gemma", "architectures": ["GemmaForCausalLM"], "hidden_act": "gelu_pytorch_tanh",
+        "tie_word_embeddings": True, "use_bidirectional_attention": None,
+    },
+    "gemma3_text": {
+        **{key: value for key, value in _shared.items() if key != "hidden_act"}, "model_type": "gemma3_text",
+        "architectures": ["Gemma3ForCausalLM"], "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 8,
+        "sliding_window_pattern": 2, "num_hidden_layers": 3, "rope_local_base_freq": 7.0, "query_pre_attn_scalar": 20,
+        "final_logit_softcapping": 3.0, "attn_logit_softcapping": None, "tie_word_embeddings": True,
+        "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "use_bidirectional_attention": False,
+    },
+    "smollm3": {
+        **_plain, "model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "attention_bias": True,
+        "mlp_bias": True, "no_rope_layers": [1, 0], "no_rope_layer_interval": 2, "use_sliding_window": True,
+        "sliding_window": 8,
+    },
+    "phi3": {
+        **_plain, "model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "sliding_window": 12,
+        "original_max_position_embeddings": 16, "partial_rotary_factor": 0.75, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "num_attention_heads": 2, "num_key_value_heads": 1,
+        "rope_scaling": {
+            "type": "longrope", "short_factor": [1 + i / 9 for i in range(6)],
+            "long_factor": [2 + i / 2 for i in range(6)],
+        },
+    },
+    "granite": {
+        **_plain, "model_type": "granite", "architectures": ["GraniteForCausalLM"], "attention_bias": True,
+        "mlp_bias": True, "embedding_multiplier": 3.0, "logits_scaling": 2.5, "residual_multiplier": 0.6,
+        "attention_multiplier": 0.2,
+    },
+    "hyperclovax": {
+        **_shared, "model_type": "hyperclovax", "architectures": ["HyperCLOVAXForCausalLM"], "mlp_bias": True,
+        "attention_bias": True, "embedding_multiplier": 3.0, "logits_scaling": 0.4, "residual_multiplier": 0.6,
+        "attention_multiplier": 0.2, "use_post_norm": True,
+    },
+    "exaone4": {
+        **_plain, "model_type": "exaone4", "architectures": ["Exaone4ForCausalLM"], "sliding_window": 8,
+        "sliding_window_pattern": 2,
+    },
+    "olmo2": {**_plain, "model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "attention_bias": True},
+    "stablelm": {
+        **{key: value for key, value in _plain.items() if key != "rms_norm_eps"}, "model_type": "stablelm",
+        "architectures": ["StableLmForCausalLM"], "layer_norm_eps": 1e-3, "partial_rotary_factor": 0.5,
+        "use_qkv_bias": True, "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
+        "num_attention_heads": 2, "num_key_value_heads": 1,
+    },
+}  # fmt: skip
 # Windows, caps and scales that bite within 24 tokens
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": LLAMA,
@@ -51,6 +108,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "use_cache": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, "tie_word_embeddings": True,
         "task_specific_params": {"text-generation": {"do_sample": True}},
     },
+    **FURTHER,
 }  # fmt: skip
 IDS = [int(i) for i in np.random.default_rng(3).integers(6, 262, 24)]
 # Sums of float32 in another order: transformers' own distance from float64, and room for ours.

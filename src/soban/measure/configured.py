@@ -37,7 +37,16 @@ def config_findings(written: Architecture, fit: Fitted) -> Iterator[Finding]:
             ),
             "config.json", method, "note",
         )  # fmt: skip
-    if fit.spare:
+    if fit.architecture.text_only:
+        yield Finding(
+            "text-part",
+            UserError(
+                "{path}: only the text part of this model is used; {count} tensors of its other parts are left out",
+                path=checkpoint.path, count=len(fit.spare), hint="images and sound are not read",
+            ),
+            "config.json", config.get("model_type"), "note",
+        )  # fmt: skip
+    elif fit.spare:
         yield Finding(
             "tensors-extra",
             UserError(

@@ -15,16 +15,27 @@ from soban.models.plan import Plan
 from soban.ops.recorder import LayerSlot, Program
 
 MOST_LAYERS = 10_000  # far above any model; a config that says more would keep us counting
-FAMILIES = {"llama": "llama", "mistral": "llama", "gemma2": "gemma2", "gpt2": "gpt2"}  # model_type -> file
+FAMILIES = {  # model_type -> file
+    "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
+    "gemma3_text": "gemma3", "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax",
+    "exaone": "exaone", "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2",
+    "gemma3": "gemma3",
+}  # fmt: skip
+# Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
+TEXT_PARTS = {"gemma3": "gemma3_text"}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family and the config of one of its models; `absent`: what the config takes from the family's defaults."""
+    """A family and the config of one of its models; `absent`: what the config takes from the family's defaults.
+
+    `text_only`: whether the model's files have other parts, of images say, which are left out.
+    """
 
     family: Family
     config: Any
     absent: tuple[str, ...] = ()
+    text_only: bool = False
 
     @functools.cached_property
     def plan(self) -> Plan:
@@ -53,6 +64,20 @@ def ties_embeddings(raw: Mapping[str, Any]) -> bool:
     return bool(raw.get("tie_word_embeddings", default))
 
 
+def _text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys of the text part, where a config.json has those of others beside it."""
+    if not isinstance(raw.get("model_type"), str) or raw["model_type"] not in TEXT_PARTS:
+        return raw
+    text = raw.get("text_config")
+    if not isinstance(text, dict):
+        raise UserError(
+            "config.json: {model_type} without a text_config", model_type=raw["model_type"],
+            hint="fetch config.json again",
+        )  # fmt: skip
+    tied = {"tie_word_embeddings": raw.get("tie_word_embeddings", True)}  # which the whole model's class says
+    return {"model_type": TEXT_PARTS[raw["model_type"]], **text, **tied}
+
+
 def _family(model_type: str) -> Family:
     family: Family = importlib.import_module(f"soban.models.{FAMILIES[model_type]}").FAMILY
     return family
@@ -65,6 +90,7 @@ def architecture(
 
     compute_dtype, rope_interleaved and plain_norms are not the config's to say: see `models.decoder.Config`.
     """
+    whole, raw = raw, _text_part(raw)
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UserError(
@@ -84,4 +110,4 @@ def architecture(
             "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=config.num_hidden_layers,
             most=MOST_LAYERS, hint="fetch config.json again",
         )  # fmt: skip
-    return Architecture(family, config, absent)
+    return Architecture(family, config, absent, text_only=whole is not raw)

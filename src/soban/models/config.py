@@ -9,7 +9,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from soban import messages
 from soban.base.errors import UserError
@@ -29,14 +29,15 @@ id2label label2id num_labels return_dict output_attentions output_hidden_states 
 is_encoder_decoder is_decoder problem_type chunk_size_feed_forward unsloth_version unsloth_fixed _from_model_config
 is_llama_config transformers.js_config max_sequence_length sliding_window_size _sliding_window_pattern
 attn_implementation pretraining_tp quantization_config rope_interleaved text_config
-attn_pdrop embd_pdrop resid_pdrop summary_type summary_use_proj summary_activation summary_proj_to_labels
+attn_pdrop embd_pdrop resid_pdrop hidden_dropout summary_type summary_use_proj summary_activation summary_proj_to_labels
 summary_first_dropout rope_scaling rope_theta partial_rotary_factor original_max_position_embeddings
 use_bidirectional_attention
 """
 HARMLESS = frozenset(HARMLESS_WORDS.split())
 # Keys that transformers reads and soban does not, with the values that have no effect.
 NEUTRAL: dict[str, tuple[Any, ...]] = {"per_layer_config": (None, {}), "is_causal": (True,)}
-FULL_AND_SLIDING = ("full_attention", "sliding_attention")
+FULL, SLIDING = "full_attention", "sliding_attention"
+LayerTypes = tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None
 # Names by which transformers calls a function of which there is an op (ACT2FN).
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh",
@@ -95,9 +96,9 @@ class RotaryDecoder(Decoder):
     num_key_value_heads: int | None
     head_dim: int | None
     rope_parameters: dict[str, Any]
-    sliding_window: int | None
-    layer_types: tuple[Any, ...] | None
-    usual_types: ClassVar[tuple[str, ...]] = ("sliding_attention",)  # of the layers in turn, where the config is silent
+    sliding_window: int | None = None
+    layer_types: tuple[Any, ...] | None = None
+    usual_types: ClassVar[tuple[str, ...]] = (SLIDING,)  # of the layers in turn, where the config is silent
 
     def check(self) -> None:
         """Raises UserError for what does not go together."""
@@ -136,11 +137,23 @@ class RotaryDecoder(Decoder):
         return self.rotation.row(length, before)
 
     @property
+    def window(self) -> int | None:
+        """How far those layers look back that have a window."""
+        return self.sliding_window
+
+    def usual_type(self, layer: int) -> str:
+        """A layer's type where the config is silent."""
+        return self.usual_types[layer % len(self.usual_types)]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The type of each layer."""
+        return self.layer_types or tuple(self.usual_type(layer) for layer in range(self.num_hidden_layers))
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """How far each layer looks back; None: to the beginning."""
-        usual = self.usual_types * self.num_hidden_layers
-        types = usual[: self.num_hidden_layers] if self.layer_types is None else self.layer_types
-        return tuple(self.sliding_window if kind == "sliding_attention" else None for kind in types)
+        return tuple(self.window if kind == SLIDING else None for kind in self.types)
 
 
 def standard(model_type: ModelType, raw: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
@@ -151,8 +164,10 @@ def standard(model_type: ModelType, raw: Mapping[str, Any], cls: type[Any]) -> d
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     if "rope_parameters" in defaults:
         context = given.get("max_position_embeddings", defaults["max_position_embeddings"])
-        nested = FULL_AND_SLIDING if model_type.nested or "layer_types" in given else ()
-        given["rope_parameters"] = rope_parameters(raw, context, nested)
+        nested = (FULL, SLIDING) if model_type.nested or "layer_types" in given else ()
+        about = {**model_type.defaults, **raw}
+        read = model_type.positions or (lambda raw, context: rope_parameters(raw, context, nested))
+        given["rope_parameters"] = read(about, context)
     return given
 
 

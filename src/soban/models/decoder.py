@@ -19,7 +19,7 @@ from soban import ops
 from soban.models.config import RotaryDecoder, activation
 from soban.models.family import Family, ModelType
 from soban.models.plan import Layer, Pair, Part, Place, Plan, Shape, Weight
-from soban.ops.formats import Floats
+from soban.ops.formats import Floats, bf16_bits, bf16_values
 
 Names = Mapping[str, Mapping[str, str]]  # a tensor's role -> its name in each kind of file
 NAMES: Names = {
@@ -74,6 +74,12 @@ class Config(RotaryDecoder):
     def __post_init__(self) -> None:
         activation("hidden_act", self.hidden_act)
         self.check()
+
+    @property
+    def root_scale(self) -> float:
+        """The root of the width, by which the Gemmas multiply their embeddings."""
+        scale = np.array([self.hidden_size**0.5], np.float32)
+        return float((bf16_values(bf16_bits(scale)) if self.compute_dtype == "bfloat16" else scale)[0])
 
 
 @dataclass(frozen=True)

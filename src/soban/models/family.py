@@ -14,13 +14,15 @@ class ModelType:
 
     `defaults`: what that class assumes where a key is missing, and the family's Config does not. `unread`: keys at
     which it never looks, though another of the family does, or files have them. `nested`: whether the rotary parameters
-    of windowed layers and of the others stand apart. `aliases`: a key of the file -> its usual name.
+    of windowed layers and of the others stand apart. `aliases`: a key of the file -> its usual name. `positions`: from
+    the file's object and max_position_embeddings to the rotary parameters, where that is not done in the usual way.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     nested: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
+    positions: Callable[[Mapping[str, Any], int], dict[str, Any]] | None = None
 
 
 def plain_logits(config: Any, weights: Any, x: Any) -> Any:

@@ -11,15 +11,12 @@ scale is query_pre_attn_scalar ** -0.5; every other layer, from the first on, lo
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
-
-import numpy as np
+from typing import ClassVar
 
 from soban.models import decoder
-from soban.models.config import activation
+from soban.models.config import FULL, SLIDING, LayerTypes, activation
 from soban.models.decoder import Wiring
 from soban.models.family import ModelType
-from soban.ops.formats import bf16_bits, bf16_values
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,14 @@ class Config(decoder.Config):
     attn_logit_softcapping: float | None = 50.0
     final_logit_softcapping: float | None = 30.0
     sliding_window: int | None = 4096
-    layer_types: tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None = None
+    layer_types: LayerTypes = None
     use_bidirectional_attention: bool | None = None  # read, and without effect where a text is written
 
-    usual_types: ClassVar = ("sliding_attention", "full_attention")
+    usual_types: ClassVar = (SLIDING, FULL)
 
     def __post_init__(self) -> None:
         activation("hidden_activation", self.hidden_activation)
         self.check()
-
-    @property
-    def embedding_scale(self) -> float:
-        scale = np.array([self.hidden_size**0.5], np.float32)
-        return float((bf16_values(bf16_bits(scale)) if self.compute_dtype == "bfloat16" else scale)[0])
 
 
 NAMES = {**decoder.NAMES, **decoder.AFTER, "mlp_norm": {"hf": "pre_feedforward_layernorm", "gguf": "ffn_norm"}}
@@ -71,7 +63,7 @@ def wiring(c: Config) -> Wiring:
         attention_scale=c.query_pre_attn_scalar**-0.5,
         attention_cap=c.attn_logit_softcapping,
         logit_cap=c.final_logit_softcapping,
-        embedding_scale=c.embedding_scale,
+        embedding_scale=c.root_scale,
     )
 
 

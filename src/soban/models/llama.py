@@ -1,9 +1,9 @@
 """Llama 1 to 3.2, Mistral, SmolLM, and llama2.c's models."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from soban.models import decoder
+from soban.models.config import LayerTypes
 from soban.models.decoder import Wiring
 from soban.models.family import ModelType
 
@@ -15,7 +15,7 @@ class Config(decoder.Config):
     attention_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
-    layer_types: tuple[Literal["sliding_attention", "full_attention", "attention"], ...] | None = None
+    layer_types: LayerTypes = None
 
 
 LLAMA2C = {

@@ -29,9 +29,9 @@ def rope_parameters(raw: Mapping[str, Any], context: int, layer_types: Iterable[
     """
     scaling, parameters = raw.get("rope_scaling"), raw.get("rope_parameters")
     if scaling and not isinstance(scaling, dict):
-        raise _invalid("rope_scaling", scaling)
+        raise invalid("rope_scaling", scaling)
     if parameters is not None and not isinstance(parameters, dict):
-        raise _invalid("rope_parameters", parameters)
+        raise invalid("rope_parameters", parameters)
     chosen = dict(scaling or parameters or {})
     for name in layer_types:  # beside parameters for all of them those of one type are never read
         if name in chosen and not {"rope_type", "rope_theta"} <= chosen.keys():
@@ -42,12 +42,18 @@ def rope_parameters(raw: Mapping[str, Any], context: int, layer_types: Iterable[
     chosen.setdefault("rope_theta", raw.get("rope_theta", THETA))
     if raw.get("partial_rotary_factor") is not None:
         chosen.setdefault("partial_rotary_factor", raw["partial_rotary_factor"])
-    kind = chosen.setdefault("rope_type", chosen.get("type", "default"))
-    if kind in FILLED:
-        chosen.setdefault("original_max_position_embeddings", context)
-        if "original_max_position_embeddings" in raw:  # as Phi 3 has it, and then it goes before the object's own
-            chosen["original_max_position_embeddings"] = raw["original_max_position_embeddings"]
-    return chosen
+    filled = layer_parameters(chosen, chosen["rope_theta"], context)
+    if filled["rope_type"] in FILLED and "original_max_position_embeddings" in raw:
+        filled["original_max_position_embeddings"] = raw["original_max_position_embeddings"]  # as Phi 3 has it: first
+    return filled
+
+
+def layer_parameters(given: Mapping[str, Any], theta: Any, context: int) -> dict[str, Any]:
+    """An object about positions with what transformers adds to it where it is silent."""
+    filled = {"rope_theta": theta, "rope_type": given.get("type", "default"), **given}
+    if filled["rope_type"] in FILLED:
+        filled.setdefault("original_max_position_embeddings", context)
+    return filled
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Rotation:
                 turned=2 * turned, size=self.size, hint="use a model without it",
             )  # fmt: skip
         if not 0 <= self.scale < LARGEST:
-            raise _invalid("attention_factor", self.scale)
+            raise invalid("attention_factor", self.scale)
 
     @property
     def kind(self) -> Any:
@@ -233,7 +239,7 @@ class Rotation:
         key = "long_factor" if length > self._original else "short_factor"
         factors = self.parameters.get(key)
         if not isinstance(factors, list) or not all(type(f) in (int, float) and 0 < f < LARGEST for f in factors):
-            raise _invalid(key, factors)
+            raise invalid(key, factors)
         plain = self._plain()
         if len(factors) not in (1, len(plain)):
             raise UserError(
@@ -271,7 +277,8 @@ KINDS: dict[str, Callable[[Rotation, int], Floats]] = {
 }
 
 
-def _invalid(key: str, value: object) -> UserError:
+def invalid(key: str, value: object) -> UserError:
+    """What is said of a value with which there are no rotary positions."""
     return UserError(
         "config.json: {key}={value} is not implemented or not valid", key=key, value=quoted(value),
         hint="fetch config.json again",

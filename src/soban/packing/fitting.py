@@ -14,6 +14,7 @@ from soban.packing.layout import RESIDUAL, Layout, packed_layout
 from soban.weights.checkpoint import GGUF, WEIGHTS, Checkpoint, Tensor
 
 COMPARED = 1 << 22  # numbers that are compared in one go
+WRAPPERS = ("model.language_model.", "language_model.")  # before the text part's names, where there are other parts
 WITHOUT_TRACE = ("bitnet",)  # methods whose weights may lie there as plain numbers, and are rounded in every step
 
 
@@ -35,7 +36,12 @@ class Fitted:
 
     def tell(self) -> "Fitted":
         """The same, after a note where something is left out."""
-        if self.spare:
+        if self.architecture.text_only:
+            messages.warn(
+                "{path}: only the text part of this model is used; {count} tensors of its other parts are left out",
+                path=self.checkpoint.path, count=len(self.spare),
+            )  # fmt: skip
+        elif self.spare:
             messages.warn(
                 "{path}: {count} tensors have no place in this model and are left out, the first is {name}",
                 path=self.checkpoint.path, count=len(self.spare), name=self.spare[0],
@@ -51,7 +57,7 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
     """
     check_plain(checkpoint)
     layout, plan = packed_layout(checkpoint), architecture.plan
-    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, plan)
+    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, plan, architecture.text_only)
     config, embed = architecture.config, plan.end(EMBED)
     if config.tie_word_embeddings and embed is not None and plan.head in tensors:
         if embed.name not in tensors:
@@ -104,7 +110,7 @@ def _method(given: Any) -> Any:
     return given.get("quant_method", "?") if isinstance(given, dict) else given
 
 
-def _renamed(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
+def _renamed(checkpoint: Checkpoint, plan: Plan, text_only: bool) -> dict[str, Tensor]:
     """The tensors by the names of the plan, as views where the file holds them in another way."""
     if checkpoint.form != "hf":
         names = plan.names(checkpoint.form)
@@ -113,7 +119,9 @@ def _renamed(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     expected = {part.source() for part in plan.parts()} | {plan.head}
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
-        options = (name, name.removeprefix(plan.prefix), plan.prefix + name)
+        wrapper = next((one for one in WRAPPERS if text_only and name.startswith(one)), "")
+        bare = name.removeprefix(wrapper)
+        options = (bare, bare.removeprefix(plan.prefix), plan.prefix + bare)
         usual = next((option for option in options if option in expected), name)
         usual = usual if usual == name or usual not in checkpoint.tensors else name
         tensors[usual] = tensor if usual == name else replace(tensor, name=usual)

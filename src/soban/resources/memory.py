@@ -4,6 +4,7 @@ Everybody who asks whether a model fits asks here: the check before loading, `so
 """
 
 import bisect
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -157,8 +158,7 @@ def activation_floats(config: Any, longest: int) -> int:
     plain training, without recomputation; Korthikanti et al. 2022 (arXiv 2205.05198) count 17 of the width and 2.5
     scores for GPT, whose layers have no gates.
     """
-    head_size = config.head_dim or config.hidden_size // config.num_attention_heads
-    query = config.num_attention_heads * head_size
+    query = config.num_attention_heads * config.head_size
     scores = config.num_attention_heads * longest
     layer = 12 * config.hidden_size + 4 * config.intermediate_size + 4 * query + 3 * scores
     return config.num_hidden_layers * layer + 3 * config.vocab_size
@@ -176,8 +176,10 @@ def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) ->
     """The same model with only the first so many layers, and as many entries of the vocabulary."""
     c = arch.config
     changed: dict[str, Any] = {"num_hidden_layers": layers, "vocab_size": vocabulary or c.vocab_size}
-    if getattr(c, "layer_types", None):
-        changed["layer_types"] = c.layer_types[:layers]
+    for name in (field.name for field in dataclasses.fields(c)):
+        value = getattr(c, name)
+        if isinstance(value, tuple) and len(value) >= c.num_hidden_layers:  # an entry for each layer
+            changed[name] = value[:layers]
     return Architecture(arch.family, replace(c, **changed))
 
 

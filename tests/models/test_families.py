@@ -1,0 +1,175 @@
+"""Each family against transformers on a small random model; what is special of it is broken once, and is missed."""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import soban
+from soban import ops
+from soban.base.errors import UserError
+from soban.measure.inspect import inspect_model
+from soban.models import FAMILIES, Architecture, architecture, decoder
+from soban.packing.assemble import assemble
+from soban.packing.fitting import fitted
+from soban.weights.opening import open_checkpoint
+
+from . import official
+from .official import CONFIGS, FURTHER, IDS, LEAST, MARGIN, changed, configure, difference, folder_of, ours, theirs
+
+transformers = pytest.importorskip("transformers")
+# What each family's record says: without it, or with another value, the logits have to be others
+BROKEN: dict[str, dict[str, Any]] = {
+    "qwen2": {"windows": (None, None), "interleaved": True},
+    "qwen3": {"windows": (None, None), "head_norm": None},
+    "gemma": {"norm_offset": 0.0, "embedding_scale": 1.0, "activation": "silu"},
+    "gemma3_text": {
+        "norm_offset": 0.0, "embedding_scale": 1.0, "activation": "gelu", "rotations": (0, 0, 0), "after": False,
+        "head_norm": None, "attention_scale": 0.25, "logit_cap": None, "windows": (None, None, None),
+    },
+    "smollm3": {"rotations": (0, 0), "windows": (None, None)},
+    "phi3": {"windows": (None, None)},
+    "granite": {"embedding_scale": 1.0, "attention_scale": 8**-0.5, "residual_scale": 1.0, "logit_scale": 2.5},
+    "hyperclovax": {
+        "embedding_scale": 1.0, "attention_scale": 0.25, "residual_scale": 1.0, "logit_scale": 2.5, "after": False,
+    },
+    "exaone4": {"rotations": (0, 0), "windows": (None, None), "after": False, "head_norm": None},
+    "olmo2": {"after": False, "head_norm": None, "eps": 1e-6},
+    "stablelm": {"parallel": True, "eps": 1e-6},
+}  # fmt: skip
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("qwen2", {"use_sliding_window": False}), ("qwen3", {"attention_bias": True}),
+    ("gemma", {"hidden_act": "gelu"}), ("stablelm", {"use_parallel_residual": True}),
+    ("hyperclovax", {"use_post_norm": False, "attention_multiplier": None, "head_dim": None}),
+    ("exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2}),
+    ("smollm3", {"no_rope_layers": None}), ("olmo2", {"num_key_value_heads": None}),
+    ("phi3", {"max_position_embeddings": 24}), ("phi3", {"rope_scaling": None, "partial_rotary_factor": 0.5}),
+    ("gemma3_text", {"rope_scaling": None, "rope_parameters": {
+        "full_attention": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 90.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5.0}}}),
+    ("gemma3_text", {"rope_scaling": DYNAMIC, "max_position_embeddings": 16}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FURTHER)
+def test_the_logits_are_those_of_transformers(tmp_path: Path, family: str, backend: str) -> None:
+    folder = folder_of(tmp_path, CONFIGS[family])
+    assert not difference(theirs(folder), ours(folder))
+
+
+@pytest.mark.parametrize(("family", "changes"), VARIANTS, ids=lambda value: str(value)[:60])
+def test_so_are_those_of_its_variants(tmp_path: Path, family: str, changes: dict[str, Any]) -> None:
+    folder = folder_of(tmp_path, changed(CONFIGS[family], **changes))
+    assert not difference(theirs(folder), ours(folder))
+
+
+def logits(folder: Path, broken: dict[str, Any]) -> Any:
+    """Of a model whose record says something else when it is run."""
+    checkpoint = open_checkpoint(folder)
+    fit = fitted(architecture(checkpoint.config), checkpoint)
+    whole, checkpoint = fit.architecture, fit.checkpoint
+    wiring = importlib.import_module(f"soban.models.{FAMILIES[checkpoint.config['model_type']]}").wiring
+    wrong = decoder.family("wrong", {}, type(whole.config), lambda c: replace(wiring(c), **broken))
+    arch = Architecture(replace(whole.family, forward=wrong.forward, logits=wrong.logits), whole.config)
+    program, c = arch.record(assemble(whole, checkpoint)), whole.config
+    batch = ops.make_batch([IDS], [0], [[1, 0]], range(len(IDS)), rotation=c.row(len(IDS)))
+    return ops.runner(program, len(IDS), len(IDS)).run(batch, ops.make_cache(2, c.geometries, "f32")).copy()
+
+
+@pytest.mark.parametrize(("family", "field"), [(name, field) for name, fields in BROKEN.items() for field in fields])
+def test_a_mistake_in_the_record_is_noticed(tmp_path: Path, family: str, field: str) -> None:
+    folder = folder_of(tmp_path, CONFIGS[family])
+    right = logits(folder, {})
+    assert np.abs(right - ours(folder).logits).max() <= LEAST
+    assert np.abs(logits(folder, {field: BROKEN[family][field]}) - right).max() > 10 * MARGIN * LEAST
+
+
+@pytest.mark.parametrize("family", FURTHER)
+def test_it_writes_what_transformers_writes_and_packed_nearly_so(tmp_path: Path, family: str) -> None:
+    import torch
+
+    wide = {"hidden_size": 64, "num_attention_heads": 2 * CONFIGS[family]["num_attention_heads"]}
+    folder = folder_of(tmp_path, changed(CONFIGS[family], **wide))
+    model = soban.load(folder, dtype="f32")
+    ids = model.tokenize("abc 가나다")
+    judge = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    wanted = judge.generate(torch.tensor([ids]), min_new_tokens=8, max_new_tokens=8, do_sample=False)[0]
+    assert model.generate("abc 가나다", max_new_tokens=8, min_new_tokens=8, temperature=0) == model.detokenize(
+        wanted.tolist()
+    )
+    exact = model.logits(IDS)
+    for dtype, most in (("q8", 0.1), ("q4", 0.6)):
+        assert 0 < np.std(soban.load(folder, dtype=dtype).logits(IDS) - exact) < most * np.std(exact)
+
+
+def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
+    """Its class comes with its repository; its source names the tensors so."""
+    names = {
+        "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f", "model.layers": "transformer.h",
+        "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.attention.out_proj",
+        "self_attn": "attn.attention", "mlp.gate_proj": "mlp.c_fc_0", "mlp.up_proj": "mlp.c_fc_1",
+        "mlp.down_proj": "mlp.c_proj",
+    }  # fmt: skip
+    keys = {
+        "num_hidden_layers": "num_layers",
+        "hidden_act": "activation_function",
+        "rms_norm_eps": "layer_norm_epsilon",
+    }
+    wanted = theirs(folder_of(tmp_path / "llama", CONFIGS["llama"]))
+    config = {keys.get(key, key): value for key, value in CONFIGS["llama"].items()} | {"model_type": "exaone"}
+    folder = folder_of(tmp_path / "exaone", config)
+
+    def renamed(name: str) -> str:
+        for usual, other in names.items():
+            name = name.replace(usual, other)
+        return name
+
+    official.write(folder, {renamed(name): tensor for name, tensor in official.weights(CONFIGS["llama"]).items()})
+    assert not difference(wanted, ours(folder))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "words"),
+    [
+        ("stablelm", {"qk_layernorm": True}, "qk_layernorm=True"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
+        ("exaone4", {"sliding_window_pattern": "LLLG"}, "sliding_window_pattern=LLLG"),
+        ("exaone4", {"sliding_window_pattern": None}, "without a sliding_window_pattern"),
+        ("smollm3", {"no_rope_layers": [1]}, "1 no_rope_layers for 2 layers"),
+        ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling=.linear"),
+        ("granite", {"residual_multiplier": 0}, "residual_multiplier=0"),
+        ("gemma3_text", {"rope_scaling": DYNAMIC, "rope_parameters": {
+            "full_attention": {}, "sliding_attention": DYNAMIC}}, "two kinds of rotary"),
+    ],
+)  # fmt: skip
+def test_what_it_does_not_do_is_refused(tmp_path: Path, family: str, changes: dict[str, Any], words: str) -> None:
+    folder = folder_of(tmp_path, CONFIGS[family])
+    configure(folder, changed(CONFIGS[family], **changes))
+    with pytest.raises(UserError, match=words):
+        soban.load(folder, dtype="f32")
+
+
+@pytest.mark.parametrize("wrapper", ["language_model.model.", "model.language_model."])
+def test_the_text_part_of_a_model_of_images_is_used_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrapper: str
+) -> None:
+    """Against the same text model by itself: the older files' names, and the newer ones'."""
+    text = changed(CONFIGS["gemma3_text"], architectures=official.ABSENT, tie_word_embeddings=official.ABSENT)
+    wanted = ours(folder_of(tmp_path / "text", CONFIGS["gemma3_text"]))
+    tensors = {
+        wrapper + name.removeprefix("model."): tensor
+        for name, tensor in official.weights(CONFIGS["gemma3_text"]).items()
+    }
+    tensors["vision_tower.vision_model.post_layernorm.weight"] = np.ones(8, np.float32)
+    folder = folder_of(tmp_path / "whole", CONFIGS["gemma3_text"])
+    configure(folder, {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 8}})
+    official.write(folder, tensors)
+    caplog.clear()
+    assert not difference(wanted, ours(folder))
+    assert "only the text part of this model is used; 1 tensors" in caplog.text
+    findings = [finding.code for finding in inspect_model(folder)["findings"] if finding.file == "config.json"]
+    assert findings == ["text-part"]
