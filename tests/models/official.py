@@ -83,6 +83,27 @@ FURTHER: dict[str, dict[str, Any]] = {
         "use_qkv_bias": True, "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
         "num_attention_heads": 2, "num_key_value_heads": 1,
     },
+    "gpt_neox": {
+        "model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], "vocab_size": 264, "hidden_size": 32,
+        "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu",
+        "rotary_pct": 0.5, "rotary_emb_base": 100.0, "max_position_embeddings": 64, "layer_norm_eps": 1e-3,
+        "use_parallel_residual": True, "attention_bias": True, "tie_word_embeddings": False, "bos_token_id": 1,
+        "eos_token_id": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.1,
+        "initializer_range": 0.02, "use_cache": True, "torch_dtype": "float32", "transformers_version": "4.40.0",
+    },
+    "gptj": {
+        "model_type": "gptj", "architectures": ["GPTJForCausalLM"], "vocab_size": 264, "n_embd": 32, "n_layer": 2,
+        "n_head": 2, "n_positions": 64, "n_inner": None, "rotary_dim": 6, "activation_function": "gelu_new",
+        "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "layer_norm_epsilon": 1e-3, "use_cache": True,
+        "initializer_range": 0.02, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False, "rotary": True,
+        "scale_attn_weights": True, "gradient_checkpointing": False,
+    },
+    "phi": {
+        **{key: value for key, value in _plain.items() if key not in ("rms_norm_eps", "hidden_act")},
+        "model_type": "phi", "architectures": ["PhiForCausalLM"], "layer_norm_eps": 1e-3, "hidden_act": "gelu_new",
+        "partial_rotary_factor": 0.5, "qk_layernorm": False, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "num_attention_heads": 2, "num_key_value_heads": 1,
+    },
 }  # fmt: skip
 # Windows, caps and scales that bite within 24 tokens
 CONFIGS: dict[str, dict[str, Any]] = {

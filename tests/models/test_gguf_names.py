@@ -10,7 +10,12 @@ from .official import CONFIGS
 
 gguf = pytest.importorskip("gguf")
 SUFFIXES = (".weight", ".bias")
-ARCHITECTURES = {"mistral": "llama", "gemma3_text": "gemma3"}  # where it has not the name of the model_type
+ARCHITECTURES = {
+    "mistral": "llama",
+    "gemma3_text": "gemma3",
+    "gpt_neox": "gptneox",
+    "phi": "phi2",
+}  # where it has not the name of the model_type
 CASES = {**CONFIGS, "exaone": {**CONFIGS["llama"], "model_type": "exaone", "num_layers": 2}}
 
 

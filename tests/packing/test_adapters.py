@@ -19,7 +19,13 @@ from soban.weights.opening import open_checkpoint  # noqa: E402
 
 from ..models.official import CONFIGS, folder_of  # noqa: E402
 
-TARGETS = {"llama": "all-linear", "gemma2": ["v_proj", "down_proj"], "gpt2": ["c_attn", "c_fc", "mlp.c_proj"]}
+TARGETS: dict[str, Any] = {
+    "llama": "all-linear",
+    "gemma2": ["v_proj", "down_proj"],
+    "gpt2": ["c_attn", "c_fc", "mlp.c_proj"],
+    "gpt_neox": "all-linear",
+    "phi3": "all-linear",
+}
 
 
 def adapted(folder: Path, family: str, **options: Any) -> Any:

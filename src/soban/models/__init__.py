@@ -19,7 +19,7 @@ FAMILIES = {  # model_type -> file
     "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
     "gemma3_text": "gemma3", "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax",
     "exaone": "exaone", "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2",
-    "gemma3": "gemma3",
+    "gpt_neox": "gpt_neox", "gptj": "gptj", "phi": "phi", "gemma3": "gemma3",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
 TEXT_PARTS = {"gemma3": "gemma3_text"}

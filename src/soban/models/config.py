@@ -29,9 +29,9 @@ id2label label2id num_labels return_dict output_attentions output_hidden_states 
 is_encoder_decoder is_decoder problem_type chunk_size_feed_forward unsloth_version unsloth_fixed _from_model_config
 is_llama_config transformers.js_config max_sequence_length sliding_window_size _sliding_window_pattern
 attn_implementation pretraining_tp quantization_config rope_interleaved text_config
-attn_pdrop embd_pdrop resid_pdrop hidden_dropout summary_type summary_use_proj summary_activation summary_proj_to_labels
-summary_first_dropout rope_scaling rope_theta partial_rotary_factor original_max_position_embeddings
-use_bidirectional_attention
+attn_pdrop embd_pdrop resid_pdrop hidden_dropout classifier_dropout summary_type summary_use_proj summary_activation
+summary_proj_to_labels summary_first_dropout rope_scaling rope_theta partial_rotary_factor
+original_max_position_embeddings use_bidirectional_attention
 """
 HARMLESS = frozenset(HARMLESS_WORDS.split())
 # Keys that transformers reads and soban does not, with the values that have no effect.

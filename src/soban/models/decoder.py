@@ -10,7 +10,7 @@ Which of these norms, scales and caps a family has, and what else is special of 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -44,6 +44,10 @@ AFTER: Names = {
     "output_norm": {"hf": "post_attention_layernorm", "gguf": "post_attention_norm"},
     "down_norm": {"hf": "post_feedforward_layernorm", "gguf": "post_ffw_norm"},
 }
+
+
+# How tensors end that follow from the config: frequencies, and masks of older files
+COMPUTED = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ class Wiring:
 
     `before` and `after`: norms of what attention and the feed-forward part read, and of what they give. `head_norm`:
     queries and keys are normed, each head by itself or the whole row. `parallel`: attention and the feed-forward part
-    read the same, and are added together. `gated`: the feed-forward part is activation(gate) * up. `growth`: queries
-    are multiplied by 1 + first * ln(1 + floor(position / second)).
+    both read what the layer begins with, by one norm or by two, and are added together. `gated`: the feed-forward part
+    is activation(gate) * up. `split_heads`: the tensor of queries, keys and values has those of one head after the
+    other. `older`: how names begin in older files -> how they do now.
     """
 
     names: Names
@@ -105,18 +110,20 @@ class Wiring:
     norm_bias: bool = False
     before: bool = True
     after: bool = False
-    parallel: bool = False
+    parallel: Literal["one norm", "two norms"] | None = None
     head_norm: Literal["head", "row"] | None = None
     gated: bool = True
     query_bias: bool = False  # of keys and values, too
     output_bias: bool = False
     mlp_bias: bool = False
-    growth: tuple[float, float] | None = None
+    head_bias: bool = False
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     logit_scale: float = 1.0
     attention_cap: float | None = None
     logit_cap: float | None = None
+    split_heads: bool = False
+    older: Mapping[str, str] = field(default_factory=dict)
 
 
 def llama(c: Config) -> Wiring:
@@ -143,15 +150,16 @@ def family(
 
 def _plan(c: Config, r: Wiring) -> Plan:
     at = _Places(r, _place(r.names["embed"], lambda kind: ""))
-    embed = at.here.vocabulary("embed", c.vocab_size, c.hidden_size, **r.names["embed"])
+    embed = at.here.vocabulary("embed", c.vocab_size, c.hidden_size, False, **r.names["embed"])
     norm = at.norm("norm", c.hidden_size)
-    head = at.here.vocabulary("head", c.vocab_size, c.hidden_size, **r.names["head"])
+    head = at.here.vocabulary("head", c.vocab_size, c.hidden_size, r.head_bias, **r.names["head"])
     layers = []
     for i in range(c.num_hidden_layers):
         prefixes = {kind: prefix.format(i=i) for kind, prefix in r.names["layer"].items()}
-        layers.append(_layer(c, r, _Places(r, Place(**prefixes))))
+        layers.append(_layer(c, r, _Places(r, Place(**prefixes), c.num_attention_heads if r.split_heads else 1)))
     prefix = r.names["layer"]["hf"].partition(".")[0] + "."
-    return Plan((embed, norm) if c.tie_word_embeddings else (embed, norm, head), tuple(layers), prefix=prefix)
+    ends = (embed, norm) if c.tie_word_embeddings else (embed, norm, head)
+    return Plan(ends, tuple(layers), prefix=prefix, computed=COMPUTED, older=r.older)
 
 
 def _place(names: Mapping[str, str], prefix: Callable[[str], str]) -> Place:
@@ -164,6 +172,7 @@ class _Places:
 
     wiring: Wiring
     here: Place
+    heads: int = 1
 
     def norm(self, role: str, size: int) -> Weight:
         return self.here.vector(role, size, bias=self.wiring.norm_bias, **self.wiring.names[role])
@@ -173,7 +182,7 @@ class _Places:
         names = self.wiring.names
         if whole not in names:
             return self.here.rows(shape[0], shape[1], bias=bias, precise=precise, **names[role])
-        about = {"precise": precise, "wholes": names[whole], "first": first}
+        about = {"precise": precise, "wholes": names[whole], "first": first, "heads": self.heads}
         return self.here.rows(shape[0], shape[1], bias=bias, hf=names[role]["hf"], **about)
 
 
@@ -192,11 +201,12 @@ def _layer(c: Config, r: Wiring, at: _Places) -> Layer:
     mlp = at.here.matrix("gate_up" if r.gated else "up", *gate, up)
     down = at.here.matrix("down", at.rows("down", (d, f), r.mlp_bias))
     first = [at.norm("attention_norm", d)] if r.before else []
-    second = [at.norm("mlp_norm", d)] if r.before and not r.parallel else []
+    one = r.parallel == "one norm"
+    second = [at.norm("mlp_norm", d)] if r.before and not one else []
     sizes = (q, kv) if r.head_norm == "row" else (c.head_size, c.head_size)
     heads = [at.norm("query_norm", sizes[0]), at.norm("key_norm", sizes[1])] if r.head_norm else []
     after, last = ([at.norm(role, d)] if r.after else [] for role in ("output_norm", "down_norm"))
-    pairs = [_pair(r, norm, qkv.parts + mlp.parts if r.parallel else qkv.parts) for norm in first]
+    pairs = [_pair(r, norm, qkv.parts + mlp.parts if one else qkv.parts) for norm in first]
     pairs += [_pair(r, norm, mlp.parts) for norm in second]
     if r.gated:
         pairs.append(Pair(up.parts[0], down.parts, bias=up.biases[0] if up.biases else None))
@@ -227,6 +237,7 @@ def _forward(c: Config, r: Wiring, w: Any, batch: ops.Batch, cache: Sequence[Any
         h = _norm(r, x, layer.attention_norm) if r.before else x
         mixed = _attention(c, r, layer, h, angles, batch, layer_cache, r.windows[i])
         if r.parallel:
+            h = h if r.parallel == "one norm" else _norm(r, x, layer.mlp_norm)
             x = ops.add(ops.add(x, mixed), _feed_forward(r, layer, h, batch))
             continue
         x = _added(r, x, mixed, layer.output_norm if r.after else None)

@@ -1,7 +1,7 @@
 """The plan of a model's weights: the one description that everybody walks who loads, checks, packs or converts them."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +14,8 @@ class Part(NamedTuple):
 
     `name` is the one by which soban knows it, Hugging Face's; `names` has those of other kinds of files ("gguf",
     "llama2c"). Hugging Face's file may hold it `transposed`. `wholes`: larger tensors, by kind of file ("hf", too),
-    whose rows from `first` on it is. `precise`: where weights have four bits, this one keeps eight; a large
+    whose rows from `first` on it is; in Hugging Face's, these may have the rows of one head after the other, of so many
+    `heads`, each with its own of every part. `precise`: where weights have four bits, this one keeps eight; a large
     `vocabulary` keeps them in two halves.
     """
 
@@ -24,12 +25,20 @@ class Part(NamedTuple):
     transposed: bool = False
     wholes: Mapping[str, str] = MappingProxyType({})
     first: int = 0
+    heads: int = 1
     precise: bool = False
     vocabulary: bool = False
 
     def source(self, form: str = "hf") -> str | None:
         """The name of the tensor that holds it in a kind of file; None where such a file cannot."""
         return self.wholes.get(form) or (self.name if form == "hf" else self.names.get(form))
+
+    def slice(self, whole: Any, form: str = "hf") -> Any:
+        """Its rows of the larger tensor; of one with several heads (heads, rows of a head, ...)."""
+        if form != "hf" or self.heads == 1 or whole.shape[0] % self.heads:
+            return whole[self.first : self.first + self.shape[0]]
+        by_heads = whole.reshape(self.heads, -1, *whole.shape[1:])
+        return by_heads[:, self.first // self.heads : (self.first + self.shape[0]) // self.heads]
 
 
 class Weight(NamedTuple):
@@ -73,7 +82,7 @@ class Plan:
 
     `head`: the name of the output's matrix, which a file may hold though the model has none of its own. `prefix` stands
     before the other names of Hugging Face's; a file may have it once more, or not at all. What ends as `computed` is in
-    some files and follows from the config.
+    some files and follows from the config. `older`: how a name begins in older files -> how it does now.
     """
 
     ends: tuple[Weight, ...]
@@ -81,6 +90,7 @@ class Plan:
     head: str = "lm_head.weight"
     prefix: str = "model."
     computed: tuple[str, ...] = (".rotary_emb.inv_freq",)
+    older: Mapping[str, str] = field(default_factory=dict)
 
     def weights(self) -> Iterator[Weight]:
         """Every weight: the ends first, then layer by layer."""
@@ -151,10 +161,11 @@ class Place:
         biases = (self._part((size,), "bias", names, {}),) if bias else ()
         return Weight(role, "vector", (self._part((size,), "weight", names, {}),), biases)
 
-    def vocabulary(self, role: str, rows: int, columns: int, **names: str) -> Weight:
+    def vocabulary(self, role: str, rows: int, columns: int, bias: bool = False, **names: str) -> Weight:
         """A row for each entry of the vocabulary."""
         about = {"precise": True, "vocabulary": True}
-        return Weight(role, "matrix", (self._part((rows, columns), "weight", names, about),))
+        biases = (self._part((rows,), "bias", names, {}),) if bias else ()
+        return Weight(role, "matrix", (self._part((rows, columns), "weight", names, about),), biases)
 
     def matrix(self, role: str, *rows: Weight) -> Weight:
         """Several matrices of the same columns, one below the other."""

@@ -35,7 +35,11 @@ class Config(decoder.Config):
 
 def wiring(c: Config) -> Wiring:
     return replace(
-        decoder.llama(c), norm="layer", norm_bias=True, query_bias=c.use_qkv_bias, parallel=c.use_parallel_residual
+        decoder.llama(c),
+        norm="layer",
+        norm_bias=True,
+        query_bias=c.use_qkv_bias,
+        parallel="one norm" if c.use_parallel_residual else None,
     )
 
 

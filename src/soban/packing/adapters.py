@@ -38,7 +38,8 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tu
         module = _module(part)
         if module in files.layers and module not in modules:
             low = files.layers[module]
-            rows = sum(p.shape[0] for p in weight.parts if _module(p) == module)
+            parts = [p for p in weight.parts if _module(p) == module]
+            rows = sum(p.shape[0] for p in parts)
             columns = low.a.shape[1]
             if columns != part.shape[1] or low.b.shape[0] != rows:
                 raise UserError(
@@ -48,6 +49,8 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tu
                 )  # fmt: skip
             both = low.a.format == low.b.format == "bf16"
             a, b = (np.ascontiguousarray(t.data if both else t.float32()) for t in (low.a, low.b))
+            if part.heads > 1:  # whose rows are not in the order of the parts there
+                b = np.concatenate([p.slice(b).reshape(-1, b.shape[1]) for p in parts])
             pieces.append(Piece(row, a, b, low.scale))
             left.pop(module, None)
         modules.append(module)

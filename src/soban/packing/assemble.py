@@ -123,7 +123,7 @@ def converted(tensor: Tensor, format: str, moved: Factors) -> Iterator[npt.NDArr
     row_factors, column_factors = moved.rows.get(tensor.name), moved.columns.get(tensor.name)
     as_stored = tensor.format in formats.PLAIN and row_factors is None and column_factors is None
     for start in range(0, rows, step):
-        piece = tensor.data[start : start + step] if as_stored else tensor.float32(start, start + step)
+        piece = tensor.rows(start, start + step) if as_stored else tensor.float32(start, start + step)
         if row_factors is not None:
             piece = piece * row_factors[start : start + step, None]
         if column_factors is not None:
@@ -146,7 +146,7 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
     if not layout and sum(t.data.nbytes for t in checkpoint.tensors.values()) <= FINITE_LIMIT:
         for part in architecture.plan.parts():
             tensor = checkpoint.tensors[part.name]
-            if not ops.all_finite(tensor.data, tensor.format):
+            if not ops.all_finite(np.ascontiguousarray(tensor.data), tensor.format):
                 finite_check(tensor)
 
     def rows(name: str) -> Rows:
@@ -161,7 +161,7 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
         n, columns = tensor.shape
         if tensor.format not in formats.PLAIN:
             return Rows("f32", n, columns, np.ascontiguousarray(tensor.float32()))
-        return Rows(tensor.format, n, columns, data)
+        return Rows(tensor.format, n, columns, tensor.rows())
 
     def vectors(parts: Sequence[Part]) -> Floats:
         return np.concatenate([checkpoint.tensors[part.name].float32() for part in parts])

@@ -121,6 +121,7 @@ def _renamed(checkpoint: Checkpoint, plan: Plan, text_only: bool) -> dict[str, T
     for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
         wrapper = next((one for one in WRAPPERS if text_only and name.startswith(one)), "")
         bare = name.removeprefix(wrapper)
+        bare = next((new + bare.removeprefix(old) for old, new in plan.older.items() if bare.startswith(old)), bare)
         options = (bare, bare.removeprefix(plan.prefix), plan.prefix + bare)
         usual = next((option for option in options if option in expected), name)
         usual = usual if usual == name or usual not in checkpoint.tensors else name
@@ -135,12 +136,13 @@ def _viewed(tensors: dict[str, Tensor], plan: Plan, form: str) -> dict[str, Tens
         whole, turned = part.wholes.get(form), part.transposed and form == "hf"
         if not (whole or turned) or (tensor := tensors.get(whole or part.name)) is None:
             continue
-        if turned:
-            tensor = replace(tensor, shape=tensor.shape[::-1], data=tensor.data.T)
-        tensors[part.name] = replace(tensor, name=part.name)
+        data, shape = (tensor.data.T, tensor.shape[::-1]) if turned else (tensor.data, tensor.shape)
         if whole:
-            tensors[part.name] = tensor.rows(part.name, part.first, part.shape[0])
             wholes.add(whole)
+            data = part.slice(data, form)
+            rows = data.shape[0] if data.ndim == len(shape) else data.shape[0] * data.shape[1]
+            shape = (rows, *shape[1:])
+        tensors[part.name] = replace(tensor, name=part.name, shape=shape, data=data)
     return {name: tensor for name, tensor in tensors.items() if name not in wholes}
 
 

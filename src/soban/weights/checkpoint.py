@@ -29,7 +29,8 @@ FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
 class Tensor:
     """One named array of a checkpoint, still in its file's format, mapped into memory.
 
-    The data is read-only and may be unaligned. `format` is "f32", "f16", "bf16" (the bits, as uint16), "i8g" (int8, one
+    The data is read-only and may be unaligned. Rows that lie in blocks apart from each other are an array of one more
+    axis: (blocks, rows of a block, ...). `format` is "f32", "f16", "bf16" (the bits, as uint16), "i8g" (int8, one
     float32 scale per group of the last axis), one of GGUF's blocks ("q4_k": rows of bytes, see weights/gguf/blocks.py),
     "u8" (bytes), or another dtype of safetensors in lower case (f64, i64, i8, ...): those are carried so that they can
     be refused by name where somebody asks for their numbers.
@@ -48,6 +49,15 @@ class Tensor:
         """How many numbers along the last axis share a scale; 1 where there are no scales."""
         return 1 if self.scales is None else self.shape[-1] // self.scales.shape[-1]
 
+    def rows(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start..stop along the first axis, as they are stored."""
+        if self.data.ndim == len(self.shape):
+            return self.data[start:stop] if self.shape else self.data
+        block, stop = self.data.shape[1], self.shape[0] if stop is None else min(stop, self.shape[0])
+        first = start // block
+        rows = self.data[first : -(-stop // block)].reshape(-1, *self.shape[1:])
+        return rows[start - first * block : stop - first * block]
+
     def float32(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows start..stop along the first axis as aligned float32: a view of the file where it is that already.
 
@@ -55,19 +65,13 @@ class Tensor:
         """
         if self.format in BLOCKS:
             return _of_blocks(self, start, stop)
-        rows = self.data[start:stop] if self.shape else self.data
+        rows = self.rows(start, stop)
         if self.scales is not None:
             scales = self.scales[start:stop]
             groups: np.ndarray = rows.reshape(*scales.shape, self.group) * scales[..., None]
             return groups.reshape(rows.shape)
         numbers = _numbers(self, rows)
         return numbers + np.float32(self.shift) if self.shift else numbers
-
-    def rows(self, name: str, first: int, count: int) -> "Tensor":
-        """`count` rows from `first` on along the first axis, as a tensor of its own."""
-        assert self.scales is None
-        data = self.data[first : first + count]
-        return replace(self, name=name, shape=(len(data), *self.shape[1:]), data=data)
 
 
 @dataclass(frozen=True)
