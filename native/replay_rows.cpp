@@ -47,11 +47,14 @@ void rotary(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
     const int32_t half = now.out.columns / 2;
     const float *frequencies = run.vector(0);
+    const int32_t position = run.batch.positions[t];
+    double scale = now.f[0];
+    if (now.f[1] != 0.0f) scale *= 1.0 + now.f[1] * std::log1p(std::floor(position / (double)now.f[2]));
     float *out = run.row(now.out, t);
     for (int32_t i = 0; i < half; i++) {
-        const float angle = (float)run.batch.positions[t] * frequencies[i]; // rounded to float, as transformers does
-        out[i] = (float)std::cos((double)angle) * now.f[0];
-        out[half + i] = (float)std::sin((double)angle) * now.f[0];
+        const float angle = (float)position * frequencies[i]; // rounded to float, as transformers does
+        out[i] = (float)std::cos((double)angle) * (float)scale;
+        out[half + i] = (float)std::sin((double)angle) * (float)scale;
     }
 }
 

@@ -83,6 +83,14 @@ FURTHER: dict[str, dict[str, Any]] = {
         "use_qkv_bias": True, "qk_layernorm": False, "use_parallel_residual": False, "hidden_dropout": 0.0,
         "num_attention_heads": 2, "num_key_value_heads": 1,
     },
+    "ministral3": {
+        **{key: value for key, value in _shared.items() if key not in ("attention_bias", "rope_theta")},
+        "model_type": "ministral3", "architectures": ["Ministral3ForCausalLM"], "sliding_window": 16,
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 100.0, "factor": 8.0, "original_max_position_embeddings": 8,
+            "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.7,
+        },
+    },
     "gpt_neox": {
         "model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], "vocab_size": 264, "hidden_size": 32,
         "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu",

@@ -39,6 +39,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "exaone4": {"rotations": (0, 0), "windows": (None, None), "after": False, "head_norm": None},
     "olmo2": {"after": False, "head_norm": None, "eps": 1e-6},
     "stablelm": {"parallel": "one norm", "eps": 1e-6},
+    "ministral3": {"growth": None, "windows": (None, None)},
     "gpt_neox": {"parallel": "one norm", "activation": "gelu_tanh", "interleaved": True},
     "gptj": {"interleaved": False, "activation": "gelu"},
     "phi": {"interleaved": True, "activation": "gelu"},

@@ -12,6 +12,7 @@ gguf = pytest.importorskip("gguf")
 SUFFIXES = (".weight", ".bias")
 ARCHITECTURES = {
     "mistral": "llama",
+    "ministral3": "mistral3",
     "gemma3_text": "gemma3",
     "gpt_neox": "gptneox",
     "phi": "phi2",

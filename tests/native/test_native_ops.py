@@ -135,10 +135,10 @@ def test_embed_looks_positions_up_as_it_does_tokens(isa: str) -> None:
     assert_same_bits(got, normal(0, 40, 70)[[30, 31, 32, 2, 3]] + normal(1, 9, 70)[[3, 8, 0, 5, 5]])
 
 
-def angles(program: Program, size: int, scale: float) -> Recorded:
+def angles(program: Program, size: int, scale: float, *growth: float) -> Recorded:
     frequencies = (10000.0 ** (-np.arange(size // 2) / (size // 2))).astype(np.float32)
     batch = program.batch()
-    return ops.rotary(batch.positions, batch.rotation, frequencies[None], scale)
+    return ops.rotary(batch.positions, batch.rotation, frequencies[None], scale, *growth)
 
 
 LINE = np.linspace(-2, 2, 300).astype(np.float32)
@@ -149,6 +149,7 @@ ROW_OPS: dict[str, tuple[Record, float]] = {
     "layer_norm without a bias": (lambda v, p: ops.layer_norm(v[:, 3:99], LINE[:96], None, 1e-5), 16),
     "head_norm": (lambda v, p: ops.head_norm(v, LINE[:60], 1e-6, 1.0), 8),
     "rotary": (lambda v, p: angles(p, 46, 1.5), 1),
+    "rotary that grows": (lambda v, p: angles(p, 46, 1.5, 0.3, 4.0), 1),
     "rope": (lambda v, p: ops.rope(v[:, :288], angles(p, 48, 1.0)), 2),
     "rope, neighbours": (lambda v, p: ops.rope(v[:, :276], angles(p, 46, 1.0), True), 2),
     "rope of a part": (lambda v, p: ops.rope(v, angles(p, 22, 1.0), False, 60), 2),

@@ -85,6 +85,13 @@ def test_the_soft_cap_comes_before_the_softmax() -> None:
     np.testing.assert_allclose(got, (scores.softmax(-1) @ torch.tensor(v)).numpy(), rtol=1e-4, atol=1e-6)
 
 
+def test_what_turns_grows_with_every_period_of_positions() -> None:
+    positions, frequencies = np.array([0, 7, 8, 15, 16, 100], np.int32), np.array([[1.0, 0.3]], np.float32)
+    plain, grown = (ops.rotary(positions, 0, frequencies, 1.5, *growth) for growth in ((), (0.4, 8.0)))
+    wanted = 1 + 0.4 * np.log([1, 1, 2, 2, 3, 13])
+    np.testing.assert_allclose(grown, plain * wanted[:, None], rtol=1e-6)
+
+
 def test_rope_turns_as_transformers_does_and_interleaved_is_a_permutation_of_it() -> None:
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
     frequencies = (10000.0 ** (-np.arange(0, 16, 2) / 16)).astype(np.float32)

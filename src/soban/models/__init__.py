@@ -16,13 +16,14 @@ from soban.ops.recorder import LayerSlot, Program
 
 MOST_LAYERS = 10_000  # far above any model; a config that says more would keep us counting
 FAMILIES = {  # model_type -> file
-    "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2",
-    "gemma3_text": "gemma3", "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax",
-    "exaone": "exaone", "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2",
-    "gpt_neox": "gpt_neox", "gptj": "gptj", "phi": "phi", "gemma3": "gemma3",
+    "llama": "llama", "mistral": "llama", "mistral3": "llama", "ministral3": "ministral3", "qwen2": "qwen2",
+    "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "gemma3": "gemma3",
+    "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax", "exaone": "exaone",
+    "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
+    "gptj": "gptj", "phi": "phi",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
-TEXT_PARTS = {"gemma3": "gemma3_text"}
+TEXT_PARTS = {"gemma3": "gemma3_text", "mistral3": "mistral"}
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Architecture:
 
 def ties_embeddings(raw: Mapping[str, Any]) -> bool:
     """Whether a config.json says, or is silent and means, that a model writes by its embedding."""
-    default = False
-    if raw.get("model_type") in FAMILIES:
-        default = _family(raw["model_type"]).config.tie_word_embeddings
+    kind, default = raw.get("model_type"), False
+    if isinstance(kind, str) and kind in FAMILIES:
+        default = kind in TEXT_PARTS or _family(kind).config.tie_word_embeddings
     return bool(raw.get("tie_word_embeddings", default))
 
 

@@ -19,6 +19,7 @@ from soban import ops
 from soban.models.config import RotaryDecoder, activation
 from soban.models.family import Family, ModelType
 from soban.models.plan import Layer, Pair, Part, Place, Plan, Shape, Weight
+from soban.models.rope import Rotation
 from soban.ops.formats import Floats, bf16_bits, bf16_values
 
 Names = Mapping[str, Mapping[str, str]]  # a tensor's role -> its name in each kind of file
@@ -94,7 +95,8 @@ class Wiring:
     `before` and `after`: norms of what attention and the feed-forward part read, and of what they give. `head_norm`:
     queries and keys are normed, each head by itself or the whole row. `parallel`: attention and the feed-forward part
     both read what the layer begins with, by one norm or by two, and are added together. `gated`: the feed-forward part
-    is activation(gate) * up. `split_heads`: the tensor of queries, keys and values has those of one head after the
+    is activation(gate) * up. `growth`: queries are multiplied by 1 + first * ln(1 + floor(position / second)).
+    `split_heads`: the tensor of queries, keys and values has those of one head after the
     other. `older`: how names begin in older files -> how they do now.
     """
 
@@ -117,6 +119,7 @@ class Wiring:
     output_bias: bool = False
     mlp_bias: bool = False
     head_bias: bool = False
+    growth: tuple[float, float] | None = None
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     logit_scale: float = 1.0
@@ -226,10 +229,7 @@ def _norm(r: Wiring, x: Any, weight: Any) -> Any:
 
 def _forward(c: Config, r: Wiring, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: int) -> Any:
     """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`, of texts of up to `longest`."""
-    turns = [
-        ops.rotary(batch.positions, batch.rotation, table, rotation.scale)
-        for rotation, table in zip(c.rotations, _tables(c, longest), strict=True)
-    ]
+    turns = [_turns(r, batch, rotation.scale, table) for rotation, table in _tables(c, longest)]
     x = ops.embed(batch.tokens, w.embed, r.embedding_scale)
     for i, (layer, layer_cache) in enumerate(zip(w.layers, cache, strict=True)):
         index = r.rotations[i]
@@ -246,11 +246,19 @@ def _forward(c: Config, r: Wiring, w: Any, batch: ops.Batch, cache: Sequence[Any
     return _norm(r, x, w.norm)
 
 
-def _tables(c: Config, longest: int) -> Iterator[Floats]:
+def _tables(c: Config, longest: int) -> Iterator[tuple[Rotation, Floats]]:
     """The frequencies of each rotation; those of one row are repeated where another's go by the text's length."""
     tables = [rotation.table(longest) for rotation in c.rotations]
     rows = max(map(len, tables))
-    return (table if len(table) == rows else np.repeat(table, rows, axis=0) for table in tables)
+    for rotation, table in zip(c.rotations, tables, strict=True):
+        yield rotation, table if len(table) == rows else np.repeat(table, rows, axis=0)
+
+
+def _turns(r: Wiring, batch: ops.Batch, scale: float, table: Floats) -> tuple[Any, Any]:
+    """By what queries turn, and keys."""
+    keys = ops.rotary(batch.positions, batch.rotation, table, scale)
+    queries = keys if r.growth is None else ops.rotary(batch.positions, batch.rotation, table, scale, *r.growth)
+    return queries, keys
 
 
 def _added(r: Wiring, x: Any, part: Any, norm: Any) -> Any:
@@ -269,7 +277,9 @@ def _attention(
         queries = ops.head_norm(queries, layer.query_norm, r.eps, r.norm_offset)
         keys = ops.head_norm(keys, layer.key_norm, r.eps, r.norm_offset)
     if angles is not None:
-        queries, keys = (ops.rope(x, angles, r.interleaved, c.head_size) for x in (queries, keys))
+        queries, keys = (
+            ops.rope(x, turn, r.interleaved, c.head_size) for x, turn in zip((queries, keys), angles, strict=True)
+        )
     mixed = ops.attention(
         queries, keys, values, batch, cache, scale=r.attention_scale, softcap=r.attention_cap, window=window
     )

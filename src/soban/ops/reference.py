@@ -97,13 +97,25 @@ def refine(x: Floats, scores: Floats, residual: Matrix, panels: int, margin: flo
 
 
 @op
-def rotary(positions: Integers, rotation: int, frequencies: Floats, scale: float = 1.0) -> Floats:
+def rotary(
+    positions: Integers,
+    rotation: int,
+    frequencies: Floats,
+    scale: float = 1.0,
+    growth: float | None = None,
+    period: float | None = None,
+) -> Floats:
     """(T,) -> (T, D): cosines, then sines, of position x frequency (D / 2 each), times `scale`.
 
-    The frequencies are a row of the table (K, D / 2), which has several where they depend on a text's length.
+    The frequencies are a row of the table (K, D / 2), which has several where they depend on a text's length. With a
+    `growth`, what turns by them is also multiplied by 1 + growth * ln(1 + floor(position / period)).
     """
     angles = (positions[:, None].astype(np.float32) * frequencies[rotation]).astype(np.float64)
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32) * np.float32(scale)
+    grown = np.full((len(positions), 1), scale, np.float64)
+    if growth and period:
+        grown *= 1 + growth * np.log1p(np.floor(positions[:, None] / period))
+    turned = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    return turned * grown.astype(np.float32)
 
 
 @op

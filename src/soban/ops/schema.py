@@ -147,7 +147,7 @@ OPERATIONS: dict[str, Operation] = {
     "linear": Operation({"x": Value(), "w": Weights(adapted=True), "batch": Whole(optional=True)}, _adapted),
     "rotary": Operation(
         {"positions": Ids(("positions",)), "rotation": Whole("rotation"), "frequencies": Frequencies(),
-         "scale": Number()},
+         "scale": Number(), "growth": Number(optional=True), "period": Number(optional=True)},
         lambda frequencies, **_: 2 * frequencies.shape[1],
     ),
     "rope": Operation(
