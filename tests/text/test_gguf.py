@@ -11,7 +11,8 @@ import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from soban.base.errors import UserError
-from soban.text.tokenizers.gguf import GgufVocabulary
+from soban.text.tokenizers.gguf import gguf_tokenizer
+from soban.text.tokenizers.gguf_vocabulary import GgufVocabulary
 from soban.weights.gguf.opening import special_ids
 from soban.weights.gguf.reading import read_gguf
 
@@ -50,7 +51,7 @@ def vocabulary(path: Path) -> GgufVocabulary:
     return GgufVocabulary(path, keys, special_ids(path, keys, len(keys["tokenizer.ggml.tokens"])))
 
 
-def write(path: Path, model: str, tokens: list[str], types: list[int] | None = None, **more: Any) -> GgufVocabulary:
+def write(path: Path, model: str, tokens: list[str], types: list[int] | None = None, **more: Any) -> Any:
     """A GGUF file that holds a vocabulary alone."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_tokenizer_model(model)
@@ -70,7 +71,7 @@ def write(path: Path, model: str, tokens: list[str], types: list[int] | None = N
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    return vocabulary(path)
+    return gguf_tokenizer(vocabulary(path))
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
@@ -78,7 +79,7 @@ def test_every_string_of_llama_cpps_own_tests_has_its_ids(fixtures: Path, name: 
     path = fixtures / "gguf_vocab" / f"ggml-vocab-{name}.gguf"
     texts = Path(f"{path}.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
     expected = [[int(index) for index in line.split()] for line in Path(f"{path}.out").read_text().split("\n")]
-    tokenizer = vocabulary(path).tokenizer()
+    tokenizer = gguf_tokenizer(vocabulary(path))
     assert len(texts) == len(expected) > 40
     assert [tokenizer.encode(text, bos=False) for text in texts] == expected
     for text, ids in zip(texts, expected, strict=True):
@@ -148,9 +149,7 @@ def test_of_many_strings_too(tmp_path: Path, trained: Tokenizer, pre: str) -> No
 def compare(tmp_path: Path, trained: Tokenizer, pre: str, count: int) -> None:
     tokens, types, merges = with_added(trained)
     whole = pre in ("llama-bpe", "llama3", "midm-2.0", "lfm2", "tekken")
-    ours = write(
-        tmp_path / "v.gguf", "gpt2", tokens, types, pre=pre, merges=merges, bos_token_id=len(tokens) - 1
-    ).tokenizer()
+    ours = write(tmp_path / "v.gguf", "gpt2", tokens, types, pre=pre, merges=merges, bos_token_id=len(tokens) - 1)
     judge = Tokenizer(
         models.BPE({t: i for i, t in enumerate(tokens)}, [tuple(m.split(" ")) for m in merges], ignore_merges=whole)
     )
@@ -169,7 +168,7 @@ def compare(tmp_path: Path, trained: Tokenizer, pre: str, count: int) -> None:
 def test_a_pre_that_is_not_known_is_refused_by_name(tmp_path: Path, trained: Tokenizer) -> None:
     tokens, types, merges = with_added(trained)
     with pytest.raises(UserError, match=r"tokenizer.ggml.pre='future-bpe' is not known"):
-        write(tmp_path / "a.gguf", "gpt2", tokens, types, pre="future-bpe", merges=merges).tokenizer()
+        write(tmp_path / "a.gguf", "gpt2", tokens, types, pre="future-bpe", merges=merges)
     with pytest.raises(
         UserError, match="tokenizers of the kind 'rwkv' are not read; this reads llama, t5, gpt2, gemma4"
     ):
@@ -192,7 +191,7 @@ def test_a_damaged_vocabulary_is_refused_in_one_line(
 ) -> None:
     tokens, _, merges = with_added(trained)
     with pytest.raises(UserError) as refusal:
-        write(tmp_path / "a.gguf", "gpt2", tokens, **{"merges": merges, "pre": "gpt-2", **change}).tokenizer()
+        write(tmp_path / "a.gguf", "gpt2", tokens, **{"merges": merges, "pre": "gpt-2", **change})
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -231,7 +230,7 @@ def test_sentencepiece_ids_are_those_of_the_sentencepiece_library(tmp_path: Path
     found = write(
         tmp_path / "v.gguf", "llama", tokens, types, scores=scores, bos_token_id=judge.bos_id(),
         eos_token_id=judge.eos_id(), unknown_token_id=judge.unk_id(), **more,
-    ).tokenizer()  # fmt: skip
+    )  # fmt: skip
     assert found.encode("abc") == [judge.bos_id(), *judge.encode("abc")]  # unasked, as llama.cpp does it
     for text in random_texts(1500):
         if "<" not in text and "\x00" not in text:
@@ -256,7 +255,7 @@ def test_t5s_ids_are_those_of_sentencepieces_unigram(tmp_path: Path, rule: str) 
         tmp_path / "v.gguf", "t5", tokens, types, scores=scores, eos_token_id=1, unknown_token_id=2, padding_token_id=0,
         add_space_prefix=True, remove_extra_whitespaces=True,
         **({"precompiled_charsmap": bytes(charsmap)} if charsmap else {}),
-    ).tokenizer()  # fmt: skip
+    )  # fmt: skip
     assert found.encode("abc") == [*judge.encode("abc"), 1]  # T5 ends its texts, and begins them with nothing
     for text in random_texts(800, seed=5):
         if "<" not in text and "\x00" not in text:
@@ -290,7 +289,7 @@ def test_gemma_4s_ids_are_those_of_its_tokenizer_json(tmp_path: Path) -> None:
     found = write(
         tmp_path / "v.gguf", "gemma4", tokens, types, merges=[" ".join(pair) for pair in told["merges"]],
         bos_token_id=2, eos_token_id=1, unknown_token_id=3, padding_token_id=0,
-    ).tokenizer()  # fmt: skip
+    )  # fmt: skip
     assert found.encode("ab")[0] == 2
     for text in random_texts(1500, seed=7):
         ids = found.encode(text, bos=False)

@@ -13,12 +13,14 @@ from soban.messages import translate
 if TYPE_CHECKING:
     from soban.convert.source import Source
 
-LLAMA2C = ".bin"
+LLAMA2C, GGUF = ".bin", ".gguf"
 EXAMPLES = """\
   soban convert path/to/model model.bin                     llama2.c's run.c: ./run model.bin -z tokenizer.bin
   soban convert path/to/model model-q8.bin --format v2      its runq.c
   soban convert stories15M.bin stories15M                   a folder that transformers loads
   soban convert path/to/model model-bf16 --dtype bf16
+  soban convert path/to/model model.gguf --type q8_0        llama.cpp, Ollama, LM Studio
+  soban convert model-Q4_K_M.gguf path/to/folder            a folder that transformers loads
   soban convert my-stories                                  the bundled model, as a folder for transformers
 """
 
@@ -27,9 +29,9 @@ EXAMPLES = """\
 class ConvertOptions:
     """Write a model in another form.
 
-    OUT says which: a name that ends in .bin is llama2.c's (with tokenizer.bin beside it), any other a Hugging Face
-    folder with safetensors. What the new form cannot hold is refused, and nothing is written over. Without MODEL it is
-    the bundled one.
+    OUT says which: a name that ends in .bin is llama2.c's (with tokenizer.bin beside it), one that ends in .gguf a GGUF
+    file, any other a Hugging Face folder with safetensors. What the new form cannot hold is refused, and nothing is
+    written over. Without MODEL it is the bundled one.
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] OUT"})
@@ -39,6 +41,9 @@ class ConvertOptions:
     )
     dtype: Literal["f32", "bf16"] | None = field(
         default=None, metadata={"help": "of a folder's weights (default: f32, where they have another form now)"}
+    )
+    type: Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None = field(
+        default=None, metadata={"help": "of a GGUF file's weights (default: f16)"}
     )
     tokenizer: str | None = field(
         default=None, metadata={"short": "-z", "metavar": "FILE", "help": "tokenizer.bin of a .bin model"}
@@ -57,19 +62,20 @@ def call(options: ConvertOptions) -> int:
     """Writes OUT; the outcome is told on stderr."""
     from soban.cli.bringing import bring
     from soban.convert.folder import to_folder
+    from soban.convert.gguf import to_gguf
     from soban.convert.llama2c import to_llama2c
     from soban.convert.source import open_source
     from soban.loading.loaded import BUNDLED
     from soban.loading.locate import locate
 
     name, out = _places(options)
-    is_bin = out.suffix.lower() == LLAMA2C
+    is_bin, is_gguf = (out.suffix.lower() == suffix for suffix in (LLAMA2C, GGUF))
     words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
     for place in (out, words_out) if is_bin else (out,):
         if not place.parent.is_dir():
             raise UserError("{path}: there is no such folder", path=place.parent, hint="make it first")
     source = open_source(BUNDLED if name is None else locate(name, bring))
-    _check_flags(options, source, is_bin)
+    _check_flags(options, source, is_bin, is_gguf)
     given = _tokenizer(options, source)
     with console.Status(False) as status:
 
@@ -81,6 +87,10 @@ def call(options: ConvertOptions) -> int:
                 source, out, options.format or "v0", tokenizer=given, progress=progress,
                 tokenizer_out=None if options.weights_only else words_out,
             )  # fmt: skip
+        elif is_gguf:
+            to_gguf(
+                source, out, options.type or "f16", tokenizer=given, words=not options.weights_only, progress=progress
+            )
         else:
             to_folder(source, out, options.dtype or "f32", tokenizer=given, progress=progress)
     _tell(out)
@@ -112,12 +122,19 @@ def _places(options: ConvertOptions) -> tuple[str | None, Path]:
     )  # fmt: skip
 
 
-def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool) -> None:
+def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool, is_gguf: bool) -> None:
     """Raise UserError for flags that have no meaning for this model or this form."""
     if is_bin and options.dtype is not None:
         raise UserError(
             "--dtype {dtype} is for folders; a .bin has formats", dtype=options.dtype, hint="give --format v0, v1 or v2"
         )
+    if is_gguf and options.dtype is not None:
+        raise UserError(
+            "--dtype {dtype} is for folders; a GGUF file has types", dtype=options.dtype,
+            hint="give --type f32, f16, bf16, q8_0 or q4_0",
+        )  # fmt: skip
+    if not is_gguf and options.type is not None:
+        raise UserError("--type {type} is for GGUF files", type=options.type, hint="give OUT a name that ends in .gguf")
     if not is_bin and (options.format is not None or options.tokenizer_out is not None):
         raise UserError(
             "--format and --tokenizer-out are for llama2.c's files", hint="give OUT a name that ends in .bin"
@@ -126,7 +143,8 @@ def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool) -> Non
         raise UserError(
             "-z {path} is for .bin models; this one has its own tokenizer", path=options.tokenizer, hint="leave it out"
         )
-    if not is_bin and options.dtype is None and not source.is_llama2c and not source.layout:
+    plain = not source.is_llama2c and source.checkpoint.form != "gguf" and not source.layout
+    if not is_bin and not is_gguf and options.dtype is None and plain:
         raise UserError(
             "{path}: a Hugging Face folder already", path=source.path,
             hint="say what is to change: --dtype bf16, or an OUT that ends in .bin",

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.base.files import new_folder
-from soban.convert.source import Source, halves, rotated_heads
+from soban.convert.source import Floats, Source, halves, rotated_heads
+from soban.loading.model_files import GgufFiles, files_of
 from soban.ops.formats import bf16_bits
+from soban.text.tokenizers import gguf_json
 from soban.text.tokenizers.fast import load_fast
 from soban.text.tokenizers.llama2c import BOS, EOS, Llama2cTokenizer, read_pieces
 from soban.text.tokenizers.llama2c_json import tokenizer_files
 from soban.text.tokenizers.llama2c_writing import compare
 from soban.text.tokenizers.settings import read_settings
-from soban.weights.checkpoint import WEIGHTS
+from soban.weights.checkpoint import GGUF, WEIGHTS
 from soban.weights.naming import CONFIG, INDEX, SINGLE
 from soban.weights.safetensors import DTYPES, Entry, write_safetensors
 
+CLASSES = {"llama": "LlamaForCausalLM", "gemma2": "Gemma2ForCausalLM", "gpt2": "GPT2LMHeadModel"}  # transformers'
 SHARD_BYTES = 5_000_000_000  # as transformers cuts them
 DTYPE_NAMES = {"f32": ("F32", "float32"), "bf16": ("BF16", "bfloat16")}  # ours -> safetensors', config.json's
 BESIDE = (".json", ".jinja", ".model", ".txt", ".md")  # files that go with a model
@@ -40,6 +43,9 @@ def to_folder(
     read or written; the folder appears whole or not at all.
     """
     rotated: dict[str, int] = {}
+    if source.checkpoint.form == GGUF:
+        _from_gguf(source, path, dtype, progress)
+        return
     if source.is_llama2c:
         source, architecture = source.fitted()
         rotated = rotated_heads(architecture)
@@ -56,6 +62,47 @@ def to_folder(
             _copy_others(source.folder, made)
             _write_json(made / CONFIG, _same_config(source.config, dtype))
         write_shards(made, entries, lambda name: _bytes(source, name, dtype, rotated.get(name)), progress)
+
+
+def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> None:
+    """The model of a GGUF file, its tokenizer and its template."""
+    files = files_of(source.checkpoint)
+    assert isinstance(files, GgufFiles)
+    config, generation = source.config, source.checkpoint.generation_config
+    words = gguf_json.tokenizer_files(files.vocabulary, config.get("n_positions") or config["max_position_embeddings"])
+    template = files.template()
+    source, architecture = source.fitted()
+    heads = rotated_heads(architecture, GGUF) if source.checkpoint.interleaved else {}
+    parts = architecture.plan.whole_parts()
+    kind, name = DTYPE_NAMES[dtype]
+    entries = [(whole, kind, shape) for whole, shape in architecture.plan.stored().items()]
+
+    def fill(whole: str) -> Iterator[npt.NDArray]:
+        several = parts[whole]
+        if several[0].transposed:
+            pieces: Iterable[Floats] = [np.concatenate([source.whole(part.name) for part in several]).T]
+        else:
+            pieces = (rows for part in several for rows in _in_order(source, part.name, heads.get(part.name)))
+        for rows in pieces:
+            yield np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
+
+    with new_folder(path, sum(map(_size, entries)) + OTHERS) as made:
+        classes = {"architectures": [CLASSES[config["model_type"]]]} if config["model_type"] in CLASSES else {}
+        _write_json(made / CONFIG, {**classes, **config, "dtype": name})
+        _write_json(made / "generation_config.json", generation)
+        for file, content in words.items():
+            _write_json(made / file, content)
+        if template is not None:
+            (made / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
+        write_shards(made, entries, fill, progress)
+
+
+def _in_order(source: Source, name: str, heads: int | None) -> Iterable[Floats]:
+    """A tensor's rows; those of so many heads, kept in pairs, as Hugging Face has them."""
+    if heads is None:
+        return source.rows(name)
+    values = source.whole(name)
+    return [halves(values.reshape(len(values), -1), heads).reshape(values.shape)]
 
 
 def _size(entry: Entry) -> int:

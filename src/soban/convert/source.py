@@ -1,5 +1,6 @@
 """A model to be converted: its configuration, and its tensors as float32, whatever form they are stored in."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from soban.models import Architecture, architecture
 from soban.ops import formats
 from soban.packing.fitting import check_plain, fitted
 from soban.packing.layout import RESIDUAL, packed_layout
-from soban.weights.checkpoint import LLAMA2C, Checkpoint, finite_check
-from soban.weights.llama2c import KEY, LAYER, QUERY
+from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint, finite_check
+from soban.weights.llama2c import KEY, QUERY
 from soban.weights.opening import open_checkpoint
 
+LAYER = re.compile(r"^(layers|blk)\.\d+\.")  # how the name of a layer's tensor begins
+ENDINGS = ("weight", "bias")
 CHUNK = 16 << 20  # bytes of float32 in one piece
 
 Floats = npt.NDArray[np.float32]
@@ -96,11 +99,13 @@ def open_source(path: Path) -> Source:
     return Source(path, checkpoint, packed_layout(checkpoint))
 
 
-def rotated_heads(architecture: Architecture) -> dict[str, int]:
-    """The tensors whose rows llama2.c has in another order, for the sake of its rotary positions, and their heads."""
+def rotated_heads(architecture: Architecture, form: str = LLAMA2C) -> dict[str, int]:
+    """The tensors whose rows a kind of file has in another order, since neighbours turn together, and their heads."""
     c = architecture.config
     heads = {QUERY: c.num_attention_heads, KEY: c.kv_heads}
-    names = {ours: LAYER.sub("layers.{i}.", theirs) for theirs, ours in architecture.plan.names(LLAMA2C).items()}
+    if form == GGUF:
+        heads = {f"blk.{{i}}.attn_{part}.{end}": heads[k] for part, k in (("q", QUERY), ("k", KEY)) for end in ENDINGS}
+    names = {ours: LAYER.sub(r"\1.{i}.", theirs) for theirs, ours in architecture.plan.names(form).items()}
     return {ours: heads[kind] for ours, kind in names.items() if kind in heads}
 
 

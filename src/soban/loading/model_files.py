@@ -13,7 +13,7 @@ from soban.weights.opening import open_checkpoint
 
 if TYPE_CHECKING:  # who runs a model needs no entries, and a start waits for all that is imported
     from soban.text.tokenizers.entries import Entries
-    from soban.text.tokenizers.gguf import GgufVocabulary
+    from soban.text.tokenizers.gguf_vocabulary import GgufVocabulary
 
 
 class ModelFiles(Protocol):
@@ -84,8 +84,8 @@ class GgufFiles:
         self.checkpoint = checkpoint
 
     @functools.cached_property
-    def _vocabulary(self) -> "GgufVocabulary":
-        from soban.text.tokenizers.gguf import GgufVocabulary
+    def vocabulary(self) -> "GgufVocabulary":
+        from soban.text.tokenizers.gguf_vocabulary import GgufVocabulary
         from soban.weights.gguf.opening import special_ids
 
         path, keys = self.checkpoint.path, self.checkpoint.keys
@@ -97,10 +97,12 @@ class GgufFiles:
                 "{path}: a GGUF file has its own tokenizer", path=self.checkpoint.path, hint="leave out -z {other}",
                 other=other,
             )  # fmt: skip
-        return self._vocabulary.tokenizer()
+        from soban.text.tokenizers.gguf import gguf_tokenizer
+
+        return gguf_tokenizer(self.vocabulary)
 
     def entries(self, other: Path | None = None) -> "Entries":
-        return self._vocabulary.entries()
+        return self.vocabulary.entries()
 
     def template(self) -> ChatTemplate | None:
         key, path = "tokenizer.chat_template", self.checkpoint.path
@@ -110,7 +112,7 @@ class GgufFiles:
         }  # fmt: skip
         if not named:
             return None
-        return ChatTemplate(default_template(path, named), self._vocabulary.settings.names, origin=path)
+        return ChatTemplate(default_template(path, named), self.vocabulary.settings.names, origin=path)
 
 
 FORMS: Mapping[str, Callable[[Checkpoint], ModelFiles]] = {LLAMA2C: Llama2cFiles, GGUF: GgufFiles}

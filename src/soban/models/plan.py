@@ -113,6 +113,13 @@ class Plan:
         """The shape of every tensor, by its name."""
         return {part.name: part.shape for part in self.parts()}
 
+    def whole_parts(self) -> dict[str, list[Part]]:
+        """The parts of each tensor that a file of Hugging Face's holds, by its name there, one below the other."""
+        found: dict[str, list[Part]] = {}
+        for part in self.parts():
+            found.setdefault(part.whole or part.name, []).append(part)
+        return found
+
     def stored(self) -> dict[str, Shape]:
         """The shape of every tensor as a file of Hugging Face's holds it, by its name there."""
         stored: dict[str, Shape] = {}

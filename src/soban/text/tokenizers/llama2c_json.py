@@ -1,6 +1,7 @@
 """llama2.c's tokenizer.bin as a tokenizer.json: byte-pair merges that join what run.c joins, in its order."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,19 @@ def _library_form(texts: Sequence[str], scores: Sequence[float]) -> dict[str, An
             "byte_fallback": True,
             "ignore_merges": False,
             "vocab": {text: index for index, text in enumerate(texts)},
-            "merges": [list(pair) for pair in merges(texts, scores)],
+            "merges": [list(pair) for pair in merges(_joined(texts), scores, FLOOR)],
         },
     }
 
 
-def merges(texts: Sequence[str], scores: Sequence[float]) -> Iterator[tuple[str, str]]:
-    """Every pair of pieces that run.c joins, those with the best score first."""
-    known = {text: index for index, text in enumerate(texts) if index not in (UNKNOWN, BOS, EOS)}
-    for index in sorted(known.values(), key=lambda index: -scores[index]):
-        text = texts[index]
-        if scores[index] > FLOOR:
+def _joined(texts: Sequence[str]) -> dict[str, int]:
+    """The pieces that run.c joins others to, and joins."""
+    return {text: index for index, text in enumerate(texts) if index not in (UNKNOWN, BOS, EOS)}
+
+
+def merges(known: Mapping[str, int], scores: Sequence[float], floor: float = -math.inf) -> Iterator[tuple[str, str]]:
+    """Every pair of pieces that spells a third, those first whose third has the best score, above `floor`."""
+    for text, index in sorted(known.items(), key=lambda entry: -scores[entry[1]]):
+        if scores[index] > floor:
             pairs = ((text[:cut], text[cut:]) for cut in range(1, len(text)))
             yield from sorted((p for p in pairs if p[0] in known and p[1] in known), key=lambda p: known[p[0]])
