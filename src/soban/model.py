@@ -34,6 +34,7 @@ from soban.text.chat.contents import text_of
 from soban.text.chat.form import ChatForm, read_form
 from soban.text.chat.template import ChatTemplate, Message, encode_chat
 from soban.text.chat.templates import find_template
+from soban.text.grammar.grammar import FORMS, Grammar, Grammars, wanted
 
 MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
@@ -61,6 +62,7 @@ class Model:
         self.ends = loaded.ends
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
         self.forms: dict[ChatTemplate, ChatForm] = {}
+        self.grammars = Grammars(self.tokenizer)
         self.watch = Watch()
         self.adapter: Adapter | None = None
         self.adapter_path: Path | None = None
@@ -106,7 +108,8 @@ class Model:
         known = {field.name for field in fields(Sampling) if field.name != "usual"}
         if unknown := [name for name in options if name not in known]:
             raise UserError(
-                "{name} is no option of generation", name=unknown[0], known=", ".join(sorted({*known, "on_full"})),
+                "{name} is no option of generation", name=unknown[0],
+                known=", ".join(sorted({*known, "on_full", *FORMS})),
                 hint="choose among {known}",
             )  # fmt: skip
         changes = with_tuples({name: value for name, value in options.items() if value is not None})
@@ -154,8 +157,11 @@ class Model:
         """
         notes = Notes(show)
         with heard_by(notes.hear):
+            grammar, options = _form(options)
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+            echo = False if grammar and echo is None else echo
             given = self.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
+            given = given.under(grammar, self.grammars)
         return Generation(self, given, sampling, on_full=on_full, notes=notes)
 
     def prompt(
@@ -224,9 +230,11 @@ class Model:
         `options` are the fields of `Sampling`: max_new_tokens, max_length, min_new_tokens, min_length, do_sample,
         temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias (also as
         {token id: bias}), no_repeat_ngram_size, bad_words_ids, suppress_tokens, begin_suppress_tokens,
-        num_return_sequences, seed, stop, prompt_lookup_num_tokens. `raw` passes the prompt
-        without a chat template; tokens that are written out in it are read as tokens, as in a base model's prompt.
-        `echo` says whether the text begins with the prompt. `on_full` says what happens past the context length:
+        num_return_sequences, seed, stop, prompt_lookup_num_tokens; and one of these, if the text is to have a form
+        (docs/structured.md): `schema` (of JSON: an object, its text, or a pydantic class), `regex`, `choices` (texts),
+        `grammar` (Lark). `raw` passes the prompt without a chat template; tokens that are written out in it are read as
+        tokens, as in a base model's prompt. `echo` says whether the text begins with the prompt (with a form: only if
+        True). `on_full` says what happens past the context length:
         "error" (which None means), or "slide" to forget the oldest tokens. The same seed gives the same text, with any
         number of threads and whatever runs beside. Another instruction set rounds sums otherwise: there a text may go
         another way, most easily in q8 and q4, where a last digit can move an activation by one of its steps.
@@ -296,11 +304,13 @@ class Model:
         """Begin to answer; iterate over the result for the pieces, and read its `figures` and `notes` as in `start`."""
         notes = Notes(show)
         with heard_by(notes.hear):
+            grammar, options = _form(options)
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
             form = self.chat_template(template)
             self.check_messages(messages, on_full)
             window = Window(self, form, messages, sampling, on_full, strict=strict).fit(self._summary)
-        return Generation(self, window.prompt, sampling, on_full=on_full, window=window, notes=notes)
+            given = window.prompt.under(grammar, self.grammars)
+        return Generation(self, given, sampling, on_full=on_full, window=window, notes=notes)
 
     def _summary(self, question: Question) -> str:
         return str(Generation(self, question.prompt, question.sampling).read())
@@ -394,6 +404,12 @@ class Model:
                 "token id {id} is not in the vocabulary of {size}",
                 id=wrong[0], size=self.config.vocab_size, hint="give ids that tokenize() made",
             )  # fmt: skip
+
+
+def _form(options: dict[str, Any]) -> tuple[Grammar | None, dict[str, Any]]:
+    """The form of text that is asked for among the options, and the others."""
+    forms = {name: options[name] for name in FORMS if name in options}
+    return wanted(**forms), {name: value for name, value in options.items() if name not in FORMS}
 
 
 def _check_single(options: Mapping[str, Any]) -> None:

@@ -40,9 +40,16 @@ class Engine:
         return self.scheduler.busy
 
     def prepare(self, request: Request) -> list[Sequence]:
-        """The sequences of a request, not yet queued. Raises UserError where it does not fit, as `check_request`."""
+        """The sequences of a request, not yet queued.
+
+        Raises UserError where it does not fit, as `check_request`, nor what its constraint wants, as `begin`.
+        """
         check_request(request, self.context, self.cache.pages)
-        return request.sequences()
+        sequences = request.sequences()
+        for sequence in sequences:
+            if sequence.constraint:
+                sequence.constraint.begin(sequence.room(self.context))
+        return sequences
 
     def queue(self, sequences: list[Sequence]) -> None:
         """Let the sequences of one request run: the first computes the prompt for all."""
@@ -151,6 +158,8 @@ class Engine:
             most -= 1
         if most < 1:
             return 0, []
+        if sequence.constraint and (forced := sequence.constraint.forced()[:most]):
+            return (0, forced) if self.scheduler.reserve(sequence, len(sequence.tokens) + len(forced)) else (0, [])
         if sequence.lookup is None:
             sequence.lookup = Lookup(sequence.tokens)
         place, length = sequence.lookup.find()
@@ -161,7 +170,10 @@ class Engine:
             sequence.lookup.rest(length)
             self.costs.rest()
         elif self.scheduler.reserve(sequence, len(sequence.tokens) + number):
-            return length, sequence.lookup.draft(place, number)
+            draft = sequence.lookup.draft(place, number)
+            if sequence.constraint:
+                draft = draft[: sequence.constraint.valid(draft)]
+            return length, draft
         return 0, []
 
     def _verify(self, sequence: Sequence, match: int, draft: list[int], logits: Floats) -> list[Event]:
@@ -178,7 +190,7 @@ class Engine:
             events.append(self._choose(sequence, row))
         sequence.drafted += len(draft)
         sequence.accepted += len(events)
-        if sequence.lookup:
+        if sequence.lookup and match:
             sequence.lookup.note(match, len(draft), len(events))
         return events
 
@@ -190,20 +202,26 @@ class Engine:
 
     def _choose(self, sequence: Sequence, logits: Floats) -> Event:
         try:
-            token = sequence.sampler.choose(logits)
+            token = sequence.choose(logits, self.context)
         except UserError as error:
             return self._end(sequence, None, "error", error)
+        if token is None:
+            return self._end(sequence, None, "length")
         event = self._take_token(sequence, token)
         if (count := sequence.request.logprobs) is not None:
             event.logprobs = logprobs_of(logits, token, count)
         return event
 
     def _take_token(self, sequence: Sequence, token: int) -> Event:
+        constraint = sequence.constraint
+        ending = "length" if constraint and constraint.shortened else "end"
         if token in sequence.request.ends:
-            return self._end(sequence, None, "end")
+            return self._end(sequence, None, ending)
         sequence.tokens.append(token)
         sequence.sampler.note([token])
         sequence.produced += 1
+        if constraint and constraint.ended:
+            return self._end(sequence, token, ending)
         if sequence.produced == sequence.request.limit:
             return self._end(sequence, token, "length")
         if len(sequence.tokens) > self.context:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.base.errors import UserError
+from soban.engine.constraint import Constraint, Mask, masked, permits
 from soban.engine.processors import Processors
 from soban.engine.sampling import Sampling
 from soban.ops.formats import Floats
@@ -29,18 +30,41 @@ class Sampler:
         """Tokens that the sequence now holds; the first are its prompt."""
         self.process.note(tokens)
 
-    def choose(self, logits: Floats) -> int:
-        """The next token for one row of logits (vocabulary,). UserError if one is NaN, or if none may come."""
+    def choose(self, logits: Floats, constraint: Constraint | None = None, ends: frozenset[int] = frozenset()) -> int:
+        """The next token for one row of logits (vocabulary,). UserError if one is NaN, or if none may come.
+
+        Where a constraint leaves no token but those that are banned, one of them comes. `ends` are the tokens that
+        may come where it is complete.
+        """
         scores = self.process(logits)
         best = int(scores.argmax())  # the first of equals, as torch.argmax; NaN counts as the greatest
-        if not math.isfinite(scores[best]):
+        if not math.isfinite(scores[best]) and (constraint is None or not math.isfinite(logits.max())):
             raise _not_finite(logits)
+        if constraint is not None:
+            mask, ends = constraint.allowed(), ends if constraint.complete else frozenset()
+            if not self.sampling.do_sample and (permits(mask, best) or best in ends):
+                return best
+            scores = _constrained(scores, logits, mask, ends)
+            best = int(scores.argmax())
         if not self.sampling.do_sample:
             return best
         ids, probabilities = candidates(scores, self.sampling)
         mass = probabilities.cumsum()
         reached = int(mass.searchsorted(self.random.random() * mass[-1], side="right"))
-        return int(ids[min(reached, len(ids) - 1)])
+        token = int(ids[min(reached, len(ids) - 1)])
+        return best if scores[token] == -math.inf else token  # which only rounding can reach
+
+
+def _constrained(scores: Floats, logits: Floats, mask: Mask, ends: frozenset[int]) -> Floats:
+    left = masked(scores, mask, ends)
+    if left.max() == -math.inf:
+        left = masked(logits, mask, ends)
+    if not math.isfinite(left.max()):
+        raise UserError(
+            "the vocabulary has no token with which the text could go on as it has to be",
+            hint="ask for another form of text",
+        )
+    return left
 
 
 def _not_finite(logits: Floats) -> UserError:

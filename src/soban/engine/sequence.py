@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from soban.base.errors import UserError
+from soban.engine.constraint import Constraint, Factory
 from soban.engine.logprobs import Logprobs
 from soban.engine.lookup import Lookup
 from soban.engine.sampler import Sampler
 from soban.engine.sampling import Sampling
 from soban.ops.adapters import Adapter
+from soban.ops.formats import Floats
 
 Full = Literal["end", "slide", "wait"]
 AHEAD = 64  # events that a reader may be behind before its sequences rest
@@ -30,6 +32,7 @@ class Request:
     on_full: Full = "end"
     keep: int = 0
     adapter: Adapter | None = None  # sequences of different ones share neither keys nor values
+    constraint: Factory | None = None  # what its texts have to be like
     logprobs: int | None = None  # how many of the likeliest tokens each event tells of; None: of none, nor its own
 
     @property
@@ -49,6 +52,7 @@ class Sequence:
     request: Request
     index: int  # which of the request's num_return_sequences
     sampler: Sampler = field(init=False)
+    constraint: Constraint | None = field(init=False)
     tokens: list[int] = field(init=False)
     blocks: list[int] = field(default_factory=list)
     cached: int = 0
@@ -69,11 +73,32 @@ class Sequence:
         self.tokens = list(request.prompt)
         self.sampler = Sampler(request.sampling, self.index, request.ends - request.stops)
         self.sampler.note(request.prompt)
+        self.constraint = request.constraint() if request.constraint else None
 
     @property
     def pending(self) -> int:
         """How many of its tokens are still to be computed."""
         return len(self.tokens) - self.cached
+
+    def room(self, context: int) -> int | None:
+        """How many more tokens it may get at the most; None: as many as it likes."""
+        rooms = [] if self.request.limit is None else [self.request.limit - self.produced]
+        if self.request.on_full == "end":
+            rooms.append(context + 1 - len(self.tokens))  # the last one is never fed
+        return min(rooms, default=None)
+
+    def choose(self, logits: Floats, context: int) -> int | None:
+        """The next token for one row of logits; None: the text is complete, and there is no room for more."""
+        constraint, ends = self.constraint, self.request.ends
+        if constraint is None:
+            return self.sampler.choose(logits)
+        token = self.sampler.choose(logits, constraint, ends)
+        if token in ends:
+            return token
+        settled = constraint.settled(token, self.room(context))
+        if settled is not None:
+            constraint.take(settled)
+        return settled
 
     @property
     def root(self) -> tuple[Hashable, ...]:

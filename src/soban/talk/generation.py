@@ -223,7 +223,9 @@ def _request(speaker: Speaker, prompt: Prompt, sampling: Sampling, full: Full) -
     stops = {token for token in spelled if token is not None}
     ends = speaker.ends | prompt.form.ends
     keep = 1 if prompt.ids[:1] == [speaker.tokenizer.bos_id] else 0
-    return Request(prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, speaker.adapter)
+    return Request(
+        prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, speaker.adapter, prompt.constraint
+    )  # fmt: skip
 
 
 def _stream(speaker: Speaker, prompt: Prompt, sampling: Sampling) -> TextStream:

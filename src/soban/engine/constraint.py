@@ -1,0 +1,81 @@
+"""What a text has to be like while it is written: which tokens may come next, and when it has to come to its end."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from soban.ops.formats import Floats
+
+Mask = npt.NDArray[np.uint8]  # a bit for each token, those of a byte from its lowest; tokens past its end may not come
+
+
+class Constraint(Protocol):
+    """Of one sequence. Tokens that end a text are not its business: they may come where it is complete."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has to: nothing may follow."""
+
+    @property
+    def shortened(self) -> bool:
+        """Whether it was brought to an end for want of room, so that it is not what the model would have written."""
+
+    def begin(self, room: int | None) -> None:
+        """Before the first token. Raises UserError where no text of at most `room` tokens is known that is complete."""
+
+    def allowed(self) -> Mask:
+        """The tokens that may come next. Raises UserError where there are none, though the text may not end."""
+
+    def forced(self) -> list[int]:
+        """The tokens that come next whatever the model says, as far as they are known."""
+
+    def settled(self, token: int, room: int | None) -> int | None:
+        """The token, if the text can be completed with `room` tokens from this one on.
+
+        Else the first one of a way to complete it with so many; None: it is complete and ends here.
+        """
+
+    def take(self, token: int) -> None:
+        """Goes on by a token that is allowed."""
+
+    def valid(self, tokens: Sequence[int]) -> int:
+        """How many of these may come one after the other."""
+
+
+Factory = Callable[[], Constraint]  # a new one for each sequence of a request
+
+
+def permits(mask: Mask, token: int) -> bool:
+    """Whether the mask has a token."""
+    return token >> 3 < len(mask) and bool(mask[token >> 3] >> (token & 7) & 1)
+
+
+def masked(scores: Floats, mask: Mask, ends: Collection[int]) -> Floats:
+    """A copy of the scores (vocabulary,) with -inf for what neither the mask has nor `ends`."""
+    bits = mask[: -(-len(scores) // 8)]
+    filled = np.full(len(scores), -np.inf, np.float32)
+    if 2 * np.count_nonzero(bits) < len(bits):  # few are allowed: these are put in, else the others are taken out
+        ids = _ids(bits, len(scores))
+        filled[ids] = scores[ids]
+    else:
+        beyond = min(8 * len(bits), len(scores))
+        filled[:beyond] = scores[:beyond]
+        filled[_ids(~bits, len(scores))] = -np.inf
+    for token in ends:
+        if token < len(scores):
+            filled[token] = scores[token]
+    return filled
+
+
+def _ids(bits: Mask, size: int) -> npt.NDArray[np.int64]:
+    """The tokens of a mask, looked for in those bytes alone that have any."""
+    places = np.flatnonzero(bits)
+    found = np.flatnonzero(np.unpackbits(bits[places], bitorder="little"))
+    ids = (places[found >> 3] << 3) + (found & 7)
+    return ids[: int(ids.searchsorted(size))]
