@@ -1,5 +1,6 @@
 """Sequences under a constraint: only what is allowed comes, chosen, drawn or drafted; and they end as it says."""
 
+import time
 from collections.abc import Sequence as Many
 
 import numpy as np
@@ -76,7 +77,12 @@ def test_a_mask_leaves_what_it_has_and_the_ends() -> None:
             bits = dice.random(size) < share
             scores = dice.normal(size=width).astype(np.float32)
             mask = np.packbits(bits, bitorder="little")
-            got = masked(scores, mask, [3, size + 500])
+            few, left = masked(scores, mask, [3, size + 500])
+            got = left
+            if few is not None:
+                assert (np.diff(few) > 0).all() and len(few) == len(left)
+                got = np.full(width, -np.inf, np.float32)
+                got[few] = left
             for token in range(width):
                 allowed = (token < size and bits[token]) or token == 3
                 assert got[token] == (scores[token] if allowed else -np.inf)
@@ -146,6 +152,17 @@ def test_each_sequence_of_a_request_has_its_own_and_neighbours_have_none(weights
     assert [[token // 10 for token in text] for text in texts[:3]] == [[1, 2, 3, 1, 2, 3]] * 3
     it = engine(weights)
     assert texts[3] == finish(it, it.add(Request(PROMPT, Sampling(max_new_tokens=9))))[0]
+
+
+def test_a_draw_among_few_takes_the_time_of_few() -> None:
+    """Not that of sorting all that are not allowed, which are equal to each other."""
+    scores = np.random.default_rng(1).normal(size=300_000).astype(np.float32)
+    rounds = Rounds(3)
+    sampler = Sampler(Sampling(do_sample=True, top_k=50, seed=1), 0)
+    start = time.thread_time()
+    for _ in range(20):
+        assert 10 <= sampler.choose(scores, rounds) < 20
+    assert time.thread_time() - start < 20 * 0.01
 
 
 def test_what_is_banned_comes_where_nothing_else_is_allowed() -> None:

@@ -44,27 +44,28 @@ class Sampler:
             mask, ends = constraint.allowed(), ends if constraint.complete else frozenset()
             if not self.sampling.do_sample and (permits(mask, best) or best in ends):
                 return best
-            scores = _constrained(scores, logits, mask, ends)
-            best = int(scores.argmax())
-        if not self.sampling.do_sample:
-            return best
+            few, left = _constrained(scores, logits, mask, ends)
+            chosen = self._draw(left) if self.sampling.do_sample else int(left.argmax())
+            return chosen if few is None else int(few[chosen])
+        return self._draw(scores) if self.sampling.do_sample else best
+
+    def _draw(self, scores: Floats) -> int:
         ids, probabilities = candidates(scores, self.sampling)
         mass = probabilities.cumsum()
         reached = int(mass.searchsorted(self.random.random() * mass[-1], side="right"))
-        token = int(ids[min(reached, len(ids) - 1)])
-        return best if scores[token] == -math.inf else token  # which only rounding can reach
+        return int(ids[min(reached, len(ids) - 1)])
 
 
-def _constrained(scores: Floats, logits: Floats, mask: Mask, ends: frozenset[int]) -> Floats:
-    left = masked(scores, mask, ends)
-    if left.max() == -math.inf:
-        left = masked(logits, mask, ends)
-    if not math.isfinite(left.max()):
-        raise UserError(
-            "the vocabulary has no token with which the text could go on as it has to be",
-            hint="ask for another form of text",
-        )
-    return left
+def _constrained(scores: Floats, logits: Floats, mask: Mask, ends: frozenset[int]) -> tuple[Ids | None, Floats]:
+    """What `masked` leaves; where that is nothing but what is banned, of the model's own scores."""
+    for given in (scores, logits):
+        few, left = masked(given, mask, ends)
+        if len(left) and math.isfinite(left.max()):
+            return few, left
+    raise UserError(
+        "the vocabulary has no token with which the text could go on as it has to be",
+        hint="ask for another form of text",
+    )
 
 
 def _not_finite(logits: Floats) -> UserError:

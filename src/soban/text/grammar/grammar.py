@@ -41,8 +41,8 @@ def json_rules(schema: dict[str, Any]) -> str:
 def of_schema(given: object) -> Grammar:
     """JSON that a schema describes. Raises UserError, by name, for what in it cannot be followed."""
     schema = prepared(read_schema(given))
-    if trouble := _trouble_of(schema):
-        raise blame(schema, _trouble_of) from UserError(trouble)
+    if _trouble_of(schema):
+        raise blame(schema, _trouble_of)
     return Grammar(json_rules(schema))
 
 
