@@ -1,4 +1,4 @@
-"""The model that comes with soban does what it is there for: stories that hold together, and answers of several kinds."""
+"""The model that comes with soban does what it is there for: stories that hold together, answers, small talk."""
 
 import random
 import re

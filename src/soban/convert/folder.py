@@ -73,7 +73,7 @@ def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> No
     template = files.template()
     source, architecture = source.fitted()
     heads = rotated_heads(architecture, GGUF) if source.checkpoint.interleaved else {}
-    parts = architecture.plan.whole_parts()
+    parts = architecture.plan.tensors()
     kind, name = DTYPE_NAMES[dtype]
     entries = [(whole, kind, shape) for whole, shape in architecture.plan.stored().items()]
 

@@ -80,7 +80,7 @@ def _format(name: str, shape: tuple[int, ...], type: str, head: str) -> str:
 
 def _places(source: Source, architecture: Architecture) -> dict[str, list[Part]]:
     """GGUF's name of each tensor -> the parts that it holds. UserError for one that has none."""
-    parts = architecture.plan.placed(GGUF)
+    parts = architecture.plan.tensors(GGUF)
     placed = {part.name for several in parts.values() for part in several}
     for part in architecture.plan.parts():
         if part.name not in placed:
@@ -96,7 +96,7 @@ def _rows(source: Source, architecture: Architecture, parts: list[Part], reading
     c = architecture.config
     heads = {"attn_q": c.num_attention_heads, "attn_k": c.kv_heads}
     for part in parts:
-        kind = part.names[GGUF].split(".")[-2]
+        kind = (part.source(GGUF) or "").split(".")[-2]
         if reading.interleaved and not source.checkpoint.interleaved and kind in heads:
             values = source.whole(part.name)
             yield pairs(values.reshape(len(values), -1), heads[kind]).reshape(values.shape)

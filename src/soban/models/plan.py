@@ -113,11 +113,12 @@ class Plan:
         """The shape of every tensor, by its name."""
         return {part.name: part.shape for part in self.parts()}
 
-    def whole_parts(self) -> dict[str, list[Part]]:
-        """The parts of each tensor that a file of Hugging Face's holds, by its name there, one below the other."""
+    def tensors(self, form: str = "hf") -> dict[str, list[Part]]:
+        """The parts that each tensor of a kind of file holds, by its name there; not those without a place there."""
         found: dict[str, list[Part]] = {}
         for part in self.parts():
-            found.setdefault(part.whole or part.name, []).append(part)
+            if (name := part.source(form)) is not None:
+                found.setdefault(name, []).append(part)
         return found
 
     def stored(self) -> dict[str, Shape]:
