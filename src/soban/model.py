@@ -1,10 +1,11 @@
 """A loaded model: text in, text out."""
 
 import copy
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from soban.text.chat.template import ChatTemplate, Message, encode_chat
 from soban.text.chat.templates import find_template
 from soban.text.grammar.grammar import FORMS, Grammar, Grammars, wanted
 
+if TYPE_CHECKING:
+    from soban.talk.embedding import Embedder
+
 MOST_SCORES = 1 << 24  # that `logits` computes at once: 64 MB
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
 
@@ -64,6 +68,8 @@ class Model:
         self.forms: dict[ChatTemplate, ChatForm] = {}
         self.grammars = Grammars(self.tokenizer)
         self.watch = Watch()
+        self._embedder: Embedder | None = None
+        self._embedding = threading.Lock()
         self.adapter: Adapter | None = None
         self.adapter_path: Path | None = None
 
@@ -142,18 +148,21 @@ class Model:
 
     def start(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         system: str | None = None,
         raw: bool = False,
         echo: bool | None = None,
         on_full: str | None = None,
         show: Show | None = None,
+        logprobs: int | None = None,
         **options: Any,
     ) -> Generation:
         """Begin to generate; iterate over the result for the pieces, and read its `figures` afterwards.
 
-        What is to be told about this text is in its `notes`; each is given to `show` as it comes up (None: the log).
+        A prompt of token ids is passed as it is. What is to be told about this text is in its `notes`; each is given to
+        `show` as it comes up (None: the log). `logprobs`: for each token its log-probability, and those of so many
+        of the likeliest, are in its `scored`.
         """
         notes = Notes(show)
         with heard_by(notes.hear):
@@ -162,11 +171,11 @@ class Model:
             echo = False if grammar and echo is None else echo
             given = self.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
             given = given.under(grammar, self.grammars)
-        return Generation(self, given, sampling, on_full=on_full, notes=notes)
+        return Generation(self, given, sampling, on_full=on_full, notes=notes, logprobs=logprobs)
 
     def prompt(
         self,
-        text: str,
+        text: str | Sequence[int],
         *,
         system: str | None = None,
         raw: bool = False,
@@ -176,6 +185,9 @@ class Model:
         """What the model is given for a text, and how what it writes is to be read; as in `generate`."""
         if on_full == "summarise":
             raise UserError("on_full=summarise is for conversations", hint="use chat, or on_full=slide")
+        if isinstance(text, Sequence) and not isinstance(text, str):
+            self._check_ids(text)
+            return Prompt(list(text), ChatForm(), False)
         self.check_size(text, on_full)
         ids, answer = self.prompt_ids(text, system=system, raw=raw), self.answers(system=system, raw=raw)
         shown = not answer if echo is None else echo
@@ -299,6 +311,7 @@ class Model:
         strict: bool = False,
         on_full: str | None = None,
         show: Show | None = None,
+        logprobs: int | None = None,
         **options: Any,
     ) -> Generation:
         """Begin to answer; iterate over the result for the pieces, and read its `figures` and `notes` as in `start`."""
@@ -310,7 +323,7 @@ class Model:
             self.check_messages(messages, on_full)
             window = Window(self, form, messages, sampling, on_full, strict=strict).fit(self._summary)
             given = window.prompt.under(grammar, self.grammars)
-        return Generation(self, given, sampling, on_full=on_full, window=window, notes=notes)
+        return Generation(self, given, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)
 
     def _summary(self, question: Question) -> str:
         return str(Generation(self, question.prompt, question.sampling).read())
@@ -378,25 +391,48 @@ class Model:
     def logits(self, text: str | Sequence[int]) -> Floats:
         """(T, vocabulary): the scores of what follows each token of the text, or of the given ids."""
         ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        scores, start = np.empty((len(ids), self.config.vocab_size), np.float32), 0
+        for rows in self.logit_rows(ids):
+            scores[start : start + len(rows)] = rows
+            start += len(rows)
+        return scores
+
+    def logit_rows(self, ids: Sequence[int]) -> Iterator[Floats]:
+        """The rows of `logits`, some at a time: each array holds until the next is asked for."""
         self._check_ids(ids)
         if not 0 < len(ids) <= self.engine.context:
             raise UserError(
                 "{count} tokens, where 1 to {context} are possible",
                 count=len(ids), context=self.engine.context, hint="shorten the text",
             )  # fmt: skip
-        cache, size = self._cache(len(ids)), self.config.vocab_size
-        rotation = self.config.row(len(ids))
-        step = max(1, min(len(ids), CHUNK, MOST_SCORES // size))
-        computed = runner(
-            self.program, step, step, self.threads
-        )  # with memory of its own, which is given back afterwards
-        scores = np.empty((len(ids), size), np.float32)
+        cache, rotation = self._cache(len(ids)), self.config.row(len(ids))
+        step = max(1, min(len(ids), CHUNK, MOST_SCORES // self.config.vocab_size))
+        # with memory of its own, which is given back afterwards
+        computed = runner(self.program, step, step, self.threads)
+        adapters, chosen = ((self.adapter,), (0,)) if self.adapter else ((), ())
         for start in range(0, len(ids), step):
-            piece = ids[start : start + step]
-            adapters, chosen = ((self.adapter,), (0,)) if self.adapter else ((), ())
+            piece = list(ids[start : start + step])
             batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation, adapters, chosen)
-            scores[start : start + step] = computed.run(batch, cache)
-        return scores
+            yield computed.run(batch, cache)
+
+    def embed(self, text: str | Sequence[int], *, pooling: str = "mean") -> Floats:
+        """(hidden,): a text, or token ids, as a vector of length 1; texts compare by the product of their vectors.
+
+        `pooling`: "mean" of what the model makes of each token, or the "last" token's. Models that were made for this
+        do it better than those that were made to write.
+        """
+        from soban.talk.embedding import Embedder  # imported where it is met: a start waits for all that is imported
+
+        if pooling not in ("mean", "last"):
+            raise UserError("pooling={value}: there are mean and last", value=pooling, hint="choose one of them")
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        self._check_ids(ids)
+        with self._embedding:
+            if self._embedder is None:
+                self._embedder = Embedder(
+                    self.loaded.architecture, self.loaded.weights, self.engine.context, self._cache, self.threads
+                )
+            return self._embedder.embed(ids, "last" if pooling == "last" else "mean", self.adapter)
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         if wrong := [i for i in ids if not 0 <= i < self.config.vocab_size]:

@@ -216,6 +216,7 @@ class Engine:
         constraint = sequence.constraint
         ending = "length" if constraint and constraint.shortened else "end"
         if token in sequence.request.ends:
+            sequence.ended_by = token
             return self._end(sequence, None, ending)
         sequence.tokens.append(token)
         sequence.sampler.note([token])

@@ -66,6 +66,7 @@ class Sequence:
     drafted: int = 0  # tokens that were looked up, and how many of them the model then chose
     accepted: int = 0
     finish_reason: str | None = None
+    ended_by: int | None = None  # the token that ended it, which is not among its tokens
     unread: Sized = ()  # its events that its reader has still to fetch
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,6 +24,11 @@ class Caller:
         self.events: deque[Event] = deque()
         self.cancelled = False
         self.error: BaseException | None = None  # of a step that another thread ran
+
+    @property
+    def ready(self) -> bool:
+        """Whether it need not wait: there is something to read, or nothing will come."""
+        return bool(self.events) or self.cancelled or self.error is not None
 
 
 class SharedEngine:
@@ -95,20 +100,25 @@ class SharedEngine:
                 raise caller.error
             if self._several or len(self._callers) > len(caller.sequences):
                 with _uninterrupted():  # a step that breaks off would be everybody's loss
-                    self._step(caller)
+                    self._step((caller,))
             else:
-                self._step(caller)
+                self._step((caller,))
         return caller.events.popleft()
 
-    def _take(self, caller: Caller | None = None) -> bool:
-        """Takes the engine, or waits until that may be possible; a caller only as long as it needs a step."""
+    def step(self, callers: Collection[Caller]) -> None:
+        """Runs a step for several callers that one thread looks after, unless one of them is ready as it is."""
+        with _uninterrupted():
+            self._step(callers)
+
+    def _take(self, callers: Collection[Caller] | None = None) -> bool:
+        """Takes the engine, or waits until that may be possible; callers only as long as all of them need a step."""
         me = threading.get_ident()
         with self._lock:
             if self._owner == me:  # an interrupt has torn this thread out of a step, past all that clears up
                 self._fail(RuntimeError("a step was interrupted"))
-            if caller is not None and (caller.events or caller.error or caller.cancelled):
+            if callers is not None and any(caller.ready for caller in callers):
                 return False
-            if not self._owner and (caller is None or self._guests <= {me}):
+            if not self._owner and (callers is None or self._guests <= {me}):
                 self._owner = me
                 return True
             gate = threading.Lock()
@@ -160,14 +170,14 @@ class SharedEngine:
             finally:
                 self._give_back()
 
-    def _step(self, caller: Caller) -> None:
+    def _step(self, callers: Collection[Caller]) -> None:
         """Runs a step, or waits for the end of another's."""
-        if not self._take(caller):
+        if not self._take(callers):
             return
         try:
             self._bell[0] = 0
             self._sweep()
-            assert self.engine.busy or caller.cancelled, "nothing is left to be done"
+            assert self.engine.busy or any(one.cancelled for one in callers), "nothing is left to be done"
             for event in self.engine.step() if self.engine.busy else ():
                 self._callers[event.sequence].events.append(event)
         except Cancelled:

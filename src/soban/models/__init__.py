@@ -43,17 +43,18 @@ class Architecture:
         """The model's weights."""
         return self.family.plan(self.config)
 
-    def record(self, weights: Any, longest: int = 0) -> Program:
+    def record(self, weights: Any, longest: int = 0, *, hidden: bool = False) -> Program:
         """The whole model as a program: a batch's tokens in, logits (R, vocabulary) of the chosen tokens out.
 
         `longest`: tokens that a text may have; above the length that the model learnt from, some turn otherwise.
+        `hidden`: what comes out are the hidden states (R, hidden) instead, of which the head makes logits.
         """
         program = Program()
         batch = program.batch()
         layers = [LayerSlot(i) for i in range(self.config.num_hidden_layers)]
-        hidden = self.family.forward(self.config, weights, batch, layers, longest)
-        chosen = ops.take_rows(hidden, batch.outputs)  # type: ignore[arg-type]
-        program.result = self.family.logits(self.config, weights, chosen)
+        states = self.family.forward(self.config, weights, batch, layers, longest)
+        chosen = ops.take_rows(states, batch.outputs)  # type: ignore[arg-type]
+        program.result = chosen if hidden else self.family.logits(self.config, weights, chosen)  # type: ignore[assignment]
         return program
 
 

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from soban import messages
+from soban.engine.logprobs import Logprobs
 from soban.engine.sampling import Sampling
 from soban.engine.sequence import Event, Full, Request, Sequence
 from soban.engine.sharing import Caller
@@ -19,6 +20,7 @@ from soban.text.chat.form import token_of
 from soban.text.stream.stop import StopStrings
 
 Piece = tuple[int, str]  # which of the request's texts, and what is added to it
+Scored = tuple[int, Logprobs]  # a token of a text, and how likely it was
 
 
 @dataclass
@@ -62,15 +64,18 @@ class Generation:
         on_full: str = "error",
         window: Window | None = None,
         notes: Notes | None = None,
+        logprobs: int | None = None,
     ) -> None:
         """`window` makes room for an answer in its conversation, if `on_full` is not "error"; else the text slides.
 
-        `notes` are those that the request has already; what comes up later joins them.
+        `notes` are those that the request has already; what comes up later joins them. `logprobs`: of how many of the
+        likeliest tokens `scored` is to tell, beside each that was chosen.
         """
         self.speaker, self.prompt, self.on_full = speaker, prompt, on_full
         self.window = None if on_full == "error" else window
         full: Full = "wait" if self.window else "slide" if on_full == "slide" else "end"
-        self.sequences = speaker.shared.engine.prepare(_request(speaker, prompt, sampling, full))
+        self.sequences = speaker.shared.engine.prepare(_request(speaker, prompt, sampling, full, logprobs))
+        self.scored: list[list[Scored]] = [[] for _ in self.sequences]  # of each text its tokens so far
         self.streams = {sequence: _stream(speaker, prompt, sampling) for sequence in self.sequences}
         self.notes = Notes() if notes is None else notes
         self.figures = Figures(prompt_tokens=len(prompt.ids))
@@ -79,36 +84,58 @@ class Generation:
         self.full: deque[Sequence] = deque()  # sequences whose context is full; room is made for one after the other
         self.summary: Summary | None = None  # that the first of them waits for
         self.begun = False
+        self.started = 0.0  # when it was queued
+        self.first: float | None = None  # when its first event came
 
     def __iter__(self) -> Generator[Piece, None, None]:
         if self.begun:
             return  # read to its end, or given up: there is nothing more
-        self.begun = True
-        if self.prompt.echo:
-            yield from ((s.index, self.prompt.echo) for s in self.sequences)
-        shared, watch, figures = self.speaker.shared, self.speaker.watch, self.figures
-        start, first = time.perf_counter(), None
+        shared, watch = self.speaker.shared, self.speaker.watch
         watch.begin()
         try:
-            shared.begin(self.caller, self.sequences)
+            yield from self.begin()
             while self.writing:
-                event = shared.next(self.caller)
-                now = time.perf_counter()
-                watch.look(now)
-                if first is None:
-                    first = now
-                    figures.prefill_seconds = first - start
-                    figures.reused_tokens = self.sequences[0].reused
-                figures.decode_seconds = now - first
-                for index, piece in self._take(event):
+                for index, piece in self.take(shared.next(self.caller)):
                     if piece:
-                        figures.characters += len(piece)
                         yield index, piece
                         if piece.endswith("\n"):
                             watch.say()
         finally:
-            self._close()
+            self.close()
             watch.say()
+
+    def begin(self) -> list[Piece]:
+        """Queues the request; what its texts begin with. For whoever runs the engine's steps, and does not iterate."""
+        self.begun, self.started = True, time.perf_counter()
+        self.speaker.shared.begin(self.caller, self.sequences)
+        return [(s.index, self.prompt.echo) for s in self.sequences] if self.prompt.echo else []
+
+    def take(self, event: Event) -> list[Piece]:
+        """What an event adds to the texts; raises the error that it carries."""
+        now, figures = time.perf_counter(), self.figures
+        self.speaker.watch.look(now)
+        if self.first is None:
+            self.first = now
+            figures.prefill_seconds = now - self.started
+            figures.reused_tokens = self.sequences[0].reused
+        figures.decode_seconds = now - self.first
+        pieces = self._pieces(event)
+        figures.characters += sum(len(piece) for _, piece in pieces)
+        return pieces
+
+    def finish_reason(self, index: int) -> str:
+        """Why one of the texts has ended: "end", "length", "stop" or "context"; "" while it is being written."""
+        return self.streams[self.sequences[index]].finish_reason
+
+    def stopped_by(self, index: int) -> str | None:
+        """The stop text of the request that has ended one of the texts; None where it ended otherwise."""
+        sequence = self.sequences[index]
+        asked = sequence.request.sampling.stop
+        if sequence.ended_by is not None:
+            spelled = (stop for stop in asked if token_of(stop, self.speaker.tokenizer) == sequence.ended_by)
+            return next(spelled, None)
+        matched = self.streams[sequence].stops.matched
+        return matched if matched in asked else None
 
     def cancel(self) -> None:
         """Ends it from any thread, in the middle of a step or before it has begun: the iteration raises Cancelled."""
@@ -121,8 +148,7 @@ class Generation:
             texts[index] += piece
         return texts[0] if len(texts) == 1 else texts
 
-    def _take(self, event: Event) -> list[Piece]:
-        """What an event adds to the texts."""
+    def _pieces(self, event: Event) -> list[Piece]:
         if self.summary and event.sequence is self.summary.sequence:
             return self._take_summary(self.summary, event)
         stream = self.streams.get(event.sequence)
@@ -130,6 +156,8 @@ class Generation:
             return []  # brought by a step after the stop string
         piece = _fed(stream, event)
         self.figures.new_tokens += event.token is not None
+        if event.logprobs is not None and event.token is not None:
+            self.scored[event.sequence.index].append((event.token, event.logprobs))
         if event.finish_reason == "context" and self.window and not stream.finish_reason:
             self.full.append(event.sequence)
             return [(event.sequence.index, piece), *self._make_room(self.window)]
@@ -197,7 +225,8 @@ class Generation:
         self.speaker.shared.leave([summary.sequence])
         return [*self._go_on(summary.room, summary.text), *self._make_room(self.window)]
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Forgets what is still being written, and adds up what it took."""
         figures, sequences = self.figures, self.sequences
         figures.dropped_tokens = sum(s.dropped for s in sequences)
         figures.drafted_tokens = sum(s.drafted for s in sequences)
@@ -217,14 +246,15 @@ def _fed(stream: TextStream, event: Event) -> str:
     return "" if event.token is None else stream.feed(event.token)
 
 
-def _request(speaker: Speaker, prompt: Prompt, sampling: Sampling, full: Full) -> Request:
+def _request(speaker: Speaker, prompt: Prompt, sampling: Sampling, full: Full, logprobs: int | None = None) -> Request:
     """What the engine is asked. A token that a stop text spells ends the text by itself, for it is never shown."""
     spelled = (token_of(stop, speaker.tokenizer) for stop in sampling.stop)
     stops = {token for token in spelled if token is not None}
     ends = speaker.ends | prompt.form.ends
     keep = 1 if prompt.ids[:1] == [speaker.tokenizer.bos_id] else 0
     return Request(
-        prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, speaker.adapter, prompt.constraint
+        prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, speaker.adapter, prompt.constraint,
+        logprobs,
     )  # fmt: skip
 
 

@@ -32,12 +32,14 @@ class StopStrings:
         self._own = [0]  # length of the stop string that is this state
         self._found = [False]  # whether a stop string ends in this state
         self._heads: set[int] = set()  # states that are a head after one line end
+        self._strings: dict[int, str] = {}  # the stop string that is a state
         self._build(chosen, frozenset(begun))
         # a text begins as if a line had just ended, for heads alone
         self._state = self._next.get((0, "\n"), 0) if begun else 0
         self._fed = 0
         self._held: list[str] = []  # what each of the latest characters shows: nothing, if it is a hidden one
         self._stopped = False
+        self.matched: str | None = None  # the stop string that has ended the text
 
     def __bool__(self) -> bool:
         """Whether there is anything to watch for."""
@@ -57,7 +59,7 @@ class StopStrings:
                     self._own.append(0)
                     self._found.append(False)
                 state = following
-            self._own[state], self._found[state] = len(string), True
+            self._own[state], self._found[state], self._strings[state] = len(string), True, string
             if string in heads:
                 self._heads.add(state)
         # the longest proper suffix of a state that is a state too; shorter states come first
@@ -79,6 +81,7 @@ class StopStrings:
         """How many of the characters that were fed are a stop string that ends in this state."""
         while state:
             if (length := self._own[state]) and (length <= self._fed or state in self._heads):
+                self.matched = self._strings[state]
                 return min(length, self._fed)
             state = self._suffix[state]
         return 0
