@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
 # Lowest first: each may import what stands above it in this list.
 LAYERS = (
     "messages", "base", "ops", "weights", "hub", "models", "packing", "text", "engine", "resources", "loading", "talk",
-    "model", "convert", "learn", "measure", "cli",
+    "model", "convert", "learn", "measure", "serve", "cli",
 )  # fmt: skip
 HEIGHT = {name: height for height, name in enumerate(LAYERS)}
 OUTSIDE = {"__init__", "__main__"}  # the public face and the entry point

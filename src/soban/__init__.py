@@ -15,13 +15,13 @@
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would take most of the time here
 if TYPE_CHECKING:
-    from soban import learn
+    from soban import learn, serve
     from soban.base.errors import UserError
     from soban.engine.sampling import Sampling
     from soban.model import Model, load
     from soban.talk.dialogue import Dialogue
 
-__all__ = ["Dialogue", "Model", "Sampling", "UserError", "learn", "load"]
+__all__ = ["Dialogue", "Model", "Sampling", "UserError", "learn", "load", "serve"]
 
 _HOMES = {
     "__version__": "soban.base.version",
@@ -37,8 +37,8 @@ def __getattr__(name: str) -> object:
     """Imports the public names when they are first used, so that `import soban` and `soban --help` cost nothing."""
     import importlib
 
-    if name == "learn":
-        return importlib.import_module("soban.learn")
+    if name in ("learn", "serve"):
+        return importlib.import_module(f"soban.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'soban' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), "VERSION" if name == "__version__" else name)

@@ -299,6 +299,17 @@ def cache_folder() -> Path:
     return extended(Path(base) / "soban")
 
 
+def state_folder() -> Path:
+    """Where soban keeps what it remembers of its use, and what is to outlive a cache."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = _home() / "Library" / "Application Support"
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
+    return extended(Path(base) / "soban")
+
+
 def recalled(name: str) -> dict[str, Any]:
     """What a JSON file of the cache folder remembers; nothing where it is missing or damaged."""
     try:

@@ -25,6 +25,9 @@ FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "run": {"group": "talk", "help": "let a model write, or answer"},
     "chat": {"group": "talk", "help": "talk with a model"},
+    "serve": {"group": "talk", "help": "let other programs use models"},
+    "ps": {"group": "talk", "help": "show the servers that run, and their models"},
+    "stop": {"group": "talk", "help": "end a server"},
     "recommend": {"group": "fetch", "help": "name models that suit this PC"},
     "search": {"group": "fetch", "help": "look for models"},
     "plan": {"group": "fetch", "help": "what a model takes of memory, disk and time, before it is fetched"},

@@ -2,9 +2,10 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
+from soban.base import system
+from soban.base.errors import UserError
 from soban.base.leftovers import remove_leftovers, temporary
 
 MOST = 1000  # messages; a file with twice as many is cut to these
@@ -13,16 +14,9 @@ MOST = 1000  # messages; a file with twice as many is cut to these
 def history_path() -> Path | None:
     """Where the history belongs: the system's place for what programs remember of their use. None: no home folder."""
     try:
-        home = Path.home()
-    except RuntimeError:
+        return system.state_folder() / "chat-history.jsonl"
+    except UserError:
         return None
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Application Support"
-    else:
-        base = os.environ.get("XDG_STATE_HOME") or home / ".local" / "state"
-    return Path(base) / "soban" / "chat-history.jsonl"
 
 
 def read(path: Path) -> list[str]:

@@ -1,0 +1,217 @@
+"""/api/generate and /api/chat: one answer, whole or in lines of JSON as it is written."""
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from soban.model import Model
+from soban.serve.conversation import turns_of
+from soban.serve.errors import ApiError
+from soban.serve.ollama.requests import Asked, ChatRequest, GenerateRequest, Tuning
+from soban.serve.openai.chat import quiet
+from soban.serve.openai.choosing import checked_stops
+from soban.serve.openai.logprobs import chat_content
+from soban.serve.pool import Pool, Served
+from soban.serve.pump import Job
+from soban.serve.replies import Stream, as_json, record_of, unless_gone
+from soban.serve.settings import Limits
+from soban.talk.generation import Generation
+
+NDJSON = "application/x-ndjson"
+SAME = {
+    "temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty", "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}  # fmt: skip
+REASONS = {"end": "stop", "stop": "stop", "length": "length", "context": "length"}
+SECONDS = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|)")
+
+
+def router(pool: Pool) -> APIRouter:
+    """The paths and their handlers."""
+    routes = APIRouter()
+
+    @routes.post("/api/generate")
+    async def generate(asked: GenerateRequest, request: Request) -> Response:
+        if asked.images:
+            raise ApiError("images: soban reads text alone", 400, "images")
+        if not asked.prompt and not asked.context:
+            return await loaded(pool, asked, {"response": ""})
+        return await answered(pool, asked, request, lambda model: begin_text(model, asked, pool), text_of_generate)
+
+    @routes.post("/api/chat")
+    async def chat(asked: ChatRequest, request: Request) -> Response:
+        if not asked.messages:
+            return await loaded(pool, asked, {"message": {"role": "assistant", "content": ""}})
+        return await answered(pool, asked, request, lambda model: begin_chat(model, asked, pool), text_of_chat)
+
+    return routes
+
+
+def text_of_generate(text: str) -> dict[str, Any]:
+    return {"response": text}
+
+
+def text_of_chat(text: str) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": text}}
+
+
+async def loaded(pool: Pool, asked: Asked, empty: Mapping[str, Any]) -> Response:
+    """A model that is only to be loaded, or unloaded: a question without words."""
+    lasting = keep_alive(asked.keep_alive)
+    if lasting == 0:
+        await pool.unload(asked.model)
+        reason = "unload"
+    else:
+        served = await pool.get(asked.model)
+        served.stay(lasting)
+        reason = "load"
+    return JSONResponse({"model": asked.model, "created_at": now(), **empty, "done": True, "done_reason": reason})
+
+
+async def answered(
+    pool: Pool, asked: Asked, request: Request, make: Callable[[Model], Generation],
+    shaped: Callable[[str], dict[str, Any]],
+) -> Response:  # fmt: skip
+    """What the model writes, each piece put into its place by `shaped`."""
+    start = time.perf_counter_ns()
+    served = await pool.get(asked.model)
+    took = time.perf_counter_ns() - start
+    record = record_of(request)
+    record.model = served.name
+    check_context(served.model, asked.options)
+    job = await served.start(make)
+    writing = Writing(asked, served, job, shaped, start, took)
+    lasting = keep_alive(asked.keep_alive)
+
+    def leave() -> None:
+        record.note(job.generation.figures)
+        served.leave(job)
+        served.stay(lasting)
+
+    if asked.stream:
+        return Stream(writing.lines(), leave, NDJSON)
+    return JSONResponse(await unless_gone(request, writing.whole(), leave))
+
+
+@dataclass
+class Writing:
+    """One answer on its way; `start` and `loading` in nanoseconds."""
+
+    asked: Asked
+    served: Served
+    job: Job
+    shaped: Callable[[str], dict[str, Any]]
+    start: int
+    loading: int
+
+    async def whole(self) -> dict[str, Any]:
+        """In one piece."""
+        text = "".join([part.text async for part in self.job])
+        return {"model": self.asked.model, "created_at": now(), **self.shaped(text), **self._scores(0)[0], **self.end()}
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Line by line."""
+        scored = 0
+        try:
+            async for part in self.job:
+                scores, scored = self._scores(scored)
+                if part.text or scores:
+                    yield self._line(**self.shaped(part.text), **scores, done=False)
+            yield self._line(**self.shaped(""), **self.end())
+        except ApiError as error:
+            yield as_json(error.body("/api/")) + "\n"
+
+    def _line(self, **fields: Any) -> str:
+        return as_json({"model": self.asked.model, "created_at": now(), **fields}) + "\n"
+
+    def _scores(self, known: int) -> tuple[dict[str, Any], int]:
+        """The log-probabilities of the tokens after the first `known`, and how many are known then."""
+        new = self.job.generation.scored[0][known:]
+        return ({"logprobs": chat_content(self.served.model, new)} if new else {}), known + len(new)
+
+    def end(self) -> dict[str, Any]:
+        """What the last line has besides: why it ended, tokens, and nanoseconds."""
+        generation, figures = self.job.generation, self.job.generation.figures
+        return {
+            "done": True, "done_reason": REASONS[generation.finish_reason(0)],
+            "total_duration": time.perf_counter_ns() - self.start, "load_duration": self.loading,
+            "prompt_eval_count": figures.prompt_tokens, "prompt_eval_duration": int(figures.prefill_seconds * 1e9),
+            "eval_count": figures.new_tokens, "eval_duration": int(figures.decode_seconds * 1e9),
+        }  # fmt: skip
+
+
+def begin_text(model: Model, asked: GenerateRequest, pool: Pool) -> Generation:
+    """The generation for a prompt. Raises UserError and ApiError."""
+    options = options_of(asked, pool.settings.limits)
+    if asked.context:
+        ids = [*asked.context, *model.prompt_ids(asked.prompt, system=asked.system, raw=asked.raw)]
+        return model.start(ids, echo=False, show=quiet, **options)
+    return model.start(asked.prompt, system=asked.system, raw=asked.raw, echo=False, show=quiet, **options)
+
+
+def begin_chat(model: Model, asked: ChatRequest, pool: Pool) -> Generation:
+    """The generation for a conversation. Raises UserError and ApiError."""
+    if len(asked.messages) > pool.settings.limits.messages:
+        raise ApiError(
+            f"{len(asked.messages)} messages, where {pool.settings.limits.messages} are possible", 400, "messages"
+        )
+    for number in (n for n, message in enumerate(asked.messages) if message.get("images")):
+        raise ApiError(f"messages[{number}].images: soban reads text alone", 400, "messages")
+    if asked.tools:
+        raise ApiError("tools: soban does not do this here yet", 400, "tools")
+    return model.start_chat(turns_of(asked.messages), show=quiet, **options_of(asked, pool.settings.limits))
+
+
+def options_of(asked: Asked, limits: Limits) -> dict[str, Any]:
+    """The options of `Model.start`."""
+    given = asked.options
+    options = {ours: v for theirs, ours in SAME.items() if (v := getattr(given, theirs)) is not None}
+    if given.num_predict is not None and given.num_predict > 0:
+        options["max_new_tokens"] = given.num_predict
+    if given.seed is not None:
+        options["seed"] = given.seed % (1 << 64)
+    if given.stop:
+        options["stop"] = checked_stops([given.stop] if isinstance(given.stop, str) else given.stop, limits)
+    if given.repeat_penalty not in (None, 1) and given.repeat_last_n not in (None, -1):
+        raise ApiError("options.repeat_last_n: soban's repeat_penalty looks at the whole text; give -1", 400)
+    if asked.logprobs:
+        options["logprobs"] = asked.top_logprobs or 0
+    if asked.think not in (None, False):
+        raise ApiError("think: soban does not do this here yet", 400, "think")
+    if asked.format not in (None, ""):
+        options["schema"] = {"type": "object"} if asked.format == "json" else asked.format
+        if isinstance(options["schema"], str):
+            raise ApiError(f"format '{asked.format}': json, or a JSON schema", 400, "format")
+    options["on_full"] = "error" if asked.truncate is False or asked.shift is False else "slide"
+    return options
+
+
+def check_context(model: Model, options: Tuning) -> None:
+    """Raises ApiError where more context is wanted than the model was loaded with."""
+    if options.num_ctx is not None and options.num_ctx > model.engine.context:
+        raise ApiError(
+            f"num_ctx={options.num_ctx}: the model is loaded with a context of {model.engine.context} tokens; start "
+            "the server with a greater --context, where the model allows it", 400, "options.num_ctx",
+        )  # fmt: skip
+
+
+def keep_alive(given: str | float | int | None) -> float | None:
+    """Seconds: as in 300, "5m", "24h", -1 (for ever); None where nothing was said."""
+    if given is None:
+        return None
+    found = SECONDS.fullmatch(str(given).strip())
+    if found is None:
+        raise ApiError(f"keep_alive '{given}': write 300, 5m or 24h", 400, "keep_alive")
+    return float(found[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def now() -> str:
+    """The time as Ollama writes it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

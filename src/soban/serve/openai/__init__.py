@@ -1,0 +1,1 @@
+"""OpenAI's API: what it takes and how it answers."""

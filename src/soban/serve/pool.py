@@ -1,0 +1,205 @@
+"""The models of a server: loaded when they are first asked for, unloaded when memory is short or nobody asks."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from soban.base.errors import UserError
+from soban.hub import store
+from soban.hub.names import known
+from soban.loading.locate import locate
+from soban.model import Model, load
+from soban.serve import errors
+from soban.serve.errors import ApiError
+from soban.serve.pump import Job, Pump
+from soban.serve.settings import Settings
+from soban.talk.generation import Generation
+
+BUNDLED = "soban"  # what the bundled model is called here
+SWEEP = 5.0  # seconds between two looks for models that nobody uses
+
+
+@dataclass(eq=False)
+class Base:
+    """A model in memory, and the thread that runs its steps; its adapters share both."""
+
+    name: str
+    model: Model
+    pump: Pump
+    pinned: bool  # named when the server was started: it stays until memory is short
+    loaded: float = field(default_factory=time.time)
+    keep_alive: float = 0.0
+    variants: dict[str, Model] = field(default_factory=dict)
+
+    @property
+    def expires(self) -> float | None:
+        """In `time.monotonic()`'s seconds, counted anew with each request; None: never."""
+        return None if self.pinned or self.keep_alive < 0 else self.pump.last + self.keep_alive
+
+
+@dataclass(eq=False)
+class Served:
+    """What a request is answered with: a base's model, perhaps with an adapter."""
+
+    name: str
+    model: Model
+    base: Base
+    settings: Settings
+
+    async def start(self, make: Callable[[Model], Generation]) -> Job:
+        """A job of the generation that `make` prepares, in a thread of its own: a long prompt takes its time."""
+        deadline = time.monotonic() + self.settings.limits.seconds
+        job = Job(await self.prepare(make), asyncio.get_running_loop(), deadline)
+        self.base.pump.submit(job)
+        return job
+
+    async def prepare(self, make: Callable[[Model], Generation]) -> Generation:
+        """The generation alone, not begun."""
+        try:
+            return await asyncio.to_thread(make, self.model)
+        except UserError as error:
+            raise errors.of(error, _field(error)) from error
+
+    def leave(self, job: Job) -> None:
+        """Whoever asked needs no more of it."""
+        self.base.pump.leave(job)
+
+    def stay(self, seconds: float | None) -> None:
+        """How long the model stays in memory after its last request: below 0 for ever, None as usual."""
+        if seconds is not None:
+            self.base.keep_alive, self.base.pinned = seconds, False
+
+
+def _field(error: UserError) -> str | None:
+    name = error.fields.get("name")
+    return name if isinstance(name, str) else None
+
+
+class Pool:
+    """All that a server may answer with."""
+
+    def __init__(self, settings: Settings, loader: Callable[..., Model] = load) -> None:
+        self.settings, self.loader = settings, loader
+        self.bases: dict[str, Base] = {}
+        self.lock = asyncio.Lock()
+        self.loading: str | None = None
+        self.started = time.time()
+
+    def names(self) -> list[str]:
+        """What a request may ask for: what the server was started with, or whatever is on this PC."""
+        if self.settings.models:
+            return [_shown(name) for name in self.settings.models]
+        return [BUNDLED, *sorted(name_of(held) for held in store.models() if held.complete)]
+
+    def _spelled(self, name: str) -> str:
+        """A served name as it was given; ApiError for one that is not served."""
+        given: Mapping[str, str] = {_shown(one): one for one in self.settings.models} or {n: n for n in self.names()}
+        if name in given:
+            return given[name]
+        short = name.removesuffix(":latest")
+        if short in given:
+            return given[short]
+        listed = ", ".join(given)
+        raise ApiError(f"the model '{name}' is not served here; there are: {listed}", 404, "model", "model_not_found")
+
+    async def get(self, name: str | None) -> Served:
+        """The model of that name, loaded if it is not in memory; None: the only one."""
+        if not name:
+            names = self.names()
+            if len(names) != 1:
+                raise ApiError(f"say which model: {', '.join(names)}", 400, "model", "missing_model")
+            name = names[0]
+        base_name, _, adapter = self._spelled(name).partition("+")
+        async with self.lock:
+            base = self.bases.get(base_name) or await self._load(base_name)
+            base.pump.last = time.monotonic()
+            model = base.model
+            if adapter:
+                if adapter not in base.variants:
+                    base.variants[adapter] = await self._guarded(base.model.adapted, adapter)
+                model = base.variants[adapter]
+        return Served(name, model, base, self.settings)
+
+    async def _load(self, name: str) -> Base:
+        path: Path | None = None if name == BUNDLED else await self._guarded(locate, name)
+        self.loading = name
+        try:
+            while True:
+                try:
+                    model = await asyncio.to_thread(self.loader, path, **self.settings.load)
+                    break
+                except (UserError, MemoryError) as error:
+                    if not await self._unload_one():
+                        raise (
+                            errors.of(error) if isinstance(error, UserError) else ApiError("memory ran out", 503)
+                        ) from error
+        finally:
+            self.loading = None
+        pinned = any(one.partition("+")[0] == name for one in self.settings.models)
+        pump = Pump(model.shared, self.settings.limits.waiting)
+        base = self.bases[name] = Base(name, model, pump, pinned, keep_alive=self.settings.keep_alive)
+        return base
+
+    async def _guarded(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.to_thread(call, *arguments)
+        except UserError as error:
+            raise errors.of(error, "model") from error
+
+    async def _unload_one(self) -> bool:
+        """Gives back the memory of the model that has been idle longest; False if there is none."""
+        idle = sorted((base for base in self.bases.values() if base.pump.idle), key=lambda base: base.pump.last)
+        if not idle:
+            return False
+        await self._unload(idle[0])
+        return True
+
+    async def _unload(self, base: Base) -> None:
+        del self.bases[base.name]
+        await asyncio.to_thread(base.pump.close)
+
+    async def unload(self, name: str) -> bool:
+        """Ends what a model is writing and gives back its memory; False if it was not in memory."""
+        async with self.lock:
+            base = self.bases.get(self._spelled(name).partition("+")[0])
+            if base is None:
+                return False
+            await self._unload(base)
+            return True
+
+    async def preload(self, told: Callable[[str], None] = lambda name: None) -> None:
+        """Loads what the server was started with, in that order; `told` hears the name of each beforehand."""
+        for name in self.settings.models:
+            told(name)
+            await self.get(_shown(name))
+
+    async def sweep(self) -> None:
+        """Unloads, from time to time, what nobody has used for its time to live."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            async with self.lock:
+                for base in list(self.bases.values()):
+                    expires = base.expires
+                    if expires is not None and base.pump.idle and time.monotonic() > expires:
+                        await self._unload(base)
+
+    async def close(self) -> None:
+        """Ends everything."""
+        async with self.lock:
+            for base in list(self.bases.values()):
+                await self._unload(base)
+
+
+def name_of(held: store.Held) -> str:
+    """How a model on this PC is called: by its name in the catalogue, where it has one."""
+    entries = known(held.id)
+    return entries[0].name if entries else held.id
+
+
+def _shown(name: str) -> str:
+    """A base+adapter as a name in an API: of a path its last part."""
+    base, plus, adapter = name.partition("+")
+    return f"{Path(base).name if Path(base).exists() else base}{plus}{Path(adapter).name if adapter else ''}"
