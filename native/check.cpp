@@ -69,6 +69,7 @@ void linears(const Kernels &kernels, std::vector<float> &results) {
 
 void attentions(const Kernels &kernels, std::vector<float> &results) {
     constexpr int32_t TABLE[] = {0, 1};
+    constexpr float SLOPES[] = {0.25f, 0.0625f};
     for (int32_t format = SOBAN_CACHE_F32; format <= SOBAN_CACHE_INT8; format++) {
         Numbers numbers;
         const int64_t page = block_bytes(format, SIZE);
@@ -89,6 +90,9 @@ void attentions(const Kernels &kernels, std::vector<float> &results) {
             task.keys = keys, task.values = values, task.page_stride = page, task.table = TABLE, task.format = format;
             task.first_span = 0, task.end_span = 1, task.out = out.data(), task.out_stride = HEADS * SIZE;
             task.scratch = room<char>(scratch, kernels.attention_scratch(tokens * HEADS, SIZE));
+            kernels.attend(&task);
+            results.insert(results.end(), out.begin(), out.begin() + tokens * HEADS * SIZE);
+            task.slopes = SLOPES, task.softcap = 0.0f;
             kernels.attend(&task);
             results.insert(results.end(), out.begin(), out.begin() + tokens * HEADS * SIZE);
         }

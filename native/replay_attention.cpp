@@ -58,6 +58,7 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
         const int64_t column = (int64_t)tile.head * heads * layer.size;
         const int64_t start = block_offset(run, 0, tile.head);
         const int64_t earlier = (int64_t)(piece.first_span - tile.first_span) * tile.tokens * heads * row_floats(run);
+        const float *slopes = run.vector(0);
         const Attention task = {
             run.row(now.a, tile.token) + column,
             now.a.stride,
@@ -79,6 +80,7 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
             now.out.stride,
             joined ? (float *)run.pool.partials.data + tile.partials + earlier : nullptr,
             run.pool.own[(size_t)thread].data,
+            slopes ? slopes + tile.head * heads : nullptr,
         };
         run.pool.kernels.attend(&task);
     }

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 10 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 11 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
@@ -43,21 +43,22 @@ enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
 /* What each operation takes, and where it is: src/soban/ops/schema.py makes this list. */
 enum {
-    SOBAN_EMBED,      /* ids slot, table parts, scale f[0]                                                            */
-    SOBAN_RMS_NORM,   /* x a, weight vectors[0], eps f[0], offset f[1]                                                */
-    SOBAN_LAYER_NORM, /* x a, weight vectors[0], bias vectors[1], eps f[0]                                            */
-    SOBAN_HEAD_NORM,  /* x a, weight vectors[0], eps f[0], offset f[1]                                                */
-    SOBAN_LINEAR,     /* x a, w parts, w.bias vectors[0], w.place i[0], batch batch                                   */
-    SOBAN_ROTARY,     /* positions slot, rotation batch, frequencies vectors[0], scale f[0], growth f[1], period f[2] */
-    SOBAN_ROPE,       /* x a, angles b, interleaved i[0], size i[1]                                                   */
-    SOBAN_ATTENTION,  /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1]                */
-    SOBAN_GLU,        /* x a, activation i[0]                                                                         */
-    SOBAN_ACTIVATION, /* x a, name i[0]                                                                               */
-    SOBAN_SCALE,      /* x a, factor f[0], vector vectors[0]                                                          */
-    SOBAN_ADD,        /* x a, y b                                                                                     */
-    SOBAN_TAKE_ROWS,  /* x a, rows slot                                                                               */
-    SOBAN_SOFTCAP,    /* x a, cap f[0]                                                                                */
-    SOBAN_REFINE      /* x a, scores b, residual parts, panels i[0], margin f[0]                                      */
+    SOBAN_EMBED, /* ids slot, table parts, scale f[0]                                                                */
+    SOBAN_RMS_NORM,   /* x a, weight vectors[0], eps f[0], offset f[1] */
+    SOBAN_LAYER_NORM, /* x a, weight vectors[0], bias vectors[1], eps f[0] */
+    SOBAN_HEAD_NORM,  /* x a, weight vectors[0], eps f[0], offset f[1] */
+    SOBAN_LINEAR, /* x a, w parts, w.bias vectors[0], w.place i[0], batch batch                                       */
+    SOBAN_ROTARY, /* positions slot, rotation batch, frequencies vectors[0], scale f[0], growth f[1], period f[2]     */
+    SOBAN_ROPE,   /* x a, angles b, interleaved i[0], size i[1]                                                       */
+    SOBAN_ATTENTION, /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1], slopes vectors[0]
+                      */
+    SOBAN_GLU, /* x a, activation i[0]                                                                             */
+    SOBAN_ACTIVATION, /* x a, name i[0] */
+    SOBAN_SCALE, /* x a, factor f[0], vector vectors[0]                                                              */
+    SOBAN_ADD,   /* x a, y b                                                                                         */
+    SOBAN_TAKE_ROWS, /* x a, rows slot */
+    SOBAN_SOFTCAP,   /* x a, cap f[0] */
+    SOBAN_REFINE /* x a, scores b, residual parts, panels i[0], margin f[0]                                          */
 };
 
 typedef struct {    /* a value: row t starts at arena + offset + t * stride */

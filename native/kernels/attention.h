@@ -200,6 +200,10 @@ template <class Stored> void attend_span(const Call &call, int32_t span) {
         all.here[r] = -INFINITY;
         all.weights[r] = 0.0f;
         if (all.from[r] == all.to[r]) continue;
+        if (task.slopes) {
+            lean(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start,
+                 start - task.position - r / task.heads, task.slopes[r % task.heads]);
+        }
         all.here[r] = weigh(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start, task.softcap,
                             all.weights + r);
     }

@@ -50,6 +50,17 @@ INLINE V lanes_from(int32_t first) {
     return (V)lanes;
 }
 
+// Adds slope x (i + distance) to the scores `from` to `to`, which are not capped.
+INLINE void lean(float *scores, int32_t from, int32_t to, int32_t distance, float slope) {
+    const int32_t first = from / WIDTH * WIDTH;
+    float number[WIDTH];
+    for (int i = 0; i < WIDTH; i++) number[i] = (float)(first + distance + i);
+    V far = load(number);
+    for (int32_t i = first; i < to; i += WIDTH, far += splat((float)WIDTH)) {
+        store(scores + i, fma(splat(slope), far, load(scores + i)));
+    }
+}
+
 // Scores of one row, times score_scale(), to weights; returns their largest, and their total in `total`. What lies
 // outside `from` to `to` within their vectors counts as minus infinity, whatever it holds.
 float weigh(float *scores, int32_t from, int32_t to, float softcap, float *total) {

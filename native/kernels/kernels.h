@@ -65,8 +65,9 @@ struct Attention {
     int32_t first_span, end_span; // the absolute spans to take
     float *out;                   // like queries; or null, then:
     int64_t out_stride;
-    float *partials; // span, token, head: size sums, the largest score, the total of the weights
-    void *scratch;   // attention_scratch() bytes, 64-byte aligned
+    float *partials;     // span, token, head: size sums, the largest score, the total of the weights
+    void *scratch;       // attention_scratch() bytes, 64-byte aligned
+    const float *slopes; // of each head, what a score loses for each position that lies between; null: nothing
 };
 
 constexpr int32_t ATTENTION_ROWS = 96; // tokens x heads of one call at the most, if there is more than one token

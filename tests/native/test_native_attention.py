@@ -16,12 +16,17 @@ EPS = np.finfo(np.float32).eps
 HEADS, GROUPS = 4, 2
 
 
-def record(size: int, window: int | None = None, softcap: float | None = None, heads: int = HEADS) -> Record:
+SLOPES = np.array([0.25, 0.0625, 0.015625, 1.0], np.float32)  # ALiBi's, of each head
+
+
+def record(
+    size: int, window: int | None = None, softcap: float | None = None, heads: int = HEADS, slopes: Floats | None = None
+) -> Record:
     def attention(v: Recorded, p: Program) -> Recorded:
         q, k = heads * size, GROUPS * size
         return ops.attention(
             v[:, :q], v[:, q : q + k], v[:, q + k : q + 2 * k], p.batch(), recorder.LayerSlot(1), 3 * size**-0.5,
-            softcap, window,
+            softcap, window, slopes,
         )  # fmt: skip
 
     return attention
@@ -59,14 +64,15 @@ def bound(length: int, size: int, wanted: Floats) -> float:
 @pytest.mark.parametrize("format", CACHE_FORMATS)
 @pytest.mark.parametrize("size", [4, 20, 48, 80, 96, 256])
 @pytest.mark.parametrize("window", [None, 1, 5, 290])
-@pytest.mark.parametrize("softcap", [None, 4.0])
+@pytest.mark.parametrize("softcap", [None, 4.0, "slopes"])
 def test_attention_is_the_reference_within_rounding(
-    isas: list[str], format: str, size: int, window: int | None, softcap: float | None
+    isas: list[str], format: str, size: int, window: int | None, softcap: float | str | None
 ) -> None:
+    cap, slopes = (None, SLOPES) if isinstance(softcap, str) else (softcap, None)
     for tokens in (1, 3, 33, 300):
         batch = batch_of([tokens], [0], [list(range(10, 20))])
         pages = batch.tables[0]
-        x, attention = normal(size, tokens, width(size)), record(size, window, softcap)
+        x, attention = normal(size, tokens, width(size)), record(size, window, cap, HEADS, slopes)
         theirs = caches(size, format, 24)[0]
         wanted = run_reference(x, attention, batch, theirs)
         stored = theirs[1].load(pages, tokens)

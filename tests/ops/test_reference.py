@@ -76,6 +76,22 @@ def test_attention_is_torchs_over_more_than_one_span(window: int | None) -> None
     np.testing.assert_allclose(got, want[0].transpose(0, 1).reshape(length, -1).numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_alibi_takes_a_slope_off_for_each_position_between() -> None:
+    q, k, v, slopes = (
+        normal(7, 300, 24),
+        normal(8, 300, 24),
+        normal(9, 300, 24),
+        np.array([0.25, 0.5, 0.01], np.float32),
+    )
+    batch = make_batch([[0] * 300], [0], [list(range(10))], [])
+    got = ops.attention(q, k, v, batch, make_cache(10, [LayerGeometry(3, 8)], "f32")[0], 0.5, slopes=slopes)
+    t = torch.arange(300)
+    mask = torch.where(t[None] <= t[:, None], torch.tensor(slopes)[:, None, None] * t, -torch.inf)
+    shaped = [torch.tensor(a.reshape(300, 3, 8)).transpose(0, 1) for a in (q, k, v)]
+    want = functional.scaled_dot_product_attention(*shaped, attn_mask=mask, scale=0.5).transpose(0, 1).reshape(300, 24)
+    np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_the_soft_cap_comes_before_the_softmax() -> None:
     q, k, v = normal(7, 9, 8) * 9, normal(8, 9, 8) * 9, normal(9, 9, 8)
     batch = make_batch([[0] * 9], [0], [[0]], [])

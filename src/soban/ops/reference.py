@@ -147,11 +147,13 @@ def attention(
     scale: float,
     softcap: float | None = None,
     window: int | None = None,
+    slopes: Floats | None = None,
 ) -> Floats:
     """q (T, H * D), k and v (T, G * D) -> (T, H * D): causal attention of each token over its own sequence.
 
     Keys and values are stored in the cache first; without any, it holds another layer's, which have been stored.
-    Scores are q . k * scale, then softcap * tanh(score / softcap); a token sees the last `window` positions, itself
+    Scores are q . k * scale, then softcap * tanh(score / softcap), or less by a head's slope (H,) for each position
+    that lies between (ALiBi: Press et al. 2022); a token sees the last `window` positions, itself
     included. The softmax is summed over spans of SPAN positions, counted from the sequence's start, so that neither
     batch nor chunks nor threads change its bits. With an int8 cache the queries too are rounded to int8 in groups of
     64.
@@ -161,6 +163,7 @@ def attention(
     if cache.format == "int8":
         rounded, steps = quantise_activations(q.reshape(-1, size))
         q = (rounded * steps[..., None]).reshape(len(rounded), -1)[:, :size].reshape(q.shape)
+    by_head = None if slopes is None else slopes.reshape(heads, -1, 1)
     for s in range(len(batch.starts) - 1):
         mine = slice(batch.starts[s], batch.starts[s + 1])
         positions = batch.positions[mine]
@@ -170,14 +173,20 @@ def attention(
         queries = q[mine].reshape(len(positions), heads, -1, size)  # H / G queries share a key head
         for t, position in enumerate(positions):
             first = 0 if window is None else max(0, position + 1 - window)
-            out[batch.starts[s] + t] = _attend(queries[t], keys, values, first, position + 1, scale, softcap).reshape(
-                -1, size
-            )
+            attended = _attend(queries[t], keys, values, first, position + 1, scale, softcap, by_head)
+            out[batch.starts[s] + t] = attended.reshape(-1, size)
     return out.reshape(q.shape)
 
 
 def _attend(
-    queries: Floats, keys: Floats, values: Floats, first: int, end: int, scale: float, softcap: float | None
+    queries: Floats,
+    keys: Floats,
+    values: Floats,
+    first: int,
+    end: int,
+    scale: float,
+    softcap: float | None,
+    slopes: Floats | None,
 ) -> Floats:
     """(G, n, D) queries over positions first..end of (G, L, D) keys and values -> (G, n, D)."""
     largest: Floats = np.full((*queries.shape[:2], 1), -np.inf, np.float32)
@@ -187,6 +196,8 @@ def _attend(
         scores = queries @ keys[:, span].transpose(0, 2, 1) * np.float32(scale)
         if softcap is not None:
             scores = np.float32(softcap) * np.tanh(scores / np.float32(softcap))
+        if slopes is not None:
+            scores = scores + slopes * np.arange(span.start - end + 1, span.stop - end + 1, dtype=np.float32)
         here = scores.max(axis=-1, keepdims=True)
         weights = np.exp(scores - here)
         higher = np.maximum(largest, here)

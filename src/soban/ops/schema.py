@@ -128,7 +128,9 @@ def _adapted(x: Any, w: Any, batch: Any) -> int:
     return int(w.shape[0])
 
 
-def _attended(q: Any, k: Any, v: Any, **_: Any) -> int:
+def _attended(q: Any, k: Any, v: Any, softcap: Any, slopes: Any, **_: Any) -> int:
+    if softcap and slopes is not None:
+        raise TypeError("scores with a cap have no slopes")
     if (k is None) != (v is None) or (k is not None and k.columns != v.columns):
         raise TypeError("keys and values have the same columns, or there are neither")
     return int(q.columns)
@@ -155,7 +157,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "attention": Operation(
         {"q": Value(), "k": Value(optional=True), "v": Value(optional=True), "batch": Whole(), "cache": Layer(),
-         "scale": Number(), "softcap": Number(optional=True), "window": Integer(optional=True)},
+         "scale": Number(), "softcap": Number(optional=True), "window": Integer(optional=True),
+         "slopes": Vector(divides=True, optional=True)},
         _attended,
     ),
     "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS)}, lambda x, **_: x.columns // 2),
