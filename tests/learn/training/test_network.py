@@ -44,7 +44,7 @@ def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("together", [7, 128, None])  # queries that torch takes at once, of rows of 24; None: kernels
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "gemma3_text"])
 def test_loss_and_gradients_are_those_of_each_document_alone(
     family: str, together: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

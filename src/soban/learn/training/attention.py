@@ -152,9 +152,9 @@ def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
     return parts
 
 
-def forward_of(module: Any, cap: str = "") -> Callable[..., tuple[Tensor, None]]:
+def forward_of(module: Any, cap: str = "", normed: bool = False) -> Callable[..., tuple[Tensor, None]]:
     """How an attention of transformers' computes by `Attention`; its names and weights stay as they are. `cap`: its
-    attribute that has the soft cap of its scores."""
+    attribute that has the soft cap of its scores. `normed`: whether it norms each head of queries and keys."""
     softcap = getattr(module, cap) if cap else None
 
     def forward(
@@ -162,6 +162,7 @@ def forward_of(module: Any, cap: str = "") -> Callable[..., tuple[Tensor, None]]
     ) -> tuple[Tensor, None]:
         heads = (*hidden_states.shape[:-1], -1, module.head_dim)
         q, k, v = (project(hidden_states).view(heads) for project in (module.q_proj, module.k_proj, module.v_proj))
+        q, k = (module.q_norm(q), module.k_norm(k)) if normed else (q, k)
         # transformers' (1, T, D), each with its halves alike
         angles = torch.stack([table[0, :, : module.head_dim // 2].float() for table in position_embeddings], 1)
         mixed = Attention.apply(q, k, v, angles, attention_mask, module.scaling, softcap)

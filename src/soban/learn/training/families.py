@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from soban.learn.training.presets import Shape
 
-# What computes in place of a module: "attention" (cap: the module's attribute with a soft cap), "norm" (offset: what is
+# What computes in place of a module: "attention" (cap: the module's attribute with a soft cap; normed: each head
+# of queries and keys is), "norm" (offset: what is
 # added to its weight), "mlp" (activation)
 Replacement = tuple[Literal["attention", "norm", "mlp"], Mapping[str, Any]]
 
@@ -84,6 +85,26 @@ FAMILIES = {
         # whose soft caps have slopes, and which has twice the norms
         activations=Activations(hidden=14, inner=4, shares=2, passing=8), residual=RESIDUAL,
         logit_cap="final_logit_softcapping",
+    ),
+    "qwen3": Family(
+        "Qwen3Config", "Qwen3ForCausalLM", keys=DECODER, config=lambda shape: {"head_dim": shape.head_dim},
+        replaced={
+            "Qwen3Attention": ("attention", {"normed": True}), "Qwen3RMSNorm": ("norm", {"offset": 0.0}),
+            "Qwen3MLP": ("mlp", {"activation": "silu"}),
+        },
+        activations=Activations(hidden=12, inner=4, shares=1, passing=6), residual=RESIDUAL,
+    ),
+    "gemma3_text": Family(
+        "Gemma3TextConfig", "Gemma3ForCausalLM", keys=DECODER | {"sliding_window": "window"},
+        config=lambda shape: {
+            "head_dim": shape.head_dim, "query_pre_attn_scalar": shape.head_dim,
+            "sliding_window": shape.window or max(1, shape.context // 2),
+        },
+        replaced={
+            "Gemma3Attention": ("attention", {"normed": True}), "Gemma3RMSNorm": ("norm", {"offset": 1.0}),
+            "Gemma3MLP": ("mlp", {"activation": "gelu_tanh"}),
+        },
+        activations=Activations(hidden=16, inner=4, shares=1, passing=6), residual=RESIDUAL,
     ),
     "gpt2": Family(
         "GPT2Config", "GPT2LMHeadModel",
