@@ -99,6 +99,13 @@ FURTHER: dict[str, dict[str, Any]] = {
         "eos_token_id": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.1,
         "initializer_range": 0.02, "use_cache": True, "torch_dtype": "float32", "transformers_version": "4.40.0",
     },
+    "bloom": {
+        "model_type": "bloom", "architectures": ["BloomForCausalLM"], "vocab_size": 264, "hidden_size": 48,
+        "n_layer": 2, "n_head": 6, "layer_norm_epsilon": 1e-3, "apply_residual_connection_post_layernorm": False,
+        "hidden_dropout": 0.0, "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True,
+        "pretraining_tp": 1, "slow_but_exact": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3,
+        "tie_word_embeddings": True, "seq_length": 64,
+    },
     "gptj": {
         "model_type": "gptj", "architectures": ["GPTJForCausalLM"], "vocab_size": 264, "n_embd": 32, "n_layer": 2,
         "n_head": 2, "n_positions": 64, "n_inner": None, "rotary_dim": 6, "activation_function": "gelu_new",

@@ -41,6 +41,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "stablelm": {"parallel": "one norm", "eps": 1e-6},
     "ministral3": {"growth": None, "windows": (None, None)},
     "gpt_neox": {"parallel": "one norm", "activation": "gelu_tanh", "interleaved": True},
+    "bloom": {"slopes": None, "embedding_norm": False, "activation": "gelu"},
     "gptj": {"interleaved": False, "activation": "gelu"},
     "phi": {"interleaved": True, "activation": "gelu"},
 }  # fmt: skip
@@ -50,6 +51,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("qwen2", {"use_sliding_window": False}), ("qwen3", {"attention_bias": True}),
     ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False, "rotary_pct": 1.0}),
     ("gpt_neox", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "tie_word_embeddings": True}),
+    ("bloom", {"n_head": 8, "tie_word_embeddings": False}), ("bloom", {"n_head": 3}),
     ("gptj", {"n_inner": 40, "rotary_dim": 16}), ("phi", {"num_key_value_heads": None}),
     ("gemma", {"hidden_act": "gelu"}), ("stablelm", {"use_parallel_residual": True}),
     ("hyperclovax", {"use_post_norm": False, "attention_multiplier": None, "head_dim": None}),
@@ -150,6 +152,7 @@ def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
         ("smollm3", {"no_rope_layers": [1]}, "1 no_rope_layers for 2 layers"),
         ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling=.linear"),
         ("granite", {"residual_multiplier": 0}, "residual_multiplier=0"),
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "post_layernorm=True"),
         ("gptj", {"rotary_dim": 18}, "rotary_dim=18, and heads of 16"), ("gptj", {"rotary_dim": 5}, "rotary_dim=5"),
         ("gptj", {"rotary_dim": None}, "rotary_dim=None"), ("phi", {"qk_layernorm": True}, "qk_layernorm=True"),
         ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings=True"),

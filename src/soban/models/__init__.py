@@ -20,7 +20,7 @@ FAMILIES = {  # model_type -> file
     "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "gemma3": "gemma3",
     "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax", "exaone": "exaone",
     "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
-    "gptj": "gptj", "phi": "phi",
+    "gptj": "gptj", "phi": "phi", "bloom": "bloom",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
 TEXT_PARTS = {"gemma3": "gemma3_text", "mistral3": "mistral"}

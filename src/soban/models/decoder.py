@@ -97,7 +97,8 @@ class Wiring:
     both read what the layer begins with, by one norm or by two, and are added together. `gated`: the feed-forward part
     is activation(gate) * up. `growth`: queries are multiplied by 1 + first * ln(1 + floor(position / second)).
     `split_heads`: the tensor of queries, keys and values has those of one head after the
-    other. `older`: how names begin in older files -> how they do now.
+    other. `slopes`: what each head's scores lose for a position between. `older`: how names begin in older files -> how
+    they do now.
     """
 
     names: Names
@@ -126,6 +127,8 @@ class Wiring:
     attention_cap: float | None = None
     logit_cap: float | None = None
     split_heads: bool = False
+    embedding_norm: bool = False
+    slopes: tuple[float, ...] | None = None
     older: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -161,7 +164,8 @@ def _plan(c: Config, r: Wiring) -> Plan:
         prefixes = {kind: prefix.format(i=i) for kind, prefix in r.names["layer"].items()}
         layers.append(_layer(c, r, _Places(r, Place(**prefixes), c.num_attention_heads if r.split_heads else 1)))
     prefix = r.names["layer"]["hf"].partition(".")[0] + "."
-    ends = (embed, norm) if c.tie_word_embeddings else (embed, norm, head)
+    first = (embed, at.norm("embedding_norm", c.hidden_size)) if r.embedding_norm else (embed,)
+    ends = (*first, norm) if c.tie_word_embeddings else (*first, norm, head)
     return Plan(ends, tuple(layers), prefix=prefix, computed=COMPUTED, older=r.older)
 
 
@@ -231,6 +235,7 @@ def _forward(c: Config, r: Wiring, w: Any, batch: ops.Batch, cache: Sequence[Any
     """Hidden states (T, hidden) after the last norm, for the T tokens of `batch`, of texts of up to `longest`."""
     turns = [_turns(r, batch, rotation.scale, table) for rotation, table in _tables(c, longest)]
     x = ops.embed(batch.tokens, w.embed, r.embedding_scale)
+    x = _norm(r, x, w.embedding_norm) if r.embedding_norm else x
     for i, (layer, layer_cache) in enumerate(zip(w.layers, cache, strict=True)):
         index = r.rotations[i]
         angles = None if index is None else turns[index]
@@ -281,8 +286,9 @@ def _attention(
             ops.rope(x, turn, r.interleaved, c.head_size) for x, turn in zip((queries, keys), angles, strict=True)
         )
     mixed = ops.attention(
-        queries, keys, values, batch, cache, scale=r.attention_scale, softcap=r.attention_cap, window=window
-    )
+        queries, keys, values, batch, cache, scale=r.attention_scale, softcap=r.attention_cap, window=window,
+        slopes=None if r.slopes is None else np.array(r.slopes, np.float32),
+    )  # fmt: skip
     return ops.linear(mixed, layer.output, batch)
 
 
