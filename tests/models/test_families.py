@@ -1,6 +1,7 @@
 """Each family against transformers on a small random model; what is special of it is broken once, and is missed."""
 
 import importlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import soban
 from soban import ops
 from soban.base.errors import UserError
+from soban.cli import main
 from soban.measure.inspect import inspect_model
 from soban.models import FAMILIES, Architecture, architecture, decoder
 from soban.packing.assemble import assemble
@@ -77,10 +79,10 @@ def test_so_are_those_of_its_variants(tmp_path: Path, family: str, changes: dict
     assert not difference(theirs(folder), ours(folder))
 
 
-def logits(folder: Path, broken: dict[str, Any]) -> Any:
+def logits(folder: Path, broken: dict[str, Any], **ours: bool) -> Any:
     """Of a model whose record says something else when it is run."""
     checkpoint = open_checkpoint(folder)
-    fit = fitted(architecture(checkpoint.config), checkpoint)
+    fit = fitted(architecture(checkpoint.config, **ours), checkpoint)
     whole, checkpoint = fit.architecture, fit.checkpoint
     wiring = importlib.import_module(f"soban.models.{FAMILIES[checkpoint.config['model_type']]}").wiring
     wrong = decoder.family("wrong", {}, type(whole.config), lambda c: replace(wiring(c), **broken))
@@ -114,6 +116,34 @@ def test_it_writes_what_transformers_writes_and_packed_nearly_so(tmp_path: Path,
     exact = model.logits(IDS)
     for dtype, most in (("q8", 0.1), ("q4", 0.6)):
         assert 0 < np.std(soban.load(folder, dtype=dtype).logits(IDS) - exact) < most * np.std(exact)
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text"])
+def test_norms_that_have_their_one_already_are_the_same_model(tmp_path: Path, family: str) -> None:
+    """As GGUF's files have them."""
+    folder = folder_of(tmp_path, CONFIGS[family])
+    wanted = logits(folder, {})
+    tensors = {
+        name: tensor + 1 if name.endswith("norm.weight") else tensor
+        for name, tensor in official.weights(CONFIGS[family]).items()
+    }
+    official.write(folder, tensors)
+    assert np.abs(logits(folder, {}, plain_norms=True) - wanted).max() <= LEAST
+
+
+@pytest.mark.parametrize("family", FURTHER)
+def test_plan_and_show_tell_of_it_without_running_it(
+    tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(tmp_path, CONFIGS[family])
+    report = inspect_model(folder)
+    assert report["run"] is not None and not [f for f in report["findings"] if f.file == "config.json"]
+    count = sum(tensor.size for tensor in official.weights(CONFIGS[family]).values())
+    assert report["model"]["parameters"] == count
+    for purpose in ("run", "train"):
+        assert main(["plan", str(folder), purpose, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["obstacle"] is None and told["parameters"] == count and (told["forms"] or told["training"])
 
 
 def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ def positions(raw: Mapping[str, Any], context: int) -> dict[str, Any]:
     full, local = ((given or {}).get(kind) or {} for kind in (FULL, SLIDING))
     if not isinstance(full, dict) or not isinstance(local, dict):
         raise invalid("rope_parameters", given)
-    full = {**full, **(scaling or {})}
+    share = raw.get("partial_rotary_factor")
+    usual = {} if share is None else {"partial_rotary_factor": share}
+    full, local = {**usual, **full, **(scaling or {})}, {**usual, **local}
     return {
         FULL: layer_parameters(full, raw.get("rope_theta", 1_000_000.0), context),
         SLIDING: layer_parameters(local, raw.get("rope_local_base_freq", 10_000.0), context),

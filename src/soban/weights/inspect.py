@@ -78,8 +78,11 @@ def _stored(tensor: Tensor, packed: tuple[str, int, int] | None) -> Stored:
 
 def _offset(tensor: Tensor) -> int:
     """Where the tensor's numbers begin in the file that is mapped."""
-    assert tensor.data.base is not None, "a tensor of a file is a view of it"
-    return int(tensor.data.ctypes.data - np.frombuffer(tensor.data.base, np.uint8).ctypes.data)
+    mapped = tensor.data
+    while isinstance(mapped.base, np.ndarray):  # a part of a larger tensor is a view of its view
+        mapped = mapped.base
+    assert mapped.base is not None, "a tensor of a file is a view of it"
+    return int(tensor.data.ctypes.data - np.frombuffer(mapped.base, np.uint8).ctypes.data)
 
 
 def _fields(path: Path) -> Iterator[Stored]:
