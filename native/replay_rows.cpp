@@ -68,7 +68,8 @@ void rope(const Run &run, int32_t t, int32_t, int32_t) {
 void glu(const Run &run, int32_t t, int32_t first, int32_t count) {
     const soban_instruction &now = *run.now;
     const float *gate = run.row(now.a, t) + first;
-    run.pool.kernels.glu(gate, gate + now.out.columns, count, now.i[0], run.row(now.out, t) + first);
+    const float *up = now.b.columns ? run.row(now.b, t) + first : gate + now.out.columns;
+    run.pool.kernels.glu(gate, up, count, now.i[0], run.row(now.out, t) + first);
 }
 
 void activation(const Run &run, int32_t t, int32_t first, int32_t count) {

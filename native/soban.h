@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 11 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 12 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
@@ -52,7 +52,7 @@ enum {
     SOBAN_ROPE,   /* x a, angles b, interleaved i[0], size i[1]                                                       */
     SOBAN_ATTENTION, /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1], slopes vectors[0]
                       */
-    SOBAN_GLU, /* x a, activation i[0]                                                                             */
+    SOBAN_GLU, /* x a, activation i[0], up b                                                                       */
     SOBAN_ACTIVATION, /* x a, name i[0] */
     SOBAN_SCALE, /* x a, factor f[0], vector vectors[0]                                                              */
     SOBAN_ADD,   /* x a, y b                                                                                         */

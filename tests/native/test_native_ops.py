@@ -156,6 +156,7 @@ ROW_OPS: dict[str, tuple[Record, float]] = {
     "rope of a part, neighbours": (lambda v, p: ops.rope(v, angles(p, 22, 1.0), True, 60), 2),
     "silu": (lambda v, p: ops.glu(v, "silu"), 8),
     "gelu": (lambda v, p: ops.glu(v[:, :298], "gelu_tanh"), 8),
+    "gelu times another value": (lambda v, p: ops.glu(v[:, :130], "gelu_tanh", v[:, 133:263]), 8),
     **{f"glu of {name}": (lambda v, p, name=name: ops.glu(v, name), 8) for name in schema.ACTIVATIONS},
     **{f"activation {name}": (lambda v, p, name=name: ops.activation(v, name), 8) for name in schema.ACTIVATIONS},
     "scale": (lambda v, p: ops.scale(v, 0.3), 0),

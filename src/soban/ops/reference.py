@@ -209,9 +209,9 @@ def _attend(
 
 
 @op
-def glu(x: Floats, activation: str) -> Floats:
-    """(T, 2 F) -> (T, F): activation(first half) * second half (Shazeer 2020)."""
-    gate, up = np.split(x, 2, axis=1)
+def glu(x: Floats, activation: str, up: Floats | None = None) -> Floats:
+    """(T, 2 F) -> (T, F): activation(first half) * second half (Shazeer 2020); or both (T, F), activation(x) * up."""
+    gate, up = np.split(x, 2, axis=1) if up is None else (x, up)
     return _activated(gate, activation) * up
 
 

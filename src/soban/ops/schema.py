@@ -115,6 +115,10 @@ def _same(x: Any, y: Any) -> int:
     return int(x.columns)
 
 
+def _gated(x: Any, up: Any, **_: Any) -> int:
+    return int(x.columns) // 2 if up is None else _same(x, up)
+
+
 def _in_heads(x: Any, angles: Any, size: int | None, **_: Any) -> int:
     size = size or angles.columns
     if angles.columns > size or x.columns % size:
@@ -161,7 +165,7 @@ OPERATIONS: dict[str, Operation] = {
          "slopes": Vector(divides=True, optional=True)},
         _attended,
     ),
-    "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS)}, lambda x, **_: x.columns // 2),
+    "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS), "up": Value(optional=True)}, _gated),
     "activation": Operation({"x": Value(), "name": Choice(ACTIVATIONS)}, _of_x),
     "scale": Operation({"x": Value(), "factor": Number(), "vector": Vector(optional=True)}, _of_x),
     "add": Operation({"x": Value(), "y": Value()}, _same),
