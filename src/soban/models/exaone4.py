@@ -46,4 +46,4 @@ def wiring(c: Config) -> Wiring:
     return replace(decoder.llama(c), names=NAMES, rotations=turns, before=False, after=True, head_norm="head")
 
 
-FAMILY = decoder.family("exaone4", {"exaone4": ModelType()}, Config, wiring)
+FAMILY = decoder.family("exaone4", {"exaone4": ModelType(nested=True)}, Config, wiring)

@@ -34,4 +34,4 @@ def wiring(c: Config) -> Wiring:
     return replace(decoder.llama(c), query_bias=True)
 
 
-FAMILY = decoder.family("qwen2", {"qwen2": ModelType()}, Config, wiring)
+FAMILY = decoder.family("qwen2", {"qwen2": ModelType(nested=True)}, Config, wiring)

@@ -36,4 +36,4 @@ def wiring(c: Config) -> Wiring:
     return replace(decoder.llama(c), head_norm="head", query_bias=c.attention_bias, output_bias=c.attention_bias)
 
 
-FAMILY = decoder.family("qwen3", {"qwen3": ModelType()}, Config, wiring)
+FAMILY = decoder.family("qwen3", {"qwen3": ModelType(nested=True)}, Config, wiring)

@@ -56,4 +56,6 @@ def wiring(c: Config) -> Wiring:
     return replace(decoder.llama(c), rotations=turns, query_bias=has, output_bias=has, mlp_bias=c.mlp_bias)
 
 
-FAMILY = decoder.family("smollm3", {"smollm3": ModelType(defaults={"rope_theta": 2_000_000.0})}, Config, wiring)
+FAMILY = decoder.family(
+    "smollm3", {"smollm3": ModelType(defaults={"rope_theta": 2_000_000.0}, nested=True)}, Config, wiring
+)

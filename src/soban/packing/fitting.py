@@ -8,7 +8,7 @@ import numpy as np
 from soban import messages
 from soban.base.errors import UserError
 from soban.models import Architecture
-from soban.models.plan import EMBED, Plan
+from soban.models.plan import EMBED, Plan, Shape
 from soban.ops import formats
 from soban.packing.layout import RESIDUAL, Layout, packed_layout
 from soban.weights.checkpoint import GGUF, WEIGHTS, Checkpoint, Tensor
@@ -57,7 +57,7 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
     """
     check_plain(checkpoint)
     layout, plan = packed_layout(checkpoint), architecture.plan
-    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, plan, architecture.text_only)
+    tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, architecture)
     config, embed = architecture.config, plan.end(EMBED)
     if config.tie_word_embeddings and embed is not None and plan.head in tensors:
         if embed.name not in tensors:
@@ -110,8 +110,9 @@ def _method(given: Any) -> Any:
     return given.get("quant_method", "?") if isinstance(given, dict) else given
 
 
-def _renamed(checkpoint: Checkpoint, plan: Plan, text_only: bool) -> dict[str, Tensor]:
+def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Tensor]:
     """The tensors by the names of the plan, as views where the file holds them in another way."""
+    plan = architecture.plan
     if checkpoint.form != "hf":
         names = plan.names(checkpoint.form)
         known = ((names.get(name, name), tensor) for name, tensor in checkpoint.tensors.items())
@@ -119,13 +120,17 @@ def _renamed(checkpoint: Checkpoint, plan: Plan, text_only: bool) -> dict[str, T
     expected = {part.source() for part in plan.parts()} | {plan.head}
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
-        wrapper = next((one for one in WRAPPERS if text_only and name.startswith(one)), "")
+        wrapper = next((one for one in WRAPPERS if architecture.text_only and name.startswith(one)), "")
         bare = name.removeprefix(wrapper)
         bare = next((new + bare.removeprefix(old) for old, new in plan.older.items() if bare.startswith(old)), bare)
         options = (bare, bare.removeprefix(plan.prefix), plan.prefix + bare)
         usual = next((option for option in options if option in expected), name)
         usual = usual if usual == name or usual not in checkpoint.tensors else name
         tensors[usual] = tensor if usual == name else replace(tensor, name=usual)
+    shapes, stored = plan.shapes(), plan.stored()
+    for name in stored.keys() & tensors.keys() - shapes.keys():
+        if tensors[name].shape != stored[name]:
+            raise _misshapen(architecture, checkpoint, name, tensors[name].shape, stored[name])
     return _viewed(tensors, plan, "hf")
 
 
@@ -182,10 +187,14 @@ def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Layout) -
     for name, shape in expected.items():
         found = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
         if found != shape:
-            raise _silent(architecture, name) or Misfit(
-                "{path}: {name} has the shape {held}, config.json promises {shape}", code="tensor-shape", tensor=name,
-                path=checkpoint.path, held=found, shape=shape, hint="check that config.json belongs to these weights",
-            )  # fmt: skip
+            raise _misshapen(architecture, checkpoint, name, found, shape)
+
+
+def _misshapen(architecture: Architecture, checkpoint: Checkpoint, name: str, held: Shape, shape: Shape) -> Misfit:
+    return _silent(architecture, name) or Misfit(
+        "{path}: {name} has the shape {held}, config.json promises {shape}", code="tensor-shape", tensor=name,
+        path=checkpoint.path, held=held, shape=shape, hint="check that config.json belongs to these weights",
+    )  # fmt: skip
 
 
 def _silent(architecture: Architecture, tensor: str) -> Misfit | None:
