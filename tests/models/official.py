@@ -48,6 +48,20 @@ FURTHER: dict[str, dict[str, Any]] = {
         "final_logit_softcapping": 3.0, "attn_logit_softcapping": None, "tie_word_embeddings": True,
         "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "use_bidirectional_attention": False,
     },
+    "gemma4_text": {
+        "model_type": "gemma4_text", "architectures": ["Gemma4ForCausalLM"], "vocab_size": 264, "hidden_size": 32,
+        "intermediate_size": 24, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 8, "global_head_dim": 16, "hidden_activation": "gelu_pytorch_tanh", "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-3, "sliding_window": 8, "final_logit_softcapping": 3.0, "tie_word_embeddings": True,
+        "layer_types": ["sliding_attention", "full_attention"] * 3, "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True, "vocab_size_per_layer_input": 264, "hidden_size_per_layer_input": 6,
+        "attention_k_eq_v": False, "enable_moe_block": False, "attention_bias": False, "use_cache": True,
+        "use_bidirectional_attention": None, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 7.0},
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 100.0},
+        },
+    },
     "smollm3": {
         **_plain, "model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "attention_bias": True,
         "mlp_bias": True, "no_rope_layers": [1, 0], "no_rope_layer_interval": 2, "use_sliding_window": True,

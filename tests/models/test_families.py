@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from soban import ops
 from soban.base.errors import UserError
 from soban.cli import main
 from soban.measure.inspect import inspect_model
-from soban.models import FAMILIES, Architecture, architecture, decoder
+from soban.models import FAMILIES, Architecture, architecture, decoder, gemma4
+from soban.models.config import FULL, SLIDING
 from soban.packing.assemble import assemble
 from soban.packing.fitting import fitted
 from soban.weights.opening import open_checkpoint
@@ -53,6 +55,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("qwen2", {"use_sliding_window": False}), ("qwen3", {"attention_bias": True}),
     ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False, "rotary_pct": 1.0}),
     ("gpt_neox", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "tie_word_embeddings": True}),
+    ("gemma4_text", {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "num_kv_shared_layers": 0}),
+    ("gemma4_text", {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0}),
+    ("gemma4_text", {"global_head_dim": official.ABSENT,
+                     "per_layer_config": {str(i): {"head_dim": 12} for i in (1, 3, 5)}}),
     ("bloom", {"n_head": 8, "tie_word_embeddings": False}), ("bloom", {"n_head": 3}),
     ("gptj", {"n_inner": 40, "rotary_dim": 16}), ("phi", {"num_key_value_heads": None}),
     ("gemma", {"hidden_act": "gelu"}), ("stablelm", {"use_parallel_residual": True}),
@@ -146,6 +152,37 @@ def test_plan_and_show_tell_of_it_without_running_it(
         assert told["obstacle"] is None and told["parameters"] == count and (told["forms"] or told["training"])
 
 
+GEMMA4: dict[str, dict[str, Any]] = {
+    "no cap on the logits": {"final_logit_softcapping": None},
+    "the window one longer": {"sliding_window": 9},
+    "another activation": {"hidden_activation": "silu"},
+    "one theta": {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 100.0} for kind in (FULL, SLIDING)}},
+    "the embeddings' scale in bfloat16": {"compute_dtype": "bfloat16"},
+    "a layer that shares looks at the first of its kind": {"source": lambda c, i: (None, None, None, None, 0, 3)[i]},
+    "nothing of a token for each layer": {
+        "per_layer": lambda c, w, x, batch: ops.scale(ops.linear(x, w.own_projection), 0)
+    },
+}  # fmt: skip
+
+
+def changing(function: Callable[..., Any], **changes: Any) -> Callable[..., Any]:
+    """The same with another config."""
+    return lambda c, *rest: function(replace(c, **changes), *rest)
+
+
+@pytest.mark.parametrize("mistake", GEMMA4)
+def test_a_mistake_in_gemma_4_is_noticed(tmp_path: Path, mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path, CONFIGS["gemma4_text"])
+    right = ours(folder).logits
+    for name, value in GEMMA4[mistake].items():
+        if name in ("source", "per_layer"):
+            monkeypatch.setattr(gemma4.Config if name == "source" else gemma4, name, value)
+            continue
+        wrong = [changing(of, **{name: value}) for of in (gemma4.FAMILY.forward, gemma4.FAMILY.logits)]
+        monkeypatch.setattr(gemma4, "FAMILY", replace(gemma4.FAMILY, forward=wrong[0], logits=wrong[1]))
+    assert right is not None and np.abs(ours(folder).logits - right).max() > 10 * LEAST
+
+
 def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
     """Its class comes with its repository; its source names the tensors so."""
     names = {
@@ -182,6 +219,9 @@ def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
         ("smollm3", {"no_rope_layers": [1]}, "1 no_rope_layers for 2 layers"),
         ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling=.linear"),
         ("granite", {"residual_multiplier": 0}, "residual_multiplier=0"),
+        ("gemma4_text", {"enable_moe_block": True}, "enable_moe_block=True"),
+        ("gemma4_text", {"num_kv_shared_layers": 5}, "5 of 6 layers share"),
+        ("gemma4_text", {"per_layer_config": {"1": {"intermediate_size": 12}}}, "per_layer_config.1"),
         ("bloom", {"apply_residual_connection_post_layernorm": True}, "post_layernorm=True"),
         ("gptj", {"rotary_dim": 18}, "rotary_dim=18, and heads of 16"), ("gptj", {"rotary_dim": 5}, "rotary_dim=5"),
         ("gptj", {"rotary_dim": None}, "rotary_dim=None"), ("phi", {"qk_layernorm": True}, "qk_layernorm=True"),

@@ -14,6 +14,7 @@ ARCHITECTURES = {
     "mistral": "llama",
     "ministral3": "mistral3",
     "gemma3_text": "gemma3",
+    "gemma4_text": "gemma4",
     "gpt_neox": "gptneox",
     "phi": "phi2",
 }  # where it has not the name of the model_type
@@ -33,5 +34,5 @@ def test_every_tensor_has_the_name_that_the_converter_gives_it(family: str) -> N
     table = gguf.get_tensor_name_map(named, arch.config.num_hidden_layers)
     for part in arch.plan.parts():
         known = [table.get_name(name, try_suffixes=SUFFIXES) for name in (part.source(), bare(part.source()))]
-        assert part.source("gguf") in known
+        assert part.source("gguf") in known or part.source("gguf") == f"{known[0]}.weight"  # a number has no suffix
     assert dict[str, Any](arch.plan.names("gguf"))

@@ -131,12 +131,11 @@ def filled(weights: Any) -> Any:
         return np.ones_like(old)
 
     tied = weights.head is weights.embed
-    weights.embed = value(weights.embed)
-    weights.head = weights.embed if tied else value(weights.head)
-    weights.norm = value(weights.norm)
-    for layer in weights.layers:
-        for name, old in vars(layer).items():
-            setattr(layer, name, value(old))
+    for place in (weights, *weights.layers):
+        for name, old in vars(place).items():
+            if name not in ("layers", "head") or (name == "head" and not tied):
+                setattr(place, name, value(old))
+    weights.head = weights.embed if tied else weights.head
     return weights
 
 

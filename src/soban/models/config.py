@@ -89,6 +89,15 @@ class Decoder:
         """Which rotation a text of `length` tokens has, see `Rotation.row`; there is just one."""
         return 0
 
+    def slices(self, layers: int) -> dict[str, Any]:
+        """The keys of the same model with only the first so many layers."""
+        changed: dict[str, Any] = {"num_hidden_layers": layers}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and len(value) >= self.num_hidden_layers:  # an entry for each layer
+                changed[field.name] = value[:layers]
+        return changed
+
 
 class RotaryDecoder(Decoder):
     """One with rotary positions, and perhaps fewer heads for keys and values, and windows."""

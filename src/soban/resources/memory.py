@@ -4,7 +4,6 @@ Everybody who asks whether a model fits asks here: the check before loading, `so
 """
 
 import bisect
-import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -175,11 +174,7 @@ def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, kind: str, users: i
 def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) -> Architecture:
     """The same model with only the first so many layers, and as many entries of the vocabulary."""
     c = arch.config
-    changed: dict[str, Any] = {"num_hidden_layers": layers, "vocab_size": vocabulary or c.vocab_size}
-    for name in (field.name for field in dataclasses.fields(c)):
-        value = getattr(c, name)
-        if isinstance(value, tuple) and len(value) >= c.num_hidden_layers:  # an entry for each layer
-            changed[name] = value[:layers]
+    changed = {**c.slices(layers), "vocab_size": vocabulary or c.vocab_size}
     return Architecture(arch.family, replace(c, **changed))
 
 
