@@ -45,7 +45,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "stablelm": {"parallel": "one norm", "eps": 1e-6},
     "ministral3": {"growth": None, "windows": (None, None)},
     "gpt_neox": {"parallel": "one norm", "activation": "gelu_tanh", "interleaved": True},
-    "bloom": {"slopes": None, "embedding_norm": False, "activation": "gelu"},
+    "bloom": {"slopes": False, "embedding_norm": False, "activation": "gelu"},
     "gptj": {"interleaved": False, "activation": "gelu"},
     "phi": {"interleaved": True, "activation": "gelu"},
 }  # fmt: skip
@@ -158,7 +158,7 @@ GEMMA4: dict[str, dict[str, Any]] = {
     "another activation": {"hidden_activation": "silu"},
     "one theta": {"rope_parameters": {kind: {"rope_type": "default", "rope_theta": 100.0} for kind in (FULL, SLIDING)}},
     "the embeddings' scale in bfloat16": {"compute_dtype": "bfloat16"},
-    "a layer that shares looks at the first of its kind": {"source": lambda c, i: (None, None, None, None, 0, 3)[i]},
+    "a layer that shares looks at the first of its kind": {"sources": (None, None, None, None, 0, 3)},
     "nothing of a token for each layer": {
         "per_layer": lambda c, w, x, batch: ops.scale(ops.linear(x, w.own_projection), 0)
     },
@@ -175,8 +175,8 @@ def test_a_mistake_in_gemma_4_is_noticed(tmp_path: Path, mistake: str, monkeypat
     folder = folder_of(tmp_path, CONFIGS["gemma4_text"])
     right = ours(folder).logits
     for name, value in GEMMA4[mistake].items():
-        if name in ("source", "per_layer"):
-            monkeypatch.setattr(gemma4.Config if name == "source" else gemma4, name, value)
+        if name in ("sources", "per_layer"):
+            monkeypatch.setattr(gemma4.Config if name == "sources" else gemma4, name, value)
             continue
         wrong = [changing(of, **{name: value}) for of in (gemma4.FAMILY.forward, gemma4.FAMILY.logits)]
         monkeypatch.setattr(gemma4, "FAMILY", replace(gemma4.FAMILY, forward=wrong[0], logits=wrong[1]))

@@ -106,10 +106,11 @@ def architecture(
     fields = {field.name for field in dataclasses.fields(family.config)}
     given |= {key: value for key, value in ours.items() if key in fields}
     names = {ours: theirs for theirs, ours in kind.aliases.items() if theirs in raw}
-    config, absent = read_config(family.config, given, names)
-    if config.num_hidden_layers > MOST_LAYERS:
+    layers = given.get("num_hidden_layers")
+    if type(layers) is int and layers > MOST_LAYERS:  # a config may list them as soon as it is made
         raise UserError(
-            "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=config.num_hidden_layers,
-            most=MOST_LAYERS, hint="fetch config.json again",
+            "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=layers, most=MOST_LAYERS,
+            hint="fetch config.json again",
         )  # fmt: skip
+    config, absent = read_config(family.config, given, names)
     return Architecture(family, config, absent, text_only=whole is not raw)

@@ -8,7 +8,6 @@
 The norms are LayerNorms. No head turns: a score is less by the head's slope for each position between (ALiBi).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -40,14 +39,6 @@ class Config(decoder.Config):
     def check(self) -> None:
         self.check_heads(whole=True)
 
-    @property
-    def slopes(self) -> tuple[float, ...]:
-        """Of each head; of a number of heads that is no power of two, the others lie between (Press et al. 2022)."""
-        power = 2 ** math.floor(math.log2(self.num_attention_heads))
-        steps = [(i + 1) * 8 / power for i in range(power)]
-        steps += [(2 * i + 1) * 4 / power for i in range(self.num_attention_heads - power)]
-        return tuple(2.0**-step for step in steps)
-
 
 def positions(raw: Mapping[str, Any], context: int) -> dict[str, Any]:
     """Nothing turns."""
@@ -74,7 +65,7 @@ def wiring(c: Config) -> Wiring:
         split_heads=True,
         embedding_norm=True,
         rotations=(None,) * c.num_hidden_layers,
-        slopes=c.slopes,
+        slopes=True,
         norm="layer",
         norm_bias=True,
         gated=False,

@@ -9,6 +9,7 @@
 Which of these norms, scales and caps a family has, and what else is special of it, its record says: see `Wiring`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -96,9 +97,8 @@ class Wiring:
     queries and keys are normed, each head by itself or the whole row. `parallel`: attention and the feed-forward part
     both read what the layer begins with, by one norm or by two, and are added together. `gated`: the feed-forward part
     is activation(gate) * up. `growth`: queries are multiplied by 1 + first * ln(1 + floor(position / second)).
-    `split_heads`: the tensor of queries, keys and values has those of one head after the
-    other. `slopes`: what each head's scores lose for a position between. `older`: how names begin in older files -> how
-    they do now.
+    `split_heads`: the tensor of queries, keys and values has those of one head after the other. `slopes`: a score is
+    less for each position between. `older`: how names begin in older files -> how they do now.
     """
 
     names: Names
@@ -128,7 +128,7 @@ class Wiring:
     logit_cap: float | None = None
     split_heads: bool = False
     embedding_norm: bool = False
-    slopes: tuple[float, ...] | None = None
+    slopes: bool = False
     older: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -287,9 +287,16 @@ def _attention(
         )
     mixed = ops.attention(
         queries, keys, values, batch, cache, scale=r.attention_scale, softcap=r.attention_cap, window=window,
-        slopes=None if r.slopes is None else np.array(r.slopes, np.float32),
+        slopes=_slopes(c.num_attention_heads) if r.slopes else None,
     )  # fmt: skip
     return ops.linear(mixed, layer.output, batch)
+
+
+def _slopes(heads: int) -> Floats:
+    """What the scores of each head lose for a position; of heads beyond a power of two (Press et al. 2022)."""
+    power = 2 ** math.floor(math.log2(heads))
+    steps = [(i + 1) * 8 / power for i in range(power)] + [(2 * i + 1) * 4 / power for i in range(heads - power)]
+    return np.exp2(-np.array(steps)).astype(np.float32)
 
 
 def _feed_forward(r: Wiring, layer: Any, h: Any, batch: ops.Batch) -> Any:

@@ -105,16 +105,16 @@ class Config(RotaryDecoder):
         fewer = self.num_global_key_value_heads if self.attention_k_eq_v else None
         return self.global_head_dim, fewer or self.num_key_value_heads
 
-    def source(self, layer: int) -> int | None:
-        """The layer whose keys and values this one looks at, where it has none."""
-        if layer < self.own_layers:
-            return None
-        return max(i for i in range(self.own_layers) if self.types[i] == self.types[layer])
+    @functools.cached_property
+    def sources(self) -> tuple[int | None, ...]:
+        """The layer at whose keys and values each one looks that has none; None: at its own."""
+        last = {kind: i for i, kind in enumerate(self.types[: self.own_layers])}
+        return tuple(None if i < self.own_layers else last[kind] for i, kind in enumerate(self.types))
 
     @property
     def geometries(self) -> tuple[LayerGeometry, ...]:
         layers = range(self.num_hidden_layers)
-        return tuple(LayerGeometry(self.head(i)[1], self.head(i)[0], self.source(i)) for i in layers)
+        return tuple(LayerGeometry(self.head(i)[1], self.head(i)[0], self.sources[i]) for i in layers)
 
     @functools.cached_property
     def rotations(self) -> tuple[Rotation, ...]:
@@ -181,7 +181,7 @@ NOT_OWN = ("k_proj", "v_proj", "k_norm", "v_norm")  # which files have for layer
 
 
 def _layer(c: Config, i: int) -> Layer:
-    at, d, own = Place(hf=f"model.layers.{i}.", gguf=f"blk.{i}."), c.hidden_size, c.source(i) is None
+    at, d, own = Place(hf=f"model.layers.{i}.", gguf=f"blk.{i}."), c.hidden_size, c.sources[i] is None
     size, heads = c.head(i)
     f = c.intermediate_size * (2 if c.use_double_wide_mlp and not own else 1)
     q, kv = c.num_attention_heads * size, heads * size
@@ -234,8 +234,8 @@ def forward(c: Config, w: Any, batch: ops.Batch, cache: Sequence[Any], longest: 
     gelu = activation("hidden_activation", c.hidden_activation)
     x = ops.embed(batch.tokens, w.embed, c.root(c.hidden_size))
     own = per_layer(c, w, x, batch) if c.inner else None
-    for i, (layer, layer_cache) in enumerate(zip(w.layers, cache, strict=True)):
-        mixed = attention(c, i, layer, norm(c, x, layer.attention_norm), turns[c.types[i]], batch, layer_cache)
+    for i, (layer, layer_cache, window) in enumerate(zip(w.layers, cache, c.windows, strict=True)):
+        mixed = attention(c, i, layer, norm(c, x, layer.attention_norm), turns[c.types[i]], batch, layer_cache, window)
         x = ops.add(x, norm(c, mixed, layer.output_norm))
         h = ops.linear(norm(c, x, layer.mlp_norm), layer.gate_up, batch)
         x = ops.add(x, norm(c, ops.linear(ops.glu(h, gelu), layer.down, batch), layer.down_norm))
@@ -254,19 +254,21 @@ def per_layer(c: Config, w: Any, x: Any, batch: ops.Batch) -> Any:
     return ops.scale(ops.add(ops.head_norm(projected, w.own_norm, c.rms_norm_eps), table), 2**-0.5)
 
 
-def attention(c: Config, i: int, layer: Any, h: Any, angles: Any, batch: ops.Batch, cache: Any) -> Any:
+def attention(
+    c: Config, i: int, layer: Any, h: Any, angles: Any, batch: ops.Batch, cache: Any, window: int | None
+) -> Any:
     """(T, hidden) -> (T, hidden)."""
     size, heads = c.head(i)
     q, kv = c.num_attention_heads * size, heads * size
     qkv = ops.linear(h, layer.qkv, batch)
     queries = ops.rope(ops.head_norm(qkv[:, :q], layer.query_norm, c.rms_norm_eps), angles)
     keys = values = None
-    if c.source(i) is None:
+    if c.sources[i] is None:
         raw = qkv[:, q : q + kv]
         keys = ops.rope(ops.head_norm(raw, layer.key_norm, c.rms_norm_eps), angles)
         raw = raw if _same(c, i) else qkv[:, q + kv :]
         values = ops.head_norm(raw, np.ones(size, np.float32), c.rms_norm_eps)
-    mixed = ops.attention(queries, keys, values, batch, cache, scale=1.0, window=c.windows[i])
+    mixed = ops.attention(queries, keys, values, batch, cache, scale=1.0, window=window)
     return ops.linear(mixed, layer.output, batch)
 
 
