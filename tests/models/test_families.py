@@ -35,19 +35,19 @@ BROKEN: dict[str, dict[str, Any]] = {
         "head_norm": None, "attention_scale": 0.25, "logit_cap": None, "windows": (None, None, None),
     },
     "smollm3": {"rotations": (0, 0), "windows": (None, None)},
-    "phi3": {"windows": (None, None)},
+    "phi3": {"windows": (None, None), "rotations": (None, None)},
     "granite": {"embedding_scale": 1.0, "attention_scale": 8**-0.5, "residual_scale": 1.0, "logit_scale": 2.5},
     "hyperclovax": {
         "embedding_scale": 1.0, "attention_scale": 0.25, "residual_scale": 1.0, "logit_scale": 2.5, "after": False,
     },
     "exaone4": {"rotations": (0, 0), "windows": (None, None), "after": False, "head_norm": None},
     "olmo2": {"after": False, "head_norm": None, "eps": 1e-6},
-    "stablelm": {"parallel": "one norm", "eps": 1e-6},
+    "stablelm": {"parallel": "one norm", "eps": 1e-6, "rotations": (None, None)},
     "ministral3": {"growth": None, "windows": (None, None)},
     "gpt_neox": {"parallel": "one norm", "activation": "gelu_tanh", "interleaved": True},
     "bloom": {"slopes": False, "embedding_norm": False, "activation": "gelu"},
-    "gptj": {"interleaved": False, "activation": "gelu"},
-    "phi": {"interleaved": True, "activation": "gelu"},
+    "gptj": {"interleaved": False, "activation": "gelu", "rotations": (None, None)},
+    "phi": {"interleaved": True, "activation": "gelu", "eps": 1e-6},
 }  # fmt: skip
 WIDTHS = ("hidden_size", "num_attention_heads", "n_embd", "n_head")
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
@@ -225,6 +225,7 @@ def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
         ("bloom", {"apply_residual_connection_post_layernorm": True}, "post_layernorm=True"),
         ("gptj", {"rotary_dim": 18}, "rotary_dim=18, and heads of 16"), ("gptj", {"rotary_dim": 5}, "rotary_dim=5"),
         ("gptj", {"rotary_dim": None}, "rotary_dim=None"), ("phi", {"qk_layernorm": True}, "qk_layernorm=True"),
+        ("phi", {"partial_rotary_factor": 0.95}, "partial_rotary_factor=0.95"),
         ("phi", {"tie_word_embeddings": True}, "tie_word_embeddings=True"),
         ("gemma3_text", {"rope_scaling": DYNAMIC, "rope_parameters": {
             "full_attention": {}, "sliding_attention": DYNAMIC}}, "two kinds of rotary"),

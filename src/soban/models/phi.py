@@ -30,7 +30,8 @@ class Config(decoder.Config):
 
     @functools.cached_property
     def rotations(self) -> tuple[Rotation, ...]:
-        return (Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters, partial=True),)
+        about = (self.head_size, self.max_position_embeddings, self.rope_parameters)
+        return (Rotation(*about, partial=True, even=True),)
 
 
 HF = {"norm": "model.final_layernorm", "output": "self_attn.dense", "up": "mlp.fc1", "down": "mlp.fc2"}

@@ -61,13 +61,14 @@ class Rotation:
     """The rotary positions of a model's heads.
 
     `size`: of a head. `context`: max_position_embeddings. `parameters`: as `rope_parameters` gives them. `partial`:
-    whether only a share of a head may turn, its first numbers.
+    whether only a share of a head may turn, its first numbers; `even`: these are to be pairs without a number left.
     """
 
     size: int
     context: int
     parameters: Mapping[str, Any]
     partial: bool = False
+    even: bool = False
 
     def check(self) -> None:
         """Raises UserError for parameters with which nothing can be computed, or not all pairs are turned."""
@@ -84,6 +85,8 @@ class Rotation:
                 "config.json: rope_parameters turn {turned} of a head's {size} numbers, and this turns all",
                 turned=2 * turned, size=self.size, hint="use a model without it",
             )  # fmt: skip
+        if self.even and self.dimensions % 2:
+            raise invalid("partial_rotary_factor", self.parameters.get("partial_rotary_factor"))
         if not 0 <= self.scale < LARGEST:
             raise invalid("attention_factor", self.scale)
 

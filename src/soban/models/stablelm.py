@@ -26,7 +26,8 @@ class Config(decoder.Config):
 
     @functools.cached_property
     def rotations(self) -> tuple[Rotation, ...]:
-        return (Rotation(self.head_size, self.max_position_embeddings, self.rope_parameters, partial=True),)
+        about = (self.head_size, self.max_position_embeddings, self.rope_parameters)
+        return (Rotation(*about, partial=True, even=True),)
 
     def check(self) -> None:
         super().check()
