@@ -27,6 +27,8 @@ from soban.ops.formats import Floats
 from soban.packing.packed_file import called
 from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
 from soban.resources.pressure import Watch
+from soban.talk import answer
+from soban.talk.answer import Answer, Answering
 from soban.talk.generation import Generation
 from soban.talk.notes import Notes, Show
 from soban.talk.prompt import Prompt
@@ -275,16 +277,22 @@ class Model:
         template: str | Path | None = None,
         strict: bool = False,
         on_full: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         **options: Any,
-    ) -> str | list[str]:
+    ) -> str | list[str] | Answer | list[Answer]:
         """The answer to a conversation; a list of them if num_return_sequences is above 1.
 
         `messages`: {"role": "system" | "user" | "assistant", "content": text} each; a content may also be a list of
         {"type": "text", "text": text}. `template`: how they are written for the model: its own way (None), alpaca,
         chatml, koalpaca, llama2, plain, vicuna, or a Jinja file. What the template refuses is mended with a
         note; with `strict` it is a UserError. `on_full` "slide" forgets the oldest turns where the context is full, and
-        "summarise" lets the model sum them up. `options` are those of `generate`.
+        "summarise" lets the model sum them up. `options` are those of `generate`. With `tools` the answer is an
+        `Answer`, and there are the options of `start_answer`.
         """
+        if tools is not None:
+            return self.start_answer(
+                messages, tools=tools, template=template, strict=strict, on_full=on_full, **options
+            ).read()  # fmt: skip
         return self.start_chat(messages, template=template, strict=strict, on_full=on_full, **options).read()
 
     def stream_chat(
@@ -325,6 +333,34 @@ class Model:
             given = window.prompt.under(grammar, self.grammars)
         return Generation(self, given, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)
 
+    def start_answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        parallel_tool_calls: bool = True,
+        thinking: bool | None = None,
+        template: str | Path | None = None,
+        strict: bool = False,
+        on_full: str | None = None,
+        show: Show | None = None,
+        **options: Any,
+    ) -> Answering:
+        """Begin an answer that may call tools and think; iterate over the result for its parts, or `read` it.
+
+        `tools` and `tool_choice` are OpenAI's (docs/structured.md). `thinking` tells a template that can be told to
+        think or not. The rest is as in `chat`; what has a form may be thought about before.
+        """
+        notes = Notes(show)
+        with heard_by(notes.hear):
+            grammar, options = _form(options)
+            sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+        return answer.begin(
+            self, messages, sampling, template=template, strict=strict, on_full=on_full, notes=notes, wanted=grammar,
+            tools=tools, tool_choice=tool_choice, parallel_tool_calls=parallel_tool_calls, thinking=thinking,
+        )  # fmt: skip
+
     def _summary(self, question: Question) -> str:
         return str(Generation(self, question.prompt, question.sampling).read())
 
@@ -359,9 +395,9 @@ class Model:
 
     def chat_form(self, template: ChatTemplate) -> ChatForm:
         """How a template begins and ends an answer."""
-        if template not in self.forms:
-            self.forms[template] = read_form(self.tokenizer, template)
-        return self.forms[template]
+        if template.base not in self.forms:
+            self.forms[template.base] = read_form(self.tokenizer, template.base)
+        return self.forms[template.base]
 
     def check_messages(self, messages: Sequence[Message], on_full: str) -> None:
         """Raises UserError for what is no conversation, or too long whatever its words."""

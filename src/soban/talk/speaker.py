@@ -10,6 +10,7 @@ from soban.ops.adapters import Adapter
 from soban.resources.pressure import Watch
 from soban.text.chat.form import ChatForm
 from soban.text.chat.template import ChatTemplate
+from soban.text.grammar.grammar import Grammars
 from soban.text.tokenizers.tokenizer import Tokenizer
 
 
@@ -21,6 +22,7 @@ class Speaker(Protocol):
     tokenizer: Tokenizer
     ends: frozenset[int]  # tokens that end a text
     watch: Watch
+    grammars: Grammars
     adapter: Adapter | None  # that computes with the model's weights
 
     def sampling(self, **options: Any) -> Sampling:

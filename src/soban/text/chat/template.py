@@ -1,5 +1,6 @@
 """Chat templates: a conversation to the token ids that the model was taught, whatever its users type."""
 
+import copy
 import re
 import threading
 import time
@@ -46,8 +47,18 @@ class ChatTemplate:
         self.source, self.origin = source, origin
         self.tokens = dict(tokens)
         self.stops, self.heads, self.bos = stops, heads, bos
+        self.values: dict[str, Any] = {}
+        self.base = self  # the template without such values
         self._compiled: Any = None
         self._lock = threading.Lock()
+
+    def with_values(self, **values: Any) -> "ChatTemplate":
+        """The same template, always rendered with these values, such as tools."""
+        if not values:
+            return self
+        template = copy.copy(self)
+        template.values = {**self.values, **values}
+        return template
 
     def render(
         self,
@@ -61,10 +72,10 @@ class ChatTemplate:
 
         `until`: when it has to be done, on this thread's clock; by default there is time for one rendering.
         """
-        names = {"tools": None, "documents": None, **self.tokens, **extra}
+        names = {"tools": None, "documents": None, **self.tokens, **self.values, **extra}
         values = plain({**names, "messages": list(messages), "add_generation_prompt": add_generation_prompt})
         with self._lock:
-            return self._rendered(values, until)
+            return self.base._rendered(values, until)
 
     def _rendered(self, values: dict[str, Any], until: float | None) -> str:
         from soban.text.chat.limits import MAX_TEXT, Budget, TooMuch

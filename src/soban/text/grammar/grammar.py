@@ -142,7 +142,7 @@ class Grammars:
             self._compiled[grammar.rules] = matcher
             while len(self._compiled) > KEPT:
                 del self._compiled[next(iter(self._compiled))]
-        hints = [words.encode(hint.encode()) for hint in grammar.hints]
+        hints = [words.marked(hint) for hint in grammar.hints]
         return lambda: Matching(matcher.deep_copy(), words, hints)
 
     def _compile(self, grammar: Grammar, words: Words) -> "LLMatcher":

@@ -59,6 +59,8 @@ class Words:
         Where the tokenizer itself would change the text (it composes letters, say), the longest tokens that fit.
         Whatever no token has is left out.
         """
+        if not text:
+            return []
         words = text.decode(errors="replace")
         if self._goes_on:
             ids = self.tokenizer.encode(words, bos=False)
@@ -67,6 +69,14 @@ class Words:
             ids = self.tokenizer.encode(BEFORE + words, bos=False)
             ids = ids[len(before) :] if ids[: len(before)] == before else []
         return ids if self._joined(ids) == text else self._greedy(text)
+
+    def marked(self, text: str) -> list[int]:
+        """The same of a text in which tokens that steer may be written out, which then stand for themselves."""
+        ids, place = [], 0
+        for span in self.tokenizer.find_markup(text):
+            ids += [*self.encode(text[place : span.start].encode()), span.token_id]
+            place = span.end
+        return ids + self.encode(text[place:].encode())
 
     def _greedy(self, text: bytes) -> list[int]:
         ids, place = [], 0

@@ -1,0 +1,232 @@
+"""Answers that may call tools and think: what the model is given for one, and its parts as they are written."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from soban.base.errors import UserError
+from soban.engine.sampling import Sampling
+from soban.messages import heard_by
+from soban.talk.generation import Figures, Generation
+from soban.talk.notes import Notes
+from soban.talk.parts import Part, Parts, ToolCall
+from soban.talk.prompt import Prompt
+from soban.talk.speaker import Speaker
+from soban.talk.window import Window
+from soban.text.chat.calls import CallForm, Thinking, checked_tools, read_calls, read_thinking, with_calls
+from soban.text.chat.form import ChatForm
+from soban.text.chat.template import ChatTemplate, Message
+from soban.text.grammar.calls import after_thoughts, of_answer
+from soban.text.grammar.grammar import Grammar, Grammars
+from soban.text.stream.decode import ByteStream, StreamDecoder
+from soban.text.tokenizers.tokenizer import Tokenizer
+
+CHOICES = ("auto", "none", "required")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, thought, and wants to have called; `finish_reason` is "tool_calls" where it wants something.
+
+    Else it is as in `Figures.finished`: "end", "length", "stop", "context". str() gives the text.
+    """
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+    finish_reason: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def message(self) -> dict[str, Any]:
+        """The answer as the conversation's next message."""
+        calls = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in self.tool_calls
+        ]
+        return {"role": "assistant", "content": self.text, **({"tool_calls": calls} if calls else {})}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an answer is asked for and read: the template with its tools, the messages, and the form of what follows."""
+
+    template: ChatTemplate
+    messages: Sequence[Message]
+    form: CallForm | None = None
+    thinking: Thinking | None = None
+    grammar: Grammar | None = None
+    marks: dict[int, str] = field(default_factory=dict)  # tokens that are parts of it and no text, and how they read
+
+    def parts(self) -> Parts:
+        """What reads one answer."""
+        return Parts(self.form, self.thinking)
+
+    def prompt(self, given: Prompt, grammars: Grammars) -> Prompt:
+        """The prompt for an answer of that form, with its marks in the text."""
+        tokenizer = grammars.tokenizer
+        if self.grammar is None:
+            return replace(given, decoder=lambda: Marked(tokenizer, tokenizer.stream(), self.marks))
+        return replace(
+            given, form=given.form if self.form else ChatForm(given.form.ends),
+            constraint=grammars.factory(self.grammar),
+            decoder=lambda: Marked(tokenizer, ByteStream(tokenizer.token_bytes), self.marks),
+        )  # fmt: skip
+
+
+class Marked:
+    """A decoder that writes out the tokens that mark the parts of an answer."""
+
+    def __init__(self, tokenizer: Tokenizer, inner: StreamDecoder, marks: dict[int, str]) -> None:
+        self.inner = inner
+        self.marks = {token: text for token, text in marks.items() if not tokenizer.token_bytes(token)}
+
+    def feed(self, token_id: int) -> str:
+        return self.inner.feed(token_id) + self.marks.get(token_id, "")
+
+    def finish(self) -> str:
+        return self.inner.finish()
+
+
+def plan(
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    form: ChatForm,
+    messages: Sequence[Message],
+    *,
+    tools: object = None,
+    tool_choice: object = None,
+    parallel_tool_calls: bool = True,
+    thinking: bool | None = None,
+    wanted: Grammar | None = None,
+) -> Plan:
+    """What is to be done for an answer. `form` is the template's.
+
+    `tool_choice`: "auto" (None), "none", "required", or OpenAI's object that names a function. `thinking` is given to
+    templates that can be told to think or not. `wanted` is the form of an answer that calls nothing. Raises UserError
+    for tools and choices that cannot be.
+    """
+    known = checked_tools(tools) if tools is not None else []
+    allowed, required = _chosen(tool_choice, known)
+    values: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+    calls = read_calls(tokenizer, template, form) if known or _speak_of_calls(messages) else None
+    if calls:
+        messages = with_calls(messages, calls, known)
+        if known and not calls.own:
+            values["tools"] = known
+    template = template.with_values(**values)
+    thoughts = read_thinking(template, {**tokenizer.special_tokens, **template.tokens})
+    grammar = wanted if wanted is None or thoughts is None else after_thoughts(tokenizer, thoughts, wanted)
+    if wanted is not None and known:
+        raise UserError("an answer that may call tools has no other form", hint="leave tools or the form out")
+    if calls and known:
+        grammar = of_answer(
+            tokenizer, calls, allowed, thoughts, required=required,
+            parallel=parallel_tool_calls and not isinstance(tool_choice, dict),
+        )  # fmt: skip
+    texts = [thoughts.begin, thoughts.end] if thoughts else []
+    texts += [calls.begin, calls.middle, calls.between or "", calls.end] if calls else []
+    marks = {span.token_id: text[span.start : span.end] for text in texts for span in tokenizer.find_markup(text)}
+    return Plan(template, messages, calls if known else None, thoughts, grammar, marks)
+
+
+def _speak_of_calls(messages: Sequence[Message]) -> bool:
+    return any(message.get("tool_calls") or message.get("role") == "tool" for message in messages)
+
+
+def _chosen(choice: object, tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+    """The tools that may be called, and whether one has to be."""
+    if choice is None or (isinstance(choice, str) and choice in CHOICES):
+        if choice == "required" and not tools:
+            raise UserError("tool_choice is required, and there are no tools", hint="give some tools")
+        return ([] if choice == "none" else tools), choice == "required"
+    function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, dict) else None
+    named = [tool for tool in tools if tool["function"]["name"] == name]
+    if not named:
+        raise UserError(
+            "tool_choice={value} is none of {choices}, nor a tool's name", value=choice, choices=", ".join(CHOICES),
+            hint='give one of them, or {{"type": "function", "function": {{"name": "..."}}}}',
+        )  # fmt: skip
+    return named, True
+
+
+def begin(
+    speaker: Speaker,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    template: str | Path | None,
+    strict: bool,
+    on_full: str,
+    notes: Notes,
+    wanted: Grammar | None,
+    **ways: Any,
+) -> "Answering":
+    """Begins an answer; `ways` are `plan`'s."""
+    with heard_by(notes.hear):
+        own = speaker.chat_template(template)
+        speaker.check_messages(messages, on_full)
+        made = plan(speaker.tokenizer, own, speaker.chat_form(own), messages, wanted=wanted, **ways)
+        window = Window(speaker, made.template, made.messages, sampling, on_full, strict=strict).fit(
+            lambda question: str(Generation(speaker, question.prompt, question.sampling).read())
+        )
+        prompt = made.prompt(window.prompt, speaker.grammars)
+    generation = Generation(speaker, prompt, sampling, on_full=on_full, window=window, notes=notes)
+    return Answering(generation, made.parts)
+
+
+class Answering:
+    """The parts of one or several answers as they are written: iterate over (which answer, part)."""
+
+    def __init__(self, generation: Generation, parts: Callable[[], Parts]) -> None:
+        self.generation = generation
+        self._readers = [parts() for _ in generation.sequences]
+        self.answers = [Answer() for _ in generation.sequences]
+        self._calls: list[list[ToolCall]] = [[] for _ in generation.sequences]
+
+    @property
+    def figures(self) -> Figures:
+        """What it took so far."""
+        return self.generation.figures
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be told about it."""
+        return self.generation.notes
+
+    def cancel(self) -> None:
+        """Ends it from any thread, as `Generation.cancel`."""
+        self.generation.cancel()
+
+    def __iter__(self) -> Generator[tuple[int, Part], None, None]:
+        for index, piece in self.generation:
+            yield from self._noted(index, self._readers[index].feed(piece))
+        for index, reader in enumerate(self._readers):
+            yield from self._noted(index, reader.finish())
+        for index, sequence in enumerate(self.generation.sequences):
+            reason = self.generation.streams[sequence].finish_reason
+            calls = tuple(self._calls[index])
+            finished = "tool_calls" if calls and reason == "end" else reason
+            self.answers[index] = replace(self.answers[index], tool_calls=calls, finish_reason=finished)
+
+    def _noted(self, index: int, parts: list[Part]) -> Iterator[tuple[int, Part]]:
+        for part in parts:
+            answer, calls = self.answers[index], self._calls[index]
+            if part.kind == "text":
+                self.answers[index] = replace(answer, text=answer.text + part.text)
+            elif part.kind == "reasoning":
+                self.answers[index] = replace(answer, reasoning=answer.reasoning + part.text)
+            elif part.kind == "call":
+                calls.append(ToolCall(part.id, part.name, ""))
+            elif part.kind == "arguments":
+                calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + part.text)
+            yield index, part
+
+    def read(self) -> Answer | list[Answer]:
+        """The whole answer; a list of them if there are several."""
+        for _ in self:
+            pass
+        return self.answers[0] if len(self.answers) == 1 else self.answers
