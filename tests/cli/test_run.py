@@ -214,3 +214,33 @@ def test_a_trained_model_writes_what_transformers_writes(soban: Command, fixture
     case = json.loads((folder / "greedy.json").read_text(encoding="utf-8"))["cases"][0]
     done = soban("run", folder, case["prompt"], "--max-new-tokens", "256", "--greedy")
     assert done.stdout.decode() == case["text256"] + "\n"
+
+
+CITY = {
+    "type": "object", "properties": {"이름": {"type": "string", "maxLength": 5}, "구": {"enum": ["종로", "중"]}},
+    "required": ["이름", "구"], "additionalProperties": False,
+}  # fmt: skip
+
+
+def test_a_text_has_the_form_that_is_asked_for(soban: Command, model: Path, chat_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "도시.json"
+    file.write_text(json.dumps(CITY), encoding="utf-8")
+    for which in (model, chat_model):
+        done = soban("run", which, "abc", "--schema", file, "--max-new-tokens", "45")
+        assert done.returncode == 0 and set(json.loads(done.stdout)) == {"이름", "구"}, done.stderr
+    assert soban("run", model, "abc", "--choices", "예", "--choices", "아니요").stdout.decode() in ("예\n", "아니요\n")
+    assert re.fullmatch(rb"[0-9]{3}\n", soban("run", model, "abc", "--regex", "[0-9]{3}").stdout)
+    assert re.fullmatch(rb"[0-9]{3}\n", soban("run", model, "abc", "-t", "1.0", "--regex", "[0-9]{3}").stdout)
+
+
+def test_a_form_that_cannot_be_is_refused_in_a_line(soban: Command, model: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"properties": {"이름": {"uniqueItems": true}}}', encoding="utf-8")
+    flags = {
+        "/properties/이름": ("--schema", bad), "cannot be read": ("--schema", tmp_path / "none.json"),
+        "regex": ("--regex", "(?=a)"), "one form": ("--regex", "a", "--choices", "b"),
+        "conversation": ("--regex", "a", "-m", "chat"), "room for 3": ("--regex", "a{9}", "--max-new-tokens", "3"),
+    }  # fmt: skip
+    for words, given in flags.items():
+        done = soban("run", model, "abc", *given)
+        assert done.returncode == 2 and words in done.stderr.decode() and done.stderr.count(b"\n") == 1, done.stderr

@@ -8,6 +8,7 @@ from soban.engine.limits import checked_on_full
 from soban.model import Model
 from soban.talk.generation import Generation
 from soban.talk.prompt import Prompt
+from soban.text.grammar.grammar import Grammar
 from soban.text.stream.decode import ByteStream
 from soban.text.tokenizers.tokenizer import Tokenizer
 
@@ -25,6 +26,7 @@ def start(
     steps: int,
     sampling: dict[str, Any],
     on_full: str | None = None,
+    form: Grammar | None = None,
 ) -> Generation:
     """The generation that run.c would do: `steps` counts the prompt, an empty one begins the text.
 
@@ -32,6 +34,7 @@ def start(
     are the whole context.
     """
     options, on_full = model.sampling(**chosen(sampling)), checked_on_full(on_full)
+    echo = False if form and echo is None else echo
     beginning = model.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
     begun = len(beginning.ids) - (beginning.ids[0] == model.tokenizer.bos_id)  # tokens that are there already
     context = model.engine.context
@@ -42,7 +45,9 @@ def start(
         )
     if "max_new_tokens" not in sampling:
         options = options.asked_for(max_new_tokens=steps - begun)
-    if model.loaded.llama2c:
+    if form:
+        beginning = beginning.under(form, model.grammars)
+    elif model.loaded.llama2c:
         beginning = _printed_as_run_c(beginning, model.tokenizer)
     return Generation(model, beginning, options, on_full=on_full)
 

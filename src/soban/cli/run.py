@@ -4,9 +4,11 @@ import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from soban import messages
+from soban.base.border import crossing
 from soban.base.errors import UserError
 from soban.cli.piped import PipedText
 from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
@@ -18,6 +20,7 @@ from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.messages import translate
 from soban.ops.native import Cancelled
+from soban.text.grammar.grammar import wanted
 
 if TYPE_CHECKING:
     from soban.cli.chat import ChatOptions
@@ -30,6 +33,7 @@ EXAMPLES = """\
   soban run path/to/model "Write a haiku" --temperature 0.7 --seed 7 --max-new-tokens 60
   soban run stories260K.bin -z tok512.bin -t 0 -n 256 -i "Once upon a time"
   soban run stories15M.bin                                          begins a story, as run.c does
+  soban run gemma2:2b "서울은 어떤 도시야?" --schema city.json       JSON, always valid
   cat notes.txt | soban run path/to/model "세 줄로 요약해 줘:"
 """
 
@@ -64,6 +68,15 @@ class RunOptions(ModelFlags):
         default=None,
         metadata={"metavar": "error|slide", "help": "when the context is full: stop, or forget the oldest tokens"},
     )
+    schema: str | None = field(
+        default=None, metadata={"metavar": "FILE", "help": "write JSON that fits the JSON schema in this file"}
+    )
+    regex: str | None = field(
+        default=None, metadata={"metavar": "PATTERN", "help": "write a text that this regular expression matches"}
+    )
+    choices: tuple[str, ...] = field(
+        default=(), metadata={"metavar": "TEXT", "help": "write one of these texts and nothing else"}
+    )
     steps: int = field(default=256, metadata={"short": "-n", "help": "tokens with the prompt's; 0: the whole context"})
     mode: Literal["generate", "chat"] = field(
         default="generate", metadata={"short": "-m", "help": "write a text, or talk as `soban chat` does"}
@@ -84,7 +97,7 @@ def call(options: RunOptions) -> int:
 
     as_run_c = bool(options.spelled & llama2c.SHORT_FLAGS)
     name, prompt = what_to_run(options.words, options.prompt)
-    check(options)
+    form = check(options)
     if options.mode == "chat":
         return talk(options, name, prompt)
     piped = PipedText()
@@ -99,6 +112,8 @@ def call(options: RunOptions) -> int:
             if not attended:
                 raise nothing_to_answer(name, prompt)
             status.clear()
+            if any(form.values()):
+                raise in_conversation()
             from soban.cli import chat
 
             return chat.talk(model, name, None, chat_options(options, as_run_c), keys)
@@ -113,9 +128,11 @@ def call(options: RunOptions) -> int:
                 "system": options.system, "raw": options.raw, "echo": options.echo, "on_full": options.on_full
             }  # fmt: skip
             if as_run_c:
-                generation = llama2c.start(model, text, steps=options.steps, sampling=options.sampling, **shape)
+                generation = llama2c.start(
+                    model, text, steps=options.steps, sampling=options.sampling, form=wanted(**form), **shape
+                )
             else:
-                generation = model.start(text, **shape, **options.sampling)
+                generation = model.start(text, **shape, **form, **options.sampling)
             pressed.stops(generation.cancel)
             shown = sys.stdout is not None and sys.stdout.isatty()
             with console.notes_afterwards(console.tell) if shown else nullcontext():
@@ -126,8 +143,8 @@ def call(options: RunOptions) -> int:
     return INTERRUPTED if pressed.yes else 0
 
 
-def check(options: RunOptions) -> None:
-    """Raises UserError for values that are out of range, before anything is loaded."""
+def check(options: RunOptions) -> dict[str, Any]:
+    """The form that the text is to have, if any. UserError for values that cannot be, before anything is loaded."""
     use_threads(options.threads)
     from soban.cli import llama2c
 
@@ -135,6 +152,18 @@ def check(options: RunOptions) -> None:
     sampling = llama2c.chosen(options.sampling) if as_run_c else options.sampling
     Sampling(**sampling)
     checked_on_full(options.on_full)
+    form: dict[str, Any] = {"regex": options.regex, "choices": options.choices or None}
+    if options.schema is not None:
+        with crossing(options.schema):
+            form["schema"] = Path(options.schema).read_text(encoding="utf-8-sig", errors="replace")
+    if wanted(**form) and options.mode == "chat":
+        raise in_conversation()
+    return form
+
+
+def in_conversation() -> UserError:
+    """The error for a form in a conversation, whose answers are free."""
+    return UserError("a conversation has no form to keep", hint="give a prompt, or leave the form out")
 
 
 def known_to_answer(name: str | None) -> bool:
