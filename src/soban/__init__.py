@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from soban.base.errors import UserError
     from soban.engine.sampling import Sampling
     from soban.model import Model, load
+    from soban.talk.answer import Answer
     from soban.talk.dialogue import Dialogue
 
-__all__ = ["Dialogue", "Model", "Sampling", "UserError", "learn", "load", "serve"]
+__all__ = ["Answer", "Dialogue", "Model", "Sampling", "UserError", "learn", "load", "serve"]
 
 _HOMES = {
     "__version__": "soban.base.version",
+    "Answer": "soban.talk.answer",
     "Dialogue": "soban.talk.dialogue",
     "Model": "soban.model",
     "Sampling": "soban.engine.sampling",

@@ -117,7 +117,7 @@ class Model:
         if unknown := [name for name in options if name not in known]:
             raise UserError(
                 "{name} is no option of generation", name=unknown[0],
-                known=", ".join(sorted({*known, "on_full", *FORMS})),
+                known=", ".join(sorted({*known, "on_full", *(FORMS if unknown[0] not in FORMS else ())})),
                 hint="choose among {known}",
             )  # fmt: skip
         changes = with_tuples({name: value for name, value in options.items() if value is not None})

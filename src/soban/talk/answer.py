@@ -41,12 +41,13 @@ class Answer:
         return self.text
 
     def message(self) -> dict[str, Any]:
-        """The answer as the conversation's next message."""
+        """The answer as the conversation's next message; thoughts go with calls, whose template may want them."""
         calls = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in self.tool_calls
         ]
-        return {"role": "assistant", "content": self.text, **({"tool_calls": calls} if calls else {})}
+        message = {"role": "assistant", "content": self.text, **({"tool_calls": calls} if calls else {})}
+        return {**message, "reasoning_content": self.reasoning} if calls and self.reasoning else message
 
 
 @dataclass(frozen=True)

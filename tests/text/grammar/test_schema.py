@@ -112,6 +112,16 @@ def test_blanks_are_bounded(grammars: Grammars) -> None:
         assert len(text) <= len(json.dumps(parts, ensure_ascii=False))
 
 
+def test_a_number_does_not_run_away(grammars: Grammars) -> None:
+    """A model that likes nothing but digits comes to an end, with numbers that every reader holds exactly."""
+    bias = tuple((token, 100.0) for token in grammars.words.encode(b"0123456789eE"))
+    for kind in ("integer", "number"):
+        text = check(grammars, {"type": kind}, 300, 1, logit_bias=bias)
+        assert text and abs(json.loads(text)) < 2**53 and "e" not in text.lower()
+        assert kind == "number" or len(text) <= 17
+    assert check(grammars, {"type": "integer", "minimum": 2**53}, 300, 1)
+
+
 def test_merged_tokens_and_those_that_steer(pairs: Grammars) -> None:
     steering = [token for token in pairs.words.steering if token < pairs.tokenizer.vocab_size]
     assert len(steering) >= 19

@@ -204,14 +204,15 @@ class Rendering:
         self.seconds = MAX_SECONDS + SECONDS_PER_TURN * turns
         self.spent = 0.0
 
-    def __call__(self, messages: list[Any]) -> str:
+    def __call__(self, messages: list[Any], values: Mapping[str, Any] | None = None) -> str:
+        """The text of the messages; `values`: in place of the template's own."""
         start = time.thread_time()
         try:
             text = self.template.render(
                 messages,
                 add_generation_prompt=self.add_generation_prompt,
                 until=start + self.seconds - self.spent,
-                **self.names,
+                **{**self.names, **(values or {})},
             )
         finally:
             self.spent += time.thread_time() - start
@@ -242,10 +243,12 @@ def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> 
     """The rendered conversation with placeholders for the tokens that its messages spell, and what these stand for.
 
     Templates read some tokens in an assistant's answer themselves (`</think>`): where hiding one changes what the
-    template writes, it is left to the template. A user's, system's or tool's words are hidden whatever happens.
+    template writes, it is left to the template. A user's, system's or tool's words are hidden whatever happens, and so
+    are those in the template's values, such as descriptions of tools: message number -1.
     """
-    text = render(messages)
+    text, values = render(messages), render.template.values
     found = [(n, word) for n, message in enumerate(messages) for word in _spelled(tokenizer, message)]
+    found += [(-1, word) for word in _spelled(tokenizer, values)]
     if not found:
         return text, {}
     placeholders = _placeholders(text, messages, [word for _, word in found])
@@ -256,14 +259,16 @@ def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> 
         for n, message in enumerate(messages):
             words = {word: placeholders[word] for m, word in pairs if m == n}
             trial.append(_replaced(message, words) if words else message)
-        return render(trial)
+        words = {word: placeholders[word] for m, word in pairs if m < 0}
+        return render(trial, _replaced(values, words) if words else None)
 
     protected = hide(found)
     if restored(protected, hidden) != text and len(found) <= MAX_TRIALS:
         kept = [
             pair
             for pair in found
-            if messages[pair[0]].get("role") != "assistant"
+            if pair[0] < 0
+            or messages[pair[0]].get("role") != "assistant"
             or 2 * render.spent > render.seconds
             or restored(hide([pair]), hidden) == text
         ]

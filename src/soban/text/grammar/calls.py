@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from soban.base.errors import UserError
 from soban.text.chat.calls import CallForm, Thinking
-from soban.text.grammar.grammar import SPACING, Grammar, of_schema
+from soban.text.grammar.grammar import MAX_GRAMMAR, SPACING, Grammar, of_schema
 from soban.text.grammar.schema import prepared, read_schema
 from soban.text.tokenizers.tokenizer import Tokenizer
 
@@ -63,7 +64,13 @@ def of_answer(
         schema = {**prepared(read_schema(given)), "x-guidance": SPACING}
         rules.append(f"call_{n}: {literal(tokenizer, function['name'] + form.middle)} arguments_{n}")
         rules.append(f"arguments_{n}: %json {json.dumps(schema, ensure_ascii=False)}")
-    return Grammar("\n".join([f"start: {body}", *rules]), hints)
+    text = "\n".join([f"start: {body}", *rules])
+    if len(text) > MAX_GRAMMAR:
+        raise UserError(
+            "{name} has {count} characters; at most {most} are read", name="tools", count=len(text), most=MAX_GRAMMAR,
+            hint="give a smaller one",
+        )  # fmt: skip
+    return Grammar(text, hints)
 
 
 def after_thoughts(tokenizer: Tokenizer, thinking: Thinking, form: Grammar) -> Grammar:

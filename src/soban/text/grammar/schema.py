@@ -28,6 +28,8 @@ FORMATS: Mapping[str, Mapping[str, Any]] = {
     **{f"uuid{version}": {"pattern": UUID.format(version)} for version in range(1, 9)},
 }  # fmt: skip
 URI = "#/%~!$&'()*+,;=:@?-._"  # what stays as it is in a reference
+SAFE = 2**53 - 1  # RFC 8259, section 6
+COUNTED = frozenset(("multipleOf", "enum", "const"))  # numbers that need no bounds
 
 Schema = Any  # what stands in the place of a schema: an object, true or false
 
@@ -92,6 +94,7 @@ def prepared(schema: Schema, place: str = "") -> Schema:
     if isinstance(name, str) and name in FORMATS:
         del made["format"]
         made = {**FORMATS[name], **made} if not FORMATS[name].keys() & made.keys() else made
+    _bound(made)
     if isinstance(made.get("oneOf"), list) and "anyOf" not in made and _differ(made["oneOf"]):
         made["anyOf"] = made.pop("oneOf")
     for key, part, within in parts(made):
@@ -102,6 +105,19 @@ def prepared(schema: Schema, place: str = "") -> Schema:
             made[key] = made[key].copy()
             made[key][within] = changed
     return made
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """Numbers without bounds get some: those that every reader of JSON holds exactly. Small models go on and on."""
+    kinds = schema.get("type")
+    if not {"integer", "number"} & set(kinds if isinstance(kinds, list) else [kinds]) or schema.keys() & COUNTED:
+        return
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    if low is None and (not isinstance(high, int | float) or high > -SAFE):
+        schema["minimum"] = -SAFE
+    if high is None and (not isinstance(low, int | float) or low < SAFE):
+        schema["maximum"] = SAFE
 
 
 def _differ(choices: list[Schema]) -> bool:

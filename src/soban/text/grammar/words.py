@@ -98,7 +98,18 @@ class Words:
         brackets = sorted((data for data in only if data[:1] != b'"'), key=lambda data: -len(data))
         quotes = sorted((data for data in only if data[:1] == b'"'), key=lambda data: -len(data))
         empty = [data for data in quotes if data[1:2] == b'"']
-        simple = [*(b"%d" % digit for digit in range(10)), b"null", b"true", b"false", b"[]", b"{}", b"[", b"{", b'"']
+        simple = [
+            *(b"%d" % digit for digit in range(10)),
+            b"null",
+            b"true",
+            b"false",
+            *b"n t f".split(),
+            b"[]",
+            b"{}",
+            b"[",
+            b"{",
+            b'"',
+        ]
         letters = sorted(filter(LETTERS.fullmatch, self._by_bytes), key=lambda data: -len(data))[:LONG]
         return self._ids([*brackets, *empty, *simple, *quotes, *single]), self._ids([*quotes, *letters, *single])
 
