@@ -193,7 +193,7 @@ def test_it_fits_into_80_columns_in_both_languages(monkeypatch: pytest.MonkeyPat
 
 def test_the_floors_of_the_versions_are_those_of_pyproject() -> None:
     text = (SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8")
-    declared = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', text.split("\ndependencies = [")[1].split("]")[0]))
+    declared = dict(re.findall(r'"([\w-]+)>=([\d.]+)[",]', text.split("\ndependencies = [")[1].split("]")[0]))
     known = {name: least for name, (least, _) in surroundings.CORE.items()}
     assert known == {name.replace("-", "_"): least for name, least in declared.items()}
     learn = dict(re.findall(r'"([\w-]+)>=([\d.]+)', text.split("\nlearn = [")[1].split("\n]")[0]))
