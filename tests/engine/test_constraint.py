@@ -131,6 +131,17 @@ def test_drafted_tokens_change_nothing(weights: tuple) -> None:
     assert texts[0] == texts[1] and sequence.accepted
 
 
+def test_drafted_tokens_that_are_not_allowed_are_not_computed(weights: tuple) -> None:
+    """The prompt goes on with 50 wherever 10 stood before; that may not come."""
+    it = engine(weights)
+    sizes = counted(it)
+    sampling = Sampling(prompt_lookup_num_tokens=5, logit_bias=((10, 90.0),))
+    it.add(Request([7, 8, 10, 50, 51, 52] * 2 + [7, 8], sampling, constraint=lambda: Rounds(2)))
+    while it.busy:
+        it.step()
+    assert sizes == [14, 1]
+
+
 def test_what_is_forced_takes_a_step_with_what_is_chosen(weights: tuple) -> None:
     texts, steps = [], []
     for drafts in (0, None):

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_forced_words_are_the_tokenizers_own_tokens(tmp_path: Path, byte_level: 
     words = Grammars(tokenizer).words
     for text in ("안녕하세요", '{"안녕": "quick', " the lazy dog", "\n\nfox"):
         assert words.encode(text.encode()) == tokenizer.encode(text, bos=False)
+
+
+def test_forced_words_that_the_tokenizer_would_compose_keep_their_bytes(byte_level: object) -> None:
+    folder = byte_level()  # type: ignore[operator]
+    state = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    state["normalizer"] = {"type": "NFC"}
+    (folder / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
+    grammars = Grammars(load_tokenizer(folder, {}))
+    key = unicodedata.normalize("NFD", "안녕")
+    assert b"".join(map(grammars.words.bytes.__getitem__, grammars.words.encode(key.encode()))) == key.encode()
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "boolean"}},
+        "required": [key],
+        "additionalProperties": False,
+    }
+    for seed in range(3):
+        text, _ = write(grammars, of_schema(schema), 80, seed)
+        assert list(json.loads(text)) == [key]
 
 
 def test_a_text_is_written_in_every_kind_of_tokenizer_that_has_the_bytes(tmp_path: Path) -> None:
