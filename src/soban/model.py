@@ -191,6 +191,8 @@ class Model:
             self._check_ids(text)
             return Prompt(list(text), ChatForm(), False)
         self.check_size(text, on_full)
+        if system is None and not raw and self.answers(system=None, raw=False):
+            system = self.loaded.system
         ids, answer = self.prompt_ids(text, system=system, raw=raw), self.answers(system=system, raw=raw)
         shown = not answer if echo is None else echo
         return Prompt(ids, self.text_form(answer=answer, raw=raw), answer, text if shown else None)
@@ -329,6 +331,8 @@ class Model:
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
             form = self.chat_template(template)
             self.check_messages(messages, on_full)
+            if (system := self.loaded.system) and not any(message.get("role") == "system" for message in messages):
+                messages = [{"role": "system", "content": system}, *messages]
             window = Window(self, form, messages, sampling, on_full, strict=strict).fit(self._summary)
             given = window.prompt.under(grammar, self.grammars)
         return Generation(self, given, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)

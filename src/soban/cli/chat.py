@@ -97,8 +97,9 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
             screen.show(paragraphs(greeting(name, model), screen.columns))
         on_full = options.on_full or ("error" if name else "slide")  # a few turns fill the bundled model's context
         with console.notes_afterwards(screen.tell):
+            system = model.loaded.system if options.system is None else options.system
             dialogue = Dialogue(
-                model, system=options.system, template=options.template, strict=options.strict,
+                model, system=system, template=options.template, strict=options.strict,
                 on_full=on_full, **options.sampling,
             )  # fmt: skip
         return run(Chat(model, dialogue, screen, options.stats, options.quiet), prompt)

@@ -10,8 +10,9 @@ from soban.base.units import of_bytes
 from soban.cli.held import bytes_of, name_of, packed_of, revisions, together
 from soban.cli.terminal import console
 from soban.cli.terminal.table import table, weights
-from soban.hub import catalogue, store
+from soban.hub import catalogue, neighbours, store
 from soban.hub.catalogue import Entry
+from soban.hub.neighbours import Neighbour
 from soban.messages import translate
 from soban.models import FAMILIES
 from soban.packing import stored
@@ -41,11 +42,12 @@ def call(options: ListOptions) -> int:
         entries = catalogue.entries()
         console.write(catalogue_json(entries) if options.json else catalogue_table(entries))
         return 0
-    models, packed = store.models(), stored.kept()
+    models, packed, others = store.models(), stored.kept(), neighbours.neighbours()
     if options.json:
-        console.write(json.dumps([_told(held, packed) for held in models], ensure_ascii=False, indent=1) + "\n")
-    elif models:
-        console.write(models_table(models, packed))
+        told = [_told(held, packed) for held in models] + [_told_of_other(other, packed) for other in others]
+        console.write(json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+    elif models or others:
+        console.write(models_table(models, packed, others))
     else:
         console.tell(
             translate("no models here yet: soban recommend tells what suits this PC, soban pull MODEL fetches it")
@@ -53,8 +55,8 @@ def call(options: ListOptions) -> int:
     return 0
 
 
-def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept]) -> str:
-    """A line for each model."""
+def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept], others: Sequence[Neighbour] = ()) -> str:
+    """A line for each model; of other programs' models their owner is said."""
     head = (translate("model"), translate("fetched"), translate("packed"), translate("last used"), translate("state"))
     rows = [head]
     for group in together(models):
@@ -63,19 +65,45 @@ def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept]) ->
         rows.append(
             (
                 name_of(group[0]), of_bytes(bytes_of(group)),
-                ", ".join(f"{one.kind} {of_bytes(one.bytes)}" for one in forms),
-                time.strftime("%Y-%m-%d", time.localtime(used)) if used else "",
-                revisions(group) if group[0].complete else translate("not complete"),
+                _forms(forms), _day(used), revisions(group) if group[0].complete else translate("not complete"),
             )
         )  # fmt: skip
+    for other in others:
+        whose = translate("{owner}'s", owner=other.owner)
+        rows.append((other.name, of_bytes(other.bytes), _forms(_packed_of(other, packed)), _day(other.used), whose))
     return table(rows, right=(1,), giving=0)
+
+
+def _forms(packed: Sequence[stored.Kept]) -> str:
+    return ", ".join(f"{one.kind} {of_bytes(one.bytes)}" for one in packed)
+
+
+def _day(used: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(used)) if used else ""
+
+
+def _packed_of(other: Neighbour, packed: Sequence[stored.Kept]) -> list[stored.Kept]:
+    """What soban has packed of another program's model."""
+    path = other.path.resolve()
+    return [one for one in packed if one.source == path and one.kind != "tokenizer"]
+
+
+def _told_of_other(other: Neighbour, packed: Sequence[stored.Kept]) -> dict[str, Any]:
+    return {
+        "name": other.name, "owner": other.owner, "path": str(other.path), "bytes": other.bytes, "used": other.used,
+        "packed": _packed_told(_packed_of(other, packed)),
+    }  # fmt: skip
+
+
+def _packed_told(packed: Sequence[stored.Kept]) -> list[dict[str, Any]]:
+    return [{"kind": one.kind, "bytes": one.bytes, "path": str(one.path)} for one in packed]
 
 
 def _told(held: store.Held, packed: Sequence[stored.Kept]) -> dict[str, Any]:
     return {
         "name": name_of(held), "repository": held.id, "revision": held.revision, "folder": str(held.folder),
         "bytes": held.bytes, "complete": held.complete, "used": held.used,
-        "packed": [{"kind": one.kind, "bytes": one.bytes, "path": str(one.path)} for one in packed_of(held, packed)],
+        "packed": _packed_told(packed_of(held, packed)),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from soban.base.errors import UserError
 from soban.base.units import of_bytes
 from soban.cli.held import agreed, name_of, packed_of
 from soban.cli.terminal import console
-from soban.hub import names, store
+from soban.hub import names, neighbours, store
 from soban.hub.store import Held
 from soban.messages import translate
 from soban.packing import stored
@@ -98,6 +98,11 @@ def found(word: str, models: Sequence[Held]) -> list[Held]:
     """The models on this PC that a name means: all revisions, unless it names one. UserError where there is none."""
     if not word.strip():
         raise names.empty()
+    if neighbours.is_name(word):
+        raise UserError(
+            "{name} belongs to another program, and soban deletes nothing of others", name=console.shortened(word),
+            hint="delete it there: ollama rm, or LM Studio's list of models",
+        )  # fmt: skip
     repository = names.find(word)
     if repository is not None:
         mine = [held for held in models if held.id.lower() == repository.id.lower()]

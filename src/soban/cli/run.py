@@ -170,9 +170,9 @@ def known_to_answer(name: str | None) -> bool:
     """Whether the catalogue knows that a model answers, so that it need not be fetched and loaded to tell."""
     if name is None or os.path.exists(name):
         return False
-    from soban.hub import names
+    from soban.hub import names, neighbours
 
-    repository = names.find(name)
+    repository = None if neighbours.is_name(name) else names.find(name)
     return repository is not None and repository.entry is not None and repository.entry.kind == "chat"
 
 

@@ -132,9 +132,9 @@ def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, s
 
 
 def _names_a_model(word: str) -> bool:
-    from soban.hub.names import find
+    from soban.hub import names, neighbours
 
-    return len(word.split()) == 1 and find(word) is not None
+    return neighbours.is_name(word) or (len(word.split()) == 1 and names.find(word) is not None)
 
 
 def _checked(prompt: str) -> str:

@@ -98,7 +98,7 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
 
     Raises UserError where it is neither a file or folder nor the name of a model.
     """
-    from soban.hub import names
+    from soban.hub import names, neighbours
     from soban.loading.loaded import BUNDLED
     from soban.loading.locate import locate
 
@@ -108,6 +108,8 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
         path = locate(word, _not_fetched)
     except NotFetched as missing:
         return word, None, missing.repository.entry
+    if neighbours.is_name(word):
+        return word, path, None
     repository = None if os.path.lexists(word) else names.find(word)
     if repository is not None:
         return str(repository), path, repository.entry

@@ -25,7 +25,7 @@ from soban.resources.speed import speeds
 from soban.text.chat.template import ChatTemplate
 from soban.text.tokenizers.bounded import BoundedTokenizer
 from soban.text.tokenizers.tokenizer import Tokenizer
-from soban.weights.checkpoint import LLAMA2C, Checkpoint
+from soban.weights.checkpoint import LLAMA2C, SYSTEM, Checkpoint
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
@@ -62,6 +62,12 @@ class Loaded:
         if self.llama2c and self.tokenizer.bos_id is not None:
             own.append(self.tokenizer.bos_id)  # llama2.c's models begin the next story with it
         return frozenset(own)
+
+    @property
+    def system(self) -> str | None:
+        """What the model is told where nobody tells it anything else, as Ollama's models may have it."""
+        text = self.generation_config.get(SYSTEM)
+        return text if isinstance(text, str) else None
 
     @property
     def continues(self) -> bool:

@@ -32,12 +32,10 @@ def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quiet
     path = system.extended(Path(name))
     if isinstance(name, Path) or os.path.lexists(path):
         return path
-    from soban.hub import (
-        meant,
-        names,
-        store,
-    )  # the catalogue, which most starts can do without
+    from soban.hub import meant, names, neighbours, store  # the catalogue, which most starts can do without
 
+    if (other := neighbours.locate(name)) is not None:
+        return other
     repository = names.find(name)
     if repository is None:
         raise meant.unknown(name)

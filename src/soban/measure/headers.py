@@ -50,9 +50,11 @@ def outline(name: str | None) -> Outline:
     path = BUNDLED if name is None else system.extended(Path(name))
     if name is None or is_there(path):
         return _held(path.name if name is None else name, path, None)
-    repository = meant.require(name)
-    from soban.hub import remote, store
+    from soban.hub import neighbours, remote, store
 
+    if (other := neighbours.locate(name)) is not None:
+        return _held(name, other, None)
+    repository = meant.require(name)
     if (found := store.held(repository)) is not None:
         return _held(name, found, repository)
     files = remote.files(repository)

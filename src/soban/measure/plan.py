@@ -11,7 +11,7 @@ from soban.base.errors import UserError
 from soban.base.files import free_bytes
 from soban.base.machine import memory_bytes, this_machine
 from soban.base.version import VERSION
-from soban.hub import catalogue, names
+from soban.hub import catalogue, names, neighbours
 from soban.hub.catalogue import Entry
 from soban.hub.choosing import READ
 from soban.hub.fetching import NETWORK
@@ -117,7 +117,7 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
 
 def known_entry(name: str | None) -> Entry | None:
     """What the catalogue says of a model whose files cannot be asked, if it knows how many weights it has."""
-    repository = names.find(name) if name else None
+    repository = names.find(name) if name and not neighbours.is_name(name) else None
     entry = repository.entry if repository else None
     return entry if entry and entry.parameters else None
 

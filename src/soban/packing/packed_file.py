@@ -21,6 +21,7 @@ from soban.base.leftovers import STALE_SECONDS
 from soban.base.system import CacheUnavailableError, cache_folder
 from soban.hub import place
 from soban.weights.checkpoint import Checkpoint
+from soban.weights.naming import is_manifest
 
 ORIGIN = "soban.origin"  # metadata key of a packed file: JSON, [path of the model, names of its files]
 VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
@@ -65,13 +66,15 @@ def in_hub(source: Path) -> Path | None:
 
 def called(source: Path) -> str:
     """What people call the model at a path: owner/name in the hub's cache, where folders are called by numbers."""
+    if is_manifest(source):
+        return f"{source.parent.name}:{source.name}"  # Ollama's model:tag
     known = in_hub(source.absolute())
     return source.name if known is None else place.identity(known.parts[0]) or source.name
 
 
 def _readable(source: Path) -> str:
     """A name by which people know the checkpoint again in the cache folder."""
-    name = source.stem if source.is_file() else source.name
+    name = called(source) if is_manifest(source) else source.stem if source.is_file() else source.name
     if (known := in_hub(source)) is not None:  # models--owner--name/snapshots/commit
         name = known.parts[0]
     return re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME]

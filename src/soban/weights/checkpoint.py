@@ -22,6 +22,7 @@ BLOCKS = frozenset((
     "mxfp4",
 ))  # fmt: skip
 WEIGHTS = frozenset(("f64", "f32", "f16", "bf16", "i8g")) | BLOCKS  # formats whose numbers can be asked for
+SYSTEM = "system_prompt"  # in a generation config: what the model is told where nobody tells it anything else
 FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -42,3 +43,8 @@ def gguf_models(names: Iterable[str]) -> list[str]:
         if not name.lower().startswith(BELONGING)
         and ((split := SPLIT.search(name)) is None or int(split["number"]) == 1)
     ]  # fmt: skip
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a path is where Ollama keeps what it knows of a model: manifests/HOST/NAMESPACE/MODEL/TAG."""
+    return len(path.parents) > 4 and path.parents[3].name == "manifests"

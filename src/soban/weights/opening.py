@@ -6,6 +6,7 @@ from soban.base.errors import UserError
 from soban.base.files import map_file, unreadable
 from soban.weights import folder
 from soban.weights.checkpoint import PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, pickle_refused
+from soban.weights.naming import is_manifest
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -27,6 +28,10 @@ def _open(path: Path) -> Checkpoint:
         return folder.open_folder(path)
     if path.suffix.lower() == ".safetensors":
         return folder.open_file(path)
+    if is_manifest(path):
+        from soban.weights.ollama import open_ollama
+
+        return open_ollama(path)
     head = map_file(path)[:4]
     if head == b"GGUF":
         from soban.weights.gguf.opening import open_gguf  # imported where it is met: a start waits for all that is
