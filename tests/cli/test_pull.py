@@ -335,7 +335,7 @@ def test_what_soban_runs_is_fetched_without_a_word_also_with_stale_words_about_q
 
 
 def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(hub: Hub, soban: Command) -> None:
-    hub.models[NAME] = Model({"config.json": b"{}", "tokenizer.json": b"[1]", "model.gguf": b"GGUF" * 100})
+    hub.models[NAME] = Model({"config.json": b"{}", "tokenizer.json": b"[1]", "model.onnx": b"ONNX" * 100})
     done = soban("pull", NAME)
-    assert done.returncode == 2 and b"no safetensors in it, only GGUF" in done.stderr
-    assert not hub.sent("model.gguf")
+    assert done.returncode == 2 and b"no safetensors in it, only ONNX" in done.stderr
+    assert not hub.sent("model.onnx")

@@ -1,12 +1,16 @@
 """Which files of a repository a model needs, and how large they may be."""
 
 import fnmatch
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from soban.base import system
 from soban.base.errors import UserError
+from soban.base.units import of_bytes
 from soban.hub.names import Repository
-from soban.weights.naming import INDEX, SINGLE, unlisted
+from soban.messages import translate
+from soban.weights.naming import BELONGING, INDEX, SINGLE, SPLIT, unlisted
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # What lies beside the weights, with the most bytes that are believed: the largest known, and room above that.
@@ -33,12 +37,14 @@ TO_READ = ("README*", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "*TERMS*
 MOST_TO_READ = MEGABYTE
 OTHER_WEIGHTS = {
     "PyTorch (pickle)": ("*.bin", "*.pt", "*.pth", "*.ckpt"),
-    "GGUF": ("*.gguf",),
     "ONNX": ("*.onnx",),
     "TensorFlow/Flax": ("*.h5", "*.msgpack"),
 }
 
 
+# The name of a GGUF file's types, as makers write it at the end: gemma-2-2b-it-Q4_K_M.gguf, model.IQ4_XS, UD-Q4_K_XL.
+FORM = re.compile(r"(?i)(?:^|[-._])(?P<form>(?:UD-)?(?:I?Q\d|TQ\d|MXFP4|BF16|F16|F32)(?:_[A-Z0-9]+)*)$")
+BESIDE_WEIGHTS = 250 * MEGABYTE  # of memory, for all but the weights
 READ = (None, "safetensors", "llama2.c")  # forms of the catalogue that soban reads; of None it is not known
 
 
@@ -66,6 +72,54 @@ def check_form(repository: Repository) -> None:
     )  # fmt: skip
 
 
+def gguf_forms(names: Iterable[str]) -> dict[str, list[str]]:
+    """The forms of a model in GGUF files, by what their names say (Q4_K_M), and the files of each in their order."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        base = name.rpartition("/")[2]
+        if not base.lower().endswith(".gguf") or base.lower().startswith(BELONGING):
+            continue
+        stem = SPLIT.sub("", base) if SPLIT.search(base) else base[: -len(".gguf")]
+        form = FORM.search(stem)
+        found.setdefault(form["form"] if form else stem, []).append(name)
+    return found
+
+
+def is_gguf(names: Collection[str], repository: Repository) -> bool:
+    """Whether GGUF files are meant: by the name, or since there are no other weights that are read."""
+    if repository.form is not None:
+        return True
+    if repository.entry is not None and repository.entry.files:
+        return False
+    return bool(gguf_forms(names)) and not any(fnmatch.fnmatchcase(name, "*.safetensors") for name in names)
+
+
+def _gguf(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFile]:
+    """The files of the form that is named, or of the only one. UserError with what there is, and what of it fits."""
+    by_name = {file.name: file for file in files}
+    forms = gguf_forms(by_name)
+    wanted = repository.form
+    for form, names in forms.items():
+        if (len(forms) == 1 and wanted is None) or (wanted is not None and form.lower() == wanted.lower()):
+            return [by_name[name] for name in names]
+    if not forms:
+        raise UserError(
+            "{repository}: no GGUF files in it", repository=repository, hint="leave out {form}", form=f":{wanted}"
+        )
+    sizes = {form: sum(by_name[name].size for name in names) for form, names in forms.items()}
+    free = system.available_memory()
+    fits = [form for form, size in sizes.items() if free is None or size + BESIDE_WEIGHTS <= free]
+    best = max(fits, key=lambda form: sizes[form], default=min(sizes, key=lambda form: sizes[form]))
+    there = ", ".join(
+        f"{form} {of_bytes(size)}" + ("" if form in fits else " " + translate("(more than the free memory)"))
+        for form, size in sorted(sizes.items(), key=lambda item: item[1])
+    )
+    raise UserError(
+        "{repository}: it has the model in these forms: {forms}", repository=repository, forms=there,
+        name=f"{repository.id}:{best}", hint="name one, as in soban pull {name}",
+    )  # fmt: skip
+
+
 def beside(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFile]:
     """What a model needs besides its weights, and what people should read; all files where the catalogue names them.
 
@@ -73,9 +127,9 @@ def beside(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFi
     """
     if repository.entry and repository.entry.files:
         return _matching(files, repository)
-    found = []
+    found, alone = [], is_gguf([file.name for file in files], repository)  # a GGUF file holds all but what people read
     for file in files:
-        most = BESIDE.get(file.name)
+        most = None if alone else BESIDE.get(file.name)
         if most is not None and file.size > most:
             raise UserError(
                 "{repository}: its {name} is said to have {size:,} bytes, where {most:,} are believable",
@@ -96,6 +150,8 @@ def weights(files: Sequence[RemoteFile], repository: Repository, shards: set[str
     if repository.entry and repository.entry.files:
         return []
     by_name = {file.name: file for file in files}
+    if is_gguf(by_name, repository):
+        return _gguf(files, repository)
     if SINGLE in by_name:
         return [by_name[SINGLE]]
     if shards is not None:

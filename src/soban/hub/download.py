@@ -150,7 +150,7 @@ def _fetch(listing: Listing, chosen: list[RemoteFile], folder: Path, progress: R
 def _shards(listing: Listing, folder: Path) -> set[str] | None:
     """The files that the index of a sharded model names; it is fetched for that. None without an index."""
     by_name = {file.name: file for file in listing.files}
-    if INDEX not in by_name or SINGLE in by_name:
+    if INDEX not in by_name or SINGLE in by_name or choosing.is_gguf(by_name, listing.repository):
         return None
     if listing.repository.entry and listing.repository.entry.files:
         return None

@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -20,6 +20,8 @@ MAIN = "main"
 LONGEST = 96  # characters of each part, as on the hub
 PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")  # of owner/name, or of a branch's name
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows makes no such file or folder
+# A repository, or its page, and the form of it that is meant, as Ollama and llama.cpp write it.
+FORMED = re.compile(r"(?P<name>(?:https?://)?[^:\\]+/[^:\\]+):(?P<form>[A-Za-z0-9][A-Za-z0-9_.-]{0,39})")
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 ELSEWHERE = ("datasets", "spaces", "collections", "docs", "papers", "blog")  # first words of other pages of the hub
@@ -33,6 +35,7 @@ class Repository:
     revision: str = MAIN
     entry: Entry | None = None
     kind: Literal["models", "datasets"] = "models"
+    form: str | None = None  # which of a repository's GGUF files: Q4_K_M
 
     @property
     def page(self) -> str:
@@ -40,7 +43,7 @@ class Repository:
         return self.id if self.kind == "models" else f"{self.kind}/{self.id}"
 
     def __str__(self) -> str:
-        return self.id
+        return self.id if self.form is None else f"{self.id}:{self.form}"
 
 
 def find(name: str) -> Repository | None:
@@ -53,6 +56,9 @@ def find(name: str) -> Repository | None:
         return None
     if not word.isprintable():
         _refuse(name)
+    if (formed := FORMED.fullmatch(word)) is not None:
+        whole = find(formed["name"])
+        return None if whole is None else replace(whole, form=formed["form"], entry=None)
     if (entry := _named().get(word.lower())) is not None:
         return _of(entry, word)
     if "://" in word or word.lower().startswith(HOSTS):

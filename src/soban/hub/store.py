@@ -13,10 +13,10 @@ from soban.base.border import reason
 from soban.base.errors import UserError
 from soban.base.files import on_disk
 from soban.hub import place
-from soban.hub.choosing import TOKENIZERS
+from soban.hub.choosing import TOKENIZERS, gguf_forms
 from soban.hub.names import Repository
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
-from soban.weights.naming import INDEX, SINGLE, unlisted
+from soban.weights.naming import INDEX, SINGLE, SPLIT, unlisted
 
 PARTIAL = ".part"  # the end of a blob's name while it is fetched
 OWN_TOKENIZER = "tokenizer.bin"  # in a snapshot: one that does not come from the model's repository
@@ -40,10 +40,27 @@ def held(repository: Repository, cache: Path | None = None) -> Path | None:
     folder = model_folder(check_cache(cache_folder(cache)), repository.id)
     snapshot = _snapshot(folder, repository.revision)
     entry = repository.entry
+    if snapshot is not None and repository.form is not None:
+        return snapshot if form_file(snapshot, repository.form) is not None else None
     if snapshot is None or not is_complete(snapshot, entry.files if entry else ()):
         return None
     lacks = entry is not None and entry.tokenizer is not None and not (snapshot / OWN_TOKENIZER).is_file()
     return None if lacks else snapshot
+
+
+def form_file(snapshot: Path, form: str) -> Path | None:
+    """The first file of a form of a model in GGUF files, where all of them are there."""
+    names = [path.relative_to(snapshot).as_posix() for path in _files(snapshot) if path.is_file()]
+    for known, found in gguf_forms(names).items():
+        if known.lower() == form.lower() and is_whole(found):
+            return snapshot / found[0]
+    return None
+
+
+def is_whole(names: list[str]) -> bool:
+    """Whether these are all GGUF files of a model, by their names."""
+    split = SPLIT.search(names[0])
+    return len(names) == (int(split["count"]) if split else 1)
 
 
 def is_begun(repository: Repository, cache: Path | None = None) -> bool:
@@ -73,6 +90,9 @@ def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
         names = [path.relative_to(snapshot).as_posix() for path in _files(snapshot)]
         return all(any(fnmatch.fnmatchcase(name, pattern) for name in names) for pattern in patterns)
     if not (snapshot / "config.json").is_file():
+        forms = gguf_forms(path.relative_to(snapshot).as_posix() for path in _files(snapshot) if path.is_file())
+        if forms:
+            return any(map(is_whole, forms.values()))
         return (snapshot / "adapter_config.json").is_file() and (snapshot / "adapter_model.safetensors").is_file()
     if not any((snapshot / name).is_file() for name in TOKENIZERS):
         return False

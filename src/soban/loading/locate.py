@@ -44,7 +44,11 @@ def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quiet
 
 
 def _single_file(folder: Path, repository: "Repository") -> Path | None:
-    """The .bin of a llama2.c model, of which a repository may hold several."""
+    """The .bin of a llama2.c model, or the first GGUF file of a form, of which a repository may hold several."""
+    if repository.form is not None:
+        from soban.hub import store
+
+        return store.form_file(folder, repository.form)
     if repository.entry is None or repository.entry.form != "llama2.c":
         return None
     return folder / repository.entry.files[0]

@@ -20,11 +20,17 @@ from soban.models import ties_embeddings
 from soban.ops.formats import PLAIN
 from soban.weights import folder, llama2c, naming
 from soban.weights.checkpoint import LLAMA2C, Checkpoint, Tensor
+from soban.weights.gguf import blocks as gguf_blocks
+from soban.weights.gguf.architectures import ROTATIONS
+from soban.weights.gguf.header import Header, Placed, read_gguf_header
+from soban.weights.gguf.opening import checkpoint_of
+from soban.weights.gguf.reading import Contents
 from soban.weights.naming import EMBEDDING, HEAD
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import DTYPES, read_header
 
 AT_ONCE = 4  # headers that are fetched side by side
+GGUF_BEGINNINGS = (1 << 20, 8 << 20, 64 << 20)  # bytes that are asked for until the header is whole
 COMPARED = 1 << 16  # bytes by which a head is known to be the embedding
 Read = Callable[[str, int, int], bytes]  # file, first byte, end
 
@@ -79,6 +85,8 @@ def remote_outline(repository: Repository, files: Sequence[RemoteFile], read: Re
             )  # fmt: skip
         return data
 
+    if choosing.is_gguf(sizes, repository):
+        return _of_gguf(repository, files, read_all)
     small = choosing.beside(files, repository)
     if binary := next((file for file in small if file.name.endswith(".bin") and file.name != "tokenizer.bin"), None):
         return _of_bin(repository, binary, sum(file.size for file in small), read_all)
@@ -122,6 +130,41 @@ def _of_bin(repository: Repository, file: RemoteFile, download: int, read: Read)
     tensors = {name: _of_format(name, path, format, shape) for name, (format, shape) in found.items()}
     checkpoint = Checkpoint(path, config, {}, tensors, (), {}, form=LLAMA2C, interleaved=True)
     return Outline(str(repository), checkpoint, repository, download)
+
+
+def _of_gguf(repository: Repository, files: Sequence[RemoteFile], read: Read) -> Outline:
+    """Of each file as much is read as its header takes."""
+    chosen, place = choosing.weights(files, repository, None), Path(repository.id)
+    keys: Mapping[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    for file in chosen:
+        header = _gguf_header(place / file.name, file, read)
+        keys = keys or header.metadata
+        tensors |= {name: _hollow_blocks(name, place / file.name, placed) for name, placed in header.tensors.items()}
+    for name in ROTATIONS:  # whose numbers are not here
+        tensors.pop(name, None)
+    checkpoint = checkpoint_of(place / chosen[0].name, Contents((), keys, tensors))
+    download = sum(file.size for file in (*choosing.beside(files, repository), *chosen))
+    return Outline(str(repository), checkpoint, repository, download)
+
+
+def _gguf_header(path: Path, file: RemoteFile, read: Read) -> Header:
+    """The header, of which nobody knows before how long it is: a vocabulary takes megabytes."""
+    for size in GGUF_BEGINNINGS:
+        data = read(file.name, 0, min(size, file.size))
+        try:
+            return read_gguf_header(path, data, file.size)
+        except UserError:
+            if size >= min(GGUF_BEGINNINGS[-1], file.size):
+                raise
+    raise AssertionError
+
+
+def _hollow_blocks(name: str, path: Path, placed: Placed) -> Tensor:
+    kind = placed.type.name
+    shape = placed.shape if kind in gguf_blocks.PLAIN else (*placed.shape[:-1], placed.row_bytes)
+    number = np.zeros((), gguf_blocks.PLAIN.get(kind, np.uint8))
+    return Tensor(name, kind, placed.shape, np.broadcast_to(number, shape), source=path)
 
 
 def _json(place: Path, file: RemoteFile, read: Read) -> dict[str, Any]:

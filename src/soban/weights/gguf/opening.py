@@ -35,14 +35,18 @@ def open_gguf(path: Path) -> Checkpoint:
 
     Raises UserError for what is damaged, of an architecture that is not known, or has keys that are not.
     """
-    contents = read_gguf(path)
+    return checkpoint_of(path, read_gguf(path))
+
+
+def checkpoint_of(path: Path, contents: Contents) -> Checkpoint:
+    """The same of what has been read."""
     reading = _reading(path, contents)
     keys = Keys(path, str(contents.keys[ARCHITECTURE]), contents.keys, contents.tensors)
     config = reading.config(keys)
     keys.check_all_known()
     ids = special_ids(path, contents.keys, config["vocab_size"])
     return Checkpoint(
-        path=contents.files[0],
+        path=contents.files[0] if contents.files else path,
         config=config | {f"{name}_token_id": ids[name] for name in ("bos", "eos") if name in ids},
         generation_config=_generation(path, contents.keys, ids),
         tensors=_tensors(contents.tensors, reading),
