@@ -13,6 +13,7 @@ import numpy.typing as npt
 from soban.base.files import new_folder
 from soban.convert.source import Floats, Source, halves, rotated_heads
 from soban.loading.model_files import GgufFiles, files_of
+from soban.models.plan import Part
 from soban.ops.formats import bf16_bits
 from soban.text.tokenizers import gguf_json
 from soban.text.tokenizers.fast import load_fast
@@ -24,7 +25,13 @@ from soban.weights.checkpoint import GGUF, WEIGHTS
 from soban.weights.naming import CONFIG, INDEX, SINGLE
 from soban.weights.safetensors import DTYPES, Entry, write_safetensors
 
-CLASSES = {"llama": "LlamaForCausalLM", "gemma2": "Gemma2ForCausalLM", "gpt2": "GPT2LMHeadModel"}  # transformers'
+CLASSES = {  # transformers', by model_type
+    "llama": "LlamaForCausalLM", "gemma": "GemmaForCausalLM", "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    "phi3": "Phi3ForCausalLM", "smollm3": "SmolLM3ForCausalLM", "granite": "GraniteForCausalLM",
+    "exaone4": "Exaone4ForCausalLM", "olmo2": "Olmo2ForCausalLM", "stablelm": "StableLmForCausalLM",
+    "gpt_neox": "GPTNeoXForCausalLM", "gpt2": "GPT2LMHeadModel",
+}  # fmt: skip
 SHARD_BYTES = 5_000_000_000  # as transformers cuts them
 DTYPE_NAMES = {"f32": ("F32", "float32"), "bf16": ("BF16", "bfloat16")}  # ours -> safetensors', config.json's
 BESIDE = (".json", ".jinja", ".model", ".txt", ".md")  # files that go with a model
@@ -79,8 +86,8 @@ def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> No
 
     def fill(whole: str) -> Iterator[npt.NDArray]:
         several = parts[whole]
-        if several[0].transposed:
-            pieces: Iterable[Floats] = [np.concatenate([source.whole(part.name) for part in several]).T]
+        if several[0].transposed or several[0].heads > 1:
+            pieces: Iterable[Floats] = [_joined([source.whole(part.name) for part in several], several[0])]
         else:
             pieces = (rows for part in several for rows in _in_order(source, part.name, heads.get(part.name)))
         for rows in pieces:
@@ -95,6 +102,15 @@ def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> No
         if template is not None:
             (made / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
         write_shards(made, entries, fill, progress)
+
+
+def _joined(parts: list[Floats], part: Part) -> Floats:
+    """Parts as the larger tensor of a Hugging Face folder has them: of each head in turn, or turned over."""
+    if part.heads > 1:
+        by_heads = [values.reshape(part.heads, -1, *values.shape[1:]) for values in parts]
+        parts = [np.concatenate(by_heads, axis=1).reshape(-1, *parts[0].shape[1:])]
+    whole = np.concatenate(parts)
+    return whole.T if part.transposed else whole
 
 
 def _in_order(source: Source, name: str, heads: int | None) -> Iterable[Floats]:

@@ -28,7 +28,10 @@ class Told:
 def told(path: Path, architecture: Architecture) -> Told:
     """What a GGUF file says of a model. Raises UserError for what has no place in one."""
     if (name := architecture.family.name) not in FAMILIES:
-        raise _refused(path, "model_type", name)
+        raise UserError(
+            "{path}: models of the family {family} are not written as GGUF files; these are: {known}", path=path,
+            family=name, known=", ".join(FAMILIES), hint="keep it as a Hugging Face folder",
+        )  # fmt: skip
     return FAMILIES[name](path, architecture.config)
 
 

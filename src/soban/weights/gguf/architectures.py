@@ -48,22 +48,49 @@ def sizes(keys: Keys) -> dict[str, Any]:
     }
 
 
-def rotary(keys: Keys) -> dict[str, Any]:
-    """What those with rotary positions have, and RMS norms."""
+def rotary(keys: Keys, epsilon: str = "layer_norm_rms_epsilon") -> dict[str, Any]:
+    """What those with rotary positions have, all of whose heads' numbers turn."""
     config = sizes(keys)
     heads = config["num_attention_heads"]
-    size = keys.count("attention.key_length", config["hidden_size"] // heads or 1)
-    if keys.count("attention.value_length", size) != size:
-        raise keys.refused("attention.value_length", keys.get("attention.value_length"))
+    size = head_size(keys, config["hidden_size"], heads)
     if keys.count("rope.dimension_count", size) != size:
         raise keys.refused("rope.dimension_count", keys.get("rope.dimension_count"))
     return config | {
         "num_key_value_heads": keys.count("attention.head_count_kv", heads),
         "head_dim": size,
-        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
+        "rms_norm_eps": keys.number(f"attention.{epsilon}"),
         "rope_theta": keys.number("rope.freq_base", THETA),
         "rope_scaling": scaling(keys, size, config["max_position_embeddings"]),
     }
+
+
+def head_size(keys: Keys, hidden: int, heads: int) -> int:
+    """Numbers of a head, of which keys and values have as many."""
+    size = keys.count("attention.key_length", hidden // heads or 1)
+    if keys.count("attention.value_length", size) != size:
+        raise keys.refused("attention.value_length", keys.get("attention.value_length"))
+    return size
+
+
+def partly_rotary(keys: Keys, epsilon: str = "layer_norm_epsilon") -> dict[str, Any]:
+    """The same of those of whose heads a part turns; the head's size is the width over the heads."""
+    hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
+    size = head_size(keys, hidden, heads)
+    turned = keys.count("rope.dimension_count", size)
+    if size * heads != hidden or turned > size:
+        raise keys.refused("rope.dimension_count", turned)
+    return sizes(keys) | {
+        "num_key_value_heads": keys.count("attention.head_count_kv", heads),
+        "layer_norm_eps": keys.number(f"attention.{epsilon}"),
+        "rope_theta": keys.number("rope.freq_base", THETA),
+        "partial_rotary_factor": turned / size,
+        "rope_scaling": scaling(keys, turned, keys.count("context_length")),
+    }
+
+
+def biased(keys: Keys, tensor: str) -> bool:
+    """Whether the first layer's matrix of this name has a bias."""
+    return f"blk.0.{tensor}.bias" in keys.tensors
 
 
 def scaling(keys: Keys, size: int, context: int) -> dict[str, Any] | None:
@@ -108,9 +135,124 @@ def divided(factors: list[float], theta: float, size: int, context: int) -> dict
 
 
 def llama(keys: Keys) -> dict[str, Any]:
-    has = {key: f"blk.0.{name}.bias" in keys.tensors for key, name in
-           (("attention_bias", "attn_q"), ("mlp_bias", "ffn_gate"))}  # fmt: skip
+    has = {"attention_bias": biased(keys, "attn_q"), "mlp_bias": biased(keys, "ffn_gate")}
     return rotary(keys) | has | {"model_type": "llama", "hidden_act": "silu"}
+
+
+def like_llama(model_type: str) -> Callable[[Keys], dict[str, Any]]:
+    """Of a family whose tensors tell the rest."""
+    return lambda keys: (
+        rotary(keys)
+        | {"model_type": model_type, "hidden_act": "silu"}
+        | ({"attention_bias": True} if biased(keys, "attn_q") else {})
+    )
+
+
+def qwen(model_type: str) -> Callable[[Keys], dict[str, Any]]:
+    """Of Qwen 2 and 3, none of whose files has a window."""
+    plain = like_llama(model_type)
+    return lambda keys: {
+        **plain(keys), "use_sliding_window": False, "max_window_layers": keys.count("block_count")
+    }  # fmt: skip
+
+
+def qwen2(keys: Keys) -> dict[str, Any]:
+    return {key: value for key, value in qwen("qwen2")(keys).items() if key != "attention_bias"}  # which it always has
+
+
+def gemma(keys: Keys) -> dict[str, Any]:
+    return rotary(keys) | {"model_type": "gemma", "hidden_act": "gelu_pytorch_tanh"}
+
+
+def gemma3(keys: Keys) -> dict[str, Any]:
+    config = rotary(keys)
+    layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
+    # As with Gemma 2: the 27B alone, of 62 layers, does not go by the head's size.
+    scalar = config["hidden_size"] // heads if layers == 62 else config["head_dim"]
+    cap = keys.number("final_logit_softcapping") if keys.has("final_logit_softcapping") else None
+    return config | {
+        "model_type": "gemma3_text",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": scalar,
+        "final_logit_softcapping": cap,
+        "sliding_window": keys.count("attention.sliding_window"),
+        "sliding_window_pattern": keys.count("attention.sliding_window_pattern", 6),
+        "rope_local_base_freq": keys.number("rope.freq_base_swa", THETA),
+    }
+
+
+def smollm3(keys: Keys) -> dict[str, Any]:
+    has = {"attention_bias": biased(keys, "attn_q"), "mlp_bias": biased(keys, "ffn_gate")}
+    # Every fourth layer does not turn: no key has it.
+    return rotary(keys) | has | {"model_type": "smollm3", "hidden_act": "silu", "no_rope_layer_interval": 4}
+
+
+def phi3(keys: Keys) -> dict[str, Any]:
+    config = partly_rotary(keys, "layer_norm_rms_epsilon")
+    config["rms_norm_eps"] = config.pop("layer_norm_eps")
+    context = config["max_position_embeddings"]
+    original = keys.count("rope.scaling.original_context_length", context)
+    long, short = (keys.vector(f"rope_factors_{kind}.weight") for kind in ("long", "short"))
+    if long is not None and short is not None:
+        config["rope_scaling"] = {"rope_type": "longrope", "long_factor": long, "short_factor": short}
+        if keys.has("rope.scaling.attn_factor"):
+            config["rope_scaling"]["attention_factor"] = keys.number("rope.scaling.attn_factor")
+    window = keys.count("attention.sliding_window", context)
+    return config | {
+        "model_type": "phi3", "hidden_act": "silu", "original_max_position_embeddings": original,
+        "sliding_window": window if window < context else None,
+    }  # fmt: skip
+
+
+def granite(keys: Keys) -> dict[str, Any]:
+    multipliers = {
+        "attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
+        "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale",
+    }  # fmt: skip
+    size = head_size(keys, keys.count("embedding_length"), keys.count("attention.head_count"))
+    has = {"attention_bias": biased(keys, "attn_q"), "mlp_bias": biased(keys, "ffn_gate")}
+    scales = {ours: keys.number(theirs, 1.0) for ours, theirs in multipliers.items()}
+    if not keys.has("attention.scale"):
+        scales["attention_multiplier"] = size**-0.5
+    return rotary(keys) | has | scales | {"model_type": "granite", "hidden_act": "silu"}
+
+
+def exaone4(keys: Keys) -> dict[str, Any]:
+    window = keys.count("attention.sliding_window") if keys.has("attention.sliding_window") else None
+    pattern = keys.get("attention.sliding_window_pattern")
+    told: dict[str, Any] = {"sliding_window": window}
+    if window is None:
+        told["layer_types"] = ["full_attention"] * keys.count("block_count")
+    elif isinstance(pattern, np.ndarray) and pattern.dtype == bool:
+        told["layer_types"] = ["sliding_attention" if local else "full_attention" for local in pattern.tolist()]
+    else:
+        told["sliding_window_pattern"] = keys.count("attention.sliding_window_pattern", 4)
+    return rotary(keys) | told | {"model_type": "exaone4", "hidden_act": "silu"}
+
+
+def stablelm(keys: Keys) -> dict[str, Any]:
+    return partly_rotary(keys) | {
+        "model_type": "stablelm", "hidden_act": "silu", "use_qkv_bias": biased(keys, "attn_q"),
+        "use_parallel_residual": _flag(keys, "use_parallel_residual", False),
+    }  # fmt: skip
+
+
+def gpt_neox(keys: Keys) -> dict[str, Any]:
+    config = partly_rotary(keys)
+    if config.pop("num_key_value_heads") != config["num_attention_heads"]:
+        raise keys.refused("attention.head_count_kv", keys.get("attention.head_count_kv"))
+    names = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    return {names.get(key, key): value for key, value in config.items()} | {
+        "model_type": "gpt_neox", "hidden_act": "gelu", "attention_bias": biased(keys, "attn_qkv"),
+        "use_parallel_residual": _flag(keys, "use_parallel_residual", True),
+    }  # fmt: skip
+
+
+def _flag(keys: Keys, key: str, default: bool) -> bool:
+    value = keys.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise keys.refused(key, value)
+    return default if value is None else value
 
 
 def gemma2(keys: Keys) -> dict[str, Any]:
@@ -144,6 +286,18 @@ def gpt2(keys: Keys) -> dict[str, Any]:
 
 READINGS: dict[str, Reading] = {
     "llama": Reading(llama, interleaved=True),
+    "gemma": Reading(gemma, norm_offset=1.0),
     "gemma2": Reading(gemma2, norm_offset=1.0),
+    "gemma3": Reading(gemma3, norm_offset=1.0),
+    "qwen2": Reading(qwen2),
+    "qwen3": Reading(qwen("qwen3")),
+    "phi3": Reading(phi3),
+    "smollm3": Reading(smollm3, interleaved=True),
+    "granite": Reading(granite, interleaved=True),
+    "exaone": Reading(like_llama("exaone")),
+    "exaone4": Reading(exaone4),
+    "olmo2": Reading(like_llama("olmo2")),
+    "stablelm": Reading(stablelm),
+    "gptneox": Reading(gpt_neox),
     "gpt2": Reading(gpt2),
 }

@@ -47,7 +47,11 @@ def checkpoint_of(path: Path, contents: Contents) -> Checkpoint:
     ids = special_ids(path, contents.keys, config["vocab_size"])
     return Checkpoint(
         path=contents.files[0] if contents.files else path,
-        config=config | {f"{name}_token_id": ids[name] for name in ("bos", "eos") if name in ids},
+        config={
+            **config,
+            **{f"{name}_token_id": ids[name] for name in ("bos", "eos") if name in ids},
+            "pad_token_id": ids.get("padding"),  # whose defaults may lie beyond the rows
+        },
         generation_config=_generation(path, contents.keys, ids),
         tensors=_tensors(contents.tensors, reading),
         files=contents.files,

@@ -1,0 +1,161 @@
+"""Further architectures: tensors by the gguf package's own table of names, keys as llama.cpp's converter writes them.
+
+transformers judges the logits; where llama.cpp is installed, it reads the same file.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+import soban
+from soban.weights.safetensors import read_safetensors
+from tests.models.official import CONFIGS, IDS, difference, folder_of, ours, theirs
+
+from .making import add_tokenizer, neighbours
+
+pytest.importorskip("transformers")
+ARCHITECTURES = {"gemma3_text": "gemma3", "gpt_neox": "gptneox"}
+PERMUTED, SUMMED = ("smollm3", "granite"), ("gemma", "gemma3_text")
+SHORT, LONG = [1.0 + i / 9 for i in range(6)], [2.0 + i / 2 for i in range(6)]
+ABSENT = object()
+# What a GGUF file cannot say is left out, or has the value that llama.cpp has in its code.
+CHANGES: dict[str, dict[str, Any]] = {
+    "qwen2": {"use_sliding_window": False},
+    "qwen3": {"use_sliding_window": False, "attention_bias": False},
+    "gemma": {},
+    "gemma3_text": {"query_pre_attn_scalar": 16, "sliding_window_pattern": 6, "num_hidden_layers": 7,
+                    "rope_local_base_freq": 10000.0},
+    "phi3": {},
+    "smollm3": {"no_rope_layers": ABSENT, "no_rope_layer_interval": 4, "num_hidden_layers": 5,
+                "use_sliding_window": False, "mlp_bias": False, "attention_bias": False},
+    "granite": {"mlp_bias": False, "attention_bias": False},
+    "exaone4": {"num_hidden_layers": 5, "sliding_window_pattern": 4},
+    "olmo2": {"attention_bias": False},
+    "stablelm": {},
+    "gpt_neox": {},
+}  # fmt: skip
+LLAMA_CPP_LEAVES_OUT = ("exaone4", "phi3")  # their windows: of EXAONE 4's smaller models, and of all of Phi 3's
+
+
+def config_of(name: str) -> dict[str, Any]:
+    whole = CONFIGS[name] | CHANGES[name]
+    return {key: value for key, value in whole.items() if value is not ABSENT}
+
+
+def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
+    name = c["model_type"]
+    heads = c["num_attention_heads"]
+    kv = c.get("num_key_value_heads", heads)
+    size = c.get("head_dim") or c["hidden_size"] // heads
+    writer = gguf.GGUFWriter(path, architecture := ARCHITECTURES.get(name, name))
+    writer.add_context_length(c["max_position_embeddings"])
+    writer.add_embedding_length(c["hidden_size"])
+    writer.add_block_count(c["num_hidden_layers"])
+    writer.add_feed_forward_length(c["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_freq_base(c.get("rope_theta", c.get("rotary_emb_base")))
+    if "rms_norm_eps" in c:
+        writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
+    else:
+        writer.add_layer_norm_eps(c["layer_norm_eps"])
+    writer.add_rope_dimension_count(int(size * c.get("partial_rotary_factor", c.get("rotary_pct", 1.0))))
+    if "use_parallel_residual" in c:
+        writer.add_parallel_residual(c["use_parallel_residual"])
+    if name in ("gemma3_text", "phi3", "exaone4"):
+        writer.add_sliding_window(c["sliding_window"])
+    if name == "exaone4":
+        writer.add_sliding_window_pattern([(i + 1) % 4 != 0 for i in range(c["num_hidden_layers"])])
+    if name == "gemma3_text":
+        writer.add_final_logit_softcapping(c["final_logit_softcapping"])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(c["rope_scaling"]["factor"])
+    if name == "granite":
+        writer.add_attention_scale(c["attention_multiplier"])
+        writer.add_embedding_scale(c["embedding_multiplier"])
+        writer.add_residual_scale(c["residual_multiplier"])
+        writer.add_logit_scale(c["logits_scaling"])
+    if name == "phi3":
+        writer.add_rope_scaling_orig_ctx_len(c["original_max_position_embeddings"])
+        factor = c["max_position_embeddings"] / c["original_max_position_embeddings"]
+        sharper = np.sqrt(1 + np.log(factor) / np.log(c["original_max_position_embeddings"]))
+        writer.add_rope_scaling_attn_factors(sharper)
+        for kind, values in (("long", LONG), ("short", SHORT)):
+            writer.add_tensor(f"rope_factors_{kind}.weight", np.array(values, np.float32))
+    add_tokenizer(writer, folder, c["vocab_size"])
+    tensors, _ = read_safetensors(folder / "model.safetensors")
+    known = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(known[architecture], c["num_hidden_layers"])
+    for hf, tensor in tensors.items():
+        if hf == "lm_head.weight" and c["tie_word_embeddings"]:
+            continue
+        values = tensor.float32()
+        if name in PERMUTED and ("q_proj" in hf or "k_proj" in hf):
+            values = neighbours(values, heads if "q_proj" in hf else kv)
+        if name in SUMMED and hf.endswith("norm.weight"):
+            values = values + np.float32(1)
+        if "query_key_value" in hf:  # head by head, three parts each
+            parts = values.reshape(heads, 3, size, *values.shape[1:])
+            values = np.concatenate([parts[:, n].reshape(-1, *values.shape[1:]) for n in range(3)])
+        writer.add_tensor(names.get_name(hf, try_suffixes=(".weight", ".bias")), np.ascontiguousarray(values))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_logits_are_those_of_transformers(tmp_path: Path, name: str) -> None:
+    folder, config = tmp_path / "hf", config_of(name)
+    folder_of(folder, config)
+    write(folder, tmp_path / "m.gguf", config)
+    assert not difference(theirs(folder), ours(tmp_path / "m.gguf"))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_llama_cpp_has_the_same_logits(tmp_path: Path, name: str) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    if name in LLAMA_CPP_LEAVES_OUT:
+        pytest.skip("llama.cpp leaves out its windows")
+    folder, config = tmp_path / "hf", config_of(name)
+    folder_of(folder, config)
+    write(folder, tmp_path / "m.gguf", config)
+    model = llama_cpp.Llama(str(tmp_path / "m.gguf"), n_ctx=64, n_threads=1, logits_all=True, verbose=False)
+    model.eval(IDS)
+    logits = soban.load(tmp_path / "m.gguf", dtype="f32").logits(IDS)
+    off = np.abs(model.scores[: len(IDS)] - logits)
+    assert np.median(off.max(axis=1)) < 0.05, off.max(axis=1)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_folder_made_of_the_file_is_what_the_file_was_made_of(tmp_path: Path, name: str) -> None:
+    from soban.convert.folder import to_folder
+    from soban.convert.source import open_source
+
+    folder, config = tmp_path / "hf", config_of(name)
+    folder_of(folder, config)
+    write(folder, tmp_path / "m.gguf", config)
+    to_folder(open_source(tmp_path / "m.gguf"), tmp_path / "back", "f32", tokenizer=None)
+    there, back = (read_safetensors(path / "model.safetensors")[0] for path in (folder, tmp_path / "back"))
+    if config["tie_word_embeddings"]:
+        there.pop("lm_head.weight", None)
+    assert there.keys() == back.keys()
+    for tensor in there:
+        assert np.allclose(there[tensor].data, back[tensor].data, rtol=0, atol=2**-23 if name in SUMMED else 0), tensor
+    assert not difference(theirs(folder), ours(tmp_path / "back"))
+    assert not difference(theirs(tmp_path / "back"), ours(tmp_path / "m.gguf"))
+
+
+def test_a_qwen_2_without_its_biases_is_refused(tmp_path: Path) -> None:
+    config = config_of("qwen2")
+    folder_of(tmp_path / "hf", config)
+    write(tmp_path / "hf", tmp_path / "m.gguf", config)
+    data = (tmp_path / "m.gguf").read_bytes().replace(b"blk.0.attn_q.bias", b"blk.0.attn_q.bis.")
+    (tmp_path / "m.gguf").write_bytes(data)
+    with pytest.raises(soban.UserError, match=r"q_proj\.bias"):
+        soban.load(tmp_path / "m.gguf")
