@@ -22,8 +22,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from make_gguf import write_gguf
 
+from soban.convert.gguf import to_gguf
+from soban.convert.source import open_source
 from soban.learn.synthetic import stories
 from soban.loading.loaded import Loaded, load_files
 from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, cut, evaluate
@@ -86,7 +87,7 @@ def measure(out: Path, model: Path, texts: list[str], tokens: int, outliers: boo
         for bits, loaded in [packed(exact, model, label, out / f"{name}.{label}.safetensors")]
     ]
     plain = out / f"{name}.gguf"
-    write_gguf(model, plain)
+    to_gguf(open_source(model), plain, "f32", tokenizer=None)
     peer = Peer(plain)
     check_same_logits(reference, peer, over)
     for kind in PEER_TYPES:

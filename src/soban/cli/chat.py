@@ -34,10 +34,10 @@ EXAMPLES = """\
 class ChatOptions(ModelFlags):
     '''Talk with a model. Enter sends a message, /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.
 
-    MODEL is a name (gemma2:2b, or owner/name on the hub), a Hugging Face folder or a llama2.c .bin; without one the
-    bundled model tells stories and answers about them. PROMPT is the first message. Where stdin or stdout is no
-    terminal, each line is a message (a backslash at its end joins the next line to it, and lines between two """ are
-    one message), and stdout gets the answers alone.
+    MODEL is a name (gemma2:2b, owner/name, ollama/gemma2:2b), a Hugging Face folder, a GGUF file or a llama2.c .bin;
+    without one the bundled model tells stories and answers about them. PROMPT is the first message. Where stdin or
+    stdout is no terminal, each line is a message (a backslash at its end joins the next line to it, and lines between
+    two """ are one message), and stdout gets the answers alone.
     '''
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})

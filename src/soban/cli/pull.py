@@ -22,6 +22,7 @@ EXAMPLES = """\
   soban pull gemma2:2b
   soban pull google/gemma-2-2b-it                     any model of the hub
   soban pull owner/name@v1.0                          a branch, a tag or a commit
+  soban pull owner/name-GGUF:Q4_K_M                   one form of a repository of GGUF files
   soban pull gemma2:2b --cache-dir D:\\models
 """
 

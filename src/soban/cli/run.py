@@ -42,11 +42,11 @@ EXAMPLES = """\
 class RunOptions(ModelFlags):
     """Let a model write. A model with a chat template answers the prompt; any other, and the bundled one, goes on.
 
-    MODEL is a name (gemma2:2b, or owner/name on the hub), a Hugging Face folder or a llama2.c .bin; without one the
-    bundled story model writes. Text from a pipe follows the prompt, or is the prompt. Without any prompt a model that
-    answers converses as in `soban chat`, where there is a terminal, and any other begins a text. As soon as one of
-    llama2.c's short flags (-t -p -s -n -i -z -m -y) is used, the defaults are those of its run.c: -t 1.0 -p 0.9
-    -n 256, no top-k.
+    MODEL is a name (gemma2:2b, owner/name, ollama/gemma2:2b), a Hugging Face folder, a GGUF file or a llama2.c .bin;
+    without one the bundled story model writes. Text from a pipe follows the prompt, or is the prompt. Without any
+    prompt a model that answers converses as in `soban chat`, where there is a terminal, and any other begins a text.
+    As soon as one of llama2.c's short flags (-t -p -s -n -i -z -m -y) is used, the defaults are those of its run.c:
+    -t 1.0 -p 0.9 -n 256, no top-k.
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL] [PROMPT]"})

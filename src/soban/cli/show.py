@@ -32,8 +32,9 @@ EXAMPLES = """\
 class ShowOptions:
     """Look at a model without loading it: size, tokenizer, chat template, what run would do, what is amiss.
 
-    MODEL is a name (gemma2:2b, owner/name), a Hugging Face folder, a .safetensors file, a llama2.c .bin, or nothing for
-    the bundled model. Only headers and small files are read. Of a model that is not fetched the catalogue tells.
+    MODEL is a name (gemma2:2b, owner/name), a Hugging Face folder, a .safetensors or GGUF file, a llama2.c .bin, or
+    nothing for the bundled model. Only headers and small files are read. Of a model that is not fetched the catalogue
+    tells.
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL]"})

@@ -151,6 +151,20 @@ def test_a_folder_made_of_the_file_is_what_the_file_was_made_of(tmp_path: Path, 
     assert not difference(theirs(tmp_path / "back"), ours(tmp_path / "m.gguf"))
 
 
+def test_exaone_3_5_which_transformers_has_not_is_the_model_of_its_folder(tmp_path: Path) -> None:
+    names = {
+        "num_hidden_layers": "num_layers",
+        "hidden_act": "activation_function",
+        "rms_norm_eps": "layer_norm_epsilon",
+    }
+    usual = {key: value for key, value in CONFIGS["llama"].items() if key not in ("attention_bias", "mlp_bias")}
+    config = usual | {"model_type": "exaone", "rope_scaling": None, "head_dim": 8}
+    folder_of(tmp_path / "hf", {names.get(key, key): value for key, value in config.items()})
+    write(tmp_path / "hf", tmp_path / "m.gguf", config)
+    one, other = (soban.load(tmp_path / name, dtype="f32").logits(IDS) for name in ("hf", "m.gguf"))
+    assert np.array_equal(one, other)
+
+
 def test_a_qwen_2_without_its_biases_is_refused(tmp_path: Path) -> None:
     config = config_of("qwen2")
     folder_of(tmp_path / "hf", config)
