@@ -8,6 +8,7 @@ from soban.models import Architecture
 from soban.models.plan import Part, Weight
 from soban.ops.adapters import Adapter, Piece
 from soban.weights.adapter import AdapterFiles, LowRank
+from soban.weights.checkpoint import GGUF
 
 WEIGHT = ".weight"
 
@@ -17,10 +18,10 @@ def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> Adapter:
 
     Raises UserError for layers that the model does not have, or that have other sizes there.
     """
-    left = dict(files.layers)
+    left, turned = dict(files.layers), _turned(architecture)
     fitted: dict[str, tuple[Piece, ...]] = {}
     for place, weight in architecture.plan.places():
-        if pieces := _pieces(files, weight, left):
+        if pieces := _pieces(files, weight, left, turned):
             fitted[place] = pieces
     if left:
         raise UserError(
@@ -31,7 +32,17 @@ def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> Adapter:
     return Adapter(fitted)
 
 
-def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tuple[Piece, ...]:
+def _turned(architecture: Architecture) -> dict[str, int]:
+    """The parts whose rows lie so that neighbours turn together, where an adapter knows halves, and their heads."""
+    c = architecture.config
+    if not getattr(c, "rope_interleaved", False):
+        return {}
+    heads = {"attn_q": c.num_attention_heads, "attn_k": c.kv_heads}
+    kinds = {part.name: (part.source(GGUF) or "").split(".")[-2:-1] for part in architecture.plan.parts()}
+    return {name: heads[kind[0]] for name, kind in kinds.items() if kind and kind[0] in heads}
+
+
+def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank], turned: dict[str, int]) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     row, modules = 0, []
     for part in weight.parts:  # those that are slices of one tensor are one layer, and follow one another
@@ -51,6 +62,8 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank]) -> tu
             a, b = (np.ascontiguousarray(t.data if both else t.float32()) for t in (low.a, low.b))
             if part.heads > 1:  # whose rows are not in the order of the parts there
                 b = np.concatenate([p.slice(b).reshape(-1, b.shape[1]) for p in parts])
+            if heads := turned.get(part.name):
+                b = np.ascontiguousarray(b.reshape(heads, 2, -1, b.shape[1]).swapaxes(1, 2)).reshape(b.shape)
             pieces.append(Piece(row, a, b, low.scale))
             left.pop(module, None)
         modules.append(module)

@@ -254,3 +254,24 @@ def test_the_template_of_the_file_is_rendered_and_a_named_one_is_no_default(tmp_
     assert file.loaded.template.source == TEMPLATE
     ids = encode_chat(file.tokenizer, file.loaded.template, talk)
     assert ids == encode_chat(plain.tokenizer, plain.loaded.template, talk) and len(ids) > 20
+
+
+def test_an_adapter_changes_the_file_s_model_as_it_changes_the_folder_s(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "hf", PLAIN["llama"])
+    make_gguf(folder, tmp_path / "model.gguf")
+    (tmp_path / "adapter").mkdir()
+    dice, sizes = np.random.default_rng(0), {"q_proj": 64, "k_proj": 32, "v_proj": 32}  # 4 and 2 heads of 16
+    tensors = {
+        f"base_model.model.model.layers.1.self_attn.{name}.lora_{side}.weight": dice.normal(0, 0.3, shape).astype("f4")
+        for name, rows in sizes.items() for side, shape in (("A", (2, 32)), ("B", (rows, 2)))
+    }  # fmt: skip
+    write(tmp_path / "adapter", tensors, "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": list(sizes)}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    plain = soban.load(folder, dtype="f32").logits(IDS)
+    one, other = (
+        soban.load(path, dtype="f32", adapter=tmp_path / "adapter").logits(IDS)
+        for path in (folder, tmp_path / "model.gguf")
+    )
+    assert np.abs(one - plain).max() > 0.05
+    assert np.allclose(one, other, atol=1e-4)
