@@ -20,8 +20,9 @@ def _sentencepiece(vocabulary: GgufVocabulary, model_type: int) -> Tokenizer:
     scores = vocabulary.numbers(SCORES)
     if scores is None:
         raise vocabulary.damaged(SCORES)
+    kinds = {int(kind): kind for kind in PieceType}
     pieces = [
-        Piece(text, float(score), PieceType(kind) if text else PieceType.UNUSED)
+        Piece(text, score, kinds[kind] if text else PieceType.UNUSED)
         for text, score, kind in zip(vocabulary.tokens, scores, vocabulary.types, strict=True)
     ]
     unknown = next((i for i, piece in enumerate(pieces) if piece.type is PieceType.UNKNOWN), None)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from soban.base.errors import UserError
 from soban.messages import translate
@@ -29,8 +29,7 @@ class PieceType(IntEnum):
     BYTE = 6
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):  # of which there are hundreds of thousands
     text: str
     score: float
     type: PieceType
