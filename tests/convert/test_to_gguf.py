@@ -14,6 +14,7 @@ from soban.convert.folder import to_folder
 from soban.convert.gguf import to_gguf
 from soban.convert.source import open_source
 from soban.loading.loaded import BUNDLED
+from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 from tests.models.official import CONFIGS, IDS, difference, folder_of, ours, theirs
 from tests.tiny import TEMPLATE, tokenizer
@@ -108,6 +109,22 @@ def test_blocks_are_those_of_the_gguf_package(tmp_path: Path, type: str) -> None
     assert narrow.tensor_type.name == "F16" and found["position_embd.weight"].tensor_type.name == "F32"
     assert found["token_embd.weight"].tensor_type.name == ("Q8_0" if type == "q4_0" else type.upper())
     assert soban.load(tmp_path / "m.gguf").logits(IDS).shape == (24, 264)
+
+
+def test_q4_k_m_has_the_types_that_llama_cpp_gives(tmp_path: Path) -> None:
+    wide = {"hidden_size": 256, "intermediate_size": 288, "head_dim": 64, "num_hidden_layers": 8}
+    folder = model(tmp_path / "m", "llama", **wide)
+    to_gguf(open_source(folder), tmp_path / "m.gguf", "q4_k_m", tokenizer=None)
+    found = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
+    assert found["output.weight"] == "Q6_K" and found["token_embd.weight"] == found["blk.3.attn_q.weight"] == "Q4_K"
+    values = [found[f"blk.{i}.attn_v.weight"] for i in range(8)]
+    assert values == ["Q6_K", "Q4_K", "Q4_K", "Q6_K", "Q4_K", "Q4_K", "Q6_K", "Q6_K"]
+    assert found["blk.0.ffn_down.weight"] == "Q8_0" and found["blk.1.ffn_down.weight"] == "Q5_0"  # of 288 columns
+    assert gguf.GGUFReader(tmp_path / "m.gguf").fields["general.file_type"].contents() == 15
+    before = read_safetensors(folder / "model.safetensors")[0]["model.layers.3.self_attn.o_proj.weight"].float32()
+    after = open_checkpoint(tmp_path / "m.gguf").tensors["blk.3.attn_output.weight"].float32()
+    assert 0 < np.linalg.norm(before - after) < 0.08 * np.linalg.norm(before)
+    assert np.isfinite(soban.load(tmp_path / "m.gguf").logits(IDS)).all()
 
 
 def test_one_file_becomes_another_with_all_that_it_says(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class ConvertOptions:
     dtype: Literal["f32", "bf16"] | None = field(
         default=None, metadata={"help": "of a folder's weights (default: f32, where they have another form now)"}
     )
-    type: Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None = field(
+    type: Literal["f32", "f16", "bf16", "q8_0", "q4_k_m", "q4_0"] | None = field(
         default=None, metadata={"help": "of a GGUF file's weights (default: f16)"}
     )
     tokenizer: str | None = field(
@@ -131,7 +131,7 @@ def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool, is_ggu
     if is_gguf and options.dtype is not None:
         raise UserError(
             "--dtype {dtype} is for folders; a GGUF file has types", dtype=options.dtype,
-            hint="give --type f32, f16, bf16, q8_0 or q4_0",
+            hint="give --type f32, f16, bf16, q8_0, q4_k_m or q4_0",
         )  # fmt: skip
     if not is_gguf and options.type is not None:
         raise UserError("--type {type} is for GGUF files", type=options.type, hint="give OUT a name that ends in .gguf")

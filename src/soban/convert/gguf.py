@@ -24,8 +24,11 @@ from soban.weights.gguf.opening import SAMPLING
 from soban.weights.gguf.quantise import encoded
 from soban.weights.gguf.writing import Entry, write_gguf
 
-TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2}  # -> general.file_type
+TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_k_m": 15}  # -> general.file_type
+QUANTISED = ("q8_0", "q4_0", "q4_k_m")
 BLOCK = 32  # numbers; rows that it does not divide are kept in float16, as llama.cpp keeps them
+NARROW = {"q4_k": "q5_0", "q6_k": "q8_0"}  # what llama.cpp takes for rows that 256 does not divide
+WIDE = 256
 EXACT = ("position_embd.weight",)  # which llama.cpp never quantises
 OWN = ("general.architecture", "general.type", "general.file_type", "general.quantization_version")
 PIECE = 16 << 20  # bytes of float32 at a time
@@ -49,7 +52,7 @@ def to_gguf(
     head = HEAD if HEAD in parts else EMBEDDING
     for name, several in parts.items():
         shape = (sum(part.shape[0] for part in several), *several[0].shape[1:])
-        entries.append((name, _format(name, shape, type, head), shape))
+        entries.append((name, _format(name, shape, type, head, architecture.config.num_hidden_layers), shape))
     keys = _keys(Source(source.path, checkpoint, source.layout), architecture, facts, type)
     if words:
         keys |= _words(source, tokenizer, architecture.config.vocab_size)
@@ -69,13 +72,24 @@ def to_gguf(
     write_gguf(path, keys, entries, fill)
 
 
-def _format(name: str, shape: tuple[int, ...], type: str, head: str) -> str:
-    """The format of a tensor; with four bits, the matrix that writes keeps eight: it loses most."""
+def _format(name: str, shape: tuple[int, ...], type: str, head: str, layers: int) -> str:
+    """The format of a tensor; with four bits, the matrix that writes keeps eight or six: it loses most."""
     if len(shape) == 1 or name in EXACT:
         return "f32"
-    if type in ("q8_0", "q4_0") and shape[-1] % BLOCK:
+    if type in QUANTISED and shape[-1] % BLOCK:
         return "f16"
+    if type == "q4_k_m":
+        format = "q6_k" if name == head or _matters(name, layers) else "q4_k"
+        return NARROW[format] if shape[-1] % WIDE else format
     return "q8_0" if type == "q4_0" and name == head else type
+
+
+def _matters(name: str, layers: int) -> bool:
+    """Whether Q4_K_M has six bits for a matrix: values and the last of each layer, in half of the layers."""
+    _, layer, kind, *_ = name.split(".") if name.startswith("blk.") else ("", "0", "")
+    first, i = layers // 8, int(layer)
+    more = i < first or i >= 7 * layers // 8 or (i - first) % 3 == 2
+    return kind == "attn_qkv" or (kind in ("attn_v", "ffn_down") and more)
 
 
 def _places(source: Source, architecture: Architecture) -> dict[str, list[Part]]:

@@ -10,8 +10,10 @@ from soban.weights.gguf.quantise import ENCODERS, encoded
 from soban.weights.gguf.reading import read_gguf
 from soban.weights.gguf.writing import write_gguf
 
+EXACT = [format for format in ENCODERS if not format.endswith("_k")]
 
-@pytest.mark.parametrize("format", ENCODERS)
+
+@pytest.mark.parametrize("format", EXACT)
 def test_blocks_are_those_that_the_gguf_package_writes(format: str) -> None:
     dice = np.random.default_rng(0)
     rows = dice.normal(0, 1, (200, 64)) * 10.0 ** dice.integers(-6, 4, (200, 1))
@@ -45,3 +47,41 @@ def test_what_is_written_is_read_by_both(tmp_path: Path) -> None:
         name: (format, shape) for name, format, shape in entries
     }
     assert np.array_equal(ours.tensors["x"].float32(), rows[0, :5])
+
+
+@pytest.mark.parametrize(("format", "most"), [("q4_k", 0.075), ("q6_k", 0.018)])
+def test_searched_scales_come_as_near_as_ggmls(format: str, most: float) -> None:
+    dice = np.random.default_rng(0)
+    rows = (dice.normal(0, 0.1, (64, 1024)) * np.exp(dice.normal(0, 1, (64, 1)))).astype(np.float32)
+    rows[0], rows[1, :256], rows[2] = 0, 1, rows[2] * 1e-6
+    blocks = encoded(format, rows)
+    back = gguf.dequantize(blocks, gguf.GGMLQuantizationType[format.upper()])
+    assert not back[0].any() and np.abs(back[1, :256] - 1).max() < 1e-3
+    # ggml's own: 0.0688 and 0.0170 of such rows; a plain scale from the smallest to the largest number: 0.083 and 0.021
+    assert np.linalg.norm(back - rows) / np.linalg.norm(rows) < most
+    ggml = ggml_quantised(format, rows)
+    if ggml is not None:
+        theirs = gguf.dequantize(ggml, gguf.GGMLQuantizationType[format.upper()])
+        assert np.linalg.norm(back - rows) < 1.01 * np.linalg.norm(theirs - rows)
+
+
+def ggml_quantised(format: str, rows: np.ndarray) -> np.ndarray | None:
+    """What ggml's own quantiser makes of the rows; None where llama-cpp-python is not installed."""
+    import ctypes
+    import importlib.util
+
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        return None
+    (path, *_) = [*(Path(spec.origin).parent / "lib").glob("libggml-base.*"), None]
+    if path is None:
+        return None
+    library = ctypes.CDLL(str(path))
+    kind = gguf.GGMLQuantizationType[format.upper()]
+    values, size = gguf.GGML_QUANT_SIZES[kind]
+    out = np.zeros((len(rows), rows.shape[1] // values * size), np.uint8)
+    library.ggml_quantize_chunk.argtypes = [
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
+    ]  # fmt: skip
+    library.ggml_quantize_chunk(int(kind), rows.ctypes.data, out.ctypes.data, 0, *rows.shape, None)
+    return out

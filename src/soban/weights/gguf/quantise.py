@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.ops.formats import bf16_bits
+from soban.weights.gguf.quantise_k import q4_k, q6_k
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -40,6 +41,17 @@ def _q4_0(rows: Floats) -> Bytes:
     return _joined(rows, scales, steps[:, :16] | steps[:, 16:] << np.uint8(4))
 
 
+def _q5_0(rows: Floats) -> Bytes:
+    """As Q4_0 with twice as many steps, whose fifth bits stand together before the others."""
+    groups = rows.reshape(-1, 32)
+    largest = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)
+    scales = largest / np.float32(-16)
+    steps = np.trunc(groups.astype(np.float64) * _inverse(scales) + 16.5).clip(0, 31).astype(np.uint8)
+    fifth = np.packbits(steps >> 4, axis=1, bitorder="little")
+    low = steps & np.uint8(15)
+    return _joined(rows, scales, np.concatenate([fifth, low[:, :16] | low[:, 16:] << np.uint8(4)], axis=1))
+
+
 def _inverse(scales: Floats) -> Floats:
     return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
 
@@ -56,5 +68,6 @@ def _f16(rows: Floats) -> npt.NDArray:
 
 
 ENCODERS: dict[str, Callable[[Floats], npt.NDArray]] = {
-    "f32": lambda rows: rows, "f16": _f16, "bf16": bf16_bits, "q8_0": _q8_0, "q4_0": _q4_0,
+    "f32": lambda rows: rows, "f16": _f16, "bf16": bf16_bits, "q8_0": _q8_0, "q4_0": _q4_0, "q5_0": _q5_0, "q4_k": q4_k,
+    "q6_k": q6_k,
 }  # fmt: skip
