@@ -7,6 +7,7 @@ mean nothing, but loading it and encoding text cost what the real one costs.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import random
@@ -75,7 +76,10 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_weights(path: Path, config: dict) -> None:
-    """Normal weights, as wide as trained ones; norms that leave the size as it is."""
+    """Normal weights, as wide as trained ones, no two tensors alike; norms that leave the size as it is.
+
+    Engines that keep equal data once must find none.
+    """
     shapes = architecture(config).plan.shapes()
     pool = np.random.default_rng(0).standard_normal(1 << 24, np.float32)  # drawn once, cut anew for each tensor
 
@@ -85,7 +89,7 @@ def write_weights(path: Path, config: dict) -> None:
             yield bf16_bits(np.zeros(count, np.float32))
             return
         scale = np.float32(shapes[name][1] ** -0.5)
-        offset = sum(map(ord, name)) * 7919
+        offset = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         while count:
             start = offset % (len(pool) - 4096)
             piece = pool[start : start + count]
