@@ -1,5 +1,6 @@
 // soban_isa_works: every kernel of an instruction set does a little work, and the plain kernels say whether it is
 // right.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -9,7 +10,8 @@
 namespace soban {
 namespace {
 
-constexpr int32_t COLUMNS = 2 * GROUP + 20, ROWS = 2 * PANEL + 3, MOST_TOKENS = 40; // tiles of every kind, and tails
+constexpr int32_t COLUMNS = BLOCK + 2 * GROUP + 20, ROWS = 2 * PANEL + 3,
+                  MOST_TOKENS = 40; // tiles of every kind, and tails
 constexpr int32_t GROUPS = (COLUMNS + GROUP - 1) / GROUP, PANELS = (ROWS + PANEL - 1) / PANEL;
 constexpr int32_t SIZE = 80, HEADS = 2, POSITIONS = 50; // of attention
 constexpr float CLOSE = 1e-3f;                          // of the largest value: what is broken is off by far more
@@ -29,9 +31,21 @@ template <class T> T *room(std::vector<Line> &memory, int64_t count) {
     return (T *)memory.data();
 }
 
-// Bytes whose every half word is a bf16 and f16 below 1, and whose q8 and q4 are as good as any.
+// Bytes whose every half word is a bf16 and f16 below 1.
 void fill_weights(uint8_t *bytes, int64_t size, Numbers &numbers) {
     for (int64_t i = 0; i < size; i++) bytes[i] = (uint8_t)(i % 2 ? 0x38 + numbers.bits() % 4 : numbers.bits());
+}
+
+// The weights, read as bf16, in a quantised format.
+const uint8_t *quantise_weights(const uint8_t *weights, int32_t format, std::vector<Line> &memory) {
+    const int64_t panel = packed_panel(format, GROUPS);
+    uint8_t *to = room<uint8_t>(memory, PANELS * panel);
+    for (int32_t p = 0; p < PANELS; p++) {
+        const int32_t rows = std::min(PANEL, ROWS - p * PANEL);
+        const uint8_t *from = weights + p * PANEL * COLUMNS * 2;
+        encoders_of(SOBAN_ISA_SCALAR)->panel(from, SOBAN_BF16, rows, COLUMNS, format, to + p * panel);
+    }
+    return to;
 }
 
 void linears(const Kernels &kernels, std::vector<float> &results) {
@@ -39,24 +53,25 @@ void linears(const Kernels &kernels, std::vector<float> &results) {
     std::vector<float> x(COLUMNS * MOST_TOKENS), out(ROWS * MOST_TOKENS), bias(ROWS);
     for (float &value : x) value = numbers.next() - 0.5f;
     for (float &value : bias) value = numbers.next();
-    std::vector<Line> weights, values, scratch;
-    std::vector<float> scales(GROUPS * MOST_TOKENS), sums(scales.size());
-    std::vector<int32_t> offsets(scales.size());
+    std::vector<Line> weights, quantised, values, scratch;
+    std::vector<float> scales(GROUPS * MOST_TOKENS);
+    std::vector<int32_t> pairs(scales.size()), offsets(scales.size());
     uint8_t *bytes = room<uint8_t>(weights, PANELS * PANEL * GROUPS * GROUP * 4 + 8192);
     fill_weights(bytes, (int64_t)weights.size() * 64, numbers);
     for (int32_t tokens : {1, 2, 5, 8, MOST_TOKENS}) {
-        const Activations activations = {room<int8_t>(values, tokens * GROUPS * GROUP + 8192),
+        const Activations activations = {room<int8_t>(values, tokens * GROUPS * GROUP + TILE_SLACK),
                                          scales.data(),
-                                         sums.data(),
+                                         pairs.data(),
                                          offsets.data(),
                                          tokens,
                                          GROUPS};
         kernels.quantise(x.data(), COLUMNS, COLUMNS, 0, tokens, &activations);
         for (int32_t format = SOBAN_F32; format <= SOBAN_Q4; format++) {
-            const soban_part part = {bytes, format, ROWS, COLUMNS, 0};
+            const uint8_t *data = format < SOBAN_Q8 ? bytes : quantise_weights(bytes, format, quantised);
+            const soban_part part = {data, format, ROWS, COLUMNS, 0};
             char *own = room<char>(scratch, kernels.linear_scratch(format, COLUMNS, tokens));
-            const Linear task = {&part,        0,          ROWS, tokens,      x.data(), COLUMNS,
-                                 &activations, out.data(), ROWS, bias.data(), own,      nullptr};
+            const Linear task = {&part,        0,          ROWS, tokens,      0,   x.data(), COLUMNS,
+                                 &activations, out.data(), ROWS, bias.data(), own, nullptr};
             kernels.linear(&task);
             if (format == SOBAN_F32 || format == SOBAN_BF16) { // the same rows as an adapter's
                 const Adapted more = {bytes, format, 8, 3, ROWS - 3, tokens, x.data(), 1e-3f, out.data() + 3, ROWS};

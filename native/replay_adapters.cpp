@@ -45,8 +45,9 @@ void work_inner(Run &run, const AdapterChunk &chunk, int32_t thread) {
     const soban_part part = {now.piece->a, now.piece->format, now.piece->rank, a.columns, 0};
     float *out = (float *)run.pool.adapted.data + now.inner + (int64_t)chunk.token * part.rows;
     const Linear task = {
-        &part,   chunk.first, chunk.rows, chunk.tokens, run.row(a, now.token + chunk.token), a.stride,
-        nullptr, out,         part.rows,  nullptr,      run.pool.own[(size_t)thread].data,   nullptr,
+        &part,    chunk.first, chunk.rows, chunk.tokens, 0,       run.row(a, now.token + chunk.token),
+        a.stride, nullptr,     out,        part.rows,    nullptr, run.pool.own[(size_t)thread].data,
+        nullptr,
     };
     run.pool.kernels.linear(&task);
 }

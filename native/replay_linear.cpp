@@ -25,6 +25,7 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
             piece.first,
             piece.count,
             run.rows(now.a),
+            0,
             run.row(now.a, 0),
             now.a.stride,
             &run.activations,
@@ -80,13 +81,14 @@ int32_t prepare_products(Run &run) {
 int32_t prepare_quantise(Run &run) {
     const soban_view &a = run.now->a;
     const int64_t tokens = run.rows(a), groups = (a.columns + GROUP - 1) / GROUP, places = tokens * groups;
-    if (!run.pool.shared.reserve(places * (GROUP + 12))) return OUT_OF_MEMORY;
-    int8_t *values = (int8_t *)run.pool.shared.data;
-    float *numbers = (float *)(values + places * GROUP);
-    run.activations = {values,          numbers,        numbers + places, (int32_t *)(numbers + 2 * places),
-                       (int32_t)tokens, (int32_t)groups};
+    const int64_t blocks = tokens * blocks_of((int32_t)groups), values = places * GROUP + TILE_SLACK;
+    if (!run.pool.shared.reserve(values + 4 * (places + 2 * blocks))) return OUT_OF_MEMORY;
+    int8_t *data = (int8_t *)run.pool.shared.data;
+    float *scales = (float *)(data + values);
+    int32_t *offsets = (int32_t *)(scales + blocks);
+    run.activations = {data, scales, offsets + blocks, offsets, (int32_t)tokens, (int32_t)groups};
     run.work = work_quantise;
-    const int64_t together = tokens / run.pool.threads.count() < 16 ? 1 : 16; // their groups fill whole pages of memory
+    const int64_t together = tokens / run.pool.threads.count() < 16 ? 1 : 32; // a strip, mostly
     run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, together, tokens);
     return chunks_of(tokens, run.rows_a_chunk);
 }

@@ -51,18 +51,14 @@ void work_refine(Run &run, int32_t chunk, int32_t) {
     const soban_instruction &now = *run.now;
     const soban_part &part = run.program.parts[now.first_part];
     const int32_t pieces = chunks_of(now.i[0], PANELS_A_CHUNK), t = chunk / pieces;
-    Activations x = run.activations; // from this token's on
-    x.values += (int64_t)t * GROUP;
-    x.scales += t;
-    x.sums += t;
-    x.offsets += t;
     float *out = run.row(now.out, t);
     const int32_t first = chunk % pieces * PANELS_A_CHUNK, end = std::min(first + PANELS_A_CHUNK, now.i[0]);
     const int32_t *panels = run.panels.data() + (int64_t)t * now.i[0];
     const int32_t count = (int32_t)(std::find(panels + first, panels + end, -1) - (panels + first));
     if (!count) return;
     // what is there already is added as a bias would be
-    const Linear task = {&part, 0, count * PANEL, 1, nullptr, 0, &x, out, now.out.stride, out, nullptr, panels + first};
+    const Linear task = {&part, 0,       count * PANEL, 1, t, nullptr, 0, &run.activations, out, now.out.stride,
+                         out,   nullptr, panels + first};
     run.pool.kernels.linear(&task);
 }
 

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 12 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 13 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
@@ -39,7 +39,7 @@ enum {                                                        /* native.ISAS */
        SOBAN_ISA_NEON,       /* ARM: vectors of 128 bits with dot products */
        SOBAN_ISA_NEON_I8MM   /* and products of small matrices */
 };
-enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
+enum { SOBAN_PANEL = 16, SOBAN_GROUP = 64, SOBAN_BLOCK = 256, SOBAN_PAGE = 32, SOBAN_SPAN = 256 };
 
 /* What each operation takes, and where it is: src/soban/ops/schema.py makes this list. */
 enum {

@@ -61,13 +61,15 @@ bool multiply(int64_t a, int64_t b, int64_t *product) { return !__builtin_mul_ov
 extern "C" int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t columns) {
     using soban::GROUP, soban::PANEL;
     if (rows < 0 || columns < 0) return -1;
-    int64_t units = rows, each = soban::item_bytes(format), bytes;
-    if (format >= SOBAN_Q8) {
+    int64_t units = rows, each = 0, bytes;
+    if (format < SOBAN_Q8) {
+        if (!soban::multiply(columns, soban::item_bytes(format), &each)) return -1;
+    } else {
         units = rows / PANEL + (rows % PANEL != 0);
-        columns = columns / GROUP + (columns % GROUP != 0);
-        each = format == SOBAN_Q8 ? 2 * PANEL + PANEL * GROUP : 4 * PANEL + PANEL * GROUP / 2;
+        if (columns > INT64_MAX / (2 * PANEL)) return -1;
+        each = soban::packed_panel(format, columns / GROUP + (columns % GROUP != 0));
     }
-    return soban::multiply(units, columns, &bytes) && soban::multiply(bytes, each, &bytes) ? bytes : -1;
+    return soban::multiply(units, each, &bytes) ? bytes : -1;
 }
 
 extern "C" int64_t soban_encode(soban_pool *pool, const void *source, int32_t source_format, int64_t rows,

@@ -7,9 +7,8 @@
 
 namespace {
 
-constexpr int MATRIX_PANELS = 2, HALF = 16;           // tokens of a tile
-constexpr int MATRIX_GROUPS = 4;                      // whose products lie in the L1 cache together
-constexpr int TILE = HALF * PANEL, MATRIX = 4 * TILE; // products
+constexpr int MATRIX_TOKENS = 16, TILE = MATRIX_TOKENS * PANEL; // products
+static_assert(STRIP_TOKENS == 2 * MATRIX_TOKENS);
 
 struct TileShapes { // of the instruction ldtilecfg: eight tiles of 16 rows by 64 bytes
     uint8_t palette, start, reserved[14];
@@ -21,86 +20,81 @@ INLINE void begin_tiles() {
     TileShapes shapes = {1, 0, {}, {}, {}};
     for (int i = 0; i < 8; i++) {
         shapes.bytes[i] = 64;
-        shapes.rows[i] = HALF;
+        shapes.rows[i] = MATRIX_TOKENS;
     }
     __asm__ volatile("ldtilecfg %0" : : "m"(shapes)); // gcc 12's own names only 8 bytes as read
 }
 
 INLINE void end_tiles() { __asm__ volatile("tilerelease"); }
 
-// products[2h + p] = values of half h (16 tokens) x weights of panel p: signed by unsigned (q4) or by signed (q8).
-template <class Format, int HALVES>
-INLINE void multiply_tiles(const int8_t *values, const uint8_t *weights, int64_t stride, int32_t *products) {
-#define MULTIPLY(to, a, b)                                                                                             \
-    _tile_zero(to);                                                                                                    \
-    if (Format::UNSIGNED)                                                                                              \
-        _tile_dpbsud(to, a, b);                                                                                        \
-    else                                                                                                               \
-        _tile_dpbssd(to, a, b)
-    _tile_loadd(4, values, GROUP);
-    _tile_loadd(6, weights, 64);
-    MULTIPLY(0, 4, 6);
-    _tile_loadd(7, weights + stride, 64);
-    MULTIPLY(1, 4, 7);
-    if (HALVES == 2) {
-        _tile_loadd(5, values + HALF * GROUP, GROUP);
-        MULTIPLY(2, 5, 6);
-        MULTIPLY(3, 5, 7);
+// products[2h + p] = values of half h (16 tokens) x levels of panel p, of a block: both int8. The groups' values are
+// `values_step` bytes apart, the levels GROUP x PANEL, and those of the other panel `other` bytes further on.
+template <int HALVES, int PANELS>
+INLINE void multiply_tiles(const int8_t *values, int64_t values_step, const uint8_t *levels, int64_t other, int groups,
+                           int32_t *products) {
+    _tile_zero(0);
+    if (PANELS == 2) _tile_zero(1);
+    if (HALVES == 2) _tile_zero(2);
+    if (HALVES == 2 && PANELS == 2) _tile_zero(3);
+    for (int g = 0; g < groups; g++, values += values_step, levels += PANEL * GROUP) {
+        _tile_loadd(4, values, GROUP);
+        _tile_loadd(6, levels, 4 * PANEL);
+        _tile_dpbssd(0, 4, 6);
+        if (PANELS == 2) {
+            _tile_loadd(7, levels + other, 4 * PANEL);
+            _tile_dpbssd(1, 4, 7);
+        }
+        if (HALVES == 2) {
+            _tile_loadd(5, values + MATRIX_TOKENS * GROUP, GROUP);
+            _tile_dpbssd(2, 5, 6);
+            if (PANELS == 2) _tile_dpbssd(3, 5, 7);
+        }
     }
-    _tile_stored(0, products, 64);
-    _tile_stored(1, products + TILE, 64);
-    if (HALVES == 2) {
-        _tile_stored(2, products + 2 * TILE, 64);
-        _tile_stored(3, products + 3 * TILE, 64);
-    }
-#undef MULTIPLY
+    _tile_stored(0, products, 4 * PANEL);
+    if (PANELS == 2) _tile_stored(1, products + TILE, 4 * PANEL);
+    if (HALVES == 2) _tile_stored(2, products + 2 * TILE, 4 * PANEL);
+    if (HALVES == 2 && PANELS == 2) _tile_stored(3, products + 3 * TILE, 4 * PANEL);
 }
 
-// sums[t][r] of 16 tokens and one panel, for `groups` groups whose products are MATRIX apart.
-template <class Format>
-INLINE void add_products(const int32_t *products, const Expanded *blocks, int groups, const soban::Activations &x,
-                         int64_t place, float *sums, int width) {
-    V sum[HALF];
+// Adds the products of a block to sums[t][p][r].
+template <int HALVES, int PANELS>
+INLINE void add_products(const int32_t *products, const uint8_t *block, int64_t panel_bytes, const float *of_values,
+                         float *sums) {
     UNROLL
-    for (int t = 0; t < HALF; t++) sum[t] = load(sums + t * width);
-    for (int g = 0; g < groups; g++, products += MATRIX, place += x.tokens) {
-        const V scale = load(blocks[g].scales), minimum = load(blocks[g].minima);
+    for (int p = 0; p < PANELS; p++) {
+        const V scale = load(scales_of(block + p * panel_bytes));
         UNROLL
-        for (int t = 0; t < HALF; t++) {
-            const V product = to_float((I)load_bytes(products + t * PANEL));
-            sum[t] = fma(product, scale * splat(x.scales[place + t]), sum[t]);
-            if (Format::MINIMA) sum[t] = fma(minimum, splat(x.sums[place + t]), sum[t]);
-        }
-    }
-    UNROLL
-    for (int t = 0; t < HALF; t++) store(sums + t * width, sum[t]);
-}
-
-// As add_expanded, for 2 panels and one or two halves of 16 tokens. The weights of q8 are read where they are stored:
-// `stored` is the first block, `panel_bytes` the way to the other panel's.
-template <class Format, int HALVES>
-void add_matrix(const uint8_t *stored, int64_t panel_bytes, const Expanded *blocks, int groups,
-                const soban::Activations &x, int64_t place, float *sums, int width) {
-    alignas(64) int32_t products[MATRIX_GROUPS * MATRIX];
-    const uint8_t *weights = Format::NIBBLES ? blocks->weights : stored + Format::NUMBERS;
-    const int64_t step = Format::NIBBLES ? (int64_t)sizeof(Expanded) : Format::BYTES,
-                  stride = Format::NIBBLES ? groups * step : panel_bytes;
-    for (int first = 0; first < groups; first += MATRIX_GROUPS) {
-        const int some = groups - first < MATRIX_GROUPS ? groups - first : MATRIX_GROUPS;
-        for (int g = 0; g < some; g++) {
-            const int8_t *values = x.values + (place + (int64_t)g * x.tokens) * GROUP;
-            const int8_t *next = values + HALVES * HALF * GROUP; // too far on for the CPU's own prefetching
-            for (int b = 0; b < HALVES * HALF * GROUP; b += 64) __builtin_prefetch(next + b);
-            multiply_tiles<Format, HALVES>(values, weights + (first + g) * step, stride, products + g * MATRIX);
-        }
         for (int h = 0; h < HALVES; h++) {
-            for (int p = 0; p < MATRIX_PANELS; p++) {
-                add_products<Format>(products + (2 * h + p) * TILE, blocks + p * groups + first, some, x,
-                                     place + h * HALF, sums + h * HALF * width + p * PANEL, width);
+            for (int t = 0; t < MATRIX_TOKENS; t++) {
+                const V product = to_float((I)load_bytes(products + (2 * h + p) * TILE + t * PANEL));
+                const int token = h * MATRIX_TOKENS + t;
+                add_scaled(product, scale, of_values[token], sums + token * PANELS * PANEL + p * PANEL);
             }
         }
-        place += (int64_t)some * x.tokens;
     }
+}
+
+// Adds `groups` groups of PANELS panels to sums[t][p][r] of 16 or 32 tokens; what lies beyond a strip's tokens goes
+// through the tiles, too, and is left to whoever writes the sums. The levels of q8 are read where they are stored: the
+// groups begin at `stored`, and of q4 lie expanded.
+template <class Format, int HALVES, int PANELS>
+void add_matrix(const uint8_t *stored, int64_t panel_bytes, int groups, const uint8_t *expanded, const Strip &x,
+                float *sums) {
+    alignas(64) int32_t products[2][4 * TILE]; // of a block and the one before: the tiles go on while they are added
+    const int64_t step = x.stride * GROUP;
+    const uint8_t *before = nullptr;
+    for (int g = 0, b = 0; g < groups; g += BLOCK_GROUPS, b++) {
+        const int here = groups - g < BLOCK_GROUPS ? groups - g : BLOCK_GROUPS;
+        const uint8_t *block = stored + b * block_bytes_of<Format>(BLOCK_GROUPS);
+        const uint8_t *levels = Format::NIBBLES ? expanded + g * EXPANDED : integers_of<Format>(block, here);
+        const int64_t other = Format::NIBBLES ? groups * EXPANDED : panel_bytes;
+        multiply_tiles<HALVES, PANELS>(x.values + g * step, step, levels, other, here, products[b % 2]);
+        if (b)
+            add_products<HALVES, PANELS>(products[1 - b % 2], before, panel_bytes, x.scales + (b - 1) * x.stride, sums);
+        before = block;
+    }
+    const int last = (groups + BLOCK_GROUPS - 1) / BLOCK_GROUPS - 1;
+    add_products<HALVES, PANELS>(products[last % 2], before, panel_bytes, x.scales + last * x.stride, sums);
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-// Products of blocks (16 rows by 64 columns of q8 or q4) with the int8 of some tokens, in NEON.
+// Products of blocks (16 rows by up to 256 columns of q8 or q4) with the int8 of some tokens, in NEON.
 //
 // A vector of a block holds four columns of four rows, which is what sdot adds up in its four lanes; one register holds
 // a token's next 16 values, four of which sdot takes by their number. Nibbles are positive as signed bytes, too. Many
@@ -23,6 +23,15 @@ INLINE int8x16_t load_bytes(const void *from) { return vreinterpretq_s8_u8(vld1q
 INLINE int8x16_t low_nibbles(int8x16_t x) { return vandq_s8(x, vdupq_n_s8(15)); }
 INLINE int8x16_t high_nibbles(int8x16_t x) { return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(x), 4)); }
 
+// The steps, less 1, or the offsets of a group's first or second half, four rows in a vector.
+INLINE void widen_rows(int8x16_t x, int32x4_t *rows) {
+    const int16x8_t low = vmovl_s8(vget_low_s8(x)), high = vmovl_s8(vget_high_s8(x));
+    rows[0] = vmovl_s16(vget_low_s16(low));
+    rows[1] = vmovl_s16(vget_high_s16(low));
+    rows[2] = vmovl_s16(vget_low_s16(high));
+    rows[3] = vmovl_s16(vget_high_s16(high));
+}
+
 // Adds the products of columns 4 * (QUAD + 4h) .. + 3, for the values of half h of 32 columns, and of those 32 later.
 template <class Format, int QUAD, int TOKENS, int SUMS>
 INLINE void add_quad(const uint8_t *body, const int8x16_t *first, const int8x16_t *second,
@@ -40,20 +49,9 @@ INLINE void add_quad(const uint8_t *body, const int8x16_t *first, const int8x16_
     }
 }
 
-template <class Format>
-INLINE void scale_total(int32x4_t total, V scale, V minimum, const soban::Activations &x, int64_t place, float *to) {
-    V sum = fma(to_float((I)total), scale * splat(x.scales[place]), load(to));
-    if (Format::MINIMA) sum = fma(minimum, splat(x.sums[place]), sum);
-    store(to, sum);
-}
-
-// Adds the block's part to sums[t][r], for TOKENS tokens from place on: see soban::Activations.
-template <class Format, int TOKENS>
-INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t place, float *sums) {
-    constexpr int SUMS = TOKENS == 1 ? 2 : 1; // of one token two, which hide the latency of one
-    const int8_t *values = x.values + place * GROUP;
-    const uint8_t *body = block + Format::NUMBERS;
-    int32x4_t total[SUMS][PARTS][TOKENS] = {};
+// total[0][part][t] += what the group's integers give with the first 32 of 64 values, total[SUMS - 1] with the others.
+template <class Format, int TOKENS, int SUMS>
+INLINE void add_group(const uint8_t *body, const int8_t *values, int32x4_t (*total)[PARTS][TOKENS]) {
     NO_UNROLL // or values of both halves take the registers of sums
         for (int half = 0; half < 2; half++, body += 256) {
         int8x16_t first[TOKENS], second[TOKENS];
@@ -67,39 +65,110 @@ INLINE void add_block(const uint8_t *block, const soban::Activations &x, int64_t
         add_quad<Format, 2, TOKENS, SUMS>(body, first, second, total);
         add_quad<Format, 3, TOKENS, SUMS>(body, first, second, total);
     }
+}
+
+template <int TOKENS>
+INLINE void add_scaled(const uint8_t *block, const int32x4_t (*total)[TOKENS], const Strip &x, float *sums, int width) {
     UNROLL
     for (int part = 0; part < PARTS; part++) {
-        const V scale = scales_of<Format>(block, part * WIDTH), minimum = minima_of<Format>(block, part * WIDTH);
+        const V scale = load(scales_of(block) + part * WIDTH);
         UNROLL
         for (int t = 0; t < TOKENS; t++) {
-            int32x4_t whole = total[0][part][t];
-            if (SUMS == 2) whole = vaddq_s32(whole, total[SUMS - 1][part][t]);
-            scale_total<Format>(whole, scale, minimum, x, place + t, sums + t * PANEL + part * WIDTH);
+            float *to = sums + t * width + part * WIDTH;
+            store(to, fma(to_float((I)total[part][t]), scale * splat(x.scales[t]), load(to)));
         }
     }
 }
 
-// A block unpacked once for many tokens: vectors of four columns, or for smmla of two rows by eight columns.
-struct Expanded {
-    uint8_t weights[1024];
-    float scales[PANEL], minima[PANEL];
+// Adds the block to sums[t][r], for the first TOKENS tokens of x, which begins with the block's groups.
+template <int TOKENS> INLINE void add_block(Q8, const uint8_t *block, int groups, const Strip &x, float *sums) {
+    constexpr int SUMS = TOKENS == 1 ? 2 : 1; // of one token two, which hide the latency of one
+    const uint8_t *body = integers_of<Q8>(block, groups);
+    const int8_t *values = x.values;
+    int32x4_t total[SUMS][PARTS][TOKENS] = {};
+    for (int g = 0; g < groups; g++, body += Q8::GROUP_BYTES, values += x.stride * GROUP) {
+        add_group<Q8, TOKENS, SUMS>(body, values, total);
+    }
+    UNROLL
+    for (int i = 0; SUMS == 2 && i < PARTS * TOKENS; i++) {
+        int32x4_t &sum = total[0][i / TOKENS][i % TOKENS];
+        sum = vaddq_s32(sum, total[SUMS - 1][i / TOKENS][i % TOKENS]);
+    }
+    add_scaled<TOKENS>(block, total[0], x, sums, PANEL);
+}
+
+template <int TOKENS> INLINE void add_block(Q4, const uint8_t *block, int groups, const Strip &x, float *sums) {
+    const uint8_t *body = integers_of<Q4>(block, groups);
+    const int8_t *values = x.values;
+    int32x4_t whole[PARTS][TOKENS] = {};
+    for (int g = 0; g < groups; g++, body += Q4::GROUP_BYTES, values += x.stride * GROUP) {
+        int32x4_t total[2][PARTS][TOKENS] = {}, steps[2][PARTS], offsets[2][PARTS];
+        add_group<Q4, TOKENS, 2>(body, values, total);
+        const int8x16_t codes = load_bytes(steps_of(block, g)), one = vdupq_n_s8(1);
+        const int8x16x2_t shifts = vld2q_s8(offsets_of(block, groups, g));
+        widen_rows(vaddq_s8(low_nibbles(codes), one), steps[0]);
+        widen_rows(vaddq_s8(high_nibbles(codes), one), steps[1]);
+        widen_rows(shifts.val[0], offsets[0]);
+        widen_rows(shifts.val[1], offsets[1]);
+        UNROLL
+        for (int t = 0; t < TOKENS; t++) {
+            const int32_t pair = x.pairs[g * x.stride + t];
+            const int32x4_t sum[2] = {vdupq_n_s32((int16_t)pair), vdupq_n_s32(pair >> 16)};
+            UNROLL
+            for (int part = 0; part < PARTS; part++) {
+                UNROLL
+                for (int h = 0; h < 2; h++) {
+                    whole[part][t] = vmlaq_s32(whole[part][t], total[h][part][t], steps[h][part]);
+                    whole[part][t] = vmlsq_s32(whole[part][t], sum[h], offsets[h][part]);
+                }
+            }
+        }
+    }
+    add_scaled<TOKENS>(block, whole, x, sums, PANEL);
+}
+
+// The levels of a group unpacked once for many tokens: vectors of four columns, or for smmla of two rows by eight
+// columns.
+constexpr int64_t EXPANDED = PANEL * GROUP;
+
+struct Halves { // of q4: steps and offsets of 4 rows in 16 bytes, for each part
+    uint8x16_t steps[2][PARTS], offsets[2][PARTS];
 };
 
-INLINE int8x16_t unpack(Q8, const uint8_t *block, int quad, int part) {
-    return load_bytes(block + Q8::NUMBERS + 64 * quad + 16 * part);
-}
-INLINE int8x16_t unpack(Q4, const uint8_t *block, int quad, int part) {
-    const int8x16_t bytes = load_bytes(block + Q4::NUMBERS + 64 * (quad % 8) + 16 * part);
-    return quad < 8 ? low_nibbles(bytes) : high_nibbles(bytes);
+INLINE void four_times(uint8x16_t x, uint8x16_t *parts) {
+    const uint8x16_t first = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+    for (int part = 0; part < PARTS; part++) parts[part] = vqtbl1q_u8(x, vaddq_u8(first, vdupq_n_u8(4 * part)));
 }
 
-template <class Format> INLINE void expand(const uint8_t *block, Expanded *to) {
-    uint8_t *out = to->weights;
+INLINE Halves halves_of(const uint8_t *block, int groups, int g) {
+    const uint8x16_t codes = vld1q_u8(steps_of(block, g)), one = vdupq_n_u8(1);
+    const uint8x16x2_t offsets = vld2q_u8((const uint8_t *)offsets_of(block, groups, g));
+    Halves halves;
+    four_times(vaddq_u8(vandq_u8(codes, vdupq_n_u8(15)), one), halves.steps[0]);
+    four_times(vaddq_u8(vshrq_n_u8(codes, 4), one), halves.steps[1]);
+    four_times(offsets.val[0], halves.offsets[0]);
+    four_times(offsets.val[1], halves.offsets[1]);
+    return halves;
+}
+
+INLINE int8x16_t level(Q8, const uint8_t *from, const Halves &, int quad, int part) {
+    return load_bytes(from + 64 * quad + 16 * part);
+}
+INLINE int8x16_t level(Q4, const uint8_t *from, const Halves &halves, int quad, int part) {
+    const int8x16_t bytes = load_bytes(from + 64 * (quad % 8) + 16 * part);
+    const uint8x16_t q = vreinterpretq_u8_s8(quad < 8 ? low_nibbles(bytes) : high_nibbles(bytes));
+    const int h = quad / 8;
+    return vreinterpretq_s8_u8(vsubq_u8(vmulq_u8(q, halves.steps[h][part]), halves.offsets[h][part]));
+}
+
+template <class Format> INLINE void expand(const uint8_t *block, int groups, int g, uint8_t *out) {
+    const uint8_t *from = integers_of<Format>(block, groups) + g * Format::GROUP_BYTES;
+    const Halves halves = Format::NIBBLES ? halves_of(block, groups, g) : Halves{};
     for (int quad = 0; quad < 16; quad += 2) {
         UNROLL
         for (int part = 0; part < PARTS; part++) {
-            const int8x16_t first = unpack(Format(), block, quad, part);
-            const int8x16_t second = unpack(Format(), block, quad + 1, part);
+            const int8x16_t first = level(Format(), from, halves, quad, part);
+            const int8x16_t second = level(Format(), from, halves, quad + 1, part);
 #if SOBAN_NEON == 2
             const int32x4_t even = vreinterpretq_s32_s8(first), odd = vreinterpretq_s32_s8(second);
             vst1q_s32((int32_t *)(out + 32 * part), vzip1q_s32(even, odd));      // rows 0 and 1, eight columns each
@@ -111,25 +180,21 @@ template <class Format> INLINE void expand(const uint8_t *block, Expanded *to) {
         }
         out += 128;
     }
-    UNROLL
-    for (int part = 0; part < PARTS; part++) {
-        store(to->scales + part * WIDTH, scales_of<Format>(block, part * WIDTH));
-        if (Format::MINIMA) store(to->minima + part * WIDTH, minima_of<Format>(block, part * WIDTH));
-    }
 }
 
 template <int TOKENS> using Totals = int32x4_t[PARTS][TOKENS];
 
 #if SOBAN_NEON == 2
-// total[part][t] = the block's integer products with TOKENS tokens, whose values lie 64 bytes apart.
-template <int TOKENS> INLINE void multiply(const Expanded &block, const int8_t *values, Totals<TOKENS> &total) {
+// total[part][t] = the integer products of expanded groups with TOKENS tokens.
+template <int TOKENS> INLINE void multiply(const uint8_t *expanded, int groups, const Strip &x, Totals<TOKENS> &total) {
     constexpr int PAIRS = (TOKENS + 1) / 2; // the last of an odd number goes with itself
     int32x4_t sums[2 * PARTS][PAIRS] = {};  // token 0 with two rows, token 1 with both
-    for (int i = 0; i < GROUP / 16; i++) {
+    for (int i = 0; i < groups * (GROUP / 16); i++, expanded += 256) {
+        const int8_t *values = x.values + i / (GROUP / 16) * x.stride * GROUP + i % (GROUP / 16) * 16;
         int64x2_t low[PAIRS], high[PAIRS];
         UNROLL
         for (int p = 0; p < PAIRS; p++) {
-            const int8_t *one = values + 2 * p * GROUP + 16 * i;
+            const int8_t *one = values + 2 * p * GROUP;
             const int8_t *other = 2 * p + 1 < TOKENS ? one + GROUP : one;
             const int64x2_t a = vreinterpretq_s64_s8(load_bytes(one)), b = vreinterpretq_s64_s8(load_bytes(other));
             low[p] = vzip1q_s64(a, b);
@@ -137,7 +202,7 @@ template <int TOKENS> INLINE void multiply(const Expanded &block, const int8_t *
         }
         UNROLL
         for (int r = 0; r < 2 * PARTS; r++) {
-            const int8x16_t weights = load_bytes(block.weights + 256 * i + 16 * r);
+            const int8x16_t weights = load_bytes(expanded + 16 * r);
             UNROLL
             for (int p = 0; p < PAIRS; p++) {
                 sums[r][p] = vmmlaq_s32(sums[r][p], vreinterpretq_s8_s64(low[p]), weights);
@@ -145,7 +210,7 @@ template <int TOKENS> INLINE void multiply(const Expanded &block, const int8_t *
         }
         UNROLL
         for (int r = 0; r < 2 * PARTS; r++) {
-            const int8x16_t weights = load_bytes(block.weights + 256 * i + 128 + 16 * r);
+            const int8x16_t weights = load_bytes(expanded + 128 + 16 * r);
             UNROLL
             for (int p = 0; p < PAIRS; p++) {
                 sums[r][p] = vmmlaq_s32(sums[r][p], vreinterpretq_s8_s64(high[p]), weights);
@@ -173,39 +238,29 @@ INLINE void multiply_quad(const uint8_t *weights, const int8x16_t *values, Total
     }
 }
 
-// total[part][t] += the block's integer products with TOKENS tokens, whose values lie 64 bytes apart.
-template <int TOKENS> INLINE void multiply(const Expanded &block, const int8_t *values, Totals<TOKENS> &total) {
-    for (int i = 0; i < GROUP / 16; i++) {
-        const uint8_t *weights = block.weights + 256 * i;
+// total[part][t] += the integer products of expanded groups with TOKENS tokens.
+template <int TOKENS> INLINE void multiply(const uint8_t *expanded, int groups, const Strip &x, Totals<TOKENS> &total) {
+    for (int i = 0; i < groups * (GROUP / 16); i++, expanded += 256) {
+        const int8_t *values = x.values + i / (GROUP / 16) * x.stride * GROUP + i % (GROUP / 16) * 16;
         int8x16_t now[TOKENS];
         UNROLL
-        for (int t = 0; t < TOKENS; t++) now[t] = load_bytes(values + t * GROUP + 16 * i);
-        multiply_quad<0, TOKENS>(weights, now, total);
-        multiply_quad<1, TOKENS>(weights, now, total);
-        multiply_quad<2, TOKENS>(weights, now, total);
-        multiply_quad<3, TOKENS>(weights, now, total);
+        for (int t = 0; t < TOKENS; t++) now[t] = load_bytes(values + t * GROUP);
+        multiply_quad<0, TOKENS>(expanded, now, total);
+        multiply_quad<1, TOKENS>(expanded, now, total);
+        multiply_quad<2, TOKENS>(expanded, now, total);
+        multiply_quad<3, TOKENS>(expanded, now, total);
     }
 }
 #endif
 
-// As add_block, for `groups` groups of one panel; sums[t][r] has `width` values for each token.
+// As add_block, for one block of one panel that is expanded; sums[t][r] has `width` values for each token.
 template <class Format, int PANELS, int TOKENS>
-INLINE void add_expanded(const Expanded *blocks, int, int groups, const soban::Activations &x, int64_t place,
+INLINE void add_expanded(const uint8_t *block, int64_t, int groups, const uint8_t *expanded, int64_t, const Strip &x,
                          float *sums, int width) {
     static_assert(PANELS == 1);
-    for (int g = 0; g < groups; g++, place += x.tokens) {
-        int32x4_t total[PARTS][TOKENS] = {};
-        multiply<TOKENS>(blocks[g], x.values + place * GROUP, total);
-        UNROLL
-        for (int v = 0; v < PARTS; v++) {
-            const V scale = load(blocks[g].scales + v * WIDTH);
-            const V minimum = Format::MINIMA ? load(blocks[g].minima + v * WIDTH) : V{};
-            UNROLL
-            for (int t = 0; t < TOKENS; t++) {
-                scale_total<Format>(total[v][t], scale, minimum, x, place + t, sums + t * width + v * WIDTH);
-            }
-        }
-    }
+    int32x4_t total[PARTS][TOKENS] = {};
+    multiply<TOKENS>(expanded, groups, x, total);
+    add_scaled<TOKENS>(block, total, x, sums, width);
 }
 
 } // namespace

@@ -28,7 +28,16 @@ INLINE Bytes high_nibbles(Bytes x) { return _mm256_and_si256(_mm256_srli_epi16(x
 #else
 #define DOT "%{vex%} vpdpbusd %2, %1, %0"
 #endif
+#if SOBAN_VNNI == 2
+#define DOT_PAIRS "vpdpwssd %2, %1, %0"
+#else
+#define DOT_PAIRS "%{vex%} vpdpwssd %2, %1, %0"
+#endif
 INLINE void dot(Bytes &total, Bytes weights, Bytes values) { __asm__(DOT : "+v"(total) : "v"(weights), "v"(values)); }
+// The same of two int16 a lane, both signed.
+INLINE void dot_pairs(Bytes &total, Bytes weights, Bytes values) {
+    __asm__(DOT_PAIRS : "+v"(total) : "v"(weights), "v"(values));
+}
 
 } // namespace
 #endif

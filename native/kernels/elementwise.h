@@ -17,14 +17,37 @@ template <class Stored> void embed_plain(const char *row, int32_t columns, float
     });
 }
 
+template <class Format, int GROUPS>
+INLINE void embed_block(const uint8_t *block, int32_t row, int32_t count, float scale, float *out) {
+    constexpr int VECTORS = GROUPS * GROUP / WIDTH;
+    int32_t levels[GROUPS * GROUP];
+    for (int g = 0; g < GROUPS; g++) levels_of(Format(), block, GROUPS, g, row, levels + g * GROUP);
+    V values[VECTORS];
+    const V step = splat(scales_of(block)[row]);
+    for (int i = 0; i < VECTORS; i++) {
+        I whole;
+        memcpy(&whole, levels + i * WIDTH, sizeof whole);
+        values[i] = to_float(whole) * step;
+    }
+    turn_block<GROUPS>(values);
+    for (int i = 0; i < VECTORS && i * WIDTH < count; i++) {
+        const int left = count - i * WIDTH;
+        store_up_to(out + i * WIDTH, values[i] * splat(scale), left < WIDTH ? left : WIDTH);
+    }
+}
+
 template <class Format> void embed_quantised(const soban_part *part, int32_t row, float scale, float *out) {
-    const int64_t groups = (part->columns + GROUP - 1) / GROUP;
-    const uint8_t *block = (const uint8_t *)part->data + row / PANEL * groups * Format::BYTES;
-    for (int64_t g = 0; g < groups; g++, block += Format::BYTES) {
-        float values[GROUP];
-        widen_row<Format>(block, row % PANEL, scale, values);
-        const int64_t left = part->columns - g * GROUP;
-        memcpy(out + g * GROUP, values, sizeof(float) * (size_t)(left < GROUP ? left : GROUP));
+    const int32_t groups = (part->columns + GROUP - 1) / GROUP;
+    const uint8_t *block = (const uint8_t *)part->data + row / PANEL * soban::packed_panel(Format::NUMBER, groups);
+    for (int32_t g = 0; g < groups; g += BLOCK_GROUPS, block += block_bytes_of<Format>(BLOCK_GROUPS)) {
+        const int32_t count = part->columns - g * GROUP;
+        float *to = out + g * GROUP;
+        switch (groups - g) {
+        case 1: embed_block<Format, 1>(block, row % PANEL, count, scale, to); break;
+        case 2: embed_block<Format, 2>(block, row % PANEL, count, scale, to); break;
+        case 3: embed_block<Format, 3>(block, row % PANEL, count, scale, to); break;
+        default: embed_block<Format, 4>(block, row % PANEL, count < BLOCK ? count : BLOCK, scale, to);
+        }
     }
 }
 
@@ -134,17 +157,25 @@ void softcap(const float *x, int32_t columns, float cap, float *out) {
     });
 }
 
-// Group by group, for the tokens of a group lie beside each other.
+// Block by block, for the tokens of a group lie beside each other.
 void quantise(const float *x, int64_t stride, int32_t columns, int32_t first, int32_t end,
               const soban::Activations *to) {
-    for (int32_t g = 0; g < to->groups; g++) {
-        const int64_t place = (int64_t)g * to->tokens;
-        for (int32_t t = first; t < end; t++) {
-            const Rounded group =
-                round_group(x + t * stride + g * GROUP, columns - g * GROUP, to->values + (place + t) * GROUP);
-            to->scales[place + t] = group.scale;
-            to->sums[place + t] = group.scale * (float)group.sum;
-            to->offsets[place + t] = (int32_t)(0u - 128u * (uint32_t)group.sum);
+    for (int32_t begin = first, next; begin < end; begin = next) {
+        const Strip strip = strip_of(*to, begin);
+        next = begin + strip.tokens < end ? begin + strip.tokens : end;
+        for (int32_t g = 0; g < to->groups; g += BLOCK_GROUPS) {
+            for (int32_t t = begin; t < next; t++) {
+                const Strip place = from(strip, t - begin, g);
+                const RoundedBlock rounded = {place.values, place.scales, place.pairs, place.offsets, place.stride};
+                const float *row = x + t * stride + g * GROUP;
+                const int32_t count = columns - g * GROUP;
+                switch (to->groups - g) {
+                case 1: round_block<1>(row, count, rounded); break;
+                case 2: round_block<2>(row, count, rounded); break;
+                case 3: round_block<3>(row, count, rounded); break;
+                default: round_block<4>(row, count, rounded);
+                }
+            }
         }
     }
 }

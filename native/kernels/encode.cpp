@@ -10,7 +10,7 @@
 
 namespace {
 
-using soban::GROUP, soban::item_bytes, soban::PANEL;
+using soban::BLOCK, soban::GROUP, soban::HALF, soban::head_bytes, soban::item_bytes, soban::packed_block, soban::PANEL;
 
 // What the 16 rows of a panel have at the same place.
 typedef float Lanes __attribute__((vector_size(4 * PANEL)));
@@ -24,13 +24,6 @@ uint16_t to_bf16(float value) { // to nearest, ties to even
     memcpy(&bits, &value, 4);
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-
-INLINE Words to_bf16(Lanes values) {
-    const Words bits = (Words)values;
-    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-}
-
-INLINE Lanes as_bf16(Lanes values) { return (Lanes)(to_bf16(values) << 16); }
 
 float from_f16(uint16_t half) {
     // A half's exponent and mantissa in a float's places are 2**-112 times the value, also when subnormal.
@@ -101,120 +94,103 @@ int64_t find_not_finite(const void *values, int32_t format, int64_t count) {
     return -1;
 }
 
-constexpr float MOST_BF16 = 0x1.fep127f, LEAST = 0x1p-126f; // the least normal number
+constexpr float LEAST = 0x1p-126f; // the least normal number
 
 INLINE Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
 INLINE Lanes smaller(Lanes a, Lanes b) { return a < b ? a : b; }
 
-// The scale rounded to bf16; 0 below the least normal number, whose inverse would overflow.
-INLINE Lanes scale_of(Lanes values) {
-    const Lanes rounded = as_bf16(values);
-    return rounded < LEAST ? Lanes{} : rounded;
-}
+// 0 below the least normal number, whose inverse would overflow.
+INLINE Lanes scale_of(Lanes values) { return values < LEAST ? Lanes{} : values; }
 
 // 0 for 0 and what has no finite inverse.
 INLINE Lanes inverse_of(Lanes scale) { return scale >= LEAST ? 1.0f / scale : Lanes{}; }
 
-// Rounded to nearest, ties to even, and clipped; a NaN gives `low`. Clipped first, which changes nothing, so that
-// the addition below rounds to the unit.
-INLINE Lanes nearest(Lanes steps, float low, float high) {
-    const Lanes inside = smaller(larger(steps, splat(low)), splat(high));
+// Rounded to nearest, ties to even, and clipped. Clipped first, which changes nothing, so that the addition below
+// rounds to the unit.
+INLINE Lanes nearest(Lanes values, Lanes least, float most) {
+    const Lanes inside = smaller(larger(values, least), splat(most));
     return (inside + 12582912.0f) - 12582912.0f; // 1.5 * 2**23
 }
 
-// From x to the integers, in place; returns the scales.
-INLINE Lanes quantise_q8(Lanes *x) {
-    Lanes most = {};
-    for (int k = 0; k < GROUP; k++) most = larger((Lanes)((Words)x[k] & 0x7fffffff), most);
-    const Lanes scale = scale_of(most / 127.0f), inverse = inverse_of(scale);
-    for (int k = 0; k < GROUP; k++) x[k] = nearest(x[k] * inverse, -127.0f, 127.0f);
-    return scale;
+// formats.turn, inverse, of `columns` columns of a block, a multiple of 64, in place.
+void turn_back(Lanes *x, int columns) {
+    for (int size = BLOCK; columns; size /= 2) {
+        if (columns < size) continue;
+        const float share = 1.0f / (float)size;
+        for (int k = 0; k < size; k++) x[k] *= share;
+        for (int stride = size / 2; stride; stride /= 2) {
+            for (int k = 0; k < size; k++) {
+                if (k & stride) continue;
+                const Lanes a = x[k], b = x[k + stride];
+                x[k] = a + b;
+                x[k + stride] = a - b;
+            }
+        }
+        x += size;
+        columns -= size;
+    }
 }
 
-struct Fit { // 16 levels, the sum of their integers, and the squared error
-    Lanes scale, minimum, total, error;
+// What makes the largest of a row 127.
+INLINE Lanes block_scale(const Lanes *x, int columns) {
+    Lanes most = {};
+    for (int k = 0; k < columns; k++) most = larger((Lanes)((Words)x[k] & 0x7fffffff), most);
+    return scale_of(most / 127.0f);
+}
+
+struct Fit { // 16 levels, and their squared error but for the sum of squares of y
+    Lanes step, offset, error;
 };
 
-struct Sums {
-    Lanes y, squares;
-};
+INLINE Lanes integer(Lanes y, Lanes offset, Lanes inverse) { return nearest((y + offset) * inverse, Lanes{}, 15.0f); }
 
-// formats._fit: from the nearest integers for a scale and a minimum to the best scale and minimum for them.
-INLINE Fit refit(const Lanes *y, const Sums &sums, Lanes scale, Lanes minimum) {
-    const Lanes inverse = inverse_of(scale);
-    Lanes total = {}, squares = {}, products = {};
-    for (int k = 0; k < GROUP; k++) {
-        const Lanes q = nearest((y[k] - minimum) * inverse, 0.0f, 15.0f);
-        total += q;
+// formats._fit
+INLINE Fit refit(const Lanes *y, Lanes total, Lanes step, Lanes offset) {
+    const Lanes least = 15.0f * step - 127.0f, inverse = 1.0f / step, first = nearest(offset, least, 127.0f);
+    Lanes count = {}, squares = {}, products = {};
+    for (int k = 0; k < HALF; k++) {
+        const Lanes q = integer(y[k], first, inverse);
+        count += q;
         squares += q * q;
         products += y[k] * q;
     }
-    const Lanes spread = (float)GROUP * squares - total * total; // a whole number below 2**24
-    const Lanes top = (float)GROUP * products - total * sums.y;
-    const Lanes slope = spread != 0.0f ? top / spread : Lanes{};
-    const Lanes offset = (sums.y - slope * total) * (1.0f / 64);
-    return {slope, offset, total, (sums.squares - slope * products) - offset * sums.y};
+    const Lanes best = nearest((step * count - total) * (1.0f / HALF), least, 127.0f);
+    const Lanes of_step = step * (step * squares - 2.0f * (products + best * count));
+    return {step, best, of_step + best * ((float)HALF * best + 2.0f * total)};
 }
 
 struct Move {
-    float factor, shift;
+    float longer, shift;
 };
 
-constexpr float FIRST_SPAN = 0.94f; // formats.FIRST_SPAN, formats.MOVES
-constexpr Move MOVES[] = {{0.97f, 0.25f}, {0.97f, -0.25f}, {1.03f, 0.25f}, {1.03f, -0.25f},
-                          {0.96f, 0.0f},  {1.04f, 0.0f},   {1.0f, 0.25f},  {1.0f, -0.25f},
-                          {0.98f, 0.15f}, {0.98f, -0.15f}, {1.02f, 0.15f}, {1.02f, -0.15f}};
+constexpr float MOST_STEP = 16; // formats.MOST_STEP, formats.MOVES
+constexpr Move MOVES[] = {{0, 0.25f},   {0, -0.25f}, {1, 0.25f}, {1, -0.25f}, {-1, 0.25f},
+                          {-1, -0.25f}, {1, 0},      {-1, 0},    {0, 0.25f},  {0, -0.25f}};
 
-// The 16 levels for each row of y, which is from -1 to 1.
-INLINE Fit search(const Lanes *y, const Sums &sums) {
-    Fit best = refit(y, sums, splat(FIRST_SPAN * (float)(2.0 / 15.0)), splat(-FIRST_SPAN));
+// From y, a half of a group in units of the scale, to its integers in place.
+INLINE Fit fit_half(Lanes *y) {
+    Lanes low = y[0], high = y[0], total = y[0];
+    for (int k = 1; k < HALF; k++) {
+        low = smaller(y[k], low);
+        high = larger(y[k], high);
+        total += y[k];
+    }
+    const Lanes step = nearest((high - low) * (float)(1.0 / 15.0), splat(1.0f), MOST_STEP);
+    Fit best = refit(y, total, step, 7.5f * step - (low + high) * 0.5f);
     for (const Move &move : MOVES) {
-        const float drift = 7.5f * (1.0f - move.factor) + move.shift;
-        const Fit tried = refit(y, sums, best.scale * move.factor, best.minimum + best.scale * drift);
+        const Lanes moved = best.offset + (7.5f * move.longer - move.shift * best.step);
+        const Fit tried = refit(y, total, nearest(best.step + move.longer, splat(1.0f), MOST_STEP), moved);
         const Ints better = tried.error < best.error;
-        best.scale = better ? tried.scale : best.scale;
-        best.minimum = better ? tried.minimum : best.minimum;
-        best.total = better ? tried.total : best.total;
+        best.step = better ? tried.step : best.step;
+        best.offset = better ? tried.offset : best.offset;
         best.error = better ? tried.error : best.error;
     }
+    const Lanes inverse = 1.0f / best.step;
+    for (int k = 0; k < HALF; k++) y[k] = integer(y[k], best.offset, inverse);
     return best;
 }
 
-struct Levels {
-    Lanes scale, minimum;
-};
-
-// From x to the integers, in place.
-INLINE Levels quantise_q4(Lanes *x) {
-    Lanes low = x[0], high = x[0], y[GROUP];
-    for (int k = 1; k < GROUP; k++) {
-        low = smaller(x[k], low);
-        high = larger(x[k], high);
-    }
-    const Lanes middle = low * 0.5f + high * 0.5f, half = high * 0.5f - low * 0.5f, to_one = inverse_of(half);
-    Sums sums = {};
-    for (int k = 0; k < GROUP; k++) {
-        y[k] = (x[k] - middle) * to_one;
-        sums.y += y[k];
-        sums.squares += y[k] * y[k];
-    }
-    const Fit best = search(y, sums);
-    const Lanes scale = scale_of(best.scale * half);
-    const Lanes mean = middle + half * (sums.y * (1.0f / 64)) - scale * (best.total * (1.0f / 64));
-    const Lanes within = smaller(larger(mean, splat(-MOST_BF16)), splat(MOST_BF16));
-    const Lanes minimum = as_bf16(within + 0.0f); // never -0, which NumPy may pick or not
-    const Lanes inverse = inverse_of(scale);
-    for (int k = 0; k < GROUP; k++) x[k] = nearest((x[k] - minimum) * inverse, 0.0f, 15.0f);
-    return {scale, minimum};
-}
-
-INLINE void write_bf16(uint8_t *to, Lanes values) {
-    const Words bits = to_bf16(values);
-    for (int r = 0; r < PANEL; r++) {
-        const uint16_t half = (uint16_t)bits[r];
-        memcpy(to + 2 * r, &half, 2);
-    }
-}
+INLINE Words whole(Lanes values) { return (Words) __builtin_convertvector(values, Ints); }
 
 // Neighbouring numbers of each row, of which each fills a byte, one after the other.
 INLINE void write_words(uint8_t *to, Words first, Words second, Words third, Words fourth) {
@@ -222,46 +198,77 @@ INLINE void write_words(uint8_t *to, Words first, Words second, Words third, Wor
     memcpy(to, &word, sizeof word);
 }
 
-// Integers from 0 to 15 with what they stand for.
-INLINE void write_nibbles(uint8_t *block, Lanes scale, Lanes minimum, const Words *q) {
-    write_bf16(block, scale);
-    write_bf16(block + 2 * PANEL, minimum);
-    uint8_t *to = block + 4 * PANEL;
-    for (int k = 0; k < GROUP / 2; k += 4, to += 4 * PANEL) {
-        const Words *low = q + k, *high = low + GROUP / 2;
+// A block that is to be written: turned, of `groups` groups of 64 columns.
+struct Block {
+    Lanes *x;
+    int groups;
+    uint8_t *to;
+};
+
+INLINE void write_scale(const Block &block, Lanes scale) { memcpy(block.to, &scale, sizeof scale); }
+
+void write_q8(const Block &block) {
+    const Lanes scale = block_scale(block.x, block.groups * GROUP), inverse = inverse_of(scale);
+    write_scale(block, scale);
+    uint8_t *to = block.to + head_bytes(SOBAN_Q8, block.groups);
+    for (int k = 0; k < block.groups * GROUP; k += 4, to += 4 * PANEL) {
+        Words q[4];
+        for (int j = 0; j < 4; j++) q[j] = whole(nearest(block.x[k + j] * inverse, splat(-127.0f), 127.0f)) & 255;
+        write_words(to, q[0], q[1], q[2], q[3]);
+    }
+}
+
+// Integers from 0 to 15 of group g, with the steps and offsets of its halves.
+void write_nibbles(const Block &block, int g, const Words *q, const Words *steps, const Words *offsets) {
+    uint8_t *step = block.to + 4 * PANEL + g * PANEL, *offset = block.to + 4 * PANEL + (block.groups + 2 * g) * PANEL;
+    for (int r = 0; r < PANEL; r++) {
+        step[r] = (uint8_t)((steps[0][r] - 1) | (steps[1][r] - 1) << 4);
+        for (int h = 0; h < 2; h++) offset[2 * r + h] = (uint8_t)offsets[h][r];
+    }
+    uint8_t *to = block.to + head_bytes(SOBAN_Q4, block.groups) + g * PANEL * HALF;
+    for (int k = 0; k < HALF; k += 4, to += 4 * PANEL) {
+        const Words *low = q + k, *high = low + HALF;
         write_words(to, low[0] | high[0] << 4, low[1] | high[1] << 4, low[2] | high[2] << 4, low[3] | high[3] << 4);
     }
 }
 
-INLINE Words whole(Lanes values) { return (Words) __builtin_convertvector(values, Ints); }
-
-void write_q8(Lanes *x, uint8_t *block) {
-    write_bf16(block, quantise_q8(x));
-    uint8_t *to = block + 2 * PANEL;
-    for (int k = 0; k < GROUP; k += 4, to += 4 * PANEL) {
-        write_words(to, whole(x[k]) & 255, whole(x[k + 1]) & 255, whole(x[k + 2]) & 255, whole(x[k + 3]) & 255);
-    }
+// The scale, and zeros where steps and offsets do not reach.
+void begin_q4(const Block &block, Lanes scale) {
+    memset(block.to, 0, (size_t)head_bytes(SOBAN_Q4, block.groups));
+    write_scale(block, scale);
 }
 
-void write_q4(Lanes *x, uint8_t *block) {
-    const Levels levels = quantise_q4(x);
-    Words q[GROUP];
-    for (int k = 0; k < GROUP; k++) q[k] = whole(x[k]);
-    write_nibbles(block, levels.scale, levels.minimum, q);
+void write_q4(const Block &block) {
+    const Lanes scale = block_scale(block.x, block.groups * GROUP), inverse = inverse_of(scale);
+    begin_q4(block, scale);
+    for (int g = 0; g < block.groups; g++) {
+        Lanes y[GROUP];
+        Words q[GROUP], steps[2], offsets[2];
+        for (int k = 0; k < GROUP; k++) y[k] = block.x[g * GROUP + k] * inverse;
+        for (int h = 0; h < 2; h++) {
+            const Fit fit = fit_half(y + h * HALF);
+            steps[h] = whole(fit.step);
+            offsets[h] = whole(fit.offset);
+        }
+        for (int k = 0; k < GROUP; k++) q[k] = whole(y[k]);
+        write_nibbles(block, g, q, steps, offsets);
+    }
 }
 
 // formats.halves: four of the eight bits of q8.
-void write_half(Lanes *x, uint8_t *block, bool lower) {
-    const Lanes scale = quantise_q8(x), middle = as_bf16(scale * (7.5f - 128));
-    Words q[GROUP];
-    for (int k = 0; k < GROUP; k++) {
-        const Words above = whole(x[k]) + 128; // 1..255
-        q[k] = lower ? above & 15 : above >> 4;
-    }
-    if (lower) {
-        write_nibbles(block, scale, scale * -128.0f - middle, q);
-    } else {
-        write_nibbles(block, scale * 16.0f, middle, q);
+void write_half(const Block &block, bool lower) {
+    const Lanes scale = block_scale(block.x, block.groups * GROUP), inverse = inverse_of(scale);
+    begin_q4(block, scale);
+    const Words step = Words{} + (lower ? 1 : 16), offset = Words{} + (lower ? 8 : 120);
+    const Words steps[] = {step, step}, offsets[] = {offset, offset};
+    for (int g = 0; g < block.groups; g++) {
+        Words q[GROUP];
+        for (int k = 0; k < GROUP; k++) {
+            const Lanes level = nearest(block.x[g * GROUP + k] * inverse, splat(-127.0f), 127.0f);
+            const Words above = whole(level) + 128; // 1..255
+            q[k] = lower ? above & 15 : above >> 4;
+        }
+        write_nibbles(block, g, q, steps, offsets);
     }
 }
 
@@ -287,25 +294,27 @@ int32_t panel(const void *source, int32_t source_format, int32_t rows, int64_t c
         write_plain_bf16(source, source_format, rows * columns, to);
         return -1;
     }
-    float by_row[PANEL][GROUP] = {};
-    alignas(Lanes) float by_column[GROUP][PANEL];
-    for (int64_t first = 0; first < columns; first += GROUP) {
-        const int64_t count = columns - first < GROUP ? columns - first : GROUP;
-        if (count < GROUP) memset(by_row, 0, sizeof by_row);
+    float by_row[PANEL][BLOCK] = {};
+    alignas(Lanes) float by_column[BLOCK][PANEL];
+    for (int64_t first = 0; first < columns; first += BLOCK) {
+        const int64_t count = columns - first < BLOCK ? columns - first : BLOCK;
+        const int groups = (int)((count + GROUP - 1) / GROUP);
+        if (count < groups * GROUP) memset(by_row, 0, sizeof by_row);
         for (int32_t r = 0; r < rows; r++) {
             const int64_t place = (r * columns + first) * item_bytes(source_format);
             widen((const char *)source + place, source_format, count, by_row[r]);
         }
-        for (int k = 0; k < GROUP; k++) {
+        for (int k = 0; k < groups * GROUP; k++) {
             for (int r = 0; r < PANEL; r++) by_column[k][r] = by_row[r][k];
         }
-        Lanes *x = (Lanes *)by_column;
+        const Block block = {(Lanes *)by_column, groups, to};
+        turn_back(block.x, groups * GROUP);
         switch (format) {
-        case SOBAN_Q8: write_q8(x, to); break;
-        case SOBAN_Q4: write_q4(x, to); break;
-        default: write_half(x, to, format == SOBAN_LOWER);
+        case SOBAN_Q8: write_q8(block); break;
+        case SOBAN_Q4: write_q4(block); break;
+        default: write_half(block, format == SOBAN_LOWER);
         }
-        to += format == SOBAN_Q8 ? 2 * PANEL + PANEL * GROUP : 4 * PANEL + PANEL * GROUP / 2;
+        to += packed_block(format, groups);
     }
     return -1;
 }

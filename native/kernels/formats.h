@@ -1,7 +1,7 @@
-// The quantised formats: what a block is, 16 rows (a panel) by GROUP columns. src/soban/ops/formats.py tells the
-// layouts.
+// The quantised formats: a block is 16 rows (a panel) by up to 4 groups of 64 columns. src/soban/ops/formats.py tells
+// the layouts.
 //
-// How a block's integers become what an instruction set multiplies is told beside its products: unpack() in blocks_*.h.
+// How a block's integers become what an instruction set multiplies is told beside its products, in blocks_*.h.
 #ifndef SOBAN_FORMATS_H
 #define SOBAN_FORMATS_H
 
@@ -10,41 +10,84 @@
 namespace {
 
 struct Q8 {
-    static constexpr int64_t BYTES = 1056;  // of a block
-    static constexpr int32_t NUMBERS = 32;  // bytes of scales (and minima) before the integers
-    static constexpr bool MINIMA = false;   // each row has a minimum beside its scale
-    static constexpr bool NIBBLES = false;  // integers of 4 bits, 0 to 15: column k + 32 lies above column k
-    static constexpr bool UNSIGNED = false; // integers are never below 0
+    static constexpr int32_t NUMBER = SOBAN_Q8;
+    static constexpr bool NIBBLES = false;
+    static constexpr int64_t GROUP_BYTES = PANEL * GROUP; // of the integers
 };
 
-struct Q4 {
-    static constexpr int64_t BYTES = 576;
-    static constexpr int32_t NUMBERS = 64;
-    static constexpr bool MINIMA = true, NIBBLES = true, UNSIGNED = true;
+struct Q4 { // integers of 4 bits, 0 to 15: column k + 32 lies above column k
+    static constexpr int32_t NUMBER = SOBAN_Q4;
+    static constexpr bool NIBBLES = true;
+    static constexpr int64_t GROUP_BYTES = PANEL * GROUP / 2;
 };
 
-// Scales and minima of the rows from r on.
-template <class Format> INLINE V scales_of(const uint8_t *block, int r) { return BF16::load(block + 2 * r); }
-template <class Format> INLINE V minima_of(const uint8_t *block, int r) {
-    return Format::MINIMA ? BF16::load(block + 2 * PANEL + 2 * r) : V{};
+template <class Format> constexpr int64_t block_bytes_of(int32_t groups) {
+    return soban::packed_block(Format::NUMBER, groups);
 }
 
-// One row of a block as floats, times `factor`.
-template <class Format> INLINE void widen_row(const uint8_t *block, int row, float factor, float *values) {
-    uint16_t numbers[2] = {};
-    memcpy(numbers, block + 2 * row, 2);
-    if (Format::MINIMA) memcpy(numbers + 1, block + 2 * PANEL + 2 * row, 2);
-    const float step = bf16_value(numbers[0]), minimum = bf16_value(numbers[1]);
-    const uint8_t *bytes = block + Format::NUMBERS + 4 * row;
-    for (int k = 0; k < GROUP; k++) {
-        const int place = Format::NIBBLES ? k % (GROUP / 2) : k;
-        const uint8_t byte = bytes[place / 4 * 4 * PANEL + place % 4];
-        const int q = !Format::NIBBLES ? (int8_t)byte : k < GROUP / 2 ? byte & 15 : byte >> 4;
-        values[k] = (step * (float)q + minimum) * factor;
+INLINE const float *scales_of(const uint8_t *block) { return (const float *)block; }
+
+template <class Format> INLINE const uint8_t *integers_of(const uint8_t *block, int32_t groups) {
+    return block + soban::head_bytes(Format::NUMBER, groups);
+}
+
+// Of q4: 16 bytes for a group, in whose low nibbles are the steps, less 1, of its first half, in the high ones those of
+// the second.
+INLINE const uint8_t *steps_of(const uint8_t *block, int g) { return block + 4 * PANEL + g * PANEL; }
+
+// Of q4: for each row of a group the offsets of both halves.
+INLINE const int8_t *offsets_of(const uint8_t *block, int32_t groups, int g) {
+    return (const int8_t *)block + 4 * PANEL + (groups + 2 * g) * PANEL;
+}
+
+// The levels of one row of group g.
+INLINE void levels_of(Q8, const uint8_t *block, int32_t groups, int g, int row, int32_t *levels) {
+    const int8_t *from = (const int8_t *)integers_of<Q8>(block, groups) + g * Q8::GROUP_BYTES + 4 * row;
+    for (int k = 0; k < GROUP; k++) levels[k] = from[k / 4 * 4 * PANEL + k % 4];
+}
+INLINE void levels_of(Q4, const uint8_t *block, int32_t groups, int g, int row, int32_t *levels) {
+    const uint8_t *from = integers_of<Q4>(block, groups) + g * Q4::GROUP_BYTES + 4 * row;
+    const int8_t *offsets = offsets_of(block, groups, g) + 2 * row;
+    const int32_t steps = steps_of(block, g)[row], low = (steps & 15) + 1, high = (steps >> 4) + 1;
+    for (int k = 0; k < HALF; k++) {
+        const int32_t byte = from[k / 4 * 4 * PANEL + k % 4];
+        levels[k] = low * (byte & 15) - offsets[0];
+        levels[HALF + k] = high * (byte >> 4) - offsets[1];
     }
 }
 
-// Calls body(one of the above).
+#if SOBAN_VNNI == 2 && SOBAN_ISA == 2
+constexpr int32_t STRIP_TOKENS = 32; // tiles of 32, 16 and 8
+#elif SOBAN_VNNI || SOBAN_NEON
+constexpr int32_t STRIP_TOKENS = 30; // tiles of 6 and 5
+#else
+constexpr int32_t STRIP_TOKENS = 32; // tiles of 4
+#endif
+
+// Rounded tokens that lie together: from the wanted one on to the end of its strip.
+struct Strip {
+    int8_t *values; // group g of token t: values + (g * stride + t) * GROUP
+    float *scales;  // block b of token t: scales[b * stride + t]
+    int32_t *pairs, *offsets;
+    int32_t tokens;
+    int64_t stride;
+};
+
+INLINE Strip from(const Strip &x, int32_t t, int32_t g) { // token t on, group g on, which begins a block
+    const int64_t group = g * x.stride + t, block = g / BLOCK_GROUPS * x.stride + t;
+    return {x.values + group * GROUP, x.scales + block, x.pairs + group, x.offsets + block, x.tokens - t, x.stride};
+}
+
+INLINE Strip strip_of(const soban::Activations &x, int32_t token) {
+    const int32_t first = token / STRIP_TOKENS * STRIP_TOKENS, left = x.tokens - first;
+    const int32_t tokens = left < STRIP_TOKENS ? left : STRIP_TOKENS;
+    const int64_t groups = (int64_t)first * x.groups, blocks = (int64_t)first * soban::blocks_of(x.groups);
+    const Strip whole = {
+        x.values + groups * GROUP, x.scales + blocks, x.pairs + groups, x.offsets + blocks, tokens, tokens};
+    return from(whole, token - first, 0);
+}
+
+// Calls body(one of the formats above).
 template <class Body> INLINE void with_format(int32_t format, Body body) {
     switch (format) {
     case SOBAN_Q8: return body(Q8());

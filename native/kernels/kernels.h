@@ -11,24 +11,42 @@
 
 namespace soban {
 
-constexpr int32_t PANEL = SOBAN_PANEL, GROUP = SOBAN_GROUP, PAGE = SOBAN_PAGE, SPAN = SOBAN_SPAN;
+constexpr int32_t PANEL = SOBAN_PANEL, GROUP = SOBAN_GROUP, BLOCK = SOBAN_BLOCK, HALF = GROUP / 2, PAGE = SOBAN_PAGE,
+                  SPAN = SOBAN_SPAN;
+constexpr int32_t BLOCK_GROUPS = BLOCK / GROUP;
+constexpr int32_t blocks_of(int32_t groups) { return (groups + BLOCK_GROUPS - 1) / BLOCK_GROUPS; } // of a row
 
 constexpr int64_t item_bytes(int32_t format) { return format == SOBAN_F32 ? 4 : 2; } // of a plain format
 
-// Activations as int8 in groups of 64: group g of token t is number g * tokens + t. Padded columns are 0.
+// Of a quantised format: of a block of so many groups, what comes before the integers, and all; and of a whole panel.
+constexpr int64_t head_bytes(int32_t format, int64_t groups) {
+    return 4 * PANEL + (format == SOBAN_Q8 ? 0 : (3 * PANEL * groups + 63) / 64 * 64);
+}
+constexpr int64_t packed_block(int32_t format, int64_t groups) {
+    return head_bytes(format, groups) + groups * PANEL * GROUP / (format == SOBAN_Q8 ? 1 : 2);
+}
+constexpr int64_t packed_panel(int32_t format, int64_t groups) {
+    const int64_t rest = groups % BLOCK_GROUPS;
+    return groups / BLOCK_GROUPS * packed_block(format, BLOCK_GROUPS) + (rest ? packed_block(format, rest) : 0);
+}
+
+// Activations as int8, turned and rounded in blocks of 256. Neighbouring tokens lie together in strips, of the tokens
+// that the kernels like, and within a strip group by group, token by token. Padded columns are 0.
 struct Activations {
-    int8_t *values;   // 64 each
-    float *scales;    // of the values
-    float *sums;      // scale x sum of the values: what a weight's minimum is multiplied by
-    int32_t *offsets; // -128 x sum of the values: undoes the 128 that makes an int8 weight unsigned
+    int8_t *values;   // 64 for each group and token, and TILE_SLACK more bytes at the end
+    float *scales;    // of each block and token
+    int32_t *pairs;   // of each group and token: the sums of both halves as two int16
+    int32_t *offsets; // of each block and token: -128 x the sum, which undoes the 128 that makes a level unsigned
     int32_t tokens, groups;
 };
+constexpr int64_t TILE_SLACK = 2048; // the last tile of a strip may read beyond it
 
 // Columns first .. first + count of out = x @ part.T (+ bias). `first` is a multiple of 16. If there are `panels`, they
-// are the panels to take, for one token and a quantised part: first is 0, and count 16 for each.
+// are the panels to take, for one token and a quantised part: first is 0, and count 16 for each. Where it is, `token`
+// is the number of the only token among the activations.
 struct Linear {
     const soban_part *part;
-    int32_t first, count, tokens;
+    int32_t first, count, tokens, token;
     const float *x; // plain formats
     int64_t x_stride;
     const Activations *activations; // quantised formats

@@ -1,4 +1,4 @@
-// A group of up to 64 floats as int8: activations on their way into products, keys and values into the cache.
+// Floats as int8: a turned block of activations on its way into products, a group of a key or a value into the cache.
 #ifndef SOBAN_ROUNDING_H
 #define SOBAN_ROUNDING_H
 
@@ -11,8 +11,19 @@ struct Rounded {
     int32_t sum; // of the int8
 };
 
-// The first `count` numbers of x, and zeros after them, to 64 places of `out`: quantise_activations in
-// ops/formats.py.
+struct Steps {
+    float scale;
+    V inverse;
+};
+
+INLINE Steps steps_for(I most) { // of the largest size
+    const int32_t bits = largest(most);
+    float size;
+    memcpy(&size, &bits, 4);
+    return {size * (float)(1.0 / 127.0), splat(size >= 1e-30f ? 127.0f / size : 0.0f)};
+}
+
+// The first `count` numbers of x, and zeros after them, to 64 places of `out`: formats.quantise.
 INLINE Rounded round_group(const float *x, int32_t count, int8_t *out) {
     V values[GROUP / WIDTH];
     I most = {}; // sizes compare as integers do, and a NaN is the largest
@@ -23,17 +34,100 @@ INLINE Rounded round_group(const float *x, int32_t count, int8_t *out) {
         const I bits = (I)magnitude(values[i]);
         most = most > bits ? most : bits;
     }
-    const int32_t bits = largest(most);
-    float size;
-    memcpy(&size, &bits, 4);
-    const V inverse = splat(size >= 1e-30f ? 127.0f / size : 0.0f);
+    const Steps steps = steps_for(most);
     I q[GROUP / WIDTH], total = {};
     for (int i = 0; i < GROUP / WIDTH; i++) {
-        q[i] = nearest(values[i] * inverse);
+        q[i] = nearest(values[i] * steps.inverse);
         total += q[i];
     }
     for (int i = 0; i < GROUP / WIDTH; i += 4) store_int8(out + i * WIDTH, q + i);
-    return {size * (float)(1.0 / 127.0), sum(total)};
+    return {steps.scale, sum(total)};
+}
+
+// Lanes i and i ^ STRIDE become their sum and their difference.
+template <int STRIDE> INLINE V add_and_subtract(V x) {
+    I minus = {};
+    UNROLL
+    for (int i = 0; i < WIDTH; i++) minus[i] = i & STRIDE ? (int32_t)0x80000000 : 0;
+    return swapped<STRIDE>(x) + (V)((I)x ^ minus);
+}
+
+// COUNT x WIDTH numbers times Hadamard's matrix of that size: formats.turn, in its order.
+template <int COUNT> INLINE void turn(V *x) {
+    UNROLL
+    for (int stride = COUNT / 2; stride; stride /= 2) {
+        UNROLL
+        for (int i = 0; i < COUNT; i++) {
+            if (i & stride) continue;
+            const V a = x[i], b = x[i + stride];
+            x[i] = a + b;
+            x[i + stride] = a - b;
+        }
+    }
+    UNROLL
+    for (int i = 0; i < COUNT; i++) {
+        V y = x[i];
+        if (WIDTH > 8) y = add_and_subtract<8 % WIDTH>(y);
+        if (WIDTH > 4) y = add_and_subtract<4 % WIDTH>(y);
+        x[i] = add_and_subtract<1>(add_and_subtract<2>(y));
+    }
+}
+
+// A block of so many groups.
+template <int GROUPS> INLINE void turn_block(V *x) {
+    constexpr int GROUP_VECTORS = GROUP / WIDTH;
+    if (GROUPS == 3) {
+        turn<2 * GROUP_VECTORS>(x);
+        turn<GROUP_VECTORS>(x + 2 * GROUP_VECTORS);
+    } else {
+        turn<GROUPS * GROUP_VECTORS>(x);
+    }
+}
+
+// Where a block's results go, and the way from group to group; see soban::Activations.
+struct RoundedBlock {
+    int8_t *values;
+    float *scale;
+    int32_t *pairs, *offset;
+    int64_t stride; // in groups
+};
+
+template <int GROUPS> INLINE void round_block(const float *x, int32_t count, const RoundedBlock &to) {
+    constexpr int VECTORS = GROUPS * GROUP / WIDTH, HALF_VECTORS = HALF / WIDTH;
+    V values[VECTORS];
+    UNROLL
+    for (int i = 0; i < VECTORS; i++) {
+        const int32_t here = count - i * WIDTH;
+        values[i] = here >= WIDTH ? load(x + i * WIDTH) : here > 0 ? load_part(x + i * WIDTH, here) : V{};
+    }
+    turn_block<GROUPS>(values);
+    I most = {};
+    UNROLL
+    for (int i = 0; i < VECTORS; i++) {
+        const I bits = (I)magnitude(values[i]);
+        most = most > bits ? most : bits;
+    }
+    const Steps steps = steps_for(most);
+    *to.scale = steps.scale;
+    uint32_t whole = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        I q[GROUP / WIDTH];
+        int32_t sums[2];
+        UNROLL
+        for (int i = 0; i < GROUP / WIDTH; i++) q[i] = nearest(values[g * (GROUP / WIDTH) + i] * steps.inverse);
+        UNROLL
+        for (int h = 0; h < 2; h++) {
+            U total = {}; // of a NaN they are anything
+            UNROLL
+            for (int i = 0; i < HALF_VECTORS; i++) total += (U)q[h * HALF_VECTORS + i];
+            sums[h] = sum((I)total);
+        }
+        UNROLL
+        for (int i = 0; i < GROUP / WIDTH; i += 4) store_int8(to.values + g * to.stride * GROUP + i * WIDTH, q + i);
+        to.pairs[g * to.stride] = (int32_t)(((uint32_t)sums[0] & 0xffff) | (uint32_t)sums[1] << 16);
+        whole += (uint32_t)sums[0] + (uint32_t)sums[1];
+    }
+    *to.offset = (int32_t)(0u - 128u * whole);
 }
 
 } // namespace

@@ -27,7 +27,7 @@
 
 namespace {
 
-using soban::GROUP, soban::PAGE, soban::PANEL, soban::SPAN;
+using soban::BLOCK, soban::BLOCK_GROUPS, soban::GROUP, soban::HALF, soban::PAGE, soban::PANEL, soban::SPAN;
 
 #if SOBAN_ISA == 2
 typedef __m512 V;
@@ -81,6 +81,12 @@ INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE V root(V x) { return _mm512_sqrt_ps(x); }
 INLINE I nearest(V x) { return (I)_mm512_cvtps_epi32(x); } // ties to even
 INLINE V to_float(I x) { return _mm512_cvtepi32_ps((__m512i)x); }
+template <int STRIDE> INLINE V swapped(V x) { // lane i has what lane i ^ STRIDE had
+    return STRIDE == 8   ? _mm512_shuffle_f32x4(x, x, 0x4e)
+           : STRIDE == 4 ? _mm512_shuffle_f32x4(x, x, 0xb1)
+           : STRIDE == 2 ? _mm512_permute_ps(x, 0x4e)
+                         : _mm512_permute_ps(x, 0xb1);
+}
 
 #elif SOBAN_ISA == 1
 const int32_t PART_MASK[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -110,6 +116,11 @@ INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE V root(V x) { return _mm256_sqrt_ps(x); }
 INLINE I nearest(V x) { return (I)_mm256_cvtps_epi32(x); } // ties to even
 INLINE V to_float(I x) { return _mm256_cvtepi32_ps((__m256i)x); }
+template <int STRIDE> INLINE V swapped(V x) {
+    return STRIDE == 4   ? _mm256_permute2f128_ps(x, x, 1)
+           : STRIDE == 2 ? _mm256_permute_ps(x, 0x4e)
+                         : _mm256_permute_ps(x, 0xb1);
+}
 
 #elif SOBAN_NEON
 } // namespace
@@ -180,6 +191,9 @@ INLINE I nearest(V x) {                 // ties to even; |x| < 2**22
     return (I)(x + shift) - (I)shift;
 }
 INLINE V to_float(I x) { return V{(float)x[0], (float)x[1], (float)x[2], (float)x[3]}; }
+template <int STRIDE> INLINE V swapped(V x) {
+    return STRIDE == 2 ? V{x[2], x[3], x[0], x[1]} : V{x[1], x[0], x[3], x[2]};
+}
 #endif
 
 INLINE V load(const float *from) { return F32::load(from); }

@@ -32,6 +32,10 @@ INLINE V fma(V a, V b, V c) { return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a
 INLINE V root(V x) { return (V)vsqrtq_f32((float32x4_t)x); }
 INLINE I nearest(V x) { return (I)vcvtnq_s32_f32((float32x4_t)x); } // ties to even
 INLINE V to_float(I x) { return (V)vcvtq_f32_s32((int32x4_t)x); }
+template <int STRIDE> INLINE V swapped(V x) {
+    const float32x4_t y = (float32x4_t)x;
+    return (V)(STRIDE == 2 ? vextq_f32(y, y, 2) : vrev64q_f32(y));
+}
 
 INLINE int32_t largest(I x) { return vmaxvq_s32((int32x4_t)x); }
 INLINE int32_t sum(I x) { return vaddvq_s32((int32x4_t)x); }

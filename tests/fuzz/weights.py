@@ -181,9 +181,9 @@ def changed_safetensors(dice: random.Random, data: bytes) -> bytes:
                 (
                     {},
                     {"format": "pt"},
-                    {"soban.layout": "{}"},
-                    {"soban.layout": "["},
-                    {"soban.layout": json.dumps({one: ["q8", 8, 8]})},
+                    {"soban.blocks": "{}"},
+                    {"soban.blocks": "["},
+                    {"soban.blocks": json.dumps({one: ["q8", 8, 8]})},
                 )
             )
         text = json.dumps(header).encode()

@@ -70,7 +70,7 @@ def test_weights_bytes_and_multiply_adds_are_counted(model: soban.Model) -> None
 def test_quantised_weights_have_the_bits_of_their_blocks(tmp_path: Path) -> None:
     bundled = soban.load(dtype="q8")
     work = work_of(bundled.loaded, 0)
-    assert work.body_bits == work.head_bits == 8 * 1056 / 1024  # 64 bytes and a bf16 scale for 64 weights
+    assert work.body_bits == work.head_bits == 8 * 4160 / 4096  # 256 bytes and a float32 scale for 256 weights
 
 
 def test_rates_are_the_median_and_the_quartiles() -> None:

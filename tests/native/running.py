@@ -51,6 +51,24 @@ def run_reference(x: Floats, record: Record, batch: Batch | None = None, cache: 
     return recorder.replay(recorded(x, record), reference, batch or tokens_batch(len(x)), cache)
 
 
+def any_rows(seed: int, format: str, rows: int, columns: int, scales: Floats) -> formats.Rows:
+    """Quantised rows of any levels that a file may hold, with scales drawn of these."""
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 256, formats.stored_bytes(format, rows, columns), dtype=np.uint8)  # -128 too
+    start = 0
+    panels = data.reshape(-(-rows // formats.PANEL), -1)
+    for groups in formats.groups_of_blocks(columns):
+        block = panels[:, start : start + formats.block_bytes(format, groups)]
+        block[:, :64] = rng.choice(scales, (len(panels), 16)).view(np.uint8)
+        if format == "q4":
+            codes = block[:, 64 : 64 + 16 * groups].reshape(-1, groups, 16)
+            steps = np.stack([codes & 15, codes >> 4], axis=-1).astype(int) + 1
+            offsets = rng.integers(15 * steps - 127, 128).astype(np.int8)
+            block[:, 64 + 16 * groups : 64 + 48 * groups] = offsets.view(np.uint8).reshape(len(panels), -1)
+        start += block.shape[1]
+    return formats.Rows(format, rows, columns, data)
+
+
 def normal(seed: int, *shape: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 

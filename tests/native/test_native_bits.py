@@ -10,12 +10,12 @@ from soban import ops
 from soban.ops import formats, native, recorder
 from soban.ops.formats import Matrix
 from soban.ops.recorder import Program, Recorded
-from tests.native.running import assert_same_bits, normal, run_native, tokens_batch
+from tests.native.running import any_rows, assert_same_bits, normal, run_native, tokens_batch
 
 # What the bundled model goes on with, greedily.
 STORY = (
-    "옛날 옛적에 민지와 준호는 날마다 함께 놀았어요. 준호에게는 늘 가지고 다니는 노란 종이 있었어요. 어느 "
-    "날 아침, 민호는 친구 준호와 함께 바닷가로"
+    "옛날 옛적에 민지와 준호는 날마다 함께 놀았어요. 준호에게는 늘 가지고 다니는 빨간 호루라기가 있었어요. "
+    "어느 날 아침, 민지는 친구 준호와 함께 농장으로"
 )
 
 
@@ -103,20 +103,14 @@ def test_repeating_a_run_many_times_gives_the_same_bits(isa: str) -> None:
 @pytest.mark.parametrize("format", ["q8", "q4"])
 def test_every_instruction_set_gives_the_integers_that_whole_numbers_have(isa: str, format: str) -> None:
     """Scales are powers of two and sums stay below 2**24, so every float is exact: 64-bit integers are the judge."""
-    rng, (rows, columns) = np.random.default_rng(4), (35, 5 * formats.GROUP)
-    data = rng.integers(0, 256, formats.stored_bytes(format, rows, columns), dtype=np.uint8)
-    blocks = data.reshape(-1, formats.BLOCK_BYTES[format])
-    head = 4 * formats.PANEL if format == "q4" else 2 * formats.PANEL
-    powers = (2.0 ** rng.integers(-2, 3, (len(blocks), head // 2))).astype(np.float32)
-    blocks[:, :head] = formats.bf16_bits(powers).view(np.uint8)
-    if format == "q8":  # -128 is left out
-        blocks[:, head:][blocks[:, head:] == 0x80] = 0
-    part = formats.Rows(format, rows, columns, data)
-    q, scale, minimum = formats.unpack(part)
-    weights = 4 * (scale[..., None] * q + minimum[..., None]).reshape(rows, -1)
-    x = rng.integers(-127, 128, (19, columns)).astype(np.float32)
-    x[:, :: formats.GROUP] = 127  # the largest of each group, so that its scale is 1
+    rows, columns = 35, 5 * formats.GROUP
+    part = any_rows(4, format, rows, columns, np.float32([0.25, 0.5, 1, 2]))
+    levels, scales = formats.unpack(part)
+    weights = 4 * np.repeat(scales, formats.BLOCK, axis=1)[:, :columns] * levels
+    x = np.random.default_rng(4).integers(-127, 128, (19, columns)).astype(np.float32)
+    x[:, :: formats.GROUP] = 127  # the largest of each block, so that its scale is 1
     wanted = (x.astype(np.int64) @ weights.astype(np.int64).T).astype(np.float64) / 4
+    x = formats.turn(x, inverse=True)  # whole numbers of 1/256: turning them back is exact
     for tokens in (1, 2, 3, 4, 6, 19):
         got = run_native(x[:tokens], lambda v, _: ops.linear(v, Matrix((part,))), isa, 2)
         assert np.array_equal(got.astype(np.float64), wanted[:tokens])

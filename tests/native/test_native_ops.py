@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from soban import ops
-from soban.ops import formats, native, reference, schema
+from soban.ops import formats, native, schema
 from soban.ops.formats import Matrix
 from soban.ops.native.program import NativeProgram
 from soban.ops.recorder import Program, Recorded
 from tests.native.running import (
     Floats,
     Record,
+    any_rows,
     assert_close,
     assert_same_bits,
     normal,
@@ -34,14 +35,16 @@ TOKENS = (1, 2, 3, 5, 9, 17, 64)
 def linear_bound(x: Floats, w: Matrix) -> Floats:
     """What rounding can do to sums of K products: eps K sum |x w|, and the same of both ways of quantising."""
     part = w.parts[0]
-    weights = np.abs(formats.decode(part).astype(np.float64))
-    values = np.abs(x.astype(np.float64))
-    if part.format not in formats.PLAIN:  # of q4, minimum and scale x q may cancel: take their sizes
-        q, scale, minimum = formats.unpack(part)
-        sizes = scale[..., None] * np.abs(q.astype(np.float64)) + np.abs(minimum)[..., None]
-        weights = sizes.reshape(part.rows, -1)[:, : part.columns]
-        groups = np.pad(values, ((0, 0), (0, -x.shape[1] % 64))).reshape(len(x), -1, 64)
-        values = np.repeat(groups.max(axis=-1), 64, axis=-1)[:, : part.columns] / 127 + values
+    if part.format in formats.PLAIN:
+        weights = np.abs(formats.decode(part).astype(np.float64))
+        values = np.abs(x.astype(np.float64))
+    else:
+        levels, scales = formats.unpack(part)
+        steps = np.repeat(scales.astype(np.float64), formats.BLOCK, axis=1)[:, : levels.shape[1]]
+        weights = steps * np.abs(levels.astype(np.float64))
+        values = np.abs(formats.turn(x).astype(np.float64))
+        blocks = np.pad(values, ((0, 0), (0, -values.shape[1] % formats.BLOCK))).reshape(len(x), -1, formats.BLOCK)
+        values += np.repeat(blocks.max(axis=-1), formats.BLOCK, axis=1)[:, : values.shape[1]] / 127
     return EPS * x.shape[1] * (values @ weights.T) + np.finfo(np.float32).tiny
 
 
@@ -95,13 +98,9 @@ def test_extreme_values_do_not_saturate(isas: list[str], format: str, values: st
 
 
 def test_any_byte_of_a_packed_file_gives_the_same_products(isa: str) -> None:
-    rng = np.random.default_rng(0)
     for format in ("q8", "q4"):
-        data = rng.integers(0, 256, formats.stored_bytes(format, 32, 128), dtype=np.uint8)  # -128 too
-        blocks = data.reshape(-1, formats.BLOCK_BYTES[format])
-        head = 64 if format == "q4" else 32
-        blocks[:, :head] = formats.bf16_bits(rng.random((len(blocks), head // 2), np.float32)).view(np.uint8)
-        w, x = Matrix((formats.Rows(format, 32, 128, data),)), normal(1, 5, 128)
+        part = any_rows(0, format, 32, 400, np.random.default_rng(0).random(100, np.float32))
+        w, x = Matrix((part,)), normal(1, 5, 400)
         assert_close(run_native(x, lambda v, _, w=w: ops.linear(v, w), isa), ops.linear(x, w), linear_bound(x, w))
 
 
@@ -229,9 +228,9 @@ def test_softcap_of_extreme_logits_is_the_cap(isa: str) -> None:
 def test_activations_are_quantised_as_the_reference_does(isa: str) -> None:
     """Against weights that pick one column each, the product shows the integer itself."""
     x = np.concatenate([normal(1, 4, 128), EXTREMES["one outlier"](1, 128), EXTREMES["subnormal"](1, 128)])
-    w = formats.matrix(np.eye(128, dtype=np.float32) * 127, "q8")
-    q, scale = reference.quantise_activations(x)
-    wanted = (q * scale[..., None].astype(np.float64)).reshape(len(x), 128) * 127
+    w = formats.matrix(formats.turn(np.eye(128, dtype=np.float32)) * 127, "q8")  # turned, as it is stored
+    q, scale = formats.quantise(formats.turn(x), formats.BLOCK)
+    wanted = (q * scale[..., None].astype(np.float64)).reshape(len(x), -1)[:, :128] * 127
     assert_close(run_native(x, lambda v, _: ops.linear(v, w), isa), wanted, 2 * EPS * np.abs(wanted))
 
 

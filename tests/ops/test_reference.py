@@ -1,12 +1,13 @@
 """The reference ops against torch and transformers."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from soban import ops
 from soban.ops import LayerGeometry, make_batch, make_cache, schema
-from soban.ops.formats import FORMATS, Matrix, decode, encode, matrix
-from soban.ops.reference import quantise_activations
+from soban.ops.formats import BLOCK, FORMATS, Matrix, decode, encode, matrix, quantise, turn
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -137,14 +138,32 @@ def test_rope_of_a_part_turns_the_first_columns_of_each_head_as_transformers_doe
     np.testing.assert_array_equal(ops.rope(x[:, order], angles, True, 16), got[:, order])
 
 
+def hadamard(size: int) -> np.ndarray:
+    """Sylvester's construction."""
+    return functools.reduce(np.kron, [np.array([[1.0, 1.0], [1.0, -1.0]])] * (size.bit_length() - 1))
+
+
+@pytest.mark.parametrize(("columns", "sizes"), [(64, [64]), (100, [128]), (192, [128, 64]), (600, [256, 256, 128])])
+def test_turning_multiplies_blocks_by_hadamards_matrix(columns: int, sizes: list[int]) -> None:
+    x, start = normal(15, 3, columns), 0
+    got, filled = turn(x), np.pad(x, ((0, 0), (0, sum(sizes) - columns)))
+    for size in sizes:
+        mine = slice(start, start + size)
+        np.testing.assert_allclose(got[:, mine], filled[:, mine] @ hadamard(size), atol=2e-5)
+        start += size
+    np.testing.assert_allclose(turn(got, inverse=True), filled, atol=1e-6)
+
+
 @pytest.mark.parametrize("format", ["q8", "q4"])
 def test_quantised_linear_is_the_product_of_what_is_stored_and_rounded_activations(format: str) -> None:
     x, w = normal(11, 3, 130), normal(12, 20, 130)
     part = encode(w, format)
-    q, scale = quantise_activations(x)
-    rounded = (q * scale[..., None]).reshape(3, -1)[:, :130].astype(np.float64)
+    q, scale = quantise(turn(x), BLOCK)
+    turned = (q * scale[..., None].astype(np.float64)).reshape(3, -1)[:, :192]
+    halves = [turned[:, start:end] @ hadamard(end - start) / (end - start) for start, end in ((0, 128), (128, 192))]
+    rounded = np.concatenate(halves, axis=1)[:, :130]
     stored = decode(part).astype(np.float64)
-    bound = 8 * np.finfo(np.float32).eps * (np.abs(rounded) @ np.abs(stored).T + 15 * np.abs(rounded).sum())
+    bound = 64 * np.finfo(np.float32).eps * (np.abs(turned).sum(axis=1)[:, None] * np.abs(stored).sum(axis=1))
     assert (np.abs(ops.linear(x, Matrix((part,))) - rounded @ stored.T) <= bound).all()
     assert np.abs(rounded - x).max() <= 0.51 * scale.max()
 

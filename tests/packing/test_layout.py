@@ -9,8 +9,7 @@ import pytest
 
 import soban
 from soban.base.errors import UserError
-from soban.ops import formats
-from soban.packing.layout import LAYOUT, finite_scales, packed_layout
+from soban.packing.layout import LAYOUT, OLD_LAYOUT, packed_layout
 from soban.weights.checkpoint import Checkpoint
 from tests.tiny import CONFIG, make_model, write_weights
 
@@ -44,7 +43,7 @@ def test_a_scale_that_is_no_number_is_found_and_the_file_made_anew(tmp_path: Pat
     for name, entry in json.loads(good[8:begin]).items():
         if name == "__metadata__":
             continue
-        width = 4 if entry["dtype"] == "F32" else 2
+        width = 2 if dtype == "bf16" and entry["dtype"] != "F32" else 4
         for bad in (b"\x00\x00\xc0\x7f", b"\x00\x00\x80\xff"):  # a NaN, minus infinity; their upper halves in bfloat16
             blob = bytearray(good)
             place = begin + entry["data_offsets"][0]
@@ -79,11 +78,13 @@ def test_a_file_of_before_there_were_checksums_is_used_as_it_is(
     assert path.read_bytes() == old and not caplog.records
 
 
-def test_weights_whose_scales_overflow_are_not_kept(tmp_path: Path, cache: Path) -> None:
+def test_the_largest_weights_can_be_kept(tmp_path: Path, cache: Path) -> None:
     folder = make_model(tmp_path / "model")
     write_weights(folder, CONFIG, model__layers__0__mlp__down_proj__weight=np.full((64, 128), 3e38, np.float32))
-    soban.load(folder, dtype="q8")
-    data = np.full(formats.stored_bytes("q8", 16, 64), 0, np.uint8)
-    assert finite_scales(data, "q8")
-    data[6:8] = 0x80, 0x7F
-    assert not finite_scales(data, "q8")
+    for dtype in ("q8", "q4"):
+        assert soban.load(folder, dtype=dtype).loaded.kind == dtype
+
+
+def test_a_file_with_the_blocks_of_an_older_version_is_refused() -> None:
+    with pytest.raises(UserError, match="packed by an older soban"):
+        packed_layout(Checkpoint(Path("x"), {}, {}, {}, (), {OLD_LAYOUT: json.dumps({"a": ["q4", 16, 256]})}))

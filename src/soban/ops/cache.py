@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.ops.batch import PAGE
-from soban.ops.formats import GROUP, Floats, quantise_activations
+from soban.ops.formats import GROUP, Floats, quantise
 
 CACHE_FORMATS = ("f32", "f16", "int8")  # the order gives the number in native/soban.h
 LARGE_PAGE = 2 << 20  # bytes that Linux may give at a time to an array of this size
@@ -52,7 +52,7 @@ class LayerCache:
             self.values[pages, :, inside, : self.size] = values
             return
         for new, (numbers, scales) in zip((keys, values), self._int8(), strict=True):
-            rounded, steps = quantise_activations(new.reshape(-1, self.size))
+            rounded, steps = quantise(new.reshape(-1, self.size), GROUP)
             rounded = rounded.reshape(*new.shape[:2], -1)[..., : numbers.shape[2] * numbers.shape[4]]
             numbers[pages, :, :, inside] = rounded.reshape(*new.shape[:2], numbers.shape[2], -1)
             scales[pages, :, :, inside] = steps.reshape(*new.shape[:2], -1)

@@ -1,27 +1,38 @@
 """Weight formats: how the rows of a matrix lie in memory, and what the numbers mean.
 
-Plain formats (f32, f16, bf16) are row-major. Quantised ones (q8, q4) come in panels of 16 rows and, along each
-row, groups of 64 weights, so that one vector register holds four neighbouring weights of each of 16 rows and no
-kernel ever sums across lanes. A block is one panel by one group; a matrix is its blocks, panel by panel:
+Plain formats (f32, f16, bf16) are row-major. Quantised ones (q8, q4) come in panels of 16 rows and, along each row, in
+blocks of 256 weights, of which the last is as long as the row, filled up to groups of 64, needs it. A weight is a scale
+times a whole *level* from -127 to 127, and a row has one scale for a block: so a product with int8 activations is a
+whole number for each block, which every instruction set, for one token or for many, finds alike.
 
-    q8  16 bf16 scales, 16 x 64 bytes:  byte 4r + j of vector i is the int8 of row r at k = 4i + j     1056 bytes
-        w = scale * q, with q in -127..127 (without -128, so that 16-bit sums of two products cannot saturate)
-    q4  16 bf16 scales, 16 bf16 minima, 8 x 64 bytes: the low nibbles of vector i are those of k = 4i + j,
-        the high ones those of k = 32 + 4i + j                                                          576 bytes
-        w = scale * q + minimum, with q in 0..15
+What is stored is each block times Hadamard's matrix, see `turn`: it spreads what is large over all the columns, in
+weights and in activations, so that 256 of them can share a scale. Activations are turned, too, before they are
+rounded; the products are then those of the columns as they were.
+
+A block is one panel by n groups of 64 columns; a matrix is its blocks, panel by panel:
+
+    q8  16 float32 scales, n x 16 x 64 bytes: byte 4r + j of vector i is the level of row r at k = 4i + j
+    q4  16 float32 scales, n x 16 bytes: less 1, the step of each row's first 32 columns of a group in the low nibble,
+        of the others in the high one; n x 16 x 2 int8: the offsets of both halves; zeros to a multiple of 64 bytes;
+        n x 8 x 64 bytes: the low nibbles of vector i are those of k = 4i + j, the high ones those of k = 32 + 4i + j
+        level = step * q - offset, with q in 0..15, step in 1..16
+
+so that one vector register holds four neighbouring weights of each of 16 rows, and no kernel sums across lanes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 PANEL = 16  # rows side by side: one 512-bit register of 32-bit sums, two of 256 bits
-GROUP = 64  # weights that share a scale
+GROUP = 64  # to a multiple of which rows are filled up; numbers of the cache that share a scale
+BLOCK = 256  # weights, and activations, that share a scale
+HALF = 32  # of a group: weights of q4 that share a step and an offset
 PLAIN = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
-BLOCK_BYTES = {"q8": 2 * PANEL + PANEL * GROUP, "q4": 4 * PANEL + PANEL * GROUP // 2}
-FORMATS = (*PLAIN, *BLOCK_BYTES)  # the index is the format's number in native/soban.h
+QUANTISED = ("q8", "q4")
+FORMATS = (*PLAIN, *QUANTISED)  # the index is the format's number in native/soban.h
 HALVES = ("upper", "lower")  # of the eight bits of q8: what `encode` makes besides, see `halves`; each is kept as q4
 
 Floats = npt.NDArray[np.float32]
@@ -68,7 +79,27 @@ def stored_bytes(format: str, rows: int, columns: int) -> int:
     """How many bytes a (rows, columns) matrix, or one of its halves, takes in a format."""
     if format in PLAIN:
         return rows * columns * np.dtype(PLAIN[format]).itemsize
-    return -(-rows // PANEL) * -(-columns // GROUP) * BLOCK_BYTES["q4" if format in HALVES else format]
+    return -(-rows // PANEL) * _panel_bytes("q4" if format in HALVES else format, columns)
+
+
+def _head_bytes(format: str, groups: int) -> int:
+    """Of a block, before its integers: scales, and of q4 steps and offsets."""
+    return 4 * PANEL + (-(-3 * PANEL * groups // 64) * 64 if format == "q4" else 0)
+
+
+def block_bytes(format: str, groups: int) -> int:
+    """Of a block of so many groups."""
+    return _head_bytes(format, groups) + groups * PANEL * GROUP // (2 if format == "q4" else 1)
+
+
+def _panel_bytes(format: str, columns: int) -> int:
+    return sum(block_bytes(format, groups) for groups in groups_of_blocks(columns))
+
+
+def groups_of_blocks(columns: int) -> list[int]:
+    """The groups of each block of a row."""
+    groups, most = -(-columns // GROUP), BLOCK // GROUP
+    return [min(most, groups - first) for first in range(0, groups, most)]
 
 
 def bf16_bits(values: Floats) -> npt.NDArray[np.uint16]:
@@ -91,10 +122,40 @@ def encode(values: Floats, format: str) -> Rows:
         return Rows(format, rows, columns, bf16_bits(values))
     if format in PLAIN:
         return Rows(format, rows, columns, values.astype(PLAIN[format]))
-    padded = np.zeros((-(-rows // PANEL) * PANEL, -(-columns // GROUP) * GROUP), np.float32)
-    padded[:rows, :columns] = values
-    groups = padded.reshape(padded.shape[0], -1, GROUP)
-    return Rows(format, rows, columns, _pack(*(_quantise_q8 if format == "q8" else _quantise_q4)(groups)))
+    padded = np.zeros((-(-rows // PANEL) * PANEL, columns), np.float32)
+    padded[:rows] = values
+    write = _write_q8 if format == "q8" else _write_q4
+    blocks = [write(block) for block in _cut(turn(padded, inverse=True))]
+    return Rows(format, rows, columns, np.concatenate(blocks, axis=1).reshape(-1))
+
+
+def turn(x: Floats, inverse: bool = False) -> Floats:
+    """(n, columns) -> (n, columns filled up to 64s): each block times Hadamard's matrix of its size.
+
+    A last block of 192 is one of 128 and one of 64. Inverse: divided by the size first, which makes it the inverse.
+    """
+    n, columns = x.shape
+    out = np.zeros((n, -(-columns // GROUP) * GROUP), np.float32)
+    out[:, :columns] = x
+    start = 0
+    for size in (BLOCK, BLOCK // 2, BLOCK // 4):
+        end = start + (out.shape[1] - start) // size * size
+        part = out[:, start:end].reshape(n * ((end - start) // size), size)
+        if inverse:
+            part = part * np.float32(1 / size)
+        stride = size // 2
+        while stride:
+            pairs = part.reshape(part.size // (2 * stride), 2, stride)
+            part = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1)
+            stride //= 2
+        out[:, start:end] = part.reshape(n, end - start)
+        start = end
+    return out
+
+
+def _cut(x: npt.NDArray) -> list[npt.NDArray]:
+    """The blocks of (n, columns)."""
+    return [x[:, start : start + BLOCK] for start in range(0, x.shape[1], BLOCK)]
 
 
 def decode(part: Rows, rows: Sequence[int] | slice = slice(None)) -> Floats:
@@ -104,113 +165,158 @@ def decode(part: Rows, rows: Sequence[int] | slice = slice(None)) -> Floats:
     if part.format in PLAIN:
         return part.data[rows].astype(np.float32)
     index = np.arange(part.rows)[rows]
-    q, scale, minimum = unpack(part)
-    values = scale[index, :, None] * q[index].astype(np.float32) + minimum[index, :, None]
-    return values.reshape(len(index), -1)[:, : part.columns]
+    levels, scales = unpack(part)
+    values = levels[index] * np.repeat(scales[index], BLOCK, axis=1)[:, : levels.shape[1]]
+    return turn(values)[:, : part.columns]
 
 
-def unpack(part: Rows) -> tuple[npt.NDArray[np.int8], Floats, Floats]:
-    """Integers (rows, groups, 64), scales and minima (rows, groups) of a q8 or q4 part; padded columns included."""
-    panels, groups = -(-part.rows // PANEL), -(-part.columns // GROUP)
-    blocks = part.data.reshape(panels, groups, BLOCK_BYTES[part.format])
-    numbers = 2 * PANEL * (2 if part.format == "q4" else 1)
-    floats = bf16_values(np.ascontiguousarray(blocks[:, :, :numbers]).view(np.uint16))
-    body = blocks[:, :, numbers:].reshape(panels, groups, -1, PANEL, 4)  # (..., vector, row, 4 neighbours in k)
-    if part.format == "q4":
-        body = np.concatenate([body & 15, body >> 4], axis=2)
-    q = body.view(np.int8).transpose(0, 3, 1, 2, 4).reshape(panels * PANEL, groups, GROUP)
-
-    def per_row(values: Floats) -> Floats:
-        return values.transpose(0, 2, 1).reshape(panels * PANEL, groups)[: part.rows]
-
-    scale = per_row(floats[:, :, :PANEL])
-    minimum = per_row(floats[:, :, PANEL:]) if part.format == "q4" else np.zeros_like(scale)
-    return q[: part.rows], scale, minimum
+def unpack(part: Rows) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Levels (rows, columns filled up to 64s) and scales (rows, blocks) of a q8 or q4 part, turned as it is stored."""
+    panels = part.data.reshape(-(-part.rows // PANEL), _panel_bytes(part.format, part.columns))
+    levels, scales, start = [], [], 0
+    for groups in groups_of_blocks(part.columns):
+        block = panels[:, start : start + block_bytes(part.format, groups)]
+        scales.append(np.ascontiguousarray(block[:, : 4 * PANEL]).view(np.float32).reshape(-1, 1))
+        body = block[:, _head_bytes(part.format, groups) :].reshape(len(panels), groups, -1, PANEL, 4)
+        if part.format == "q4":
+            body = np.concatenate([body & 15, body >> 4], axis=2)
+        q = body.transpose(0, 3, 1, 2, 4).reshape(-1, groups * GROUP)  # from (panel, group, vector, row, 4 neighbours)
+        levels.append(_levels(q, *_steps(block, groups)) if part.format == "q4" else q.view(np.int8))
+        start += block.shape[1]
+    return np.concatenate(levels, axis=1)[: part.rows], np.concatenate(scales, axis=1)[: part.rows]
 
 
-def _pack(q: npt.NDArray[np.uint8], *numbers: Floats) -> npt.NDArray[np.uint8]:
-    """Integers (rows, groups, 64) and their scales (and minima) as blocks; the inverse of `unpack`."""
-    rows, groups, _ = q.shape
-    vectors = q.reshape(rows // PANEL, PANEL, groups, GROUP // 4, 4).transpose(0, 2, 3, 1, 4)
-    if len(numbers) == 2:
-        half = GROUP // 8
-        vectors = vectors[:, :, :half] | (vectors[:, :, half:] << 4)
-    heads = [bf16_bits(n.reshape(-1, PANEL, groups).transpose(0, 2, 1)).view(np.uint8) for n in numbers]
-    return np.concatenate([*heads, vectors.reshape(rows // PANEL, groups, -1)], axis=-1).reshape(-1)
+def scales_of(format: str, columns: int, data: npt.NDArray[np.uint8]) -> Iterator[Floats]:
+    """The scales of a quantised matrix' data: (panels, 16) for each block of a row."""
+    panels, start = data.reshape(-1, _panel_bytes(format, columns)), 0
+    for groups in groups_of_blocks(columns):
+        yield np.ascontiguousarray(panels[:, start : start + 4 * PANEL]).view(np.float32)
+        start += block_bytes(format, groups)
+
+
+def _steps(block: npt.NDArray[np.uint8], groups: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Steps and offsets (rows, halves) of a q4 block (panels, bytes)."""
+    first, middle = 4 * PANEL, 4 * PANEL + groups * PANEL
+    codes = block[:, first:middle].reshape(-1, groups, PANEL)
+    steps = np.stack([codes & 15, codes >> 4], axis=3).transpose(0, 2, 1, 3).reshape(-1, 2 * groups) + 1
+    offsets = block[:, middle : middle + 2 * groups * PANEL].reshape(-1, groups, PANEL, 2)
+    rows = np.ascontiguousarray(offsets.transpose(0, 2, 1, 3)).view(np.int8).reshape(-1, 2 * groups)
+    return steps.astype(np.int32), rows.astype(np.int32)
+
+
+def _levels(
+    q: npt.NDArray[np.uint8], steps: npt.NDArray[np.int32], offsets: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int8]:
+    wide = q.reshape(len(q), -1, HALF).astype(np.int32)
+    return (steps[..., None] * wide - offsets[..., None]).astype(np.int8).reshape(q.shape)
+
+
+def _vectors(q: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Integers (rows, columns of a block) as (panels, groups, 16 vectors, bytes)."""
+    return q.reshape(-1, PANEL, q.shape[1] // GROUP, GROUP // 4, 4).transpose(0, 2, 3, 1, 4).reshape(
+        len(q) // PANEL, q.shape[1] // GROUP, GROUP // 4, 4 * PANEL
+    )  # fmt: skip
+
+
+def _write_q8(x: Floats) -> npt.NDArray[np.uint8]:
+    """A block (rows, columns) of turned weights, as (panels, bytes)."""
+    q, scale = _quantise_q8(x)
+    return np.concatenate([_floats(scale), _vectors(q.view(np.uint8)).reshape(len(x) // PANEL, -1)], axis=1)
+
+
+def _write_q4(x: Floats) -> npt.NDArray[np.uint8]:
+    """A block (rows, columns) of turned weights, as (panels, bytes)."""
+    q, steps, offsets, scale = _quantise_q4(x)
+    return _q4_block(_floats(scale), q, steps, offsets)
+
+
+def _floats(scale: Floats) -> npt.NDArray[np.uint8]:
+    return scale.reshape(-1, PANEL).view(np.uint8)
+
+
+def _q4_block(
+    scales: npt.NDArray[np.uint8], q: npt.NDArray[np.uint8], steps: npt.NDArray, offsets: npt.NDArray
+) -> npt.NDArray[np.uint8]:
+    """Integers (rows, columns), steps and offsets (rows, halves) as (panels, bytes)."""
+    panels, groups = len(scales), q.shape[1] // GROUP
+    codes = steps.astype(np.uint8).reshape(panels, PANEL, groups, 2) - np.uint8(1)
+    codes = (codes[..., 0] | codes[..., 1] << np.uint8(4)).transpose(0, 2, 1)
+    pairs = offsets.astype(np.int8).view(np.uint8).reshape(panels, PANEL, groups, 2).transpose(0, 2, 1, 3)
+    head = [scales, codes.reshape(panels, -1), pairs.reshape(panels, -1)]
+    head.append(np.zeros((panels, _head_bytes("q4", groups) - sum(part.shape[1] for part in head)), np.uint8))
+    vectors, half = _vectors(q), GROUP // 8
+    body = vectors[:, :, :half] | vectors[:, :, half:] << np.uint8(4)
+    return np.concatenate([*head, body.reshape(panels, -1)], axis=1)
 
 
 def halves(part: Rows) -> tuple[Rows, Rows]:
-    """A q8 part as two q4 parts whose sum it is: the upper four bits of each integer, and the lower four.
+    """A q8 part as two q4 parts whose sum it is: the upper four bits of each level, and the lower four.
 
-    The upper part alone is the nearest that four bits come to it: its minimum is in the middle of what the lower adds.
+    level + 128 = 16 u + l, so level = (16 u - 120) + (l - 8): the upper part alone is as near as four bits come to it.
     """
-    blocks = part.data.reshape(-1, BLOCK_BYTES["q8"])
-    scales = bf16_values(np.ascontiguousarray(blocks[:, : 2 * PANEL]).view(np.uint16))
-    q = blocks[:, 2 * PANEL :] ^ 128  # -128..127 as 0..255
-    half = q.shape[1] // 2
-    middle = bf16_values(bf16_bits(scales * np.float32(7.5 - 128)))
+    panels, start = part.data.reshape(-(-part.rows // PANEL), _panel_bytes("q8", part.columns)), 0
+    upper, lower = [], []
+    for groups in groups_of_blocks(part.columns):
+        block = panels[:, start : start + block_bytes("q8", groups)]
+        scales, body = block[:, : 4 * PANEL], block[:, 4 * PANEL :] ^ np.uint8(128)  # -128..127 as 0..255
+        q = body.reshape(len(panels), groups, GROUP // 4, PANEL, 4).transpose(0, 3, 1, 2, 4).reshape(-1, groups * GROUP)
+        same = np.ones((len(q), 2 * groups), np.int32)
+        upper.append(_q4_block(scales, q >> np.uint8(4), 16 * same, 120 * same))
+        lower.append(_q4_block(scales, q & np.uint8(15), same, 8 * same))
+        start += block.shape[1]
+    one, other = (np.concatenate(blocks, axis=1).reshape(-1) for blocks in (upper, lower))
+    return Rows("q4", part.rows, part.columns, one), Rows("q4", part.rows, part.columns, other)
 
-    def plane(nibbles: npt.NDArray[np.uint8], scale: Floats, minimum: Floats) -> Rows:
-        heads = [bf16_bits(numbers).view(np.uint8) for numbers in (scale, minimum)]
-        data = np.concatenate([*heads, nibbles[:, :half] | nibbles[:, half:] << np.uint8(4)], axis=1)
-        return Rows("q4", part.rows, part.columns, data.reshape(-1))
 
-    upper = plane(q >> np.uint8(4), scales * np.float32(16), middle)
-    return upper, plane(q & np.uint8(15), scales, scales * np.float32(-128) - middle)
-
-
-def _quantise_q8(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:
+def _quantise_q8(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     scale = _scale(np.abs(x).max(axis=-1) / np.float32(127))
-    return _nearest(x, scale, np.float32(0), -127, 127), scale
+    return _nearest(x * _inverse(scale)[:, None], -127, 127).astype(np.int8), scale
 
 
-# The search for a group's 16 levels begins with this share of its range: clipping the ends a little is better than
-# wider steps. Then it moves, each time from the best so far, by (factor of the step, shift in steps).
-FIRST_SPAN = np.float32(0.94)
+# The search for the 16 levels of 32 weights begins with their range. Then it moves, each time from the best so far: the
+# step by a whole number, and the levels by a share of it.
 MOVES = tuple(
-    (np.float32(factor), np.float32(shift))
-    for factor, shift in (
-        (0.97, 0.25), (0.97, -0.25), (1.03, 0.25), (1.03, -0.25),
-        (0.96, 0.0), (1.04, 0.0), (1.0, 0.25), (1.0, -0.25),
-        (0.98, 0.15), (0.98, -0.15), (1.02, 0.15), (1.02, -0.15),
+    (np.float32(longer), np.float32(shift))
+    for longer, shift in (
+        (0, 0.25), (0, -0.25), (1, 0.25), (1, -0.25), (-1, 0.25), (-1, -0.25), (1, 0), (-1, 0), (0, 0.25), (0, -0.25),
     )
 )  # fmt: skip
-MOST_BF16 = np.float32(3.3895314e38)
+MOST_STEP = 16
 
 
-def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
-    """Least squares in turns: the nearest integers for a scale and minimum, then the best of both for these."""
-    low, high = x.min(axis=-1), x.max(axis=-1)
-    middle, half = low * np.float32(0.5) + high * np.float32(0.5), high * np.float32(0.5) - low * np.float32(0.5)
-    y = (x - middle[..., None]) * _inverse(half)[..., None]  # from -1 to 1: nothing overflows in what follows
-    best = _fit(y, np.full_like(half, FIRST_SPAN * np.float32(2 / 15)), np.full_like(half, -FIRST_SPAN))
-    for factor, shift in MOVES:
-        scale, minimum, _, _ = best
-        drift = np.float32(7.5) * (np.float32(1) - factor) + shift
-        tried = _fit(y, scale * factor, minimum + scale * drift)
+def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats]:
+    """Integers (rows, columns), steps and offsets (rows, halves), scales (rows,): least squares over whole numbers."""
+    scale = _scale(np.abs(x).max(axis=-1) / np.float32(127))
+    y = (x * _inverse(scale)[:, None]).reshape(len(x), -1, HALF)
+    low, high, total = y.min(axis=-1), y.max(axis=-1), _sum(y)
+    step = _nearest((high - low) * np.float32(1 / 15), 1, MOST_STEP)
+    best: tuple[Floats, ...] = _fit(y, total, step, np.float32(7.5) * step - (low + high) * np.float32(0.5))
+    for longer, shift in MOVES:
+        step, offset, _ = best
+        moved = offset + (np.float32(7.5) * longer - shift * step)
+        tried = _fit(y, total, _nearest(step + longer, 1, MOST_STEP), moved)
         better = tried[-1] < best[-1]
         best = tuple(np.where(better, new, old) for new, old in zip(tried, best, strict=True))
-    scale = _scale(best[0] * half)
-    mean = middle + half * (_sum(y) * np.float32(1 / 64)) - scale * (best[2] * np.float32(1 / 64))
-    # + 0: never -0, which NumPy's min() may pick or not
-    minimum = bf16_values(bf16_bits(np.clip(mean + np.float32(0), -MOST_BF16, MOST_BF16)))
-    return _nearest(x, scale, minimum, 0, 15), scale, minimum
+    step, offset, _ = best
+    return _integers(y, step, offset).astype(np.uint8).reshape(x.shape), step, offset, scale
 
 
-def _fit(y: Floats, scale: Floats, minimum: Floats) -> tuple[Floats, ...]:
-    """(scale, minimum, sum of the integers, squared error): the best line through the nearest integers."""
-    q = _nearest(y, scale, minimum, 0, 15).astype(np.float32)
-    total, squares = q.sum(axis=-1), (q * q).sum(axis=-1)  # exact, in whatever order
-    y_sum, products = _sum(y), _sum(y * q)
-    spread = np.float32(GROUP) * squares - total * total
-    top = np.float32(GROUP) * products - total * y_sum
-    slope = np.divide(top, spread, out=np.zeros_like(top), where=spread != 0)
-    offset = (y_sum - slope * total) * np.float32(1 / 64)
-    return slope, offset, total, (_sum(y * y) - slope * products) - offset * y_sum
+def _integers(y: Floats, step: Floats, offset: Floats) -> Floats:
+    return _nearest((y + offset[..., None]) * (np.float32(1) / step)[..., None], 0, 15)
+
+
+def _fit(y: Floats, total: Floats, step: Floats, offset: Floats) -> tuple[Floats, Floats, Floats]:
+    """(step, offset, squared error but for the sum of squares of y): the best offset for the nearest integers."""
+    least = np.float32(15) * step - np.float32(127)  # so that no level is beyond 127
+    q = _integers(y, step, _nearest(offset, least, 127))
+    count, squares, products = q.sum(axis=-1), (q * q).sum(axis=-1), _sum(y * q)  # the first two are exact
+    offset = _nearest((step * count - total) * np.float32(1 / HALF), least, 127)
+    of_step = step * (step * squares - np.float32(2) * (products + offset * count))
+    return step, offset, of_step + offset * (np.float32(HALF) * offset + np.float32(2) * total)
 
 
 def _sum(values: Floats) -> Floats:
-    """Along a group in ascending order, as the native code adds."""
+    """Along the last axis in ascending order, as the native code adds."""
     return np.asarray(np.add.accumulate(values, axis=-1)[..., -1])
 
 
@@ -221,21 +327,19 @@ def _inverse(scale: Floats) -> Floats:
 
 
 def _scale(values: Floats) -> Floats:
-    """Rounded to bf16; 0 below the least normal number, whose inverse would overflow."""
-    rounded = bf16_values(bf16_bits(values))
-    return np.where(rounded < np.finfo(np.float32).tiny, np.float32(0), rounded)
+    """0 below the least normal number, whose inverse would overflow."""
+    return np.where(values < np.finfo(np.float32).tiny, np.float32(0), values)
 
 
-def _nearest(x: Floats, scale: Floats, minimum: Floats, low: int, high: int) -> npt.NDArray[np.uint8]:
-    """The integer of each value, clipped; 0 steps up from the minimum where the scale is 0 or below."""
-    steps = np.rint((x - np.asarray(minimum)[..., None]) * _inverse(scale)[..., None])
-    return np.clip(steps, low, high).astype(np.int8).view(np.uint8)
+def _nearest(values: Floats, least: Floats | int, most: int) -> Floats:
+    """The whole number of each value, clipped."""
+    return np.clip(np.rint(values), np.float32(least), np.float32(most))
 
 
-def quantise_activations(x: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """(T, K) -> int8 (T, groups, 64) and scales (T, groups): the largest of each group of 64 becomes 127."""
-    groups = -(-x.shape[1] // GROUP)
-    padded = np.pad(x, ((0, 0), (0, groups * GROUP - x.shape[1]))).reshape(len(x), groups, GROUP)
-    largest = np.abs(padded).max(axis=-1)
+def quantise(x: Floats, size: int) -> tuple[npt.NDArray[np.int8], Floats]:
+    """(n, columns) -> int8 (n, blocks, size) and scales (n, blocks): the largest of each block becomes 127."""
+    padded = np.pad(x, ((0, 0), (0, -x.shape[1] % size)))
+    blocks = padded.reshape(len(x), padded.shape[1] // size, size)
+    largest = np.abs(blocks).max(axis=-1)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest >= 1e-30)
-    return np.rint(padded * inverse[..., None]).astype(np.int8), largest * np.float32(1 / 127)
+    return np.rint(blocks * inverse[..., None]).astype(np.int8), largest * np.float32(1 / 127)

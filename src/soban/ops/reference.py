@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from soban.ops.batch import SPAN, Batch
 from soban.ops.cache import LayerCache
-from soban.ops.formats import PANEL, PLAIN, Floats, Matrix, Rows, decode, quantise_activations, unpack
+from soban.ops.formats import BLOCK, GROUP, PANEL, PLAIN, Floats, Matrix, Rows, decode, quantise, turn, unpack
 from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]
@@ -54,7 +54,8 @@ def head_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Flo
 def linear(x: Floats, w: Matrix, batch: Batch | None = None) -> Floats:
     """(T, K) -> (T, N): x @ w.T + bias, and what the adapter of each sequence of the batch adds at the matrix' place.
 
-    Against q8 and q4 rows, x itself is rounded to int8 in groups of 64. Only a matrix without a place needs no batch.
+    Against q8 and q4 rows, x itself is turned and rounded to int8 in blocks of 256, see ops/formats.py. Only a matrix
+    without a place needs no batch.
     """
     out = np.concatenate([_linear_rows(x, part) for part in w.parts], axis=1)
     out = out if w.bias is None else out + w.bias
@@ -69,13 +70,13 @@ def linear(x: Floats, w: Matrix, batch: Batch | None = None) -> Floats:
 def _linear_rows(x: Floats, part: Rows) -> Floats:
     if part.format in PLAIN:
         return x @ decode(part).T
-    q, scale, minimum = unpack(part)
-    xq, xscale = quantise_activations(x)
+    levels, scales = unpack(part)
+    rounded, steps = quantise(turn(x), BLOCK)
     out = np.zeros((len(x), part.rows), np.float32)
-    for g in range(q.shape[1]):  # float32 holds these integer sums exactly: 64 * 127 * 127 < 2**24
-        products = xq[:, g].astype(np.float32) @ q[:, g].astype(np.float32).T
-        out += products * (xscale[:, g, None] * scale[:, g])
-        out += (xscale[:, g] * xq[:, g].sum(axis=1, dtype=np.float32))[:, None] * minimum[:, g]
+    for block in range(scales.shape[1]):  # float32 holds these whole numbers exactly: 256 * 127 * 127 < 2**24
+        mine = levels[:, block * BLOCK : (block + 1) * BLOCK].astype(np.float32)
+        products = rounded[:, block, : mine.shape[1]].astype(np.float32) @ mine.T
+        out += products * (steps[:, block, None] * scales[:, block])
     return out
 
 
@@ -161,7 +162,7 @@ def attention(
     heads, size = cache.heads, cache.size
     out = np.empty((len(q), q.shape[1] // size, size), np.float32)
     if cache.format == "int8":
-        rounded, steps = quantise_activations(q.reshape(-1, size))
+        rounded, steps = quantise(q.reshape(-1, size), GROUP)
         q = (rounded * steps[..., None]).reshape(len(rounded), -1)[:, :size].reshape(q.shape)
     by_head = None if slopes is None else slopes.reshape(heads, -1, 1)
     for s in range(len(batch.starts) - 1):

@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from soban import ops
-from soban.base.errors import UserError
-from soban.base.files import quoted
 from soban.models import Architecture
 from soban.models.plan import Part, Weight
 from soban.ops import formats
 from soban.ops.formats import Floats, Matrix, Rows
 from soban.packing.equalise import Factors, equalise
-from soban.packing.layout import FINITE_LIMIT, LAYOUT, RESIDUAL, Layout, finite_scales, layout_text, packed_layout
+from soban.packing.layout import FINITE_LIMIT, LAYOUT, RESIDUAL, Layout, layout_text, packed_layout
 from soban.packing.packed_file import origin
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
 from soban.weights.safetensors import write_safetensors
@@ -94,7 +92,7 @@ def pack(
             size = formats.stored_bytes(*layout[stored])
             entries.append((stored, "U8", (-(-size // 64) * 64,)))  # whole cache lines: every tensor starts on one
 
-    moved = equalise(architecture.plan, checkpoint) if kind in formats.BLOCK_BYTES else Factors()
+    moved = equalise(architecture.plan, checkpoint) if kind in formats.QUANTISED else Factors()
 
     def fill(name: str) -> Iterator[npt.NDArray]:
         if name not in layout:
@@ -128,13 +126,7 @@ def converted(tensor: Tensor, format: str, moved: Factors) -> Iterator[npt.NDArr
             piece = piece * row_factors[start : start + step, None]
         if column_factors is not None:
             piece = piece * column_factors
-        encoded = ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
-        if format not in formats.PLAIN and not finite_scales(encoded, "q4" if format in formats.HALVES else format):
-            raise UserError(
-                "tensor {name} holds numbers too large to be kept as {format}", name=quoted(tensor.name), format=format,
-                hint="keep them as they are: --dtype f32",
-            )  # fmt: skip
-        yield encoded
+        yield ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:

@@ -11,18 +11,23 @@ from soban.base.files import parse_object, quoted
 from soban.ops import formats
 from soban.weights.checkpoint import Checkpoint, finite_check
 
-LAYOUT = "soban.layout"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
+LAYOUT = "soban.blocks"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
+OLD_LAYOUT = "soban.layout"  # the key of files whose q8 and q4 had a scale for each 64 weights
 RESIDUAL = ".residual"  # after a tensor's name: what its first four bits leave out
 FINITE_LIMIT = 1 << 30  # bytes up to which mapped weights are searched for NaN; above, the logits will tell
 PACKED_LIMIT = 1 << 27  # the same of packed ones, which are to be there at once: 0.9 GB took 0.08 of 0.1 s
 MOST = 1 << 31  # rows or columns
-CHUNK = 1 << 14  # blocks whose scales are looked at in one go
 
 Layout = dict[str, tuple[str, int, int]]  # tensor name -> format, rows, columns
 
 
 def packed_layout(checkpoint: Checkpoint) -> Layout:
-    """Which tensors are packed matrices. Raises UserError where that list is damaged."""
+    """Which tensors are packed matrices. Raises UserError where that list is damaged, or the file an old one."""
+    if OLD_LAYOUT in checkpoint.metadata:
+        raise UserError(
+            "{path} was packed by an older soban, in blocks that are no longer read", path=checkpoint.path,
+            hint="fetch or convert the model again",
+        )  # fmt: skip
     try:
         told = parse_object(checkpoint.metadata.get(LAYOUT, "{}").encode())
         return {name: _entry(name, entry) for name, entry in told.items()}
@@ -65,21 +70,12 @@ def check_numbers(checkpoint: Checkpoint, most: float = PACKED_LIMIT) -> None:
         if format in formats.PLAIN:
             sound = ops.all_finite(data.view(formats.PLAIN[format]), format) or _all_finite(data, format)
         else:
-            sound = finite_scales(data, format)
+            sound = all(np.isfinite(scales).all() for scales in formats.scales_of(format, columns, data))
         if not sound:
             raise UserError(
                 "{path}: {name} holds a NaN or an infinity", path=checkpoint.path, name=name,
                 hint="delete the file, or fetch the model again",
             )  # fmt: skip
-
-
-def finite_scales(data: np.ndarray, format: str) -> bool:
-    """Whether all scales and minima of quantised blocks are finite: the exponent of none has all its bits set."""
-    blocks = data.reshape(-1, formats.BLOCK_BYTES[format]).view(np.uint16)
-    numbers = formats.PANEL * (2 if format == "q4" else 1)
-    exponent = 0x7F80
-    parts = (blocks[start : start + CHUNK, :numbers] for start in range(0, len(blocks), CHUNK))
-    return not any(((part & exponent) == exponent).any() for part in parts)
 
 
 def _all_finite(data: np.ndarray, format: str) -> bool:

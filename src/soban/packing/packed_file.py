@@ -24,7 +24,7 @@ from soban.weights.checkpoint import Checkpoint
 from soban.weights.naming import is_manifest
 
 ORIGIN = "soban.origin"  # metadata key of a packed file: JSON, [path of the model, names of its files]
-VERSION = 3  # raised whenever the same kind of packed file comes to hold other bytes
+VERSION = 4  # raised whenever the same kind of packed file comes to hold other bytes
 LONGEST_NAME = 40  # characters: 120 bytes in Korean, so that kind, hash and endings fit the 255 of most file systems
 
 
