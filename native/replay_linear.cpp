@@ -42,11 +42,11 @@ void work_linear(Run &run, int32_t chunk, int32_t thread) {
 
 // Rows of a part that the next chunk takes, in whole tiles or streams, of `left` that remain of the whole product. Few
 // tokens wait for memory: much at first, so that a thread reads on where it is, then less and less, so that all end
-// at about the same time. Many tokens come back to the rows of a chunk, which have to stay in the L2 cache.
+// at about the same time. Of many tokens each chunk reads the values anew.
 int32_t rows_of_chunk(const Run &run, const soban_part &part, int64_t left, int32_t tokens) {
     const int64_t unit = quantised(part) ? 64 : 16, threads = run.pool.threads.count();
     const int64_t worth = 4 * INLINE_COST / std::max<int64_t>(1, (int64_t)part.columns * tokens);
-    const int64_t share = tokens > 8 ? part.rows / (8 * threads) : left / (2 * threads);
+    const int64_t share = tokens > 8 ? part.rows / (4 * threads) : left / (2 * threads);
     return (int32_t)((std::max({unit, worth, share}) + unit - 1) / unit * unit);
 }
 

@@ -99,7 +99,7 @@ INLINE void add_scaled(__m256i total, V scale, float of_values, float *to) {
 
 // Adds the block to sums[t][r], for the first TOKENS tokens of x, which begins with the block's groups.
 template <int TOKENS, class Format>
-INLINE void add_block(Format, const uint8_t *block, int groups, const Strip &x, float *sums) {
+INLINE void add_block(Format, const uint8_t *block, int groups, const Strip &x, float *sums, const Ahead &ahead) {
     for (int part = 0; part < PARTS; part++) {
         const uint8_t *from = integers_of<Format>(block, groups) + 32 * part;
         const int8_t *values = x.values;
@@ -107,6 +107,7 @@ INLINE void add_block(Format, const uint8_t *block, int groups, const Strip &x, 
         UNROLL
         for (int t = 0; t < TOKENS; t++) total[0][t] = _mm256_setzero_si256();
         for (int g = 0; g < groups; g++, from += Format::GROUP_BYTES, values += x.stride * GROUP) {
+            if (part == 0) prefetch_group<Format>(ahead, groups, g);
             if (!Format::NIBBLES) {
                 multiply_bytes<1, TOKENS>(from, values, total);
                 continue;

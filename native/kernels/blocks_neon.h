@@ -81,12 +81,14 @@ INLINE void add_scaled(const uint8_t *block, const int32x4_t (*total)[TOKENS], c
 }
 
 // Adds the block to sums[t][r], for the first TOKENS tokens of x, which begins with the block's groups.
-template <int TOKENS> INLINE void add_block(Q8, const uint8_t *block, int groups, const Strip &x, float *sums) {
+template <int TOKENS>
+INLINE void add_block(Q8, const uint8_t *block, int groups, const Strip &x, float *sums, const Ahead &ahead) {
     constexpr int SUMS = TOKENS == 1 ? 2 : 1; // of one token two, which hide the latency of one
     const uint8_t *body = integers_of<Q8>(block, groups);
     const int8_t *values = x.values;
     int32x4_t total[SUMS][PARTS][TOKENS] = {};
     for (int g = 0; g < groups; g++, body += Q8::GROUP_BYTES, values += x.stride * GROUP) {
+        prefetch_group<Q8>(ahead, groups, g);
         add_group<Q8, TOKENS, SUMS>(body, values, total);
     }
     UNROLL
@@ -97,12 +99,14 @@ template <int TOKENS> INLINE void add_block(Q8, const uint8_t *block, int groups
     add_scaled<TOKENS>(block, total[0], x, sums, PANEL);
 }
 
-template <int TOKENS> INLINE void add_block(Q4, const uint8_t *block, int groups, const Strip &x, float *sums) {
+template <int TOKENS>
+INLINE void add_block(Q4, const uint8_t *block, int groups, const Strip &x, float *sums, const Ahead &ahead) {
     const uint8_t *body = integers_of<Q4>(block, groups);
     const int8_t *values = x.values;
     int32x4_t whole[PARTS][TOKENS] = {};
     for (int g = 0; g < groups; g++, body += Q4::GROUP_BYTES, values += x.stride * GROUP) {
         int32x4_t total[2][PARTS][TOKENS] = {}, steps[2][PARTS], offsets[2][PARTS];
+        prefetch_group<Q4>(ahead, groups, g);
         add_group<Q4, TOKENS, 2>(body, values, total);
         const int8x16_t codes = load_bytes(steps_of(block, g)), one = vdupq_n_s8(1);
         const int8x16x2_t shifts = vld2q_s8(offsets_of(block, groups, g));

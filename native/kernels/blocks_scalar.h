@@ -50,9 +50,12 @@ INLINE void add_expanded(const uint8_t *block, int64_t, int groups, const uint8_
 }
 
 template <int TOKENS, class Format>
-INLINE void add_block(Format, const uint8_t *block, int groups, const Strip &x, float *sums) {
+INLINE void add_block(Format, const uint8_t *block, int groups, const Strip &x, float *sums, const Ahead &ahead) {
     uint8_t levels[BLOCK_GROUPS * EXPANDED];
-    for (int g = 0; g < groups; g++) expand<Format>(block, groups, g, levels + g * EXPANDED);
+    for (int g = 0; g < groups; g++) {
+        prefetch_group<Format>(ahead, groups, g);
+        expand<Format>(block, groups, g, levels + g * EXPANDED);
+    }
     add_expanded<Format, 1, TOKENS>(block, 0, groups, levels, 0, x, sums, PANEL);
 }
 

@@ -55,7 +55,8 @@ INLINE void add_scaled(V total, V scale, float of_values, float *to) {
 }
 
 // Adds the block to sums[t][r], for the first TOKENS tokens of x, which begins with the block's groups.
-template <int TOKENS> INLINE void add_block(Q8, const uint8_t *block, int groups, const Strip &x, float *sums) {
+template <int TOKENS>
+INLINE void add_block(Q8, const uint8_t *block, int groups, const Strip &x, float *sums, const Ahead &ahead) {
     const uint8_t *integers = integers_of<Q8>(block, groups);
     UNROLL
     for (int part = 0; part < PARTS; part++) {
@@ -68,6 +69,7 @@ template <int TOKENS> INLINE void add_block(Q8, const uint8_t *block, int groups
         const uint8_t *from = integers + part * (int)sizeof(Bytes);
         const int8_t *values = x.values;
         for (int g = 0; g < groups; g++, from += Q8::GROUP_BYTES, values += x.stride * GROUP) {
+            if (part == 0) prefetch_group<Q8>(ahead, groups, g);
             UNROLL
             for (int i = 0; i < GROUP / 4; i += 2) {
                 const Bytes first = load_bytes(from + 64 * i) ^ splat_byte(0x80);
@@ -88,7 +90,8 @@ template <int TOKENS> INLINE void add_block(Q8, const uint8_t *block, int groups
     }
 }
 
-template <int TOKENS> INLINE void add_block(Q4, const uint8_t *block, int groups, const Strip &x, float *sums) {
+template <int TOKENS>
+INLINE void add_block(Q4, const uint8_t *block, int groups, const Strip &x, float *sums, const Ahead &ahead) {
     const uint8_t *integers = integers_of<Q4>(block, groups);
     UNROLL
     for (int part = 0; part < PARTS; part++) {
@@ -97,6 +100,7 @@ template <int TOKENS> INLINE void add_block(Q4, const uint8_t *block, int groups
         const uint8_t *from = integers + part * (int)sizeof(Bytes);
         const int8_t *values = x.values;
         for (int g = 0; g < groups; g++, from += Q4::GROUP_BYTES, values += x.stride * GROUP) {
+            if (part == 0) prefetch_group<Q4>(ahead, groups, g);
             Bytes low[TOKENS] = {}, high[TOKENS] = {};
             UNROLL
             for (int i = 0; i < HALF / 4; i++) {
@@ -169,9 +173,11 @@ template <class Format> INLINE void expand(const uint8_t *block, int groups, int
 
 // As add_block, for one block of PANELS panels: their expanded groups are `stride` bytes apart, their scales
 // `panel_bytes`, and sums[t][p][r] has `width` values for each token.
+// Not inlined, or gcc 12 keeps the sums in memory.
 template <class Format, int PANELS, int TOKENS>
-INLINE void add_expanded(const uint8_t *block, int64_t panel_bytes, int groups, const uint8_t *expanded, int64_t stride,
-                         const Strip &x, float *sums, int width) {
+__attribute__((noinline)) void add_expanded(const uint8_t *block, int64_t panel_bytes, int groups,
+                                            const uint8_t *expanded, int64_t stride, const Strip &x, float *sums,
+                                            int width) {
     constexpr int VECTORS = PANELS * PARTS;
     Bytes total[VECTORS][TOKENS];
     UNROLL
@@ -182,6 +188,9 @@ INLINE void add_expanded(const uint8_t *block, int64_t panel_bytes, int groups, 
     }
     const int8_t *values = x.values;
     for (int g = 0; g < groups; g++, values += x.stride * GROUP, expanded += EXPANDED) {
+        Bytes sum[VECTORS][TOKENS]; // in registers: gcc 12 keeps them there through one loop, not through two
+        UNROLL
+        for (int i = 0; i < VECTORS * TOKENS; i++) sum[i / TOKENS][i % TOKENS] = total[i / TOKENS][i % TOKENS];
         for (int i = 0; i < GROUP / 4; i++) {
             Bytes weights[VECTORS];
             UNROLL
@@ -194,9 +203,11 @@ INLINE void add_expanded(const uint8_t *block, int64_t panel_bytes, int groups, 
                 memcpy(&four, values + t * GROUP + 4 * i, 4);
                 const Bytes lanes = splat_four(four);
                 UNROLL
-                for (int v = 0; v < VECTORS; v++) dot(total[v][t], weights[v], lanes);
+                for (int v = 0; v < VECTORS; v++) dot(sum[v][t], weights[v], lanes);
             }
         }
+        UNROLL
+        for (int i = 0; i < VECTORS * TOKENS; i++) total[i / TOKENS][i % TOKENS] = sum[i / TOKENS][i % TOKENS];
     }
     UNROLL
     for (int v = 0; v < VECTORS; v++) {

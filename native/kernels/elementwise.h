@@ -169,6 +169,8 @@ void quantise(const float *x, int64_t stride, int32_t columns, int32_t first, in
                 const RoundedBlock rounded = {place.values, place.scales, place.pairs, place.offsets, place.stride};
                 const float *row = x + t * stride + g * GROUP;
                 const int32_t count = columns - g * GROUP;
+                const uintptr_t ahead = (uintptr_t)row + 8 * (uintptr_t)stride; // the same block of token t + 2
+                for (uintptr_t b = 0; b < 4 * BLOCK; b += 64) __builtin_prefetch((const void *)(ahead + b));
                 switch (to->groups - g) {
                 case 1: round_block<1>(row, count, rounded); break;
                 case 2: round_block<2>(row, count, rounded); break;

@@ -87,6 +87,21 @@ INLINE Strip strip_of(const soban::Activations &x, int32_t token) {
     return from(whole, token - first, 0);
 }
 
+// What streams that are read side by side will want, and which of them is at hand.
+struct Ahead {
+    const uintptr_t *wanted;
+    int streams, mine;
+};
+
+// Asks for a share of that with group g of a block: a little at a time, since a core has few requests at once, and from
+// all streams in turn.
+template <class Format> INLINE void prefetch_group(const Ahead &ahead, int groups, int g) {
+    constexpr int64_t SHARE = (block_bytes_of<Format>(BLOCK_GROUPS) / BLOCK_GROUPS + 63) / 64 * 64;
+    const bool in_turn = ahead.streams == BLOCK_GROUPS && groups == BLOCK_GROUPS;
+    const uintptr_t from = ahead.wanted[in_turn ? g : ahead.mine] + (uintptr_t)((in_turn ? ahead.mine : g) * SHARE);
+    for (int64_t b = 0; b < SHARE; b += 64) __builtin_prefetch((const void *)(from + (uintptr_t)b));
+}
+
 // Calls body(one of the formats above).
 template <class Body> INLINE void with_format(int32_t format, Body body) {
     switch (format) {

@@ -81,12 +81,13 @@ template <class Format, int TOKENS> void linear_streams(const soban::Linear &tas
             const int32_t count = groups - g < BLOCK_GROUPS ? groups - g : BLOCK_GROUPS;
             const int64_t here = g / BLOCK_GROUPS * block_bytes_of<Format>(BLOCK_GROUPS), ahead = here + AHEAD_BYTES;
             const Strip values = from(x, 0, g);
+            uintptr_t wanted[STREAMS];
             for (int s = 0; s < streams; s++) {
-                const uintptr_t wanted = ahead < panel_bytes ? (uintptr_t)panel[s] + (uintptr_t)ahead
-                                                             : (uintptr_t)next[s] + (uintptr_t)(ahead - panel_bytes);
-                for (int64_t b = 0; b < block_bytes_of<Format>(count); b += 64)
-                    __builtin_prefetch((const void *)(wanted + (uintptr_t)b));
-                add_block<TOKENS>(Format(), panel[s] + here, count, values, sums[s]);
+                wanted[s] = ahead < panel_bytes ? (uintptr_t)panel[s] + (uintptr_t)ahead
+                                                : (uintptr_t)next[s] + (uintptr_t)(ahead - panel_bytes);
+            }
+            for (int s = 0; s < streams; s++) {
+                add_block<TOKENS>(Format(), panel[s] + here, count, values, sums[s], {wanted, streams, s});
             }
         }
         for (int s = 0; s < streams; s++) {

@@ -46,10 +46,10 @@ INLINE Rounded round_group(const float *x, int32_t count, int8_t *out) {
 
 // Lanes i and i ^ STRIDE become their sum and their difference.
 template <int STRIDE> INLINE V add_and_subtract(V x) {
-    I minus = {};
+    V signs = {};
     UNROLL
-    for (int i = 0; i < WIDTH; i++) minus[i] = i & STRIDE ? (int32_t)0x80000000 : 0;
-    return swapped<STRIDE>(x) + (V)((I)x ^ minus);
+    for (int i = 0; i < WIDTH; i++) signs[i] = i & STRIDE ? -1.0f : 1.0f;
+    return fma(x, signs, swapped<STRIDE>(x)); // times 1: rounded once, as a sum is
 }
 
 // COUNT x WIDTH numbers times Hadamard's matrix of that size: formats.turn, in its order.
@@ -109,10 +109,10 @@ template <int GROUPS> INLINE void round_block(const float *x, int32_t count, con
     }
     const Steps steps = steps_for(most);
     *to.scale = steps.scale;
-    uint32_t whole = 0;
+    I halves[8] = {};
+    UNROLL
     for (int g = 0; g < GROUPS; g++) {
         I q[GROUP / WIDTH];
-        int32_t sums[2];
         UNROLL
         for (int i = 0; i < GROUP / WIDTH; i++) q[i] = nearest(values[g * (GROUP / WIDTH) + i] * steps.inverse);
         UNROLL
@@ -120,12 +120,18 @@ template <int GROUPS> INLINE void round_block(const float *x, int32_t count, con
             U total = {}; // of a NaN they are anything
             UNROLL
             for (int i = 0; i < HALF_VECTORS; i++) total += (U)q[h * HALF_VECTORS + i];
-            sums[h] = sum((I)total);
+            halves[2 * g + h] = (I)total;
         }
         UNROLL
         for (int i = 0; i < GROUP / WIDTH; i += 4) store_int8(to.values + g * to.stride * GROUP + i * WIDTH, q + i);
-        to.pairs[g * to.stride] = (int32_t)(((uint32_t)sums[0] & 0xffff) | (uint32_t)sums[1] << 16);
-        whole += (uint32_t)sums[0] + (uint32_t)sums[1];
+    }
+    int32_t sums[8];
+    sum_eight(halves, sums);
+    uint32_t whole = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        const uint32_t first = (uint32_t)sums[2 * g], second = (uint32_t)sums[2 * g + 1];
+        to.pairs[g * to.stride] = (int32_t)((first & 0xffff) | second << 16);
+        whole += first + second;
     }
     *to.offset = (int32_t)(0u - 128u * whole);
 }

@@ -242,6 +242,25 @@ INLINE int32_t sum(I x) {
 }
 #endif
 
+// The sums of the lanes of eight vectors.
+INLINE void sum_eight(const I *x, int32_t *sums) {
+#if SOBAN_ISA == 2
+    __m512i fours[2];
+    for (int i = 0; i < 2; i++) {
+        const __m512i *v = (const __m512i *)x + 4 * i;
+        const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+        const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+        fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)); // in each quarter
+    }
+    const __m512i even = _mm512_shuffle_i32x4(fours[0], fours[1], 0x88);
+    const __m512i quarters = _mm512_add_epi32(even, _mm512_shuffle_i32x4(fours[0], fours[1], 0xdd));
+    const __m512i all = _mm512_add_epi32(quarters, _mm512_shuffle_i32x4(quarters, quarters, 0xb1));
+    _mm256_storeu_si256((__m256i *)sums, _mm512_castsi512_si256(_mm512_shuffle_i32x4(all, all, 0x08)));
+#else
+    for (int i = 0; i < 8; i++) sums[i] = sum(x[i]);
+#endif
+}
+
 #if !SOBAN_NEON
 // Four vectors of whole numbers from -128 to 127 as bytes.
 INLINE void store_int8(int8_t *to, const I *x) {
