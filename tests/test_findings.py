@@ -7,7 +7,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_guide_has_every_code() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src" / "soban").rglob("*.py")]
+    package = ROOT / "src" / "soban"
+    files = [
+        path for path in package.rglob("*.py") if package / "serve" not in path.parents
+    ]  # whose codes are OpenAI's
+    sources = [path.read_text(encoding="utf-8") for path in files]
     made = {code for text in sources for code in re.findall(r'Finding\(\s*"([a-z0-9-]+)"', text)}
     made |= {code for text in sources for code in re.findall(r'_no_token\("([a-z-]+)"', text)} | {
         "bos-differs",

@@ -105,7 +105,7 @@ def test_a_packed_file_shows_its_matrices(tmp_path: Path) -> None:
     ("changes", "code"),
     [
         ({"vocab_size": 265}, "tensor-shape"), ({"num_hidden_layers": 3}, "tensors-missing"),
-        ({"model_type": "gpt_neox"}, "not-runnable"),
+        ({"model_type": "mamba"}, "not-runnable"),
         ({"hidden_activation": "relu6"}, "not-runnable"),
         ({"quantization_config": {"quant_method": "bitnet"}}, "not-runnable"),
         ({"num_hidden_layers": 2**31 - 1}, "not-runnable"),

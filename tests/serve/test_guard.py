@@ -54,24 +54,26 @@ def test_a_body_that_is_too_long_is_refused_told_or_not(start: Starter) -> None:
     assert httpx.post(small.url + CHAT, content=pieces()).status_code == 413
 
 
-def test_a_client_that_leaves_frees_its_place(server: Running, chat_model: Any) -> None:
-    body = LONG | {"model": chat_model.name}
-    with httpx.stream("POST", server.url + CHAT, json=body, timeout=30) as answer:
+def test_a_client_that_leaves_frees_its_place(start: Starter, chat_model: Any) -> None:
+    slow = start(str(chat_model))
+    slow_down(slow)
+    with httpx.stream("POST", slow.url + CHAT, json=LONG, timeout=30) as answer:
         lines = answer.iter_lines()
         next(lines)
-        assert not server.idle()
-    server.wait_until_idle(10)
+        assert not slow.idle()
+    slow.wait_until_idle(3)
     until = time.monotonic() + 5
-    while not (server.records and server.records[-1].outcome == "left"):
+    while slow.records[-1].outcome != "left":
         assert time.monotonic() < until
         time.sleep(0.01)
 
 
-def test_a_client_that_leaves_while_it_waits_for_a_whole_answer_does_so_too(server: Running, chat_model: Any) -> None:
-    body = {**LONG, "model": chat_model.name, "stream": False}
+def test_a_client_that_leaves_while_it_waits_for_a_whole_answer_does_so_too(start: Starter, chat_model: Any) -> None:
+    slow = start(str(chat_model))
+    slow_down(slow)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(server.url + CHAT, json=body, timeout=0.15)
-    server.wait_until_idle(10)
+        httpx.post(slow.url + CHAT, json={**LONG, "stream": False}, timeout=0.5)
+    slow.wait_until_idle(3)
 
 
 def test_neighbours_of_one_that_leaves_write_what_they_would_alone(server: Running, chat_model: Any) -> None:

@@ -156,7 +156,8 @@ def head(wish: Wish) -> str:
 
 def _fit(made: Fit, wish: Wish) -> str:
     entry = made.entry
-    lines = [f"{entry.name}  {entry.title}"]
+    head = f"{entry.name}  {entry.title}"
+    lines = [head] if len(head) + INDENT <= columns() else [entry.name, " " * INDENT + entry.title]
     reasons = [
         _memory_reason(made, wish),
         *_speed_reason(made, wish),

@@ -11,7 +11,7 @@ from soban.hub.choosing import READ
 MOST = 3
 TASKS = {"chat": ("chat",), "summary": ("chat", "rewrite"), "story": ("chat", "story"), "write": ("base",)}
 # Bytes for a weight of Gemma 2 2B. Its large vocabulary makes the 4 bits dearer than most models have them.
-FORMS = {"q8": 1.04, "q4": 0.70}
+FORMS = {"q8": 1.02, "q4": 0.70}
 SYSTEM = 2_000_000_000  # bytes that the system and a browser take, of less than twice as much half
 WORKSPACE = 200_000_000  # for Python and what is computed
 FLUENT = 2.5  # tokens a second: as people read

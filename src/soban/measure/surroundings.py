@@ -22,7 +22,8 @@ Report = dict[str, Any]
 CORE = {
     "numpy": ("1.26", "2.4.6"), "tokenizers": ("0.20", "0.23.3"), "jinja2": ("3.1", "3.1.6"),
     "filelock": ("3.13", "4.2.11"), "prompt_toolkit": ("3.0.52", "3.0.53"), "huggingface_hub": ("1.0", "2.4.0"),
-    "truststore": ("0.10", "0.10.5"), "llguidance": ("1.9", "1.9.1"),
+    "truststore": ("0.10", "0.10.5"), "llguidance": ("1.9", "1.9.1"), "fastapi": ("0.115", "0.165.0"),
+    "uvicorn": ("0.30", "0.54.0"),
 }  # fmt: skip
 EXTRAS = {
     "learn": {

@@ -1,15 +1,15 @@
 """Servers that run on this PC: each leaves a note about itself, by which `soban ps` and `soban stop` find it."""
 
 import contextlib
+import http.client
 import json
 import os
 import secrets
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from soban.base import system
 from soban.base.errors import UserError
@@ -34,10 +34,13 @@ class Presence:
 
     def ask(self, path: str, method: str = "GET") -> Any:
         """What the server answers, from JSON. OSError where it does not."""
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self.url + path, method=method, headers=headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=SECONDS) as answer:
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname or "", self.port, timeout=SECONDS)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers={"Authorization": f"Bearer {self.key}"})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise ConnectionError(answer.reason)
             return json.loads(answer.read())
 
 
@@ -76,7 +79,7 @@ def servers() -> list[Presence]:
         try:
             one = Presence(**json.loads(path.read_text(encoding="utf-8")))
             one.ask("/livez")
-        except (urllib.error.URLError, ConnectionError):
+        except ConnectionError:
             path.unlink(missing_ok=True)
         except (OSError, ValueError, TypeError):
             continue
