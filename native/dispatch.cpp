@@ -68,10 +68,10 @@ bool runs_avxvnni() { return runs_avx2() && has(cpuid(7, 1).a, 1 << 4); }
 // The system hands out the tiles' 8 KB of state on request only.
 bool runs_amx() {
 #if defined(__linux__)
-    const uint32_t tiles = 1 << 24, int8 = 1 << 25, states = 1 << 17 | 1 << 18;
+    const uint32_t tiles = 1 << 24, int8 = 1 << 25, bf16 = 1 << 22, vectors_bf16 = 1 << 5, states = 1 << 17 | 1 << 18;
     const long request = 0x1023, tile_data = 18; // ARCH_REQ_XCOMP_PERM
-    return runs_avx512vnni() && has(cpuid(7).d, tiles | int8) && has(saved_states(), states) &&
-           syscall(SYS_arch_prctl, request, tile_data) == 0;
+    return runs_avx512vnni() && has(cpuid(7).d, tiles | int8 | bf16) && has(cpuid(7, 1).a, vectors_bf16) &&
+           has(saved_states(), states) && syscall(SYS_arch_prctl, request, tile_data) == 0;
 #else
     return false;
 #endif

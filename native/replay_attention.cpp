@@ -86,9 +86,17 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
     }
 }
 
+// As many as share keys and values at the most, or fewer, so that every thread has several tiles.
+int32_t tokens_of_tile(const Run &run) {
+    int32_t rows = ATTENTION_ROWS;
+    const int64_t all = (int64_t)run.batch.tokens * heads_in_group(run) * run.layer().heads;
+    while (rows > FEWEST_ATTENTION_ROWS && all < (int64_t)rows * 3 * run.pool.threads.count()) rows /= 2;
+    return std::max(1, rows / heads_in_group(run));
+}
+
 // Lists the tiles; returns the sum of rows x spans over them.
 int64_t list_tiles(Run &run) {
-    const int32_t heads = heads_in_group(run), most = std::max(1, ATTENTION_ROWS / heads);
+    const int32_t heads = heads_in_group(run), most = tokens_of_tile(run);
     int64_t row_spans = 0;
     run.tiles.clear();
     for (int32_t s = 0; s < run.batch.sequences; s++) {

@@ -19,11 +19,11 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 13 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 14 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
 enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
-enum { SOBAN_CACHE_F32, SOBAN_CACHE_F16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
+enum { SOBAN_CACHE_F32, SOBAN_CACHE_BF16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
 enum { SOBAN_SILU, SOBAN_GELU_TANH, SOBAN_GELU, SOBAN_RELU, SOBAN_QUICK_GELU }; /* schema.ACTIVATIONS */
 enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                           /* how many rows a value has */
 enum { SOBAN_TOKEN_IDS, SOBAN_POSITIONS, SOBAN_OUTPUT_ROWS }; /* schema.SLOTS: the arrays of a soban_batch */

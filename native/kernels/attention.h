@@ -5,61 +5,15 @@
 #ifndef SOBAN_ATTENTION_H
 #define SOBAN_ATTENTION_H
 
-#include "attention_values.h"
-#include "attention_weights.h"
+#include "attention_tiles.h"
 
 namespace {
 
-constexpr int32_t SHARE_ROWS = 8; // from here on blocks are widened once for all rows
-constexpr int32_t FEW_ROWS = 4;   // of a tile of scores below that
-
-// What a call works with in its scratch memory, one of each for every row.
-struct Rows {
-    float *scores;          // SPAN: scores, then weights, of the span's positions
-    float *wide;            // shared: keys of a block as floats, then slices_floats of values
-    float *queries;         // query_floats, in tiles
-    float *sums;            // padded_size: the span's weights x values
-    float *out;             // padded_size: the spans so far
-    float *largest, *total; // of the spans so far
-    float *here, *weights;  // the same of this span alone
-    int32_t *from, *to;     // the positions of the span that the row sees
-};
-
-int64_t attention_scratch(int32_t rows, int32_t size) {
-    const int64_t floats = rows * (int64_t)(SPAN + query_floats(size) + 2 * padded_size(size) + 6);
-    return 4 * (floats + 64 + slices_floats(size));
-}
-
-Rows lay_out(void *scratch, int32_t rows, int32_t size) {
-    const int64_t count = rows, width = padded_size(size);
-    Rows all;
-    all.scores = (float *)scratch;
-    all.wide = all.scores + count * SPAN;
-    all.sums = all.wide + slices_floats(size);
-    all.out = all.sums + count * width;
-    all.queries = all.out + count * width;
-    all.largest = all.queries + count * query_floats(size);
-    all.total = all.largest + count;
-    all.here = all.total + count;
-    all.weights = all.here + count;
-    all.from = (int32_t *)(all.weights + count);
-    all.to = all.from + count;
-    return all;
-}
-
-// A call's positions and rows: what stays the same while it works.
-struct Call {
-    const soban::Attention &task;
-    const Rows all;
-    const int32_t rows, size;
-
-    const char *block(const char *stored, int32_t position) const {
-        return stored + task.table[position / PAGE] * task.page_stride;
-    }
-};
+constexpr int32_t FEW_ROWS = 4; // of a tile of scores where rows do not share
 
 template <class Stored> constexpr int32_t MOST_ROWS = SCORE_ROWS; // of a tile of scores
 template <> constexpr int32_t MOST_ROWS<INT8> = SCORE_ROWS_INT8;
+template <> constexpr int32_t MOST_ROWS<PAIRS> = SCORE_ROWS_BF16;
 
 template <int MOST> void pack_queries(const Call &call) {
     in_tiles<MOST>(call.rows, [&](auto tile, int32_t first) {
@@ -78,7 +32,7 @@ template <int MOST> void pack_queries(const Call &call) {
 template <class Stored, class Wide> void score_block(const Call &call, const char *block, int32_t place) {
     const char *from = block;
     if constexpr (Stored::SIZE == 2) {
-        widen_keys<Stored>(block, call.size, call.all.wide);
+        widen_keys(block, call.size, call.all.wide);
         from = (const char *)call.all.wide;
     }
     in_tiles<MOST_ROWS<Stored>>(call.rows, [&](auto tile, int32_t first) {
@@ -129,6 +83,14 @@ template <class Stored> void add_few(const Call &call, int32_t start, int32_t fr
     for (int32_t p = from / PAGE * PAGE; p < to; p += PAGE) {
         const char *block = call.block(call.task.values, p);
         const char *next = p + PAGE < to ? call.block(call.task.values, p + PAGE) : block;
+        if constexpr (IN_RUNS<Stored>) {
+            in_tiles<PAIRED_ROWS>(call.rows, [&](auto tile, int32_t r) {
+                add_stored_page<Stored, decltype(tile)::VALUE>(
+                    block, next, p, {call.all.from, call.all.to}, r, call.all.scores + (int64_t)r * SPAN + (p - start),
+                    SPAN, call.size, call.all.sums + (int64_t)r * padded_size(call.size));
+            });
+            continue;
+        }
         in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
             add_seen_values<Stored, decltype(tile)::VALUE, true>(block, next, p, p + PAGE, {call.all.from, call.all.to},
                                                                  r, call.all.scores + (int64_t)r * SPAN + (p - start),
@@ -136,6 +98,28 @@ template <class Stored> void add_few(const Call &call, int32_t start, int32_t fr
                                                                  call.all.sums + (int64_t)r * padded_size(call.size));
         });
     }
+}
+
+// Columns d to d + SLICE of the widened values of positions `first` to `end`, page by page.
+template <class Stored> void add_slice(const Call &call, int32_t start, int32_t first, int32_t end, int32_t d) {
+    const Rows &all = call.all;
+    const int32_t width = padded_size(call.size), stride = Stored::SIZE == 1 ? MANY : SPAN;
+    const float *weights = all.scores + (first - start);
+    if (Stored::SIZE == 1) {
+        for (int32_t p = first; p < end; p += PAGE) {
+            const char *block = call.block(call.task.values, p);
+            for (int32_t r = 0; r < call.rows; r++) {
+                scale_weights(block, call.size, d, weights + (int64_t)r * SPAN + (p - first),
+                              all.scaled + r * MANY + (p - first));
+            }
+        }
+        weights = all.scaled;
+    }
+    in_tiles<PAIRED_ROWS>(call.rows, [&](auto tile, int32_t r) {
+        add_pages<Sliced, decltype(tile)::VALUE>((const char *)all.wide, first, end, {all.from, all.to}, r,
+                                                 weights + (int64_t)r * stride, stride, call.size, d,
+                                                 sooner(d + SLICE, width), all.sums + (int64_t)r * width);
+    });
 }
 
 template <class Stored> void add_many(const Call &call, int32_t start, int32_t from, int32_t to) {
@@ -147,6 +131,10 @@ template <class Stored> void add_many(const Call &call, int32_t start, int32_t f
                                  call.all.wide);
         }
         for (int32_t d = 0; d < width; d += SLICE) {
+            if constexpr (IN_RUNS<Stored>) {
+                add_slice<Stored>(call, start, first, end, d);
+                continue;
+            }
             in_tiles<VALUE_ROWS>(call.rows, [&](auto tile, int32_t r) {
                 add_seen_values<Sliced, decltype(tile)::VALUE, false>(
                     (const char *)call.all.wide, nullptr, first, end, {call.all.from, call.all.to}, r,
@@ -157,36 +145,22 @@ template <class Stored> void add_many(const Call &call, int32_t start, int32_t f
     }
 }
 
-// Joins a span's sums, its largest score and its weights' total to those of the spans before it.
-INLINE void join_span(const float *sums, float here, float weights, int32_t size, float *out, float *largest,
-                      float *total) {
-    const float higher = *largest > here ? *largest : here;
-    const V keep = exponential(splat(*largest - higher)), more = exponential(splat(here - higher));
-    *total = fma(splat(*total), keep, splat(weights) * more)[0];
-    *largest = higher;
-    in_vectors(size, [&](int64_t i, int n) {
-        store_up_to(out + i, fma(load_up_to(out + i, n), keep, load_up_to(sums + i, n) * more), n);
-    });
-}
-
-INLINE void divide(const float *sums, float total, int32_t size, float *out) {
-    in_vectors(size, [&](int64_t i, int n) { store_up_to(out + i, load_up_to(sums + i, n) / splat(total), n); });
-}
-
 template <class Stored> void attend_span(const Call &call, int32_t span) {
     const soban::Attention &task = call.task;
     const Rows &all = call.all;
     const int32_t rows = call.rows, start = span * SPAN, width = padded_size(call.size);
-    int32_t from = start + SPAN, to = start; // the positions that any row sees
-    for (int32_t r = 0; r < rows; r++) {
-        const int32_t end = task.position + r / task.heads + 1;
+    int32_t from = start + SPAN, to = start;                        // the positions that any row sees
+    for (int32_t r = 0, end = task.position + 1; r < rows; end++) { // of a token
         const int32_t first = task.window && end > task.window ? end - task.window : 0;
-        all.from[r] = later(first, start);
-        all.to[r] = sooner(end, start + SPAN);
-        if (all.from[r] >= all.to[r]) all.from[r] = all.to[r] = start;
-        if (all.from[r] == all.to[r]) continue;
-        from = sooner(from, all.from[r]);
-        to = later(to, all.to[r]);
+        int32_t here = later(first, start), there = sooner(end, start + SPAN);
+        if (here >= there) here = there = start;
+        for (int32_t head = 0; head < task.heads; head++, r++) all.from[r] = here, all.to[r] = there;
+        if (here == there) continue;
+        from = sooner(from, here);
+        to = later(to, there);
+    }
+    if constexpr (IN_TILES<Stored>) {
+        if (takes_tiles<Stored>(call)) return attend_tiles<Stored>(call, span);
     }
     if (rows < SHARE_ROWS) {
         if (from < to) score_few<Stored>(call, start, from, to);
@@ -204,24 +178,11 @@ template <class Stored> void attend_span(const Call &call, int32_t span) {
             lean(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start,
                  start - task.position - r / task.heads, task.slopes[r % task.heads]);
         }
-        all.here[r] = weigh(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start, task.softcap,
-                            all.weights + r);
+        all.here[r] = weigh<PAIRED && Stored::SIZE == 2>(all.scores + (int64_t)r * SPAN, all.from[r] - start,
+                                                         all.to[r] - start, task.softcap, all.weights + r);
     }
     if (from < to) (rows < SHARE_ROWS ? add_few<Stored> : add_many<Stored>)(call, start, from, to);
-    for (int32_t r = 0; r < rows; r++) {
-        const float *sums = all.sums + (int64_t)r * width;
-        if (task.out) {
-            if (all.from[r] != all.to[r]) {
-                join_span(sums, all.here[r], all.weights[r], call.size, all.out + (int64_t)r * width, all.largest + r,
-                          all.total + r);
-            }
-            continue;
-        }
-        float *partial = task.partials + ((int64_t)(span - task.first_span) * rows + r) * (call.size + 2);
-        memcpy(partial, sums, sizeof(float) * (size_t)call.size);
-        partial[call.size] = all.here[r];
-        partial[call.size + 1] = all.weights[r];
-    }
+    for (int32_t r = 0; r < rows; r++) finish_row(call, span, r, all.sums + (int64_t)r * width);
 }
 
 template <class Stored> void attend_all(const soban::Attention &task) {
@@ -233,7 +194,11 @@ template <class Stored> void attend_all(const soban::Attention &task) {
         all.largest[r] = -INFINITY;
         all.total[r] = 0.0f;
     }
-    rows < SHARE_ROWS ? pack_queries<FEW_ROWS>(call) : pack_queries<MOST_ROWS<Stored>>(call);
+    bool packed = false;
+    if constexpr (IN_TILES<Stored>) {
+        if ((packed = takes_tiles<Stored>(call))) pack_tiles<Stored>(call);
+    }
+    if (!packed) rows < SHARE_ROWS ? pack_queries<FEW_ROWS>(call) : pack_queries<MOST_ROWS<Stored>>(call);
     for (int32_t span = task.first_span; span < task.end_span; span++) attend_span<Stored>(call, span);
     if (!task.out) return;
     for (int32_t r = 0; r < rows; r++) {
@@ -243,14 +208,16 @@ template <class Stored> void attend_all(const soban::Attention &task) {
 }
 
 void attend(const soban::Attention *task) {
+    const NoDenormals guard;
     switch (task->format) {
     case SOBAN_CACHE_F32: return attend_all<F32>(*task);
-    case SOBAN_CACHE_F16: return attend_all<F16>(*task);
+    case SOBAN_CACHE_BF16: return attend_all<PAIRS>(*task);
     default: return attend_all<INT8>(*task);
     }
 }
 
 void join(const float *partials, int32_t spans, int64_t stride, int32_t size, float *out) {
+    const NoDenormals guard;
     float largest = -INFINITY, total = 0.0f;
     memset(out, 0, sizeof(float) * (size_t)size);
     for (int32_t s = 0; s < spans; s++) {

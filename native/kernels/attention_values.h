@@ -1,4 +1,5 @@
-// Weighted sums of values: each row's sums grow position by position, in ascending order, whatever the tile.
+// Weighted sums of values: each row's sums grow position by position, in ascending order, whatever the tile. (But of
+// bfloat16 and int8 with 512-bit vectors: see attention_paired.h.)
 #ifndef SOBAN_ATTENTION_VALUES_H
 #define SOBAN_ATTENTION_VALUES_H
 
@@ -22,21 +23,36 @@ template <class Stored> struct Values {
     Row row(int32_t j) const { return {from + j * stride}; }
 };
 
+template <> struct Values<PAIRS> {
+    struct Row {
+        const char *from;
+        int32_t shift; // that brings the position's half of a pair up
+        __attribute__((always_inline)) V load(int v) const {
+            return second_of(load_lanes(from + v * WIDTH * 4) << shift);
+        }
+    };
+    const char *from;
+    int64_t stride;
+    Values(const char *block, int32_t size, int32_t d)
+        : from(block + (int64_t)d * 4), stride((int64_t)padded_size(size) * 4) {}
+    Row row(int32_t j) const { return {from + j / 2 * stride, j % 2 ? 0 : 16}; }
+};
+
 template <> struct Values<INT8> {
     struct Row {
         const char *from;
         V scale;
-        __attribute__((always_inline)) V load(int v) const {
+        __attribute__((always_inline)) V load(int v) const { return whole(v) * scale; }
+        __attribute__((always_inline)) V whole(int v) const {
             const char *here = from + v * WIDTH;
 #if SOBAN_ISA == 2
-            return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)here))) * scale;
+            return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)here)));
 #elif SOBAN_ISA != 0
-            return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)here))) * scale;
+            return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)here)));
 #elif SOBAN_NEON
-            return widen_int8(here) * scale;
+            return widen_int8(here);
 #else
-            return V{(float)(int8_t)here[0], (float)(int8_t)here[1], (float)(int8_t)here[2], (float)(int8_t)here[3]} *
-                   scale;
+            return V{(float)(int8_t)here[0], (float)(int8_t)here[1], (float)(int8_t)here[2], (float)(int8_t)here[3]};
 #endif
         }
     };
@@ -48,6 +64,19 @@ template <> struct Values<INT8> {
           stride(padded_size(size)) {}
     Row row(int32_t j) const { return {from + (int64_t)j * stride, splat(scales[j])}; }
 };
+
+// What a weight is multiplied by: with PAIRED an int8 as it is, for its scale goes into the weight. HALF: 0 for an even
+// position, 1 for an odd one, 2 where that is not known beforehand.
+template <class Stored, int HALF = 2> INLINE V factor(const typename Values<Stored>::Row &row, int v) {
+    if constexpr (PAIRED && Stored::SIZE == 1)
+        return row.whole(v);
+    else if constexpr (Stored::SIZE == 2 && HALF == 0)
+        return first_of(load_lanes(row.from + v * WIDTH * 4));
+    else if constexpr (Stored::SIZE == 2 && HALF == 1)
+        return second_of(load_lanes(row.from + v * WIDTH * 4));
+    else
+        return row.load(v);
+}
 
 // Many rows share values that are widened once, for MANY positions, and packed by slices of columns
 // [slice][MANY][SLICE]: a slice stays in the L1 cache while the rows pass, and the rows' sums in registers while the
@@ -77,7 +106,7 @@ void widen_values(const char *block, int32_t count, int32_t size, int32_t place,
         for (int32_t j = 0; j < count; j++, to += SLICE) {
             const auto row = values.row(j);
             UNROLL
-            for (int v = 0; v < 16 / WIDTH; v++) store(to + v * WIDTH, row.load(v));
+            for (int v = 0; v < 16 / WIDTH; v++) store(to + v * WIDTH, factor<Stored>(row, v));
         }
     }
 }

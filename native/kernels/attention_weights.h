@@ -33,13 +33,34 @@ INLINE V inverse(V x) { // 1 / x to 1 ulp, for 1 <= x <= 2**100
 }
 
 // What a query is multiplied by, so that weigh() takes the products as they are.
-INLINE float score_scale(float scale, float softcap) { return softcap != 0.0f ? 2.0f * scale / softcap : scale; }
+INLINE float score_scale(float scale, float softcap) { return softcap != 0.0f ? scale / softcap : scale; }
 
-// cap tanh(s / cap) of x = 2 s / cap, as cap - 2 cap / (e**x + 1): exact to a few eps of the cap, which is all that
-// counts in a score. Beyond 40 e**x is lost beside 1, or 1 beside it.
+INLINE bool any(I lanes) {
+#if SOBAN_ISA == 2
+    return _mm512_movepi32_mask((__m512i)lanes) != 0;
+#elif SOBAN_ISA == 1
+    return _mm256_movemask_ps((__m256)lanes) != 0;
+#else
+    return (lanes[0] | lanes[1] | lanes[2] | lanes[3]) != 0;
+#endif
+}
+
+// cap tanh(x) to a few eps of the cap, which is all that counts in a score: below 0.63, as most scores are, by
+// hyperbolic_tangent()'s polynomial; else as cap - 2 cap / (e**2x + 1). Beyond 20 e**2x is lost beside 1, or 1 beside
+// it.
 INLINE V cap_score(V x, float cap) {
-    const V bounded = smaller(splat(40.0f), larger(splat(-40.0f), x));
-    return fma(splat(-2.0f * cap), inverse(exponential_within(bounded) + splat(1.0f)), splat(cap));
+    const V square = x * x;
+    V p = splat(-0x1.6f4214p-8f);
+    p = fma(p, square, splat(0x1.50b828p-6f));
+    p = fma(p, square, splat(-0x1.b806a6p-5f));
+    p = fma(p, square, splat(0x1.1105a2p-3f));
+    p = fma(p, square, splat(-0x1.55552cp-2f));
+    const V small = splat(cap) * fma(x * square, p, x);
+    const I large = !(square < splat(0.63f * 0.63f));
+    if (!any(large)) return small;
+    const V bounded = smaller(splat(20.0f), larger(splat(-20.0f), x));
+    const V other = fma(splat(-2.0f * cap), inverse(exponential_within(bounded + bounded) + splat(1.0f)), splat(cap));
+    return large ? other : small;
 }
 
 INLINE V lanes_from(int32_t first) {
@@ -61,9 +82,9 @@ INLINE void lean(float *scores, int32_t from, int32_t to, int32_t distance, floa
     }
 }
 
-// Scores of one row, times score_scale(), to weights; returns their largest, and their total in `total`. What lies
-// outside `from` to `to` within their vectors counts as minus infinity, whatever it holds.
-float weigh(float *scores, int32_t from, int32_t to, float softcap, float *total) {
+// Scores of one row, times score_scale(), through the soft cap; returns the largest. What lies outside `from` to `to`
+// within their vectors becomes minus infinity, whatever it holds.
+INLINE float cap_scores(float *scores, int32_t from, int32_t to, float softcap) {
     const int32_t first = from / WIDTH * WIDTH, end = (to + WIDTH - 1) / WIDTH * WIDTH;
     V most = splat(-INFINITY);
     for (int32_t i = first; i < end; i += WIDTH) {
@@ -77,13 +98,28 @@ float weigh(float *scores, int32_t from, int32_t to, float softcap, float *total
         store(scores + i, x);
         most = larger(x, most);
     }
-    const float here = largest(most);
+#if SOBAN_ISA == 2
+    return _mm512_reduce_max_ps(most);
+#else
+    return largest(most);
+#endif
+}
+
+INLINE V weight(V score, float most) {
+    const V x = score - splat(most);
+    return x < splat(-86.9f) ? V{} : exponential_within(x);
+}
+
+// Scores of one row, times score_scale(), to weights, if need be rounded to bfloat16; returns the largest score, and in
+// `total` that of the weights as they were.
+template <bool ROUNDED> float weigh(float *scores, int32_t from, int32_t to, float softcap, float *total) {
+    const float here = cap_scores(scores, from, to, softcap);
+    const int32_t first = from / WIDTH * WIDTH, end = (to + WIDTH - 1) / WIDTH * WIDTH;
     V weights = {};
     for (int32_t i = first; i < end; i += WIDTH) {
-        const V x = load(scores + i) - splat(here);
-        const V weight = x < splat(-86.9f) ? V{} : exponential_within(x);
-        store(scores + i, weight);
-        weights += weight;
+        const V one = weight(load(scores + i), here);
+        store(scores + i, ROUNDED ? to_bf16(one) : one);
+        weights += one;
     }
     *total = sum(weights);
     return here;

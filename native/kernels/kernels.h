@@ -88,19 +88,22 @@ struct Attention {
     const float *slopes; // of each head, what a score loses for each position that lies between; null: nothing
 };
 
-constexpr int32_t ATTENTION_ROWS = 96; // tokens x heads of one call at the most, if there is more than one token
+// Tokens x heads of one call at the most, if there is more than one token, and where threads would be left without.
+constexpr int32_t ATTENTION_ROWS = 256, FEWEST_ATTENTION_ROWS = 64;
 
 // A page of the cache holds a block of keys and one of values for each head, both of block_bytes():
-//   f32, f16: keys [padded size][PAGE], values [PAGE][padded size]
-//   int8:     keys [padded size / 4][PAGE][4], values [PAGE][padded size]; then, in both, scales [groups of 64][PAGE]
+//   f32:  keys [padded size][PAGE], values [PAGE][padded size]
+//   bf16: keys [padded size / 2][PAGE][2], values [PAGE / 2][padded size][2]
+//   int8: keys [padded size / 4][PAGE][4], values [PAGE][padded size]; then, in both, scales [groups of 64][PAGE]
 //   f32
+// bf16 lies in pairs of the numbers that a product adds up: two columns of a key, two positions of a value.
 // Keys lie position beside position so that scores need no sum across a vector's lanes.
 constexpr int32_t padded_size(int32_t size) { return (size + 15) / 16 * 16; }
 constexpr int32_t size_groups(int32_t size) { return (size + GROUP - 1) / GROUP; }
 constexpr int64_t block_bytes(int32_t format, int32_t size) {
     const int64_t numbers = PAGE * (int64_t)padded_size(size);
     return format == SOBAN_CACHE_INT8 ? numbers + 4 * PAGE * (int64_t)size_groups(size)
-                                      : numbers * (format == SOBAN_CACHE_F16 ? 2 : 4);
+                                      : numbers * (format == SOBAN_CACHE_BF16 ? 2 : 4);
 }
 
 struct Kernels {

@@ -201,6 +201,11 @@ INLINE V load_part(const float *from, int n) { return F32::load_part(from, n); }
 INLINE I splat_int(int32_t x) { return x - I{}; }
 INLINE V larger(V a, V b) { return a > b ? a : b; } // b if either is NaN
 INLINE V smaller(V a, V b) { return a < b ? a : b; }
+INLINE V to_bf16(V x) { // rounded to the nearest bfloat16, ties to even; infinities and NaN as they are
+    const U bits = (U)x;
+    const V rounded = (V)((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u);
+    return x == x ? rounded : x;
+}
 INLINE V magnitude(V x) { return (V)((I)x & splat_int(0x7fffffff)); }
 
 // The sum of the lanes, always as the same tree.

@@ -512,8 +512,8 @@ def load(
     `name_or_path`: a Hugging Face folder, a llama2.c .bin, or None for the bundled story model. `dtype`: "f32"
     (weights as stored), "bf16", "q8", "q4", or "auto". `context`: tokens that a conversation may have, at most the
     model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
-    memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "f16", "int8" (half
-    the memory of f16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else f16). `threads`: how
+    memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "bf16", "int8" (half
+    the memory of bf16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else bf16). `threads`: how
     many compute; None: SOBAN_THREADS, or one for each fast core. `adapter`: a folder with a LoRA adapter that peft
     wrote, see `Model.adapted`. `progress` is called with the share that is done, 0 to 1, while weights are packed,
     which happens once for each model and dtype.

@@ -136,7 +136,7 @@ def test_gemma_2_2b_by_its_headers(monkeypatch: pytest.MonkeyPatch, rates: None)
     assert found["parameters"] == 2_614_341_888
     # the rule of thumb as people tell it, "8 GB in float32 and 4 in 16 bits", is for 2.0 billion
     assert [round(size / 1e9, 1) for size in found["rule_of_thumb"].values()] == [5.2, 10.5]
-    assert found["cache_token_bytes"]["f16"] == 104 * 1024
+    assert found["cache_token_bytes"]["bf16"] == 104 * 1024
     assert found["disk"]["download_seconds"] == pytest.approx(5_260_000_000 * 8 / 100e6)
     assert {form["kind"]: form["verdict"] for form in found["forms"]} == dict.fromkeys(
         ("f32", "bf16", "q8", "q4"), "fits"
@@ -218,12 +218,12 @@ def test_the_speed_of_a_slice_is_measured_once_and_remembered(tmp_path: Path, mo
     checkpoint = open_checkpoint(make_model(tmp_path / "model"))
     made = architecture(checkpoint.config)
     monkeypatch.setattr(forecast, "BUSY", 0.0)
-    first = forecast.rates(made, checkpoint, "q8", 1, "f16")
+    first = forecast.rates(made, checkpoint, "q8", 1, "bf16")
     assert first and first.prefill > 0 and first.decode > 0
-    assert forecast.rates(made, checkpoint, "q8", 1, "f16") == first
+    assert forecast.rates(made, checkpoint, "q8", 1, "bf16") == first
     path = tmp_path / "cache" / forecast.MEMORY
     path.write_text(path.read_text(encoding="utf-8").replace('"decode": ', '"decode": -'), encoding="utf-8")
-    again = forecast.rates(made, checkpoint, "q8", 1, "f16")
+    again = forecast.rates(made, checkpoint, "q8", 1, "bf16")
     assert again and again.decode > 0
 
 
@@ -235,7 +235,7 @@ def test_what_was_measured_while_the_cores_had_other_work_is_not_remembered(
     monkeypatch.setattr(forecast, "BUSY", 2.0)  # more than there is
     monkeypatch.setattr(forecast, "SHORT", 0.0)
     checkpoint = open_checkpoint(make_model(tmp_path / "model"))
-    found = forecast.rates(architecture(checkpoint.config), checkpoint, "q8", 1, "f16")
+    found = forecast.rates(architecture(checkpoint.config), checkpoint, "q8", 1, "bf16")
     assert found and found.busy and not (tmp_path / "cache" / forecast.MEMORY).exists()
 
 

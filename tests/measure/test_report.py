@@ -17,7 +17,7 @@ def example(**changes: Any) -> dict[str, Any]:
     made = {
         "soban": "1.0", "when": "2026-01-01", "pc": {"cpu": "Z80", "cores": 1, "memory": 65536, "system": "CP/M"},
         "threads": 1, "isa": "scalar", "limits": {"bandwidth": 2e9, "multiply_adds": {"avx2": 3e9}}, "model": "m",
-        "kind": "q4", "cache": "f16", "load_seconds": 1.5, "first_token_seconds": 2.5, "characters_per_second": 30.0,
+        "kind": "q4", "cache": "bf16", "load_seconds": 1.5, "first_token_seconds": 2.5, "characters_per_second": 30.0,
         "weights": 10, "weight_bytes": 1_500_000_000, "body_bits": 4.5, "head_bits": 8.25,
         "prefill": {"tokens": 512, **rate}, "decode": [{"context": 32, **rate}, {"context": 4000, **rate}],
         "answer_seconds": 16.0, "memory": {"anonymous": 5e6, "mapped": 2e9},
@@ -33,7 +33,7 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_markdown_is_a_table_with_a_column_for_each_pc() -> None:
     lines = report.write([example(), example(model="a|b")], "markdown").splitlines()
     assert lines[0] == "| PC | Z80 | Z80 |" and lines[1] == "|---|---|---|"
-    assert "| model, weights, cache | m, q4, f16 | a\\|b, q4, f16 |" in lines
+    assert "| model, weights, cache | m, q4, bf16 | a\\|b, q4, bf16 |" in lines
     assert (
         "| writing after 32 tokens | "
         + " | ".join(["12.0 tokens/s (11.0 - 13.0, 5x), 50% of the bandwidth"] * 2)

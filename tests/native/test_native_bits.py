@@ -78,7 +78,7 @@ def test_a_block_gives_the_same_bits_with_any_threads_and_chunks(isa: str) -> No
     x = normal(5, 90, 256)
 
     def run(chunks: list[int], threads: int) -> np.ndarray:
-        cache, results, start = ops.make_cache(4, [ops.LayerGeometry(2, 64)], "f16"), [], 0
+        cache, results, start = ops.make_cache(4, [ops.LayerGeometry(2, 64)], "bf16"), [], 0
         for size in chunks:
             batch = ops.make_batch([range(size)], [start], [[2, 0, 3]], range(size))
             results.append(run_native(x[start : start + size], block, isa, threads, batch, cache))
@@ -93,10 +93,10 @@ def test_a_block_gives_the_same_bits_with_any_threads_and_chunks(isa: str) -> No
 
 def test_repeating_a_run_many_times_gives_the_same_bits(isa: str) -> None:
     x, batch = normal(6, 3, 256), tokens_batch(3)
-    first = run_native(x, block, isa, 1, batch, ops.make_cache(1, [ops.LayerGeometry(2, 64)], "f16"))
+    first = run_native(x, block, isa, 1, batch, ops.make_cache(1, [ops.LayerGeometry(2, 64)], "bf16"))
     for _ in range(20):
         assert_same_bits(
-            run_native(x, block, isa, 3, batch, ops.make_cache(1, [ops.LayerGeometry(2, 64)], "f16")), first
+            run_native(x, block, isa, 3, batch, ops.make_cache(1, [ops.LayerGeometry(2, 64)], "bf16")), first
         )
 
 

@@ -56,7 +56,7 @@ def test_gemma_2_2b_has_the_published_number_of_weights() -> None:
 
 def test_gemma_2_2b_takes_104_kib_of_cache_a_token() -> None:
     made, _ = imagined(GEMMA_2B)
-    assert memory.token_bytes(made, "f16") == 104 * 1024  # 26 layers x 2 x 4 heads x 256 numbers x 2 bytes
+    assert memory.token_bytes(made, "bf16") == 104 * 1024  # 26 layers x 2 x 4 heads x 256 numbers x 2 bytes
     assert memory.token_bytes(made, "f32") == 208 * 1024
     assert memory.token_bytes(made, "int8") == 26 * 2 * 4 * (256 + 4 * 4)  # a scale for each 64 numbers
 
@@ -77,7 +77,7 @@ def test_the_rule_of_thumb_for_7b_is_near_the_true_figure() -> None:
     assert round(memory.parameters(made) / 1e9, 1) == 6.7
     assert memory.stored_weights(made, checkpoint, "bf16") / 14e9 == pytest.approx(1, abs=0.05)
     left = 16e9 - memory.needed(made, checkpoint, "bf16", 0).total
-    assert 1 <= left // memory.cache_bytes(made, 4096, 1, "f16") <= 2
+    assert 1 <= left // memory.cache_bytes(made, 4096, 1, "bf16") <= 2
 
 
 @pytest.mark.parametrize("kind", ["bf16", "q8", "q4"])
@@ -176,15 +176,15 @@ def test_forms_that_would_fit_are_the_most_exact_ones_first() -> None:
 
 def test_the_longest_context_that_fits_is_found_in_steps() -> None:
     made, _ = imagined(GEMMA_2B)
-    each = memory.token_bytes(made, "f16")
-    assert memory.fitting_context(made, "f16", 8192 * each, 8192) == 8192
-    assert memory.fitting_context(made, "f16", 3000 * each, 8192) % 256 == 0
-    assert 2000 < memory.fitting_context(made, "f16", 3000 * each, 8192) <= 3000
-    assert memory.fitting_context(made, "f16", 0, 8192) == 0
+    each = memory.token_bytes(made, "bf16")
+    assert memory.fitting_context(made, "bf16", 8192 * each, 8192) == 8192
+    assert memory.fitting_context(made, "bf16", 3000 * each, 8192) % 256 == 0
+    assert 2000 < memory.fitting_context(made, "bf16", 3000 * each, 8192) <= 3000
+    assert memory.fitting_context(made, "bf16", 0, 8192) == 0
     for room in range(0, 8192 * each, 777_777):  # one after the other, the longest first
         lengths = (8192 - 1, *range(8192 - 256, 0, -256))
-        wanted = next((tokens for tokens in lengths if memory.cache_bytes(made, tokens, 1, "f16") <= room), 0)
-        assert memory.fitting_context(made, "f16", room, 8192 - 1) == wanted
+        wanted = next((tokens for tokens in lengths if memory.cache_bytes(made, tokens, 1, "bf16") <= room), 0)
+        assert memory.fitting_context(made, "bf16", room, 8192 - 1) == wanted
 
 
 def test_what_a_step_of_training_keeps_grows_with_tokens_and_vocabulary() -> None:

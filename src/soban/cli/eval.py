@@ -47,9 +47,9 @@ class EvalOptions:
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
-    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+    cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(
         default="auto",
-        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
+        metadata={"help": "how past tokens are kept; int8: half the memory of bf16, quicker in long contexts"},
     )
     context: int | None = field(
         default=None, metadata={"help": "tokens that are read together (default: the model's context, 2048 at most)"}

@@ -39,9 +39,9 @@ class BenchOptions:
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
-    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+    cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(
         default="auto",
-        metadata={"help": "how past tokens are kept; int8: half the memory of f16, quicker in long contexts"},
+        metadata={"help": "how past tokens are kept; int8: half the memory of bf16, quicker in long contexts"},
     )
     threads: int | None = field(
         default=None, metadata={"help": "threads that compute (default: one for each fast core)"}

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from soban.ops.batch import PAGE
-from soban.ops.formats import GROUP, Floats, quantise
+from soban.ops.formats import GROUP, Floats, bf16_bits, bf16_values, quantise
 
-CACHE_FORMATS = ("f32", "f16", "int8")  # the order gives the number in native/soban.h
+CACHE_FORMATS = ("f32", "bf16", "int8")  # the order gives the number in native/soban.h
 LARGE_PAGE = 2 << 20  # bytes that Linux may give at a time to an array of this size
 Index = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
@@ -31,8 +31,9 @@ class LayerGeometry:
 class LayerCache:
     """Keys and values of one layer: G heads of `size` numbers.
 
-    f32, f16: keys (pages, G, P, PAGE) and values (pages, G, PAGE, P), P being `size` rounded up to 16. int8: blocks
-    of bytes (pages, G, block): keys [P / 4][PAGE][4] or values [PAGE][P], then scales [groups of 64][PAGE] in float32.
+    f32: keys (pages, G, P, PAGE) and values (pages, G, PAGE, P), P being `size` rounded up to 16. bf16: the bits of
+    bfloat16, in pairs, keys (pages, G, P / 2, PAGE, 2) and values (pages, G, PAGE / 2, P, 2). int8: blocks of bytes
+    (pages, G, block): keys [P / 4][PAGE][4] or values [PAGE][P], then scales [groups of 64][PAGE] in float32.
     """
 
     keys: npt.NDArray
@@ -47,9 +48,14 @@ class LayerCache:
     def store(self, table: Index, positions: Index, keys: Floats, values: Floats) -> None:
         """Write (n, G, D) keys and values at the positions, rounded to the cache's format."""
         pages, inside = table[positions // PAGE], positions % PAGE
-        if self.format != "int8":
+        if self.format == "f32":
             self.keys[pages, :, : self.size, inside] = keys
             self.values[pages, :, inside, : self.size] = values
+            return
+        if self.format == "bf16":
+            column, (page, place) = np.arange(self.size), (pages[:, None], inside[:, None])
+            self.keys[page, :, column // 2, place, column % 2] = bf16_bits(keys).swapaxes(1, 2)
+            self.values[pages, :, inside // 2, : self.size, inside % 2] = bf16_bits(values)
             return
         for new, (numbers, scales) in zip((keys, values), self._int8(), strict=True):
             rounded, steps = quantise(new.reshape(-1, self.size), GROUP)
@@ -60,9 +66,13 @@ class LayerCache:
     def load(self, table: Index, length: int) -> tuple[Floats, Floats]:
         """The first `length` keys and values, (G, length, D) each."""
         pages = table[: -(-length // PAGE)]
-        if self.format != "int8":
-            keys, values = (part[pages].astype(np.float32) for part in (self.keys, self.values))
-            return self._joined(keys.swapaxes(2, 3), length), self._joined(values, length)
+        if self.format == "f32":
+            return self._joined(self.keys[pages].swapaxes(2, 3), length), self._joined(self.values[pages], length)
+        if self.format == "bf16":
+            keys, values = bf16_values(self.keys[pages]), bf16_values(self.values[pages])
+            shape = (*keys.shape[:2], PAGE, -1)
+            keys, values = keys.transpose(0, 1, 3, 2, 4).reshape(shape), values.swapaxes(3, 4).reshape(shape)
+            return self._joined(keys, length), self._joined(values, length)
         keys, values = (_widened(numbers[pages], scales[pages]) for numbers, scales in self._int8())
         return self._joined(keys, length), self._joined(values, length)
 
@@ -135,9 +145,12 @@ def _layer(keys: Bytes, values: Bytes, pages: int, geometry: LayerGeometry, form
     shape, padded = (pages, geometry.heads), _padded(geometry.size)
     if format == "int8":
         return LayerCache(keys.reshape(*shape, -1), values.reshape(*shape, -1), format, geometry.size)
-    dtype = np.float16 if format == "f16" else np.float32
-    by_column, by_row = keys.view(dtype).reshape(*shape, padded, PAGE), values.view(dtype).reshape(*shape, PAGE, padded)
-    return LayerCache(by_column, by_row, format, geometry.size)
+    if format == "bf16":
+        columns, rows = keys.view(np.uint16), values.view(np.uint16)
+        columns, rows = columns.reshape(*shape, -1, PAGE, 2), rows.reshape(*shape, PAGE // 2, padded, 2)
+        return LayerCache(columns, rows, format, geometry.size)
+    columns, rows = keys.view(np.float32), values.view(np.float32)
+    return LayerCache(columns.reshape(*shape, -1, PAGE), rows.reshape(*shape, PAGE, -1), format, geometry.size)
 
 
 def position_bytes(geometries: Sequence[LayerGeometry], format: str) -> int:
@@ -165,4 +178,4 @@ def _number_bytes(size: int, format: str) -> int:
     """Of a key or a value of one head."""
     if format == "int8":
         return _padded(size) + 4 * -(-size // GROUP)
-    return _padded(size) * (2 if format == "f16" else 4)
+    return _padded(size) * (2 if format == "bf16" else 4)

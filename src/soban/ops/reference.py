@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from soban.ops.batch import SPAN, Batch
 from soban.ops.cache import LayerCache
-from soban.ops.formats import BLOCK, GROUP, PANEL, PLAIN, Floats, Matrix, Rows, decode, quantise, turn, unpack
+from soban.ops.formats import (
+    BLOCK, GROUP, PANEL, PLAIN, Floats, Matrix, Rows, bf16_bits, bf16_values, decode, quantise, turn, unpack,
+)  # fmt: skip
 from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]
@@ -157,7 +159,7 @@ def attention(
     that lies between (ALiBi: Press et al. 2022); a token sees the last `window` positions, itself
     included. The softmax is summed over spans of SPAN positions, counted from the sequence's start, so that neither
     batch nor chunks nor threads change its bits. With an int8 cache the queries too are rounded to int8 in groups of
-    64.
+    64, with one of bfloat16, times their scale, to that; where kernels multiply bfloat16, so are the softmax's weights.
     """
     heads, size = cache.heads, cache.size
     out = np.empty((len(q), q.shape[1] // size, size), np.float32)
@@ -165,6 +167,9 @@ def attention(
         rounded, steps = quantise(q.reshape(-1, size), GROUP)
         q = (rounded * steps[..., None]).reshape(len(rounded), -1)[:, :size].reshape(q.shape)
     by_head = None if slopes is None else slopes.reshape(heads, -1, 1)
+    if cache.format == "bf16":
+        factor = np.float32(scale / softcap if softcap else scale)
+        q = bf16_values(bf16_bits(q * factor)) / factor
     for s in range(len(batch.starts) - 1):
         mine = slice(batch.starts[s], batch.starts[s + 1])
         positions = batch.positions[mine]

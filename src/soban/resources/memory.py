@@ -55,7 +55,7 @@ class Needs:
 
 def cache_format(kind: str, wanted: str = "auto") -> str:
     """In which format the keys and values beside weights of a kind are kept."""
-    return ("f32" if kind == "f32" else "f16") if wanted == "auto" else wanted
+    return ("f32" if kind == "f32" else "bf16") if wanted == "auto" else wanted
 
 
 def needed(
@@ -117,7 +117,7 @@ class Form:
     def flags(self, beside: "Form") -> str:
         """What to write on the command line for this form where another is what was asked for."""
         parts = [f"--dtype {self.kind}"] if self.kind != beside.kind else []
-        # `auto` gives f32 beside f32 weights and f16 beside others: whoever changes the kind gets that by himself
+        # `auto` gives f32 beside f32 weights and bf16 beside others: whoever changes the kind gets that by himself
         if self.cache != (beside.cache if self.kind == beside.kind else cache_format(self.kind)):
             parts.append(f"--cache-dtype {self.cache}")
         if self.context != beside.context:
