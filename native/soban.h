@@ -22,7 +22,7 @@ extern "C" {
 #define SOBAN_ABI 14 /* Python refuses a library whose number is another */
 
 enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
-enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };            /* what soban_encode writes besides: a half of q8 as q4 */
+enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };             /* what soban_encode writes besides: a half of q8 as q4 */
 enum { SOBAN_CACHE_F32, SOBAN_CACHE_BF16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
 enum { SOBAN_SILU, SOBAN_GELU_TANH, SOBAN_GELU, SOBAN_RELU, SOBAN_QUICK_GELU }; /* schema.ACTIVATIONS */
 enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                           /* how many rows a value has */
@@ -232,8 +232,9 @@ SOBAN_API uint64_t soban_read(soban_pool *pool, const void *data, int64_t bytes,
                               int64_t ahead);
 /* For benchmarks: multiplies int8 values in registers with all threads, with what an instruction set has for it;
  * `chunks` may be done at once. Returns the number of multiply-adds, which the products themselves have counted; -1
- * where the machine has no such instructions. */
-SOBAN_API int64_t soban_multiply(soban_pool *pool, int32_t isa, int32_t chunks);
+ * where the machine has no such instructions. `rate`, or null: the sum over the threads of multiply-adds per second of
+ * their own time, each in its best chunk. */
+SOBAN_API int64_t soban_multiply(soban_pool *pool, int32_t isa, int32_t chunks, int64_t *rate);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,8 @@
 """The limits are measured by work that really is done: every byte read once, every product counted."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 
@@ -21,12 +24,12 @@ def test_every_word_is_read_once(pool: native.Pool, variant: tuple[int, int, int
 
 
 def test_plain_code_has_no_products(pool: native.Pool) -> None:
-    assert native.multiply(pool, "scalar", 3) == -1
+    assert native.multiply(pool, "scalar", 3)[0] == -1
 
 
 @pytest.mark.parametrize("products", native.ISAS[1:])
 def test_the_products_count_themselves(pool: native.Pool, products: str) -> None:
-    found = native.multiply(pool, products, 3)
+    found, rate = native.multiply(pool, products, 3)
     if found == -1:
         pytest.skip(f"no {products} here")
     # multiply-adds of an instruction, of twelve (AMX: four, ARM: sixteen) in a loop
@@ -34,6 +37,17 @@ def test_the_products_count_themselves(pool: native.Pool, products: str) -> None
     loop = sizes.get(products, 12 * 32)
     rounds = 1024 if products == "amx" else 8192
     assert found == 3 * 16 * rounds * loop
+    assert rate > 0
+
+
+def test_a_peak_is_not_what_other_programs_leave_over() -> None:
+    """Four threads on each core take turns; each counts its own time, so that a thread's peak stays about the same."""
+    if sys.platform != "linux":
+        pytest.skip("needs a clock of each thread's own")
+    isa, cores = native.isas()[1], len(os.sched_getaffinity(0))
+    alone = max(native.multiply(native.Pool(1, isa), isa, 100)[1] for _ in range(3))
+    crowd = native.multiply(native.Pool(4 * cores, isa), isa, 400 * cores)[1] / (4 * cores)
+    assert crowd > 0.4 * alone
 
 
 def test_what_the_kernels_can_use_has_a_peak() -> None:

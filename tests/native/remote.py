@@ -80,7 +80,7 @@ class Remote:
         if self.process.poll() is None:
             self._ask(DESTROY, pool)
 
-    def soban_multiply(self, pool: int, isa: int, chunks: int) -> int:
+    def soban_multiply(self, pool: int, isa: int, chunks: int, rate: object) -> int:
         return self._ask(MULTIPLY, pool, isa, chunks)
 
     def soban_read(self, pool: int, data: int, size: int, streams: int, cache: int, ahead: int) -> int:

@@ -78,7 +78,7 @@ int64_t call(const int64_t *now) {
     case FIND: return soban_find_not_finite(at<soban_pool>(a[0]), at<void>(a[1]), (int32_t)a[2], a[3]);
     case READ_ALL:
         return (int64_t)soban_read(at<soban_pool>(a[0]), at<void>(a[1]), a[2], (int32_t)a[3], (int32_t)a[4], a[5]);
-    case MULTIPLY: return soban_multiply(at<soban_pool>(a[0]), (int32_t)a[1], (int32_t)a[2]);
+    case MULTIPLY: return soban_multiply(at<soban_pool>(a[0]), (int32_t)a[1], (int32_t)a[2], nullptr);
     case BPE: return soban_bpe(at<soban_pieces>(a[0]), at<uint8_t>(a[1]), a[2], (int32_t)a[3], at<uint32_t>(a[4]));
     case WORKS: return soban_isa_works((int32_t)a[0]);
     case STORED: return soban_stored_bytes((int32_t)a[0], a[1], a[2]);

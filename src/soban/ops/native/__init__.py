@@ -52,7 +52,7 @@ def library() -> ctypes.CDLL | None:
     loaded.soban_find_not_finite.restype = c_int64
     loaded.soban_read.argtypes = (c_void_p, c_void_p, c_int64, c_int32, c_int32, c_int64)
     loaded.soban_read.restype = c_uint64
-    loaded.soban_multiply.argtypes = (c_void_p, c_int32, c_int32)
+    loaded.soban_multiply.argtypes = (c_void_p, c_int32, c_int32, c_void_p)
     loaded.soban_multiply.restype = c_int64
     return loaded
 
@@ -157,10 +157,14 @@ def read(threads: Pool, data: npt.NDArray[np.uint8], streams: int, cache: int, a
         )  # fmt: skip
 
 
-def multiply(threads: Pool, isa: str, chunks: int) -> int:
-    """Multiplies in registers, for a benchmark; how many multiply-adds, or -1 where there are no such instructions."""
+def multiply(threads: Pool, isa: str, chunks: int) -> tuple[int, int]:
+    """Multiplies in registers, for a benchmark: how many multiply-adds, or -1 where there are no such instructions, and
+    how many a second in each thread's best chunk, all threads together.
+    """
+    rate = np.zeros(1, np.int64)
     with threads.lock:
-        return int(threads.library.soban_multiply(threads.handle, ISAS.index(isa), chunks))
+        count = int(threads.library.soban_multiply(threads.handle, ISAS.index(isa), chunks, rate.ctypes.data))
+    return count, int(rate[0])
 
 
 class Cancelled(Exception):
