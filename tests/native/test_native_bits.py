@@ -13,10 +13,7 @@ from soban.ops.recorder import Program, Recorded
 from tests.native.running import any_rows, assert_same_bits, normal, run_native, tokens_batch
 
 # What the bundled model goes on with, greedily.
-STORY = (
-    "옛날 옛적에 민지와 준호는 날마다 함께 놀았어요. 준호에게는 늘 가지고 다니는 빨간 호루라기가 있었어요. "
-    "어느 날 아침, 민지는 친구 준호와 함께 농장으로"
-)
+STORY = "어느 날 민지는 강가에 갔습니다. 그때 민지는 누군가 우는 소리를 들었습니다.\n가 보니 친구 류"
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)
@@ -118,4 +115,4 @@ def test_every_instruction_set_gives_the_integers_that_whole_numbers_have(isa: s
 
 def test_every_instruction_set_tells_the_same_story(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_ISA", isa)
-    assert soban.load().generate("옛날 옛적에 민지와 준호는", max_new_tokens=24, do_sample=False) == STORY
+    assert soban.load().generate("어느 날 민지는", max_new_tokens=18, do_sample=False) == STORY
