@@ -258,3 +258,9 @@ def test_the_text_part_of_a_model_of_images_is_used_and_that_is_said(
     assert "only the text part of this model is used; 1 tensors" in caplog.text
     findings = [finding.code for finding in inspect_model(folder)["findings"] if finding.file == "config.json"]
     assert findings == ["text-part"]
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-320, 1e-31, 1e30, float("inf")])
+def test_a_scale_that_float32_cannot_hold_is_refused(value: float) -> None:
+    with pytest.raises(UserError, match="query_pre_attn_scalar"):
+        architecture(CONFIGS["gemma2"] | {"query_pre_attn_scalar": value})

@@ -224,7 +224,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         if origin is typing.Literal:
             if any(type(value) is type(known) and value == known for known in typing.get_args(option)):
                 return value
-        elif option is float and type(value) in (int, float) and 0 < value < 1e30:
+        elif option is float and type(value) in (int, float) and 1e-30 <= value < 1e30:
             return float(value)
         elif option is int and type(value) is int and 0 < value < 2**31:
             return value

@@ -12,8 +12,20 @@ import numpy.typing as npt
 from soban.ops.batch import SPAN, Batch
 from soban.ops.cache import LayerCache
 from soban.ops.formats import (
-    BLOCK, GROUP, PANEL, PLAIN, Floats, Matrix, Rows, bf16_bits, bf16_values, decode, quantise, turn, unpack,
-)  # fmt: skip
+    BLOCK,
+    GROUP,
+    PANEL,
+    PLAIN,
+    Floats,
+    Matrix,
+    Rows,
+    bf16_bits,
+    bf16_values,
+    decode,
+    quantise,
+    turn,
+    unpack,
+)
 from soban.ops.recorder import op
 
 Integers = npt.NDArray[np.int32]

@@ -180,6 +180,7 @@ def _least(settings: Settings) -> list[tuple[str, int, int]]:
         ("key-value-heads", shape.num_key_value_heads, 1), ("context", shape.context, 2),
         ("window", shape.window, 0), ("batch-size", settings.batch_size, 1),
         ("gradient-accumulation-steps", settings.accumulation, 1), ("steps", settings.steps, 1),
+        ("processes", settings.processes, 1),
         ("warmup-steps", settings.warmup_steps, 0), ("seed", settings.seed, 0),
         ("evaluate-every", settings.evaluate_every, 0),
     ]  # fmt: skip
