@@ -178,8 +178,8 @@ template <class Stored> void attend_span(const Call &call, int32_t span) {
             lean(all.scores + (int64_t)r * SPAN, all.from[r] - start, all.to[r] - start,
                  start - task.position - r / task.heads, task.slopes[r % task.heads]);
         }
-        all.here[r] = weigh<PAIRED && Stored::SIZE == 2>(all.scores + (int64_t)r * SPAN, all.from[r] - start,
-                                                         all.to[r] - start, task.softcap, all.weights + r);
+        all.here[r] = weigh < PAIRED && Stored::SIZE == 2 > (all.scores + (int64_t)r * SPAN, all.from[r] - start,
+                                                             all.to[r] - start, task.softcap, all.weights + r);
     }
     if (from < to) (rows < SHARE_ROWS ? add_few<Stored> : add_many<Stored>)(call, start, from, to);
     for (int32_t r = 0; r < rows; r++) finish_row(call, span, r, all.sums + (int64_t)r * width);

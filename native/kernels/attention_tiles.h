@@ -19,7 +19,8 @@ template <class Stored> constexpr bool IN_TILES = IN_RUNS<Stored>;
 constexpr int32_t MOST_PAGES = SPAN / PAGE;
 // Calls body(Number<halves>, first row) for pairs of tiles that cover the rows.
 template <class Body> INLINE void in_halves(int32_t rows, Body body) {
-    for (int32_t r = 0; r < rows; r += 2 * MATRIX_TOKENS) rows - r > MATRIX_TOKENS ? body(Number<2>(), r) : body(Number<1>(), r);
+    for (int32_t r = 0; r < rows; r += 2 * MATRIX_TOKENS)
+        rows - r > MATRIX_TOKENS ? body(Number<2>(), r) : body(Number<1>(), r);
 }
 
 // Tiles hold rows of 64 bytes: heads that do not fill them are left to the vector unit, and so are slopes.
