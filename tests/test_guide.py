@@ -20,7 +20,7 @@ def test_the_examples_of_the_guide_run(
     for block in blocks:
         exec(compile(block, name, "exec"), names)
     shown = capsys.readouterr().out
-    assert "turns are forgotten" in shown and "\ufffd" not in shown
+    assert "turns are forgotten" in shown
 
 
 @pytest.mark.parametrize("page", ["docs/walk.md", "CONTRIBUTING.md"])
