@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "soban"
 PO = PACKAGE / "messages" / "ko.po"
 CATALOGUE = PACKAGE / "hub" / "catalogue.toml"
-ERRORS = ("UserError", "AccessError", "NoConnectionError", "CacheUnavailableError", "Misfit")
+ERRORS = ("UserError", "AccessError", "NoConnectionError", "CacheUnavailableError", "Misfit", "TooLarge")
 SAYING = (*ERRORS, "warn", "translate", "say")  # functions whose first argument is a text
 HELP_KEYS = ("help", "off_help")  # of dictionaries that describe flags
 HEADER = "Content-Type: text/plain; charset=UTF-8\nLanguage: ko\n"

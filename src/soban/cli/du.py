@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from soban.base import system
 from soban.base.units import of_bytes
-from soban.cli.held import bytes_of, known_as, name_of, owner_of, revisions, together
+from soban.cli.held import bytes_of, known_as, owner_of, revisions, together
 from soban.cli.terminal import console
 from soban.cli.terminal.table import table
 from soban.hub import place, store
@@ -43,7 +43,7 @@ def as_text(models: Sequence[Held], packed: Sequence[Kept]) -> str:
     fetched = [
         (
             of_bytes(size),
-            name_of(group[0]),
+            store.name_of(group[0]),
             revisions(group) if group[0].complete else translate("not complete: soban pull goes on"),
         )
         for size, group in sorted(((bytes_of(group), group) for group in together(models)), key=lambda one: -one[0])
@@ -71,7 +71,7 @@ def _section(head: str, rows: "list[tuple[str, str, str]]") -> str:
 def _name(one: Kept, models: Sequence[Held]) -> str:
     """The name of the model that a packed file was made of."""
     if held := owner_of(one, models):
-        return name_of(held)
+        return store.name_of(held)
     identity = place.identity(one.name)
     return known_as(identity) if identity else one.name
 
@@ -95,7 +95,7 @@ def as_json(models: Sequence[Held], packed: Sequence[Kept]) -> str:
         "hub_cache": str(place.cache_folder()),
         "packed_cache": str(system.cache_folder() / "packed"),
         "models": [
-            {"name": name_of(held), "repository": held.id, "bytes": held.bytes, "complete": held.complete,
+            {"name": store.name_of(held), "repository": held.id, "bytes": held.bytes, "complete": held.complete,
              "folder": str(held.folder)} for held in models
         ],
         "packed": [

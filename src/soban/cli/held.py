@@ -13,19 +13,6 @@ from soban.messages import translate
 from soban.packing.stored import Kept
 
 
-def name_of(held: Held) -> str:
-    """The name by which a model is fetched, run and removed: the catalogue's where it has one.
-
-    A repository may hold several models of a file each: those that are there are named.
-    """
-    if held.revision != names.MAIN:
-        return f"{held.id}@{held.revision[:12]}"
-    entries = names.known(held.id)
-    if len(entries) > 1:
-        entries = tuple(entry for entry in entries if store.is_complete(held.folder, entry.files))
-    return ", ".join(entry.name for entry in entries) or held.id
-
-
 def together(models: Sequence[Held]) -> list[tuple[Held, ...]]:
     """The models, each with all revisions of it that are here and by whatever spelling: the usual revision first."""
     found: dict[tuple[Path, str], list[Held]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from soban.base.units import of_bytes
-from soban.cli.held import bytes_of, name_of, packed_of, revisions, together
+from soban.cli.held import bytes_of, packed_of, revisions, together
 from soban.cli.terminal import console
 from soban.cli.terminal.table import table, weights
 from soban.hub import catalogue, neighbours, store
@@ -64,7 +64,7 @@ def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept], ot
         used = max(held.used for held in group)
         rows.append(
             (
-                name_of(group[0]), of_bytes(bytes_of(group)),
+                store.name_of(group[0]), of_bytes(bytes_of(group)),
                 _forms(forms), _day(used), revisions(group) if group[0].complete else translate("not complete"),
             )
         )  # fmt: skip
@@ -101,7 +101,7 @@ def _packed_told(packed: Sequence[stored.Kept]) -> list[dict[str, Any]]:
 
 def _told(held: store.Held, packed: Sequence[stored.Kept]) -> dict[str, Any]:
     return {
-        "name": name_of(held), "repository": held.id, "revision": held.revision, "folder": str(held.folder),
+        "name": store.name_of(held), "repository": held.id, "revision": held.revision, "folder": str(held.folder),
         "bytes": held.bytes, "complete": held.complete, "used": held.used,
         "packed": _packed_told(packed_of(held, packed)),
     }  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from soban.base import system
 from soban.base.errors import UserError
 from soban.base.units import of_bytes
-from soban.cli.held import agreed, name_of, packed_of
+from soban.cli.held import agreed, packed_of
 from soban.cli.terminal import console
 from soban.hub import names, neighbours, store
 from soban.hub.store import Held
@@ -70,7 +70,7 @@ def call(options: RmOptions) -> int:
         freed += stored.remove(one)
     for held in chosen:
         freed += store.remove(held)
-        console.tell(translate("deleted: {name}", name=name_of(held)))
+        console.tell(translate("deleted: {name}", name=store.name_of(held)))
     console.tell(translate("{size} are free again", size=of_bytes(freed)))
     return 0
 
@@ -110,7 +110,7 @@ def found(word: str, models: Sequence[Held]) -> list[Held]:
             mine = [held for held in mine if held.revision == wanted or held.folder.name.startswith(wanted)]
         if mine:
             return mine
-    shown = [name_of(held) for held in models]
+    shown = [store.name_of(held) for held in models]
     near = difflib.get_close_matches(word, [*shown, *(held.id for held in models)], 1, cutoff=0.5)
     raise UserError(
         "{name} is not on this PC", name=console.shortened(word), near=near[0] if near else "",
@@ -120,7 +120,7 @@ def found(word: str, models: Sequence[Held]) -> list[Held]:
 
 def question(models: Sequence[Held], files: Sequence[Kept]) -> str:
     """What is about to go, in one line."""
-    parts = [f"{name_of(held)} ({of_bytes(held.bytes)})" for held in models]
+    parts = [f"{store.name_of(held)} ({of_bytes(held.bytes)})" for held in models]
     if files:
         size = of_bytes(sum(one.bytes for one in files))
         parts.append(translate("{count} packed files ({size})", count=len(files), size=size))

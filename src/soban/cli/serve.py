@@ -40,7 +40,7 @@ class ServeOptions:
     dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
-    cache_dtype: Literal["auto", "f32", "f16", "int8"] = field(
+    cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(
         default="auto", metadata={"help": "how past tokens are kept"}
     )
     context: int | None = field(default=None, metadata={"help": "tokens that a prompt and its text may have together"})

@@ -14,7 +14,7 @@ from soban.base.errors import UserError
 from soban.base.files import on_disk
 from soban.hub import place
 from soban.hub.choosing import TOKENIZERS, gguf_forms
-from soban.hub.names import Repository
+from soban.hub.names import MAIN, Repository, known
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
 from soban.weights.naming import INDEX, SINGLE, SPLIT, unlisted
 
@@ -51,8 +51,8 @@ def held(repository: Repository, cache: Path | None = None) -> Path | None:
 def form_file(snapshot: Path, form: str) -> Path | None:
     """The first file of a form of a model in GGUF files, where all of them are there."""
     names = [path.relative_to(snapshot).as_posix() for path in _files(snapshot) if path.is_file()]
-    for known, found in gguf_forms(names).items():
-        if known.lower() == form.lower() and is_whole(found):
+    for name, found in gguf_forms(names).items():
+        if name.lower() == form.lower() and is_whole(found):
             return snapshot / found[0]
     return None
 
@@ -106,6 +106,19 @@ def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
             return False
     names = [path.name for path in snapshot.iterdir() if path.is_file()]
     return bool(unlisted(names)) or "adapter_model.safetensors" in names
+
+
+def name_of(held: Held) -> str:
+    """The name by which a model is fetched, run and removed: the catalogue's where it has one.
+
+    A repository may hold several models of a file each: those that are there are named.
+    """
+    if held.revision != MAIN:
+        return f"{held.id}@{held.revision[:12]}"
+    entries = known(held.id)
+    if len(entries) > 1:
+        entries = tuple(entry for entry in entries if is_complete(held.folder, entry.files))
+    return ", ".join(entry.name for entry in entries) or held.id
 
 
 def models(cache: Path | None = None) -> list[Held]:

@@ -40,6 +40,10 @@ NOISE = 1.1  # by which two measurements of the same may differ
 REFERENCE_LIMIT = 300_000_000  # weights above which NumPy alone would take minutes a token
 
 
+class TooLarge(UserError):
+    """There is not enough memory for a model now."""
+
+
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """All of a model but the engine that runs it."""
@@ -208,7 +212,7 @@ def _check_memory(arch: Architecture, checkpoint: Checkpoint, kinds: tuple[str, 
     takes = memory.needed(arch, checkpoint, wanted.kind, wanted.context, cache=wanted.cache)
     if not others and takes.own <= free:
         return wanted.kind
-    raise UserError(
+    raise TooLarge(
         "{path} needs {needed} of memory as {kind}, and {free} are free",
         path=checkpoint.path, needed=of_bytes(takes.total), kind=wanted.kind, free=of_bytes(free),
         others=", ".join(form.flags(wanted) for form in others),

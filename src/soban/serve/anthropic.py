@@ -89,6 +89,10 @@ def router(pool: Pool) -> APIRouter:
 
 def conversation(asked: CountRequest) -> list[dict[str, Any]]:
     """The turns, with the system text as the first of them."""
+    if asked.tools:
+        raise ApiError("tools: soban does not do this here yet", 400, "tools")
+    if asked.thinking and asked.thinking.get("type") != "disabled":
+        raise ApiError("thinking: soban does not do this here yet", 400, "thinking")
     turns = turns_of(asked.messages)
     if asked.system:
         turns.insert(0, {"role": "system", "content": text_of(asked.system, "system")})
@@ -99,8 +103,6 @@ def begin(model: Model, asked: MessagesRequest, limits: Limits) -> Generation:
     """The generation that answers. Raises UserError and ApiError."""
     if len(asked.messages) > limits.messages:
         raise ApiError(f"{len(asked.messages)} messages, where {limits.messages} are possible", 400, "messages")
-    if asked.tools:
-        raise ApiError("tools: soban does not do this here yet", 400, "tools")
     options: dict[str, Any] = {"max_new_tokens": asked.max_tokens}
     options |= {name: v for name in ("temperature", "top_p", "top_k") if (v := getattr(asked, name)) is not None}
     if asked.stop_sequences:

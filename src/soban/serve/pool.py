@@ -9,7 +9,7 @@ from typing import Any
 
 from soban.base.errors import UserError
 from soban.hub import store
-from soban.hub.names import known
+from soban.loading.loaded import TooLarge
 from soban.loading.locate import locate
 from soban.model import Model, load
 from soban.serve import errors
@@ -68,9 +68,9 @@ class Served:
         self.base.pump.leave(job)
 
     def stay(self, seconds: float | None) -> None:
-        """How long the model stays in memory after its last request: below 0 for ever, None as usual."""
+        """How long a model that the server was not started for stays after its last request: below 0 for ever."""
         if seconds is not None:
-            self.base.keep_alive, self.base.pinned = seconds, False
+            self.base.keep_alive = seconds
 
 
 def _field(error: UserError) -> str | None:
@@ -92,7 +92,8 @@ class Pool:
         """What a request may ask for: what the server was started with, or whatever is on this PC."""
         if self.settings.models:
             return [_shown(name) for name in self.settings.models]
-        return [BUNDLED, *sorted(name_of(held) for held in store.models() if held.complete)]
+        here = {name for held in store.models() if held.complete for name in store.name_of(held).split(", ")}
+        return [BUNDLED, *sorted(here)]
 
     def _spelled(self, name: str) -> str:
         """A served name as it was given; ApiError for one that is not served."""
@@ -131,11 +132,10 @@ class Pool:
                 try:
                     model = await asyncio.to_thread(self.loader, path, **self.settings.load)
                     break
-                except (UserError, MemoryError) as error:
-                    if not await self._unload_one():
-                        raise (
-                            errors.of(error) if isinstance(error, UserError) else ApiError("memory ran out", 503)
-                        ) from error
+                except UserError as error:
+                    short = isinstance(error, TooLarge) or isinstance(error.__cause__, MemoryError)
+                    if not (short and await self._unload_one()):
+                        raise errors.of(error) from error
         finally:
             self.loading = None
         pinned = any(one.partition("+")[0] == name for one in self.settings.models)
@@ -191,12 +191,6 @@ class Pool:
         async with self.lock:
             for base in list(self.bases.values()):
                 await self._unload(base)
-
-
-def name_of(held: store.Held) -> str:
-    """How a model on this PC is called: by its name in the catalogue, where it has one."""
-    entries = known(held.id)
-    return entries[0].name if entries else held.id
 
 
 def _shown(name: str) -> str:

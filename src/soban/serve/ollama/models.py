@@ -18,7 +18,7 @@ from soban.serve import errors, facts
 from soban.serve.errors import ApiError
 from soban.serve.ollama.requests import NameRequest
 from soban.serve.ollama.writing import NDJSON
-from soban.serve.pool import Base, Pool, name_of
+from soban.serve.pool import Base, Pool
 from soban.serve.replies import Stream, as_json
 
 FOLLOWED = "0.13.0"  # the version of Ollama whose API this is; programs ask for at least one or another
@@ -66,7 +66,7 @@ def router(pool: Pool) -> APIRouter:
         if pool.settings.models:
             raise ApiError("models are not deleted by a server that was started for certain ones: use soban rm", 403)
         await pool.unload(name)
-        folders = [held for held in store.models() if name in (name_of(held), held.id)]
+        folders = [held for held in store.models() if name in (store.name_of(held), held.id)]
         if not folders:
             raise ApiError(f"model '{name}' not found", 404)
         for held in folders:
@@ -90,7 +90,7 @@ def named(asked: NameRequest) -> str:
 
 def listed(pool: Pool) -> list[dict[str, Any]]:
     """Every model that may be asked for, as far as can be told without loading it."""
-    here = {name_of(held): held for held in store.models() if held.complete}
+    here = {store.name_of(held): held for held in store.models() if held.complete}
     models = []
     for name in pool.names():
         base = pool.bases.get(name)

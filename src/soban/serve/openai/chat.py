@@ -57,6 +57,8 @@ def begin(model: Model, asked: ChatRequest, pool: Pool) -> Generation:
     options = options_of(asked, most, limits)
     if asked.top_logprobs and not asked.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", 400, "top_logprobs")
+    if asked.tools or asked.tool_choice not in (None, "none", "auto"):
+        raise ApiError("tools: soban does not do this here yet", 400, "tools")
     if asked.logprobs:
         options["logprobs"] = asked.top_logprobs or 0
     if asked.response_format:
