@@ -126,7 +126,7 @@ def packed(exact: Loaded, model: Path, label: str, path: Path) -> tuple[float, L
     weights = assemble(made, Checkpoint(path, checkpoint.config, {}, tensors, (path,), metadata))
     count = sum(int(np.prod(shape)) for shape in made.plan.shapes().values())
     bits = 8 * sum(tensor.data.nbytes for tensor in tensors.values()) / count
-    return bits, dataclasses.replace(exact, weights=weights, kind=label[:2], cache_format="bf16")
+    return bits, dataclasses.replace(exact, weights=weights, dtype=label[:2], cache_format="bf16")
 
 
 def with_outliers(model: Path, folder: Path) -> Path:

@@ -78,7 +78,7 @@ class Model:
     def __repr__(self) -> str:
         name = called(self.loaded.path)
         adapter = f" with {self.adapter_path.name!r}" if self.adapter_path else ""
-        return f"<soban.Model: {name!r} as {self.loaded.kind}{adapter}, {self.engine.context} tokens of context>"
+        return f"<soban.Model: {name!r} as {self.loaded.dtype}{adapter}, {self.engine.context} tokens of context>"
 
     def adapted(self, folder: str | Path | None) -> "Model":
         """The model with the LoRA adapter that peft wrote into a folder; None: without any.

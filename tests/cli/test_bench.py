@@ -25,7 +25,7 @@ def test_the_bundled_model_is_measured_and_the_figures_hang_together(
     done = process("bench", "--dtype", "q8", "--threads", "2", *FEW, "--out", kept, SOBAN_OPS="native")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     found = json.loads(kept.read_text(encoding="utf-8"))
-    assert found["threads"] == 2 and found["isa"] in native.ISAS and found["kind"] == "q8"
+    assert found["threads"] == 2 and found["isa"] in native.ISAS and found["dtype"] == "q8"
     assert found["prefill"]["tokens"] == 40 and [one["context"] for one in found["decode"]] == [32, 50]
     answer = 64 / found["prefill"]["median"] + 128 / found["decode"][0]["median"]
     assert found["answer_seconds"] == pytest.approx(answer)

@@ -99,7 +99,7 @@ def test_a_narrow_table_says_what_each_figure_is(home: Path) -> None:
 
 def test_a_plan_is_read_in_forty_columns(home: Path) -> None:
     model = str(next((home / "hub" / "models--google--gemma-2-2b-it" / "snapshots").iterdir()))
-    forms = {form["kind"] for form in json.loads("\n".join(screen(80, "en", home, "plan", model, "--json")))["forms"]}
+    forms = {form["dtype"] for form in json.loads("\n".join(screen(80, "en", home, "plan", model, "--json")))["forms"]}
     lines = screen(40, "en", home, "plan", model)
     assert forms <= set(lines)
     assert max(len(line) for line in lines if "/" not in line) <= 40

@@ -166,7 +166,7 @@ def reports(folder: Path) -> Format:
 
     rate = {"median": 10.0, "low": 9.0, "high": 11.0, "times": 3, "share": 0.5}
     told = {
-        "when": "2026-01-01", "soban": "0.1", "threads": 2, "isa": "avx2", "model": "m", "kind": "q8", "cache": "bf16",
+        "when": "2026-01-01", "soban": "0.1", "threads": 2, "isa": "avx2", "model": "m", "dtype": "q8", "cache": "bf16",
         "weight_bytes": 1000, "body_bits": 8.3, "head_bits": 8.3, "answer_seconds": 1.0, "load_seconds": 0.1,
         "first_token_seconds": 0.2, "characters_per_second": 100.0, "memory": {"anonymous": 10, "mapped": 20},
         "pc": {"cpu": "x", "cores": 2, "memory": 1 << 34, "system": "Linux"}, "prefill": rate | {"tokens": 64},

@@ -86,7 +86,7 @@ def test_without_a_form_all_are_listed_with_what_fits_here(
         pull(f"{NAME}:Q5_K_M")
     hub.models["owner/one"] = Model({"a.Q4_0.gguf": data["Tiny-Q4_0.gguf"]})
     assert (pull("owner/one") / "a.Q4_0.gguf").is_file()
-    assert soban.load("owner/one").loaded.kind
+    assert soban.load("owner/one").loaded.dtype
     hub.models["owner/plain"] = Model({"config.json": b"{}", "model.safetensors": b"x"})
     with pytest.raises(UserError, match="no GGUF files in it"):
         pull("owner/plain:Q4_0")

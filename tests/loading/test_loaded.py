@@ -308,7 +308,7 @@ def test_auto_takes_the_most_exact_kind_that_fits(tmp_path: Path, cache: Path, m
     folder = make_model(tmp_path / "model", **WIDE)
     for kind in ("q8", "q4"):
         leave(monkeypatch, takes(folder, kind).total)
-        assert soban.load(folder).loaded.kind == kind
+        assert soban.load(folder).loaded.dtype == kind
 
 
 def test_weights_of_which_no_form_fits_are_used_from_the_disk_with_a_warning(

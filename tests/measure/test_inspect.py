@@ -42,7 +42,7 @@ def test_what_run_would_do_is_what_loading_does(tmp_path: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
     told = inspect_model(folder)["run"]
     model = load(folder)
-    assert told["dtype"] == model.loaded.kind == "f32" and told["why"] == "tiny" and told["packed"] is None
+    assert told["dtype"] == model.loaded.dtype == "f32" and told["why"] == "tiny" and told["packed"] is None
     assert told["context"] == model.engine.context and told["cache_dtype"] == model.loaded.cache_format
     assert told["sampling"].items() <= vars(model.sampling()).items()
     assert {end["id"] for end in told["ends"]} == model.ends | model.chat_form(model.template).ends  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def test_a_large_model_is_said_to_be_packed_as_loading_packs_it(
     loaded = load_files(folder, dtype="auto", tokenizer=None, force=False)
     after = inspect_model(folder)["run"]
     packed = Path(after["packed"]["path"])
-    assert loaded.kind == "q8" and after["packed"]["there"] and packed.is_file()
+    assert loaded.dtype == "q8" and after["packed"]["there"] and packed.is_file()
     assert after["memory"]["weights"] == pytest.approx(packed.stat().st_size, rel=0.05)
     exact, small = (needs_of(folder, kind) for kind in ("f32", "q8"))
     assert small < exact
@@ -95,7 +95,7 @@ def test_a_packed_file_shows_its_matrices(tmp_path: Path) -> None:
     report = inspect_model(packed)
     shapes = {one["name"]: one["shape"] for one in exact["tensors"] if not one["shared"]}
     assert {one["name"]: one["shape"] for one in report["tensors"]} == shapes
-    assert set(report["model"]["formats"]) == {"q4", "q8", "f32"} and loaded.kind == "q4"
+    assert set(report["model"]["formats"]) == {"q4", "q8", "f32"} and loaded.dtype == "q4"
     assert report["model"]["parameters"] == exact["model"]["parameters"] == sum(map(math.prod, shapes.values()))
     assert report["run"] is None and report["tokenizer"] is None and report["findings"] == []
     assert report["model"]["origin"] == str(folder.resolve()) and exact["model"]["origin"] is None

@@ -138,7 +138,7 @@ def test_gemma_2_2b_by_its_headers(monkeypatch: pytest.MonkeyPatch, rates: None)
     assert [round(size / 1e9, 1) for size in found["rule_of_thumb"].values()] == [5.2, 10.5]
     assert found["cache_token_bytes"]["bf16"] == 104 * 1024
     assert found["disk"]["download_seconds"] == pytest.approx(5_260_000_000 * 8 / 100e6)
-    assert {form["kind"]: form["verdict"] for form in found["forms"]} == dict.fromkeys(
+    assert {form["dtype"]: form["verdict"] for form in found["forms"]} == dict.fromkeys(
         ("f32", "bf16", "q8", "q4"), "fits"
     )
     assert found["advice"]["take"] == "q4"
@@ -169,7 +169,7 @@ def test_learning_takes_sixteen_bytes_a_weight_and_what_a_step_keeps(monkeypatch
     tune = planned(monkeypatch, 64e9, "tune")["training"]
     # by hand, a layer's in + out: q and o 4352 each, k and v 3328 each, gate, up and down 11520 each
     assert tune["adapter_parameters"] == 26 * 16 * (2 * 4352 + 2 * 3328 + 3 * 11520)
-    assert not tune["possible"] and [way["kind"] for way in tune["ways"]] == ["f32", "bf16", "q8", "q4"]
+    assert not tune["possible"] and [way["dtype"] for way in tune["ways"]] == ["f32", "bf16", "q8", "q4"]
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
@@ -252,7 +252,7 @@ def test_a_slice_is_so_many_layers_of_the_model() -> None:
 def test_without_a_model_the_bundled_one_is_planned(capsys: pytest.CaptureFixture[str], rates: None) -> None:
     assert main(["plan", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["parameters"] == 4_590_848 and [form["kind"] for form in found["forms"]] == ["q8"]
+    assert found["parameters"] == 4_590_848 and [form["dtype"] for form in found["forms"]] == ["q8"]
     assert soban.__version__ == found["soban"]
 
 

@@ -17,7 +17,7 @@ def example(**changes: Any) -> dict[str, Any]:
     made = {
         "soban": "1.0", "when": "2026-01-01", "pc": {"cpu": "Z80", "cores": 1, "memory": 65536, "system": "CP/M"},
         "threads": 1, "isa": "scalar", "limits": {"bandwidth": 2e9, "multiply_adds": {"avx2": 3e9}}, "model": "m",
-        "kind": "q4", "cache": "bf16", "load_seconds": 1.5, "first_token_seconds": 2.5, "characters_per_second": 30.0,
+        "dtype": "q4", "cache": "bf16", "load_seconds": 1.5, "first_token_seconds": 2.5, "characters_per_second": 30.0,
         "weights": 10, "weight_bytes": 1_500_000_000, "body_bits": 4.5, "head_bits": 8.25,
         "prefill": {"tokens": 512, **rate}, "decode": [{"context": 32, **rate}, {"context": 4000, **rate}],
         "answer_seconds": 16.0, "memory": {"anonymous": 5e6, "mapped": 2e9},
@@ -43,8 +43,8 @@ def test_markdown_is_a_table_with_a_column_for_each_pc() -> None:
 
 
 def test_csv_has_a_line_for_each_pc_and_plain_numbers() -> None:
-    lines = list(csv.DictReader(io.StringIO(report.write([example(), example(kind="q8, new")], "csv"))))
-    assert [line["kind"] for line in lines] == ["q4", "q8, new"]
+    lines = list(csv.DictReader(io.StringIO(report.write([example(), example(dtype="q8, new")], "csv"))))
+    assert [line["dtype"] for line in lines] == ["q4", "q8, new"]
     assert float(lines[0]["decode_per_second"]) == 12 and float(lines[0]["bandwidth"]) == 2e9
 
 

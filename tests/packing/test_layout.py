@@ -82,7 +82,7 @@ def test_the_largest_weights_can_be_kept(tmp_path: Path, cache: Path) -> None:
     folder = make_model(tmp_path / "model")
     write_weights(folder, CONFIG, model__layers__0__mlp__down_proj__weight=np.full((64, 128), 3e38, np.float32))
     for dtype in ("q8", "q4"):
-        assert soban.load(folder, dtype=dtype).loaded.kind == dtype
+        assert soban.load(folder, dtype=dtype).loaded.dtype == dtype
 
 
 def test_a_file_with_the_blocks_of_an_older_version_is_refused() -> None:

@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kind(folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(speed, "measured", clock)
-    return soban.load(folder).loaded.kind
+    return soban.load(folder).loaded.dtype
 
 
 def test_the_faster_kind_is_taken_and_the_verdict_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def greeting(name: str | None, model: "Model") -> str:
     """What a terminal shows first."""
     parts = [
         f"soban {VERSION}", os.path.basename(os.path.abspath(name)) if name else translate("the bundled model"),
-        model.loaded.kind, translate("{count:,} tokens of context", count=model.engine.context),
+        model.loaded.dtype, translate("{count:,} tokens of context", count=model.engine.context),
     ]  # fmt: skip
     lines = [" · ".join(parts)]
     if name is None:

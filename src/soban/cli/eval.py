@@ -101,7 +101,7 @@ def call(options: EvalOptions) -> int:
                 )  # fmt: skip
             except Cancelled:
                 return INTERRUPTED
-    console.write((as_json(found, options, loaded.kind) if options.json else as_table(found, options.kl)) + "\n")
+    console.write((as_json(found, options, loaded.dtype) if options.json else as_table(found, options.kl)) + "\n")
     return 0
 
 
@@ -152,15 +152,15 @@ def load(
 
 def load_reference(name: str | None, options: EvalOptions, status: console.Status) -> "Loaded":
     """The model itself in the dtype that --kl names, or the model at that path as it is stored."""
-    from soban.loading.loaded import DTYPES
+    from soban.loading.loaded import DTYPE_CHOICES
 
     assert options.kl is not None
-    if options.kl in DTYPES:
+    if options.kl in DTYPE_CHOICES:
         return load(name, options.kl, options, status)
     if not os.path.exists(options.kl):
         raise UserError(
             "--kl {reference}: neither a dtype nor a file or folder", reference=console.shortened(options.kl),
-            known=", ".join(DTYPES), hint="give a model, or one of {known}",
+            known=", ".join(DTYPE_CHOICES), hint="give a model, or one of {known}",
         )  # fmt: skip
     return load(options.kl, "f32", options, status)
 
@@ -187,10 +187,10 @@ def checked_stride(stride: int | None, context: int) -> int:
     return stride
 
 
-def as_json(found: "Evaluation", options: EvalOptions, kind: str) -> str:
+def as_json(found: "Evaluation", options: EvalOptions, dtype: str) -> str:
     """All figures and what they belong to."""
     told: dict[str, Any] = {
-        "model": options.words[0] if options.words else None, "dtype": kind, "text": options.perplexity,
+        "model": options.words[0] if options.words else None, "dtype": dtype, "text": options.perplexity,
         "reference": options.kl, "tokens": found.tokens, "bytes": found.bytes,
         "perplexity": dataclasses.asdict(found.perplexity), "bits_per_byte": found.bits_per_byte,
         "loss": dataclasses.asdict(found.loss),

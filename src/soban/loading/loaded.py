@@ -15,7 +15,7 @@ from soban.loading.model_files import open_model
 from soban.models import Architecture, architecture
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
-from soban.packing.assemble import KINDS, assemble, needs_packing, pack
+from soban.packing.assemble import DTYPES, assemble, needs_packing, pack
 from soban.packing.fitting import fitted
 from soban.packing.layout import check_numbers, packed_layout
 from soban.packing.packed_file import called, locked, packed_path
@@ -30,7 +30,7 @@ from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
 CONTINUES = "continue_prompt"  # in generation_config.json; transformers keeps such keys and does nothing by them
-DTYPES = ("auto", *KINDS)
+DTYPE_CHOICES = ("auto", *DTYPES)
 CACHE_DTYPES = ("auto", *CACHE_FORMATS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
 TINY = 10_000_000  # weights up to which `auto` keeps them as they are stored: fast and exact is possible
@@ -49,7 +49,7 @@ class Loaded:
     """All of a model but the engine that runs it."""
 
     path: Path
-    kind: str
+    dtype: str
     architecture: Architecture
     weights: Any
     tokenizer: Tokenizer
@@ -109,8 +109,10 @@ def load_files(
     progress: Callable[[float], None] = lambda share: None,
 ) -> Loaded:
     """Finds, checks, and if need be packs a model's files, and maps its weights; `progress` hears of the packing."""
-    if dtype not in DTYPES:
-        raise UserError("dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPES), hint="choose {known}")
+    if dtype not in DTYPE_CHOICES:
+        raise UserError(
+            "dtype={dtype} is not known", dtype=dtype, known=", ".join(DTYPE_CHOICES), hint="choose {known}"
+        )
     if cache_dtype not in CACHE_DTYPES:
         raise UserError(
             "cache_dtype={dtype} is not known", dtype=cache_dtype, known=", ".join(CACHE_DTYPES), hint="choose {known}"
@@ -124,8 +126,8 @@ def load_files(
     most = arch.config.longest  # more than that is refused later, by `Loaded.context`
     length = min(most, USUAL_CONTEXT if context is None else max(2, context))
     options = LoadSettings(cache_dtype, length, context is not None, free, force)
-    kind = choose_kind(arch, checkpoint, dtype, options)
-    if kind != "f32" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
+    dtype = choose_dtype(arch, checkpoint, dtype, options)
+    if dtype != "f32" and (config.get("dtype") or config.get("torch_dtype")) == "bfloat16":
         tied = arch.config.tie_word_embeddings
         arch = architecture({**config, "tie_word_embeddings": tied}, compute_dtype="bfloat16")
     # The tokenizer is small and quick to read: what is wrong with it is said before the weights are packed.
@@ -135,14 +137,14 @@ def load_files(
         words.encode("")  # a BOS that the model does not have is told at once
     if packed_layout(checkpoint):
         check_numbers(checkpoint)
-    packed = _packed(arch, checkpoint, kind, progress) if needs_packing(arch, checkpoint, kind) else checkpoint
+    packed = _packed(arch, checkpoint, dtype, progress) if needs_packing(arch, checkpoint, dtype) else checkpoint
     template = files.template()
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
-    cache = cache_format(kind, cache_dtype)
-    room = _room(arch, checkpoint, packed, kind, options)
+    cache = cache_format(dtype, cache_dtype)
+    room = _room(arch, checkpoint, packed, dtype, options)
     as_run_c = checkpoint.form == LLAMA2C
-    return Loaded(path, kind, arch, assemble(arch, packed), words, template, generation, as_run_c, cache, room)
+    return Loaded(path, dtype, arch, assemble(arch, packed), words, template, generation, as_run_c, cache, room)
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,12 @@ class LoadSettings:
     free: int | None
     force: bool
 
-    def form(self, kind: str) -> Form:
-        return Form(kind, cache_format(kind, self.cache_dtype), self.context)
+    def form(self, dtype: str) -> Form:
+        return Form(dtype, cache_format(dtype, self.cache_dtype), self.context)
 
 
-def choose_kind(arch: Architecture, checkpoint: Checkpoint, dtype: str, options: LoadSettings) -> str:
-    """The kind of weights: as asked, or the most exact one that suits the model's size and the free memory."""
+def choose_dtype(arch: Architecture, checkpoint: Checkpoint, dtype: str, options: LoadSettings) -> str:
+    """The dtype of weights: as asked, or the most exact one that suits the model's size and the free memory."""
     size = memory.parameters(arch)
     if not use_native() and size > REFERENCE_LIMIT and not options.force:
         raise UserError(
@@ -184,50 +186,50 @@ def choose_kind(arch: Architecture, checkpoint: Checkpoint, dtype: str, options:
     return compact if _is_faster(arch, checkpoint, compact, WORTH if size <= SMALL else 1 / NOISE) else "f32"
 
 
-def _is_faster(arch: Architecture, checkpoint: Checkpoint, kind: str, gain: float) -> bool:
-    """Whether a kind decodes so much faster on this machine than the weights as they are, and reads no slower."""
+def _is_faster(arch: Architecture, checkpoint: Checkpoint, dtype: str, gain: float) -> bool:
+    """Whether a dtype decodes so much faster on this machine than the weights as they are, and reads no slower."""
     if not use_native():
         return False  # NumPy computes in float32 whatever is stored
-    compact, exact = speeds(arch, checkpoint, (kind, "f32"))
+    compact, exact = speeds(arch, checkpoint, (dtype, "f32"))
     return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
 
 
-def _check_memory(arch: Architecture, checkpoint: Checkpoint, kinds: tuple[str, ...], options: LoadSettings) -> str:
-    """The first of the kinds that fits into memory; UserError saying what would fit where none does.
+def _check_memory(arch: Architecture, checkpoint: Checkpoint, dtypes: tuple[str, ...], options: LoadSettings) -> str:
+    """The first of the dtypes that fits into memory; UserError saying what would fit where none does.
 
     A context that nobody asked for may become shorter. Weights may be larger than memory where no form of them fits.
     """
     free = options.free
     if free is None:
-        return kinds[0]
+        return dtypes[0]
     contexts = [options.context] if options.insists else [options.context, min(options.context, memory.SHORT)]
     for context in contexts:
-        for kind in kinds:
-            if memory.fits(arch, checkpoint, replace(options.form(kind), context=context), free):
-                return kind
+        for dtype in dtypes:
+            if memory.fits(arch, checkpoint, replace(options.form(dtype), context=context), free):
+                return dtype
     if options.force:
-        return kinds[0]
-    wanted = replace(options.form(kinds[-1]), context=contexts[-1])
+        return dtypes[0]
+    wanted = replace(options.form(dtypes[-1]), context=contexts[-1])
     others = memory.fitting_forms(arch, checkpoint, wanted, free)
-    takes = memory.needed(arch, checkpoint, wanted.kind, wanted.context, cache=wanted.cache)
+    takes = memory.needed(arch, checkpoint, wanted.dtype, wanted.context, cache=wanted.cache)
     if not others and takes.own <= free:
-        return wanted.kind
+        return wanted.dtype
     raise TooLarge(
-        "{path} needs {needed} of memory as {kind}, and {free} are free",
-        path=checkpoint.path, needed=of_bytes(takes.total), kind=wanted.kind, free=of_bytes(free),
+        "{path} needs {needed} of memory as {dtype}, and {free} are free",
+        path=checkpoint.path, needed=of_bytes(takes.total), dtype=wanted.dtype, free=of_bytes(free),
         others=", ".join(form.flags(wanted) for form in others),
         hint="what would fit: {others}" if others else "close other programs, or insist with --force",
     )  # fmt: skip
 
 
 def _room(
-    arch: Architecture, checkpoint: Checkpoint, packed: Checkpoint, kind: str, options: LoadSettings
+    arch: Architecture, checkpoint: Checkpoint, packed: Checkpoint, dtype: str, options: LoadSettings
 ) -> int | None:
     """The context that memory holds beside the weights; None if all that is wanted. Says where they do not fit."""
     if options.free is None:
         return None
-    form = options.form(kind)
-    bare = memory.needed(arch, checkpoint, kind, 0)
+    form = options.form(dtype)
+    bare = memory.needed(arch, checkpoint, dtype, 0)
     room = memory.fitting_context(arch, form.cache, options.free - bare.total, options.context)
     if room >= min(options.context, memory.SHORT):
         return None if room == options.context else room
@@ -246,9 +248,9 @@ def _room(
     return min(options.context, memory.SHORT)
 
 
-def _packed(arch: Architecture, checkpoint: Checkpoint, kind: str, progress: Callable[[float], None]) -> Checkpoint:
+def _packed(arch: Architecture, checkpoint: Checkpoint, dtype: str, progress: Callable[[float], None]) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
-    path = packed_path(checkpoint, kind)
+    path = packed_path(checkpoint, dtype)
     found = _mapped(path, arch, checkpoint)
     if found is None:
         with locked(path):
@@ -256,9 +258,9 @@ def _packed(arch: Architecture, checkpoint: Checkpoint, kind: str, progress: Cal
             if found is None:
                 path.unlink(missing_ok=True)
                 messages.warn(
-                    "packing {name} as {kind}, once: {path}", name=called(checkpoint.path), kind=kind, path=path
+                    "packing {name} as {dtype}, once: {path}", name=called(checkpoint.path), dtype=dtype, path=path
                 )  # fmt: skip
-                pack(arch, checkpoint, kind, path, progress)
+                pack(arch, checkpoint, dtype, path, progress)
                 found = _opened(path, arch, checkpoint)
     return found
 

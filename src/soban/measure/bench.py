@@ -80,13 +80,13 @@ def bench(options: BenchOptions, tell: Callable[[str], None], entered: Callable[
     if limits:  # what else a PC does changes by the second: the better of before and after is nearer to the truth
         tell(translate("measuring the memory and the multipliers ..."))
         limits = better(limits, measure_limits())
-    add_shares(found, work, limits, model.loaded.kind)
+    add_shares(found, work, limits, model.loaded.dtype)
     memory = system.memory_use()
     return {
         "soban": VERSION, "when": time.strftime("%Y-%m-%d"), "pc": asdict(this_machine()),
         "threads": system.threads(), "isa": native.chosen_isa() if limits else "numpy",
         "limits": {"bandwidth": limits.bandwidth, "multiply_adds": limits.products} if limits else None,
-        "model": model.loaded.path.name, "kind": model.loaded.kind,
+        "model": model.loaded.path.name, "dtype": model.loaded.dtype,
         "cache": model.loaded.cache_format, "load_seconds": load_seconds,
         "first_token_seconds": load_seconds + figures["prefill_seconds"],
         "characters_per_second": figures["characters_per_second"], **found,
@@ -168,10 +168,10 @@ def measured(model: Model, options: BenchOptions, tell: Callable[[str], None]) -
     }  # fmt: skip
 
 
-def add_shares(found: dict[str, Any], work: Work, limits: Limits | None, kind: str) -> None:
+def add_shares(found: dict[str, Any], work: Work, limits: Limits | None, dtype: str) -> None:
     """Tells each rate its share of the limit: None for floats, which the int8 peak does not bound, and small models."""
     prefill = found["prefill"]
-    peak = limits.multiply_adds(native.chosen_isa()) if limits and kind in ("q8", "q4") else None
+    peak = limits.multiply_adds(native.chosen_isa()) if limits and dtype in ("q8", "q4") else None
     done = work.multiply_adds(prefill["tokens"]) / prefill["tokens"] * prefill["median"]
     prefill["share"] = done / peak if peak else None
     for decode in found["decode"]:

@@ -48,39 +48,39 @@ class Rates:
     busy: bool = False  # the cores had other work meanwhile, so this may be too low
 
 
-def rates(arch: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates | None:
-    """What is to be expected with weights of a kind: a second of measuring, or what was measured before.
+def rates(arch: Architecture, checkpoint: Checkpoint, dtype: str, users: int, cache: str) -> Rates | None:
+    """What is to be expected with weights of a dtype: a second of measuring, or what was measured before.
 
     None where the memory that is free does not hold a single layer twice.
     """
-    layers, part = slice_of(arch, checkpoint, kind)
-    takes, free = memory.needed(part, checkpoint, kind, PROMPT, users, cache), system.available_memory()
+    layers, part = slice_of(arch, checkpoint, dtype)
+    takes, free = memory.needed(part, checkpoint, dtype, PROMPT, users, cache), system.available_memory()
     if free is not None and 2 * takes.total > free:
         return None
     scale = arch.config.num_hidden_layers / layers
-    key = _key(part, checkpoint, kind, users, cache)
+    key = _key(part, checkpoint, dtype, users, cache)
     known = system.recalled(MEMORY)
     found = _checked(known.get(key))
     if found is None:
-        found = measured(part, checkpoint, kind, users, cache)
+        found = measured(part, checkpoint, dtype, users, cache)
         if not found.busy:
             system.remember(MEMORY, {**system.recalled(MEMORY), key: dataclasses.asdict(found)})
     return Rates(found.prefill / scale, found.decode / scale, found.busy)
 
 
-def slice_of(arch: Architecture, checkpoint: Checkpoint, kind: str) -> tuple[int, Architecture]:
+def slice_of(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> tuple[int, Architecture]:
     """How many layers are timed, and the model that has just these and their share of the vocabulary."""
     c = arch.config
-    total = memory.stored_weights(arch, checkpoint, kind)
+    total = memory.stored_weights(arch, checkpoint, dtype)
     layers = min(c.num_hidden_layers, max(1, math.ceil(SLICE * c.num_hidden_layers / max(1, total))))
     vocabulary = max(formats.PANEL, round(c.vocab_size * layers / c.num_hidden_layers))
     return layers, memory.shortened(arch, layers, vocabulary)
 
 
-def measured(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> Rates:
+def measured(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int, cache: str) -> Rates:
     """Times the engine with a model of these shapes, whose numbers mean nothing."""
     c = part.config
-    program = runner(part.record(filled(memory.hollow(part, checkpoint, kind))), memory.CHUNK, memory.OUTPUTS)
+    program = runner(part.record(filled(memory.hollow(part, checkpoint, dtype))), memory.CHUNK, memory.OUTPUTS)
     length = min(PROMPT, c.longest // 2)
     context = min(c.longest, length + STEPS)
     pages = users * (-(-context // PAGE) + 1)
@@ -146,13 +146,13 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     return memory[skip : skip + size]
 
 
-def _key(part: Architecture, checkpoint: Checkpoint, kind: str, users: int, cache: str) -> str:
+def _key(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int, cache: str) -> str:
     """All that a rate depends on, as the name under which it is remembered."""
     built = native.library_path().stat().st_mtime_ns if native.library() else 0
     machine = [cpu_name(), native.chosen_isa() if built else "numpy", system.threads(), VERSION, built]
     stored = sorted({checkpoint.tensors[name].format for name in part.plan.shapes()})
     shape = [part.family.name, dataclasses.asdict(part.config), stored]
-    return json.dumps([*machine, kind, users, cache, shape], ensure_ascii=False)
+    return json.dumps([*machine, dtype, users, cache, shape], ensure_ascii=False)
 
 
 def _checked(entry: Any) -> Rates | None:

@@ -264,23 +264,23 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
     free, usual = system.available_memory(), min(arch.config.longest, loaded.USUAL_CONTEXT)
     options = loaded.LoadSettings("auto", usual, insists=False, free=free, force=False)
     try:
-        kind = loaded.choose_kind(arch, checkpoint, "auto", options)
+        dtype = loaded.choose_dtype(arch, checkpoint, "auto", options)
         sampling = sampling_defaults(checkpoint.generation_config)
     except UserError as error:
         findings.append(Finding("not-runnable", error))
         return None
-    takes = _needs(arch, checkpoint, kind, usual, free)
-    packed = needs_packing(arch, checkpoint, kind)
-    place = packed_path(checkpoint, kind) if packed else None
+    takes = _needs(arch, checkpoint, dtype, usual, free)
+    packed = needs_packing(arch, checkpoint, dtype)
+    place = packed_path(checkpoint, dtype) if packed else None
     continues = shown is None or checkpoint.generation_config.get(loaded.CONTINUES) is True
     return {
-        "dtype": kind, "why": _why(arch, checkpoint, kind, options, takes),
+        "dtype": dtype, "why": _why(arch, checkpoint, dtype, options, takes),
         "packed": None if place is None else {"path": str(place), "there": place.is_file()},
         "memory": {
             "weights": takes.weights, "cache": takes.cache, "rest": takes.buffers + takes.program,
             "needed": takes.total, "free": free,
         },
-        "context": takes.context, "cache_dtype": memory.cache_format(kind),
+        "context": takes.context, "cache_dtype": memory.cache_format(dtype),
         "sampling": {
             name: getattr(sampling, name)
             for name in (
@@ -301,20 +301,20 @@ class _Needs(memory.Needs):
     context: int = 0
 
 
-def _needs(arch: Architecture, checkpoint: Checkpoint, kind: str, context: int, free: int | None) -> _Needs:
+def _needs(arch: Architecture, checkpoint: Checkpoint, dtype: str, context: int, free: int | None) -> _Needs:
     """What the model takes with the context that `run` would give it: a shorter one where memory is short."""
-    takes = memory.needed(arch, checkpoint, kind, context)
+    takes = memory.needed(arch, checkpoint, dtype, context)
     if free is not None and takes.total > free:
-        room = free - memory.needed(arch, checkpoint, kind, 0).total
-        context = memory.fitting_context(arch, memory.cache_format(kind), room, context) or min(context, memory.SHORT)
-        takes = memory.needed(arch, checkpoint, kind, context)
+        room = free - memory.needed(arch, checkpoint, dtype, 0).total
+        context = memory.fitting_context(arch, memory.cache_format(dtype), room, context) or min(context, memory.SHORT)
+        takes = memory.needed(arch, checkpoint, dtype, context)
     return _Needs(**dataclasses.asdict(takes), context=context)
 
 
 def _why(
-    arch: Architecture, checkpoint: Checkpoint, kind: str, options: loaded.LoadSettings, takes: memory.Needs
+    arch: Architecture, checkpoint: Checkpoint, dtype: str, options: loaded.LoadSettings, takes: memory.Needs
 ) -> str:
-    """Why `auto` takes this kind, in a word for programs: the same questions that loading asks, in the same order."""
+    """Why `auto` takes this dtype, in a word for programs: the same questions that loading asks, in the same order."""
     free = options.free
     if free is not None and takes.total > free:
         return "overflow"
@@ -322,10 +322,10 @@ def _why(
         return "packed"
     if memory.parameters(arch) <= loaded.TINY:
         return "tiny"
-    larger = ("f32", "q8") if kind == "q4" else ("f32",)
+    larger = ("f32", "q8") if dtype == "q4" else ("f32",)
     if free is not None and not all(memory.fits(arch, checkpoint, options.form(one), free) for one in larger):
         return "memory"
-    return "exact" if kind == "f32" else "faster"
+    return "exact" if dtype == "f32" else "faster"
 
 
 def _ends(checkpoint: Checkpoint, entries: Entries | None, shown: Shown | None) -> list[Report]:

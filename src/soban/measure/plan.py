@@ -24,7 +24,7 @@ from soban.models import FAMILIES, Architecture, architecture
 from soban.models.plan import Part
 from soban.ops import formats
 from soban.ops.cache import LayerGeometry, position_bytes
-from soban.packing.assemble import KINDS, needs_packing, target_format, weight_bytes
+from soban.packing.assemble import DTYPES, needs_packing, target_format, weight_bytes
 from soban.packing.fitting import fitted
 from soban.packing.layout import packed_layout
 from soban.resources import disk, memory
@@ -103,13 +103,13 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     }  # fmt: skip
     result["disk"] = disk_space(found.download, packed_bytes(arch, checkpoint), options.speed)
     if arch is None:
-        return {**result, "forms": [rough_form(checkpoint, kind, room) for kind in KINDS]}
-    kinds = ("q8",) if packed_layout(checkpoint) else KINDS
+        return {**result, "forms": [rough_form(checkpoint, dtype, room) for dtype in DTYPES]}
+    dtypes = ("q8",) if packed_layout(checkpoint) else DTYPES
     if purpose in ("train", "tune"):
         return {**result, "forms": [], "training": training(arch, checkpoint, wish, room)}
     result["context_most"] = arch.config.longest
     result["cache_token_bytes"] = {name: memory.token_bytes(arch, name) for name in CACHE_DTYPES[1:]}
-    result["forms"] = [form(arch, checkpoint, kind, wish, room, tell) for kind in kinds]
+    result["forms"] = [form(arch, checkpoint, dtype, wish, room, tell) for dtype in dtypes]
     result["busy"] = any(one["busy"] for one in result["forms"])
     result["advice"] = advice(arch, found, result["forms"], wish, room)
     return result
@@ -131,13 +131,13 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
     geometries = [LayerGeometry(heads, size)] * layers
     forms = []
     stored = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
-    for kind, each in (ROUGH_BYTES | {"f32": stored}).items():
+    for dtype, each in (ROUGH_BYTES | {"f32": stored}).items():
         held = round(each * count)
-        cache = position_bytes(geometries, cache_format(kind, wish.cache)) * wish.context * wish.users
+        cache = position_bytes(geometries, cache_format(dtype, wish.cache)) * wish.context * wish.users
         total = held + cache + memory.PROGRAM
         forms.append(
             {
-                "kind": kind, "weights": held, "cache": cache, "total": total,
+                "dtype": dtype, "weights": held, "cache": cache, "total": total,
                 "verdict": "unknown" if free is None else "fits" if total <= free else "no",
             }
         )  # fmt: skip
@@ -167,13 +167,13 @@ def rough_training(count: int, wish: Wish, free: int | None) -> dict[str, Any]:
     if wish.purpose == "train":
         parts: dict[str, tuple[int, int | None, int | None]] = {"f32": (4 * count, 4 * count, 8 * count)}
     else:
-        parts = {kind: (round(each * count), None, None) for kind, each in ROUGH_BYTES.items()}
+        parts = {dtype: (round(each * count), None, None) for dtype, each in ROUGH_BYTES.items()}
     ways = []
-    for kind, (held, gradients, optimiser) in parts.items():
+    for dtype, (held, gradients, optimiser) in parts.items():
         least = held + (gradients or 0) + (optimiser or 0) + memory.TORCH
         ways.append(
             {
-                "kind": kind, "weights": held, "gradients": gradients, "optimiser": optimiser, "activations": None,
+                "dtype": dtype, "weights": held, "gradients": gradients, "optimiser": optimiser, "activations": None,
                 "program": memory.TORCH, "total": None, "least": least,
                 "fits": False if free is not None and least > free else None,
             }
@@ -261,25 +261,26 @@ def disk_space(download: int, packed: dict[str, int], speed: float | None) -> di
 
 
 def packed_bytes(arch: Architecture | None, checkpoint: Checkpoint) -> dict[str, int]:
-    """What the packed file of each kind takes of the disk; 0 where none is made."""
+    """What the packed file of each dtype takes of the disk; 0 where none is made."""
     if arch is None or packed_layout(checkpoint):
         return {}
     return {
-        kind: weight_bytes(arch, checkpoint, kind) if needs_packing(arch, checkpoint, kind) else 0 for kind in KINDS
+        dtype: weight_bytes(arch, checkpoint, dtype) if needs_packing(arch, checkpoint, dtype) else 0
+        for dtype in DTYPES
     }
 
 
 def form(
-    arch: Architecture, checkpoint: Checkpoint, kind: str, wish: Wish, free: int | None, tell: Callable[[str], None]
+    arch: Architecture, checkpoint: Checkpoint, dtype: str, wish: Wish, free: int | None, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Memory and speed with weights of a kind, and whether that fits."""
-    cache = cache_format(kind, wish.cache)
-    takes = memory.needed(arch, checkpoint, kind, wish.context, wish.users, cache)
-    tell(translate("measuring {kind} ...", kind=kind))
-    rates = forecast.rates(arch, checkpoint, kind, min(wish.users, memory.OUTPUTS), cache)
+    """Memory and speed with weights of a dtype, and whether that fits."""
+    cache = cache_format(dtype, wish.cache)
+    takes = memory.needed(arch, checkpoint, dtype, wish.context, wish.users, cache)
+    tell(translate("measuring {dtype} ...", dtype=dtype))
+    rates = forecast.rates(arch, checkpoint, dtype, min(wish.users, memory.OUTPUTS), cache)
     one = memory.cache_bytes(arch, wish.context, 1, cache)
     found: dict[str, Any] = {
-        "kind": kind, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
+        "dtype": dtype, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
         "program": takes.program, "total": takes.total, "prefill_per_second": rates.prefill if rates else None,
         "decode_per_second": rates.decode if rates else None, "busy": rates.busy if rates else False,
     }  # fmt: skip
@@ -302,17 +303,17 @@ def known_disk() -> float | None:
     return disk.disk_rate(large[0]) if large else None
 
 
-def rough_form(checkpoint: Checkpoint, kind: str, free: int | None) -> dict[str, Any]:
-    """What the weights of a model that soban cannot run would take: every matrix in the format of the kind."""
+def rough_form(checkpoint: Checkpoint, dtype: str, free: int | None) -> dict[str, Any]:
+    """What the weights of a model that soban cannot run would take: every matrix in the format of the dtype."""
     size = 0
     for tensor in counted(checkpoint):
         if len(tensor.shape) == 2:
             part = Part(tensor.name, tensor.shape, precise=tensor.name in (EMBEDDING, HEAD))
-            size += formats.stored_bytes(target_format(part, tensor, kind), *tensor.shape)
+            size += formats.stored_bytes(target_format(part, tensor, dtype), *tensor.shape)
         else:
             size += 4 * math.prod(tensor.shape)
     fits = None if free is None else size + memory.PROGRAM <= free
-    return {"kind": kind, "weights": size, "verdict": "unknown" if fits is None else "fits" if fits else "no"}
+    return {"dtype": dtype, "weights": size, "verdict": "unknown" if fits is None else "fits" if fits else "no"}
 
 
 def advice(
@@ -321,12 +322,12 @@ def advice(
     """What to take: the fastest form that fits; where one does not, what would; where none does, a smaller model."""
     fitting = [one for one in forms if one["verdict"] in ("fits", "unknown")]
     best = max(fitting, key=lambda one: one["decode_per_second"] or 0.0) if fitting else None
-    wanted = Form(forms[0]["kind"], forms[0]["cache_dtype"], wish.context)
+    wanted = Form(forms[0]["dtype"], forms[0]["cache_dtype"], wish.context)
     others = []
     if best is None and free is not None and not packed_layout(found.checkpoint):
         others = memory.fitting_forms(arch, found.checkpoint, wanted, free, wish.users)
     return {
-        "take": best["kind"] if best else None,
+        "take": best["dtype"] if best else None,
         "instead": [{**asdict(one), "flags": one.flags(wanted)} for one in others],
         "smaller_models": smaller(found, free) if best is None and free is not None else [],
     }  # fmt: skip
@@ -349,7 +350,7 @@ def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
 
 
 def training(arch: Architecture, checkpoint: Checkpoint, wish: Wish, free: int | None) -> dict[str, Any]:
-    """What learning would take: the whole model in float32, or LoRA's matrices beside frozen weights of each kind.
+    """What learning would take: the whole model in float32, or LoRA's matrices beside frozen weights of each dtype.
 
     What soban itself cannot do yet is marked: it trains small models of its own alone.
     """
@@ -364,15 +365,15 @@ def training(arch: Architecture, checkpoint: Checkpoint, wish: Wish, free: int |
     if wish.purpose == "train":
         parts = {"f32": (4 * whole, 4 * whole, 8 * whole)}
     else:  # QLoRA (Dettmers et al. 2023, arXiv 2305.14314) is LoRA beside frozen weights in 4 bits
-        kinds = ("q8",) if packed_layout(checkpoint) else KINDS
-        frozen = {kind: memory.stored_weights(arch, checkpoint, kind) for kind in kinds}
-        parts = {kind: (size + 4 * adapter, 4 * adapter, 8 * adapter) for kind, size in frozen.items()}
+        dtypes = ("q8",) if packed_layout(checkpoint) else DTYPES
+        frozen = {dtype: memory.stored_weights(arch, checkpoint, dtype) for dtype in dtypes}
+        parts = {dtype: (size + 4 * adapter, 4 * adapter, 8 * adapter) for dtype, size in frozen.items()}
     ways = []
-    for kind, (held, gradients, optimiser) in parts.items():
+    for dtype, (held, gradients, optimiser) in parts.items():
         total = held + gradients + optimiser + activations + memory.TORCH
         ways.append(
             {
-                "kind": kind, "weights": held, "gradients": gradients, "optimiser": optimiser,
+                "dtype": dtype, "weights": held, "gradients": gradients, "optimiser": optimiser,
                 "activations": activations, "program": memory.TORCH, "total": total,
                 "fits": None if free is None else total <= free,
             }

@@ -63,7 +63,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
         (translate("memory of the PC"), of_bytes(pc["memory"])),
         (translate("system"), _clean(pc["system"])),
         ("soban", _clean(report["soban"])),
-        (translate("model, weights, cache"), ", ".join(_clean(report[name]) for name in ("model", "kind", "cache"))),
+        (translate("model, weights, cache"), ", ".join(_clean(report[name]) for name in ("model", "dtype", "cache"))),
         (
             translate("weights"),
             translate(
@@ -138,7 +138,7 @@ def flat(report: Report) -> dict[str, Any]:
     return {
         "when": report["when"], "cpu": pc["cpu"], "cores": pc["cores"], "memory": pc["memory"], "system": pc["system"],
         "soban": report["soban"], "threads": report["threads"], "isa": report["isa"], "model": report["model"],
-        "kind": report["kind"], "cache": report["cache"], "weight_bytes": report["weight_bytes"],
+        "dtype": report["dtype"], "cache": report["cache"], "weight_bytes": report["weight_bytes"],
         "body_bits": report["body_bits"],
         "head_bits": report["head_bits"], "answer_seconds": report["answer_seconds"],
         "load_seconds": report["load_seconds"], "first_token_seconds": report["first_token_seconds"],

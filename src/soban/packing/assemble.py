@@ -1,4 +1,4 @@
-"""From a checkpoint's named tensors to the weights of a family, converted or packed as the wanted kind asks.
+"""From a checkpoint's named tensors to the weights of a family, converted or packed as the wanted dtype asks.
 
 Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 16 bits, `q8` and `q4` quantise.
 """
@@ -21,47 +21,47 @@ from soban.packing.packed_file import origin
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
 from soban.weights.safetensors import write_safetensors
 
-KINDS = ("f32", "bf16", "q8", "q4")
+DTYPES = ("f32", "bf16", "q8", "q4")
 HALVED_ROWS = 1 << 16  # a vocabulary of so many entries is kept in two halves, see ops/vocabulary.py
 CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
 
 
-def target_format(part: Part, tensor: Tensor, kind: str) -> str:
+def target_format(part: Part, tensor: Tensor, dtype: str) -> str:
     """The format in which a tensor is kept. With q4, the vocabulary and the values stay in 8 bits: they lose most.
 
     Those of a large vocabulary are two matrices of this format.
     """
     stored = tensor.format if tensor.format in formats.PLAIN else "f32"
-    if len(part.shape) != 2 or kind == "f32":
+    if len(part.shape) != 2 or dtype == "f32":
         return stored
-    if kind == "bf16":
+    if dtype == "bf16":
         return stored if stored in ("f16", "bf16") else "bf16"
-    if halved(part, tensor.shape, kind):
+    if halved(part, tensor.shape, dtype):
         return "q4"
-    return "q8" if kind == "q8" or part.precise else "q4"
+    return "q8" if dtype == "q8" or part.precise else "q4"
 
 
-def halved(part: Part, shape: Sequence[int], kind: str) -> bool:
+def halved(part: Part, shape: Sequence[int], dtype: str) -> bool:
     """Whether a tensor of a shape becomes the two halves of a large vocabulary."""
-    return kind == "q4" and part.vocabulary and shape[0] >= HALVED_ROWS
+    return dtype == "q4" and part.vocabulary and shape[0] >= HALVED_ROWS
 
 
-def needs_packing(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> bool:
+def needs_packing(architecture: Architecture, checkpoint: Checkpoint, dtype: str) -> bool:
     """Whether some tensor has to be converted or turned over, rather than used from the mapped file."""
     if packed_layout(checkpoint):
         return False
     return any(
-        target_format(part, tensor, kind) != tensor.format or not tensor.data.flags.c_contiguous
+        target_format(part, tensor, dtype) != tensor.format or not tensor.data.flags.c_contiguous
         for part in architecture.plan.parts()
         if len((tensor := checkpoint.tensors[part.name]).shape) == 2
     )
 
 
-def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) -> int:
-    """How many bytes the weights of a checkpoint that is not packed take in a kind."""
+def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, dtype: str) -> int:
+    """How many bytes the weights of a checkpoint that is not packed take in a dtype."""
     return sum(
-        formats.stored_bytes(target_format(part, checkpoint.tensors[part.name], kind), *part.shape)
-        * (2 if halved(part, part.shape, kind) else 1)
+        formats.stored_bytes(target_format(part, checkpoint.tensors[part.name], dtype), *part.shape)
+        * (2 if halved(part, part.shape, dtype) else 1)
         if len(part.shape) == 2
         else 4 * part.shape[0]
         for part in architecture.plan.parts()
@@ -71,7 +71,7 @@ def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, kind: str) 
 def pack(
     architecture: Architecture,
     checkpoint: Checkpoint,
-    kind: str,
+    dtype: str,
     path: Path,
     progress: Callable[[float], None] = lambda share: None,
 ) -> None:
@@ -87,12 +87,12 @@ def pack(
         if len(shape) == 1:
             entries.append((name, "F32", shape))
             continue
-        for stored in (name, name + RESIDUAL) if halved(part, shape, kind) else (name,):
-            layout[stored] = (target_format(part, checkpoint.tensors[name], kind), shape[0], shape[1])
+        for stored in (name, name + RESIDUAL) if halved(part, shape, dtype) else (name,):
+            layout[stored] = (target_format(part, checkpoint.tensors[name], dtype), shape[0], shape[1])
             size = formats.stored_bytes(*layout[stored])
             entries.append((stored, "U8", (-(-size // 64) * 64,)))  # whole cache lines: every tensor starts on one
 
-    moved = equalise(architecture.plan, checkpoint) if kind in formats.QUANTISED else Factors()
+    moved = equalise(architecture.plan, checkpoint) if dtype in formats.QUANTISED else Factors()
 
     def fill(name: str) -> Iterator[npt.NDArray]:
         if name not in layout:

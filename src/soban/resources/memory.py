@@ -18,7 +18,7 @@ from soban.ops import formats
 from soban.ops.cache import LARGE_PAGE, position_bytes
 from soban.ops.formats import Floats, Rows
 from soban.ops.native.program import plan_arena
-from soban.packing.assemble import KINDS, halved, made_by, target_format, weight_bytes
+from soban.packing.assemble import DTYPES, halved, made_by, target_format, weight_bytes
 from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import Checkpoint
 
@@ -53,26 +53,26 @@ class Needs:
         return self.weights + self.own
 
 
-def cache_format(kind: str, wanted: str = "auto") -> str:
-    """In which format the keys and values beside weights of a kind are kept."""
-    return ("f32" if kind == "f32" else "bf16") if wanted == "auto" else wanted
+def cache_format(dtype: str, wanted: str = "auto") -> str:
+    """In which format the keys and values beside weights of a dtype are kept."""
+    return ("f32" if dtype == "f32" else "bf16") if wanted == "auto" else wanted
 
 
 def needed(
-    arch: Architecture, checkpoint: Checkpoint, kind: str, context: int, users: int = 1, cache: str = "auto"
+    arch: Architecture, checkpoint: Checkpoint, dtype: str, context: int, users: int = 1, cache: str = "auto"
 ) -> Needs:
-    """What the checkpoint takes with weights of a kind and a full context for each of the users."""
+    """What the checkpoint takes with weights of a dtype and a full context for each of the users."""
     return Needs(
-        stored_weights(arch, checkpoint, kind), cache_bytes(arch, context, users, cache_format(kind, cache)),
-        buffer_bytes(arch, checkpoint, kind, users),
+        stored_weights(arch, checkpoint, dtype), cache_bytes(arch, context, users, cache_format(dtype, cache)),
+        buffer_bytes(arch, checkpoint, dtype, users),
     )  # fmt: skip
 
 
-def stored_weights(arch: Architecture, checkpoint: Checkpoint, kind: str) -> int:
-    """What the weights take in a kind; a packed file has just one."""
+def stored_weights(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> int:
+    """What the weights take in a dtype; a packed file has just one."""
     layout = packed_layout(checkpoint)
     if not layout:
-        return weight_bytes(arch, checkpoint, kind)
+        return weight_bytes(arch, checkpoint, dtype)
     vectors = sum(4 * part.shape[0] for part in arch.plan.parts() if len(part.shape) == 1)
     return vectors + sum(formats.stored_bytes(*entry) for entry in layout.values())
 
@@ -108,17 +108,17 @@ def fitting_context(arch: Architecture, cache: str, room: int, most: int, users:
 
 @dataclass(frozen=True)
 class Form:
-    """A way to load a model: the kind of its weights, the format of its cache, and the context."""
+    """A way to load a model: the dtype of its weights, the format of its cache, and the context."""
 
-    kind: str
+    dtype: str
     cache: str
     context: int
 
     def flags(self, beside: "Form") -> str:
         """What to write on the command line for this form where another is what was asked for."""
-        parts = [f"--dtype {self.kind}"] if self.kind != beside.kind else []
-        # `auto` gives f32 beside f32 weights and bf16 beside others: whoever changes the kind gets that by himself
-        if self.cache != (beside.cache if self.kind == beside.kind else cache_format(self.kind)):
+        parts = [f"--dtype {self.dtype}"] if self.dtype != beside.dtype else []
+        # `auto` gives f32 beside f32 weights and bf16 beside others: whoever changes the dtype gets that by himself
+        if self.cache != (beside.cache if self.dtype == beside.dtype else cache_format(self.dtype)):
             parts.append(f"--cache-dtype {self.cache}")
         if self.context != beside.context:
             parts.append(f"--context {self.context}")
@@ -129,9 +129,9 @@ def fitting_forms(
     arch: Architecture, checkpoint: Checkpoint, wanted: Form, free: int, users: int = 1, most: int = 3
 ) -> list[Form]:
     """Forms that fit where the wanted one does not: those that change least first, the most exact before others."""
-    later = (wanted.kind,) if packed_layout(checkpoint) else KINDS[KINDS.index(wanted.kind) :]
-    same = [Form(kind, cache_format(kind), wanted.context) for kind in later]
-    small = [Form(kind, "int8", wanted.context) for kind in later]
+    later = (wanted.dtype,) if packed_layout(checkpoint) else DTYPES[DTYPES.index(wanted.dtype) :]
+    same = [Form(dtype, cache_format(dtype), wanted.context) for dtype in later]
+    small = [Form(dtype, "int8", wanted.context) for dtype in later]
     found: list[Form] = []
     for form in (*same, *small):
         if form != wanted and fits(arch, checkpoint, form, free, users):
@@ -139,15 +139,15 @@ def fitting_forms(
     for form in (*same, *small):
         if form == wanted or form in found:
             continue
-        room = free - needed(arch, checkpoint, form.kind, 0).total
+        room = free - needed(arch, checkpoint, form.dtype, 0).total
         context = fitting_context(arch, form.cache, room, wanted.context - 1, users)
         if context >= SHORT:
-            found.append(Form(form.kind, form.cache, context))
+            found.append(Form(form.dtype, form.cache, context))
     return found[:most]
 
 
 def fits(arch: Architecture, checkpoint: Checkpoint, form: Form, free: int, users: int = 1) -> bool:
-    return needed(arch, checkpoint, form.kind, form.context, users, form.cache).total <= free
+    return needed(arch, checkpoint, form.dtype, form.context, users, form.cache).total <= free
 
 
 def activation_floats(config: Any, longest: int) -> int:
@@ -163,10 +163,10 @@ def activation_floats(config: Any, longest: int) -> int:
     return config.num_hidden_layers * layer + 3 * config.vocab_size
 
 
-def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, kind: str, users: int = 1) -> int:
+def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, dtype: str, users: int = 1) -> int:
     """What a step writes into; every layer uses the same places, so two of them tell."""
     part = shortened(arch, min(2, arch.config.num_hidden_layers))
-    program = part.record(hollow(part, checkpoint, kind))
+    program = part.record(hollow(part, checkpoint, dtype))
     outputs = USUAL_OUTPUTS if users <= USUAL_OUTPUTS else OUTPUTS
     return 4 * plan_arena(program, {"tokens": CHUNK, "outputs": outputs})[1]
 
@@ -178,7 +178,7 @@ def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) ->
     return Architecture(arch.family, replace(c, **changed))
 
 
-def hollow(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
+def hollow(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> Any:
     """Weights as `assemble` makes them, of the right shapes and formats, with nothing in them.
 
     `made` may be a slice of the checkpoint's model: the formats are those that the whole has.
@@ -187,7 +187,7 @@ def hollow(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
 
     def rows(part: Part) -> Rows:
         tensor = checkpoint.tensors[part.name]
-        format = layout[part.name][0] if layout else target_format(part, tensor, kind)
+        format = layout[part.name][0] if layout else target_format(part, tensor, dtype)
         count, columns = part.shape
         return Rows(format, count, columns, empty(format, count, columns))
 
@@ -196,7 +196,7 @@ def hollow(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Any:
 
     def residual(part: Part) -> Rows | None:
         tensor = checkpoint.tensors[part.name]
-        large = part.name + RESIDUAL in layout if layout else halved(part, tensor.shape, kind)
+        large = part.name + RESIDUAL in layout if layout else halved(part, tensor.shape, dtype)
         return rows(part) if large else None
 
     return arch.plan.build(made_by(rows, vectors, residual))

@@ -1,4 +1,4 @@
-"""How fast each kind of weights is on this machine: measured when it is first asked, then remembered."""
+"""How fast each dtype of weights is on this machine: measured when it is first asked, then remembered."""
 
 import contextlib
 import json
@@ -42,10 +42,10 @@ class Speed:
 Shapes = list[tuple[int, int, str]]  # rows, columns and format of matrices
 
 
-def speeds(arch: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> list[Speed]:
-    """The speed of each kind for a model's matrices on this machine, from an earlier time if it was measured then."""
+def speeds(arch: Architecture, checkpoint: Checkpoint, dtypes: Sequence[str]) -> list[Speed]:
+    """The speed of each dtype for a model's matrices on this machine, from an earlier time if it was measured then."""
     known = _read()
-    wanted = [trial_matrices(arch, checkpoint, kind) for kind in kinds]
+    wanted = [trial_matrices(arch, checkpoint, dtype) for dtype in dtypes]
     missing = [matrices for matrices in wanted if _key(matrices) not in known]
     for matrices in missing:
         known[_key(matrices)] = measured(matrices)
@@ -54,8 +54,8 @@ def speeds(arch: Architecture, checkpoint: Checkpoint, kinds: Sequence[str]) -> 
     return [known[_key(matrices)] for matrices in wanted]
 
 
-def trial_matrices(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Shapes:
-    """A layer's matrices and its share of the head, in the formats of a kind; about TRIAL_WEIGHTS together.
+def trial_matrices(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> Shapes:
+    """A layer's matrices and its share of the head, in the formats of a dtype; about TRIAL_WEIGHTS together.
 
     A small model's layers are taken several times, a large one's matrices are cut.
     """
@@ -68,7 +68,7 @@ def trial_matrices(arch: Architecture, checkpoint: Checkpoint, kind: str) -> Sha
     cut = min(1.0, TRIAL_WEIGHTS / size)
     found = []
     for part, rows in parts:
-        format = target_format(part, checkpoint.tensors[part.name], kind)
+        format = target_format(part, checkpoint.tensors[part.name], dtype)
         found.append((max(formats.PANEL, int(rows * cut)), part.shape[1], format))
     return found * max(1, min(layers, TRIAL_WEIGHTS // size))
 

@@ -23,4 +23,4 @@ def short_count(count: int) -> str:
 
 def weights_of(model: Model) -> int:
     """Bytes that the weights take, near enough for a list."""
-    return int(parameters(model) * BITS[model.loaded.kind] / 8)
+    return int(parameters(model) * BITS[model.loaded.dtype] / 8)

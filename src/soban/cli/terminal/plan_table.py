@@ -89,7 +89,7 @@ def machine(plan: Plan) -> str:
 
 
 def forms(plan: Plan) -> list[str]:
-    """Memory and speed of each kind of weights."""
+    """Memory and speed of each dtype of weights."""
     if plan["users"] == 1:
         title = translate("{context} tokens of context", context=f"{plan['context']:,}")
     else:
@@ -103,10 +103,10 @@ def forms(plan: Plan) -> list[str]:
     ]  # fmt: skip
     rows = [heads]
     for form in plan["forms"]:
-        packed = plan["disk"]["packed"].get(form["kind"], 0)
+        packed = plan["disk"]["packed"].get(form["dtype"], 0)
         rows.append(
             [
-                form["kind"], of_bytes(form["weights"]), of_bytes(form["cache"]),
+                form["dtype"], of_bytes(form["weights"]), of_bytes(form["cache"]),
                 of_bytes(form["buffers"] + form["program"]), of_bytes(form["total"]),
                 of_bytes(packed) if packed else "-", rate(form["prefill_per_second"]),
                 rate(form["decode_per_second"]), verdict(form["verdict"]),
@@ -123,14 +123,14 @@ def verdict(name: str) -> str:
 
 def conclusions(plan: Plan) -> list[str]:
     """What the figures mean, and what to take."""
-    advice, found = plan["advice"], {form["kind"]: form for form in plan["forms"]}
+    advice, found = plan["advice"], {form["dtype"]: form for form in plan["forms"]}
     said = []
     if advice["take"]:
         best = found[advice["take"]]
         name = plan["model"]
         said.append(
             translate(
-                "Quickest of what fits: soban run {name} --dtype {kind}", name=name, kind=best["kind"]
+                "Quickest of what fits: soban run {name} --dtype {dtype}", name=name, dtype=best["dtype"]
             )
             if len(found) > 1
             else translate("It fits.")
@@ -138,8 +138,8 @@ def conclusions(plan: Plan) -> list[str]:
         if best["users_that_fit"] is not None:
             said.append(
                 translate(
-                    "With {kind}, memory holds {users} conversations of {context} tokens at once.", kind=best["kind"],
-                    users=f"{best['users_that_fit']:,}", context=f"{plan['context']:,}",
+                    "With {dtype}, memory holds {users} conversations of {context} tokens at once.",
+                    dtype=best["dtype"], users=f"{best['users_that_fit']:,}", context=f"{plan['context']:,}",
                 )
             )  # fmt: skip
     else:
@@ -155,8 +155,8 @@ def conclusions(plan: Plan) -> list[str]:
         if slow := [form for form in plan["forms"] if form["verdict"] == "slow"]:
             said.append(
                 translate(
-                    "soban run {name} --dtype {kind} would still answer, slowly.", name=plan["model"],
-                    kind=max(slow, key=lambda form: form["decode_per_second"] or 0.0)["kind"],
+                    "soban run {name} --dtype {dtype} would still answer, slowly.", name=plan["model"],
+                    dtype=max(slow, key=lambda form: form["decode_per_second"] or 0.0)["dtype"],
                 )
             )  # fmt: skip
     if any(form["verdict"] == "slow" for form in plan["forms"]):
@@ -178,7 +178,7 @@ def rough(plan: Plan) -> list[str]:
     """What can be said of a model that soban cannot run."""
     rows = [[translate("form"), translate("weights"), ""]]
     room = {"fits": translate("would fit"), "no": translate("too large"), "unknown": "?"}
-    rows += [[form["kind"], of_bytes(form["weights"]), room[form["verdict"]]] for form in plan["forms"]]
+    rows += [[form["dtype"], of_bytes(form["weights"]), room[form["verdict"]]] for form in plan["forms"]]
     said = [
         translate("soban cannot run this model: {reason}", reason=plan["obstacle"]),
         translate("The weights alone would take this much memory:"),
@@ -191,7 +191,7 @@ def by_catalogue(plan: Plan) -> list[str]:
     rows = [[translate("form"), translate("weights"), translate("cache"), translate("together"), ""]]
     for form in plan["forms"]:
         sizes = [of_bytes(form[name]) if form[name] else "?" for name in ("weights", "cache", "total")]
-        rows.append([form["kind"], *sizes, verdict(form["verdict"])])
+        rows.append([form["dtype"], *sizes, verdict(form["verdict"])])
     kept = translate(
         "f32 keeps the weights as they are stored, here taken to be {bytes:g} bytes each, and computes in float32.",
         bytes=plan["stored_bytes"],
@@ -219,7 +219,7 @@ def training(plan: Plan) -> list[str]:
         if way["total"] is None:
             parts[-1] = f"> {of_bytes(way['least'])}"
         fits = "?" if way["fits"] is None else translate("fits") if way["fits"] else translate("too large")
-        rows.append([f"LoRA, {way['kind']}" if plan["purpose"] == "tune" else "float32", *parts, fits])
+        rows.append([f"LoRA, {way['dtype']}" if plan["purpose"] == "tune" else "float32", *parts, fits])
     title = translate("{tokens} tokens in a step, AdamW in float32", tokens=f"{found['tokens_in_a_step']:,}")
     if plan["purpose"] == "tune":
         title += translate(

@@ -141,7 +141,7 @@ def details_of(model: Model) -> dict[str, Any]:
     return {
         "parent_model": "", "format": "soban", "family": family, "families": [family],
         "parameter_size": facts.short_count(facts.parameters(model)),
-        "quantization_level": model.loaded.kind.upper(),
+        "quantization_level": model.loaded.dtype.upper(),
     }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def quiet(note: str) -> None:
 
 
 def fingerprint(served: Served) -> str:
-    return f"soban-{served.model.loaded.kind}"
+    return f"soban-{served.model.loaded.dtype}"
 
 
 def usage(generation: Generation) -> dict[str, Any]:
