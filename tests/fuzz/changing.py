@@ -1,6 +1,8 @@
 """Changes to inputs: JSON by its structure, bytes by their places; all drawn from the dice that they are given."""
 
+import copy
 import json
+import math
 import random
 from typing import Any
 
@@ -86,7 +88,7 @@ def strange(dice: random.Random) -> Any:
     if kind < 7:
         return dice.choice(TEXTS)
     if kind < 9:
-        return dice.choice(SHAPES)
+        return copy.deepcopy(dice.choice(SHAPES))  # a tree is changed in place, and may get the same shape twice
     return DEEP if kind == 9 else dice.choice((None, True, False))
 
 
@@ -98,7 +100,8 @@ def near(dice: random.Random, value: Any) -> Any:
         return dice.choice((value + 1, value - 1, -value, 2 * value, value // 2, float(value), str(value), [value],
                             value ^ 1, value + 2**32, 3 * value, 1000 * value))  # fmt: skip
     if isinstance(value, float):
-        return dice.choice((-value, value * 2, value / 2, value * 1e30, value * 1e-30, int(value), str(value), [value]))
+        whole = int(value) if math.isfinite(value) else 0
+        return dice.choice((-value, value * 2, value / 2, value * 1e30, value * 1e-30, whole, str(value), [value]))
     if isinstance(value, str):
         at = dice.randrange(len(value) + 1)
         return dice.choice((value[:at], value[at:], value + "x", value.upper(), value.lower(), value * 2, [value],

@@ -1,5 +1,6 @@
 """A little of the fuzzing: a few hundred cases of every format, always the same; and that the fuzzer sees faults."""
 
+import json
 import os
 import random
 import subprocess
@@ -67,3 +68,15 @@ def test_crashes_hangs_memory_and_silent_errors_are_told_with_their_case(
     assert tally.beyond == drawn.count(b"ok")
     crash = drawn.index(b"crash")
     assert (tmp_path / "made up" / "signal-6" / f"5-{crash}" / "kind").read_bytes() == b"crash"
+
+
+def test_a_case_leaves_the_shapes_that_later_cases_draw_from() -> None:
+    from tests.fuzz import changing, working
+
+    before = json.dumps(changing.SHAPES)
+    for case in range(3000):
+        tree = [changing.strange(working.dice_of("shapes", 1, case)) for _ in range(3)]
+        for _ in range(3):
+            tree = changing.changed(working.dice_of("shapes", 2, case), tree)
+            json.dumps(tree)  # no tree holds itself
+    assert json.dumps(changing.SHAPES) == before
