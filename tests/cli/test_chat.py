@@ -219,7 +219,7 @@ def test_a_setting_that_is_shown_can_be_typed() -> None:
         for name in commands.SETTINGS:
             value = shown[name]
             if value not in (None, ()):
-                assert commands.setting(name, commands.written(value)) == value
+                assert commands.setting(name, commands.setting_text(value)) == value
 
 
 def test_completion_knows_commands_settings_and_values() -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from soban.cli import COMMANDS, main
-from soban.cli.examples import COMMENTED, told
+from soban.cli.examples import COMMENTED, text_of
 from soban.messages import width
 
 
@@ -44,8 +44,8 @@ def test_what_is_said_of_examples_is_korean(
 
 def test_a_comment_without_room_stands_below_its_command() -> None:
     examples = "  soban pull a/b        any model of the hub\n  soban pull\n"
-    assert told(examples, 80) == examples
-    assert told(examples, 24) == "  soban pull a/b\n      any model of the\n      hub\n  soban pull\n"
+    assert text_of(examples, 80) == examples
+    assert text_of(examples, 24) == "  soban pull a/b\n      any model of the\n      hub\n  soban pull\n"
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ from ..tiny import make_model
 def test_values_out_of_range_become_what_run_c_makes_of_them(
     given: dict[str, float], taken: dict[str, float | None]
 ) -> None:
-    assert llama2c.chosen(given).items() >= taken.items()
+    assert llama2c.run_c_options(given).items() >= taken.items()
     check(RunOptions(sampling=given, spelled=frozenset(["-t"])))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soban.cli.terminal.markdown import Markdown, shown
+from soban.cli.terminal.markdown import Markdown, printable
 
 LOOK = re.compile(r"\x1b\[0(?:;([0-9;]+))?m")
 NAMES = {"2": "dim", "1": "bold", "3": "italic", "1;3": "bold italic", "36": "code"}
@@ -30,7 +30,7 @@ def looking(look: str, text: str) -> list[str]:
 
 @given(texts)
 def test_without_the_looks_it_is_the_text(text: str) -> None:
-    assert LOOK.sub("", drawn(text)) == shown(text)
+    assert LOOK.sub("", drawn(text)) == printable(text)
 
 
 @given(texts, st.integers(1, 9))
@@ -103,4 +103,4 @@ def test_a_longer_fence_holds_shorter_ones() -> None:
 
 
 def test_a_model_cannot_command_the_terminal() -> None:
-    assert shown("a\x1b[2Jb\x07\x9b\x7f\r\n\tc") == "a␛[2Jb␇\ufffd␡\n\tc"
+    assert printable("a\x1b[2Jb\x07\x9b\x7f\r\n\tc") == "a␛[2Jb␇\ufffd␡\n\tc"

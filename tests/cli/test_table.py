@@ -3,7 +3,7 @@
 import pytest
 from wcwidth import wcswidth
 
-from soban.cli.terminal.table import COLUMNS, cut, table, weights
+from soban.cli.terminal.table import COLUMNS, table, truncate, weights
 from soban.messages import width
 
 TEXTS = [
@@ -29,8 +29,8 @@ def test_widths_are_those_of_a_terminal(text: str) -> None:
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 8, 40])
 def test_a_text_is_cut_to_fit(text: str, most: int) -> None:
-    assert wcswidth(cut(text, most)) <= most
-    assert cut(text, 100) == text
+    assert wcswidth(truncate(text, most)) <= most
+    assert truncate(text, 100) == text
 
 
 def test_columns_stand_below_each_other_whatever_the_letters() -> None:

@@ -57,9 +57,9 @@ EXAMPLES = """\
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 fine, 1 unexpected, 2 the user's error, 130 after Ctrl-C."""
-    given = [*(sys.argv[1:] if arguments is None else arguments)]  # list is a module here after `soban list`
+    words = [*(sys.argv[1:] if arguments is None else arguments)]  # list is a module here after `soban list`
     console.prepare()
-    return _guarded(lambda: _dispatch(given), given)
+    return _guarded(lambda: _dispatch(words), words)
 
 
 def _guarded(command: Callable[[], int], arguments: Sequence[str]) -> int:
@@ -89,16 +89,16 @@ def _tell_unexpected(error: Exception, arguments: Sequence[str]) -> None:
     """One line: what it was, where more is told, and what to do with that."""
     from soban.cli.crash import save_report
 
-    said: dict[str, object] = {"kind": type(error).__name__, "problem": console.shortened(error, 200)}
+    facts: dict[str, object] = {"kind": type(error).__name__, "problem": console.shortened(error, 200)}
     if path := save_report(error, arguments, COMMANDS):
         console.tell(
             translate(
                 "soban: unexpected error: {kind}: {problem}; a report is in {path}: please read it through and send it "
-                "to those from whom you have soban", path=path, **said,
+                "to those from whom you have soban", path=path, **facts,
             )
         )  # fmt: skip
     else:
-        console.tell(translate("soban: unexpected error: {kind}: {problem}; --debug shows where", **said))
+        console.tell(translate("soban: unexpected error: {kind}: {problem}; --debug shows where", **facts))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -33,12 +33,12 @@ def call(options: BenchOptions) -> int:
                 reports = [bench(options, status.show, lambda model: cancelling(lambda: model.runner.cancel.fill(1)))]
             except Cancelled:
                 return INTERRUPTED
-    made = report.write(reports, format)
+    text = report.write(reports, format)
     if options.out is None:
-        console.write(made)
+        console.write(text)
         return 0
     try:
-        Path(options.out).write_text(made, encoding="utf-8", newline="\n")
+        Path(options.out).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(
             "{path}: {reason}", path=options.out, reason=reason(error), hint="write to another place"

@@ -33,7 +33,7 @@ def bring(repository: Repository) -> Path:
     if terminal and not place.is_offline():
         _ask(repository)
     elif not place.is_offline():
-        console.tell(translate("soban: {model} is not on this PC and is fetched now", model=_called(repository)))
+        console.tell(translate("soban: {model} is not on this PC and is fetched now", model=_title(repository)))
     return pull.fetch(repository, wait=terminal, to_run=True)
 
 
@@ -42,13 +42,13 @@ def _can_ask() -> bool:
 
 
 def _ask(repository: Repository) -> None:
-    console.tell(translate("{model} is not on this PC yet.", model=_called(repository)))
+    console.tell(translate("{model} is not on this PC yet.", model=_title(repository)))
     for line in _facts(repository):
         console.tell(f"  {line}")
     while True:
-        said = console.ask(translate("Fetch it? [Y/n] "))
-        answer = (said or "").strip().rstrip(".!").lower()
-        if said is None or answer in NO:
+        reply = console.ask(translate("Fetch it? [Y/n] "))
+        answer = (reply or "").strip().rstrip(".!").lower()
+        if reply is None or answer in NO:
             raise UserError(
                 "{model} was not fetched", model=repository, hint="name a model that is here: soban list shows them"
             )
@@ -56,7 +56,7 @@ def _ask(repository: Repository) -> None:
             return
 
 
-def _called(repository: Repository) -> str:
+def _title(repository: Repository) -> str:
     """Its short name, if it has one, and its place on the hub."""
     return f"{repository.entry.name} ({repository.id})" if repository.entry else repository.id
 
@@ -88,9 +88,9 @@ def _facts(repository: Repository) -> list[str]:
 
 
 def _commercial(use: str | None) -> str:
-    said = {
+    phrases = {
         "yes": translate("commercial use: yes"),
         "no": translate("commercial use: no"),
         "conditions": translate("commercial use: on conditions"),
     }
-    return f"; {said[use]}" if use in said else ""
+    return f"; {phrases[use]}" if use in phrases else ""

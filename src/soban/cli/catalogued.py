@@ -7,7 +7,7 @@ from typing import Any
 
 from soban.base.errors import UserError
 from soban.cli.terminal import console, sections
-from soban.cli.terminal.sections import shown
+from soban.cli.terminal.sections import one_line
 from soban.cli.terminal.wrapping import wrapped
 from soban.hub import catalogue, meant
 from soban.hub.catalogue import Entry, Source
@@ -35,12 +35,12 @@ def show(name: str, as_json: bool) -> int:
             hint="soban plan {name} asks the hub about it, soban pull {name} fetches it",
         )  # fmt: skip
     console.write(
-        json.dumps(told(entry, fetched=False), ensure_ascii=False, indent=1) + "\n" if as_json else text(entry)
+        json.dumps(as_dict(entry, fetched=False), ensure_ascii=False, indent=1) + "\n" if as_json else text(entry)
     )
     return 0
 
 
-def told(entry: Entry, fetched: bool) -> dict[str, Any]:
+def as_dict(entry: Entry, fetched: bool) -> dict[str, Any]:
     """Everything in plain values."""
     values = {fact: getattr(entry, fact) for fact in catalogue.FACTS} | {"scores": dict(entry.scores)}
     sources = {fact: {"url": source.url, "read": source.read.isoformat()} for fact, source in entry.sources}
@@ -56,7 +56,7 @@ def text(entry: Entry) -> str:
     numbers: dict[str, int] = {}
     sources = dict(entry.sources)
     rows = [(fact.label, _with_sources(fact, sources, numbers)) for fact in facts(entry) if fact.value]
-    lines = sections.page([(f"{entry.name}: {shown(entry.title)}", rows)], total)
+    lines = sections.page([(f"{entry.name}: {one_line(entry.title)}", rows)], total)
     lines += [*wrapped(_how_to_get(entry), total), ""]
     read = {source.url: source.read.isoformat() for source in sources.values()}
     lines += [f"  [{number}] {url} ({read[url]})" for url, number in numbers.items()]
@@ -84,17 +84,17 @@ def facts(entry: Entry) -> list[Fact]:
     gated = "" if entry.gated is None else translate("wanted by the hub") if entry.gated else translate("not needed")
     scores = [Fact(name, f"{score:g}", (f"scores.{name}",)) for name, score in entry.scores]
     return [
-        Fact(translate("repository"), shown(entry.repository or "", 100), ("repository",)),
+        Fact(translate("repository"), one_line(entry.repository or "", 100), ("repository",)),
         Fact(translate("family"), _family(entry), ("model_type",)),
         Fact(translate("parameters"), f"{entry.parameters:,}" if entry.parameters else "", ("parameters",)),
         Fact(translate("context"), f"{entry.context:,}" if entry.context else "", ("context",)),
         Fact(translate("languages"), " ".join(entry.languages), ("languages",)),
         Fact(translate("files"), _form(entry), ("form",)),
-        Fact(translate("licence of the weights"), shown(entry.weights_licence or "", 100), ("weights_licence",)),
-        Fact(translate("licence of the code"), shown(entry.code_licence or "", 100), ("code_licence",)),
+        Fact(translate("licence of the weights"), one_line(entry.weights_licence or "", 100), ("weights_licence",)),
+        Fact(translate("licence of the code"), one_line(entry.code_licence or "", 100), ("code_licence",)),
         Fact(
             translate("terms of the data"),
-            shown(translate(entry.data_terms), 300) if entry.data_terms else "",
+            one_line(translate(entry.data_terms), 300) if entry.data_terms else "",
             ("data_terms",),
         ),
         Fact(translate("commercial use"), commercial(entry.commercial), ("commercial",)),
@@ -103,10 +103,10 @@ def facts(entry: Entry) -> list[Fact]:
     ]
 
 
-def commercial(said: str | None) -> str:
+def commercial(use: str | None) -> str:
     """What the licence says of commercial use; empty where nobody has read it."""
     return {"yes": translate("yes"), "no": translate("no"), "conditions": translate("under conditions")}.get(
-        said or "", ""
+        use or "", ""
     )
 
 

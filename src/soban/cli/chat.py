@@ -9,7 +9,15 @@ from soban.base.errors import UserError
 from soban.base.version import VERSION
 from soban.cli import commands
 from soban.cli.conversation import Chat, Screen
-from soban.cli.shared import CHAT_ON_FULL, CHAT_SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
+from soban.cli.shared import (
+    CHAT_ON_FULL,
+    CHAT_SAMPLING_FLAGS,
+    ModelFlags,
+    files_of,
+    load_model,
+    use_threads,
+    what_to_run,
+)
 from soban.cli.terminal import console, history
 from soban.cli.terminal.keys import WaitingKeys, has_editor
 from soban.cli.terminal.wrapping import paragraphs
@@ -79,7 +87,7 @@ def call(options: ChatOptions, as_run_c: bool = False) -> int:
     use_threads(options.threads)
     Sampling(**options.sampling)
     checked_on_full(options.on_full)
-    path = None if name is None else found(name)  # first, for whoever is asked whether to fetch it types an answer
+    path = None if name is None else files_of(name)  # first, for whoever is asked whether to fetch it types an answer
     with WaitingKeys(has_editor()) as keys:
         with console.Status(options.quiet) as status:
             model, _ = load_model(path, options, status)

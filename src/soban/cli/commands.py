@@ -108,7 +108,7 @@ def _system(chat: "Chat", text: str) -> None:
 def _set(chat: "Chat", argument: str) -> None:
     name, _, value = argument.replace("=", " ", 1).partition(" ")
     if not name:
-        own, now = chosen(chat, {}), chosen(chat, chat.dialogue.options)
+        own, now = settings_of(chat, {}), settings_of(chat, chat.dialogue.options)
         chat.screen.show(settings(own, now, chat.screen.columns))
         return
     name = name.replace("-", "_")
@@ -120,10 +120,10 @@ def _set(chat: "Chat", argument: str) -> None:
         )  # fmt: skip
     if value.strip():
         chat.dialogue.change(**{name: setting(name, value.strip())})
-    chat.screen.show(f"{name} = {written(chosen(chat, chat.dialogue.options)[name])}")
+    chat.screen.show(f"{name} = {setting_text(settings_of(chat, chat.dialogue.options)[name])}")
 
 
-def chosen(chat: "Chat", options: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(chat: "Chat", options: Mapping[str, Any]) -> dict[str, Any]:
     """What each setting is."""
     sampling = chat.model.sampling(**{name: value for name, value in options.items() if name != "on_full"})
     on_full = checked_on_full(options.get("on_full"))
@@ -150,7 +150,7 @@ def _no_switch(name: str, value: str) -> UserError:
 
 def settings(own: Mapping[str, Any], now: Mapping[str, Any], columns: int | None) -> str:
     """Name, value and meaning of each setting in so many columns; those that are not the model's own have a mark."""
-    values = {name: written(value) for name, value in now.items()}
+    values = {name: setting_text(value) for name, value in now.items()}
     wide, longest = max(map(len, SETTINGS)), max(map(width, values.values()))
     rows = []
     for name, value in values.items():
@@ -162,7 +162,7 @@ def settings(own: Mapping[str, Any], now: Mapping[str, Any], columns: int | None
     return definitions(rows, columns)
 
 
-def written(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting's value as it can be typed."""
     if value is None or value == ():
         return "-"

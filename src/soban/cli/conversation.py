@@ -84,10 +84,10 @@ class Chat:
         context = self.dialogue.context
         with console.notes_afterwards(self.screen.tell):
             try:
-                used = min(self.dialogue.used, context)  # the next turn makes room where it is more
+                tokens = min(self.dialogue.used, context)  # the next turn makes room where it is more
             except UserError:
                 return ""  # a template that fails; the next turn says so
-        parts = [translate("{used:,} of {context:,} tokens", used=used, context=context)]
+        parts = [translate("{used:,} of {context:,} tokens", used=tokens, context=context)]
         if self.dialogue.dropped:
             count = self.dialogue.dropped
             parts.append(

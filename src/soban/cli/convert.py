@@ -76,7 +76,7 @@ def call(options: ConvertOptions) -> int:
             raise UserError("{path}: there is no such folder", path=place.parent, hint="make it first")
     source = open_source(BUNDLED if name is None else locate(name, bring))
     _check_flags(options, source, is_bin, is_gguf)
-    given = _tokenizer(options, source)
+    tokenizer = _tokenizer(options, source)
     with console.Status(False) as status:
 
         def progress(share: float) -> None:
@@ -84,15 +84,20 @@ def call(options: ConvertOptions) -> int:
 
         if is_bin:
             to_llama2c(
-                source, out, options.format or "v0", tokenizer=given, progress=progress,
+                source, out, options.format or "v0", tokenizer=tokenizer, progress=progress,
                 tokenizer_out=None if options.weights_only else words_out,
             )  # fmt: skip
         elif is_gguf:
             to_gguf(
-                source, out, options.type or "f16", tokenizer=given, words=not options.weights_only, progress=progress
+                source,
+                out,
+                options.type or "f16",
+                tokenizer=tokenizer,
+                words=not options.weights_only,
+                progress=progress,
             )
         else:
-            to_folder(source, out, options.dtype or "f32", tokenizer=given, progress=progress)
+            to_folder(source, out, options.dtype or "f32", tokenizer=tokenizer, progress=progress)
     _tell(out)
     return 0
 

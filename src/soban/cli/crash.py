@@ -35,7 +35,7 @@ def save_report(error: BaseException, arguments: Sequence[str], commands: Contai
 def report(error: BaseException, arguments: Sequence[str], commands: Container[str]) -> str:
     """What a developer needs. Of the command line only the command and the flags' names: the rest is private."""
     command = [word for word in arguments[:1] if word in commands]
-    names = [found[0] for word in arguments if (found := FLAG.match(word))]
+    names = [flag[0] for word in arguments if (flag := FLAG.match(word))]
     lines = [
         f"soban {VERSION}",
         f"Python {sys.version}",

@@ -80,7 +80,7 @@ def _preparation(options: DataOptions, paths: tuple[str, ...]) -> "Preparation":
     return preparation(dataclasses.replace(options, paths=paths))
 
 
-def _prepare(wanted: "Preparation", options: DataOptions, status: console.Status) -> int:
+def _prepare(preparation: "Preparation", options: DataOptions, status: console.Status) -> int:
     from soban.cli.terminal.data_report import table
     from soban.learn.data.prepare import prepare
 
@@ -92,16 +92,16 @@ def _prepare(wanted: "Preparation", options: DataOptions, status: console.Status
             else:
                 status.show(_stage(stage, count, share))
 
-        prepared = prepare(wanted, progress)
+        prepared = prepare(preparation, progress)
     try:
         status.clear()
         if options.json:
             console.write(json.dumps(prepared.report, ensure_ascii=False) + "\n")
             return 0
-        console.write(table(prepared.report, wanted.out, options.samples))
+        console.write(table(prepared.report, preparation.out, options.samples))
         if not prepared.new:
-            console.tell(translate("{path}: here already; --force makes it again", path=wanted.out))
-        elif wanted.out is None:
+            console.tell(translate("{path}: here already; --force makes it again", path=preparation.out))
+        elif preparation.out is None:
             console.tell(translate("nothing was written; --out FOLDER makes training data of it"))
     except KeyboardInterrupt:
         return INTERRUPTED  # only the report is cut short: the data are there
@@ -160,10 +160,10 @@ def _tinystories(options: DataOptions, status: console.Status) -> int:
         status.clear()
         console.write("".join(f"{path}\n" for path in stories()))
         return 0
-    wanted = dataclasses.replace(_preparation(options, stories()), beside=tinystories.BESIDE)
+    preparation = dataclasses.replace(_preparation(options, stories()), beside=tinystories.BESIDE)
     if step == "train-vocab":
-        folder = tinystories.train_vocabulary(wanted, lambda *stage: status.show(_stage(*stage)))
+        folder = tinystories.train_vocabulary(preparation, lambda *stage: status.show(_stage(*stage)))
         status.clear()
         console.write(f"{folder}\n")
         return 0
-    return _prepare(tinystories.with_vocabulary(wanted) if step == "pretokenize" else wanted, options, status)
+    return _prepare(tinystories.with_vocabulary(preparation) if step == "pretokenize" else preparation, options, status)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.cli.terminal import console, findings, sections
-from soban.cli.terminal.sections import shown, size
+from soban.cli.terminal.sections import one_line, size
 from soban.cli.terminal.wrapping import FIRM
 from soban.messages import translate
 
@@ -72,24 +72,24 @@ def _homes() -> list[str]:
         home = Path.home()
     except (RuntimeError, OSError):
         return []
-    found = {str(home), str(home.resolve()), os.environ.get("USERPROFILE", "")}
-    return sorted((path for path in found if len(path) > 1), key=len, reverse=True)
+    homes = {str(home), str(home.resolve()), os.environ.get("USERPROFILE", "")}
+    return sorted((path for path in homes if len(path) > 1), key=len, reverse=True)
 
 
 def _names() -> list[str]:
     """The user's names: that of the account, and of the home folder."""
     try:
-        found = {getpass.getuser()}
+        names = {getpass.getuser()}
     except (KeyError, OSError, ImportError):
-        found = set()
-    found |= {os.path.basename(home) for home in _homes()}
-    return sorted((name for name in found if len(name) >= SHORTEST_NAME), key=len, reverse=True)
+        names = set()
+    names |= {os.path.basename(home) for home in _homes()}
+    return sorted((name for name in names if len(name) >= SHORTEST_NAME), key=len, reverse=True)
 
 
 def as_text(report: Mapping[str, Any]) -> list[str]:
     """The sections one below the other, their values in one column, and what is amiss at the end."""
     total = sections.columns()
-    told = [
+    parts = [
         (translate("this PC"), pc(report["processor"])),
         (translate("memory of the PC"), memory(report["memory"])),
         (translate("folders"), [row for disk in report["disks"] for row in folder(disk)]),
@@ -97,28 +97,28 @@ def as_text(report: Mapping[str, Any]) -> list[str]:
         (translate("hub"), hub(report)),
         (translate("terminal"), terminal(report["terminal"])),
     ]
-    variables = [(shown(name, 40), shown(value, 120)) for name, value in report["environment"].items()]
-    lines = sections.page(told, total)
+    variables = [(one_line(name, 40), one_line(value, 120)) for name, value in report["environment"].items()]
+    lines = sections.page(parts, total)
     if any(value for _, value in variables):
         lines += sections.page([(translate("environment"), variables)], total)
     return lines + findings.lines(report["findings"], total)
 
 
-def pc(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+def pc(processor: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The processor and what of it is used."""
-    quota = translate(", {quota:.1f} by the control group", quota=told["quota"]) if told["quota"] else ""
-    library = told["library"]
+    quota = translate(", {quota:.1f} by the control group", quota=processor["quota"]) if processor["quota"] else ""
+    library = processor["library"]
     return [
-        (translate("processor"), shown(told["name"])),
-        (translate("system"), f"{shown(told['system'])}, {shown(told['architecture'])}"),
+        (translate("processor"), one_line(processor["name"])),
+        (translate("system"), f"{one_line(processor['system'])}, {one_line(processor['architecture'])}"),
         (
             translate("cores"),
             translate(
-                "{cores}, {fast} of them fast, {allowed} allowed{quota}", cores=told["cores"], fast=told["fast"],
-                allowed=told["allowed"], quota=quota,
+                "{cores}, {fast} of them fast, {allowed} allowed{quota}", cores=processor["cores"],
+                fast=processor["fast"], allowed=processor["allowed"], quota=quota,
             ),
         ),
-        (translate("threads"), "?" if told["threads"] is None else str(told["threads"])),
+        (translate("threads"), "?" if processor["threads"] is None else str(processor["threads"])),
         (translate("instructions"), _instructions(library["sets"])),
         (translate("computes with"), library["chosen"] or "NumPy"),
     ]  # fmt: skip
@@ -131,45 +131,45 @@ def _instructions(sets: list[dict[str, Any]]) -> str:
     )
 
 
-def memory(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+def memory(amounts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What there is, in gigabytes."""
-    swap = told["swap"]
+    swap = amounts["swap"]
     return [
-        (translate("built in"), size(told["built_in"]) if told["built_in"] else "?"),
-        (translate("free"), "?" if told["free"] is None else size(told["free"])),
-        (translate("allowed"), "" if told["limit"] is None else size(told["limit"])),
+        (translate("built in"), size(amounts["built_in"]) if amounts["built_in"] else "?"),
+        (translate("free"), "?" if amounts["free"] is None else size(amounts["free"])),
+        (translate("allowed"), "" if amounts["limit"] is None else size(amounts["limit"])),
         (
             translate("swap"),
-            "" if swap is None else translate("{size}, {free} free", size=size(swap), free=size(told["swap_free"]))
+            "" if swap is None else translate("{size}, {free} free", size=size(swap), free=size(amounts["swap_free"]))
             if swap
             else translate("none"),
         ),
     ]  # fmt: skip
 
 
-def folder(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+def folder(disk: Mapping[str, Any]) -> list[tuple[str, str]]:
     """One of the folders that soban fills."""
     names = {
         "packed": translate("packed weights"),
         "models": translate("models"),
         "temporary": translate("temporary files"),
     }
-    held = "" if told["bytes"] is None else translate("holds {size}, ", size=size(told["bytes"]))
-    if not told["counted"]:
-        held = translate("holds more than {size}, ", size=size(told["bytes"]))
-    room = translate("{free} of {total} free", free=size(told["free"]), total=size(told["total"]))
-    return [(names[told["name"]], f"{_path(told['path'])}\n{held}{room}")]
+    contents = "" if disk["bytes"] is None else translate("holds {size}, ", size=size(disk["bytes"]))
+    if not disk["counted"]:
+        contents = translate("holds more than {size}, ", size=size(disk["bytes"]))
+    room = translate("{free} of {total} free", free=size(disk["free"]), total=size(disk["total"]))
+    return [(names[disk["name"]], f"{_path(disk['path'])}\n{contents}{room}")]
 
 
 def _path(path: str) -> str:
     """A path, which is not broken at its blanks."""
-    return shown(path, 200).replace(" ", FIRM)
+    return one_line(path, 200).replace(" ", FIRM)
 
 
 def installation(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Versions: soban's, Python's, the library's, and those of the packages."""
-    told, packages, library = report["soban"], report["packages"], report["processor"]["library"]
-    place = translate("in a virtual environment") if told["environment"] else translate("the system's own")
+    install, packages, library = report["soban"], report["packages"], report["processor"]["library"]
+    place = translate("in a virtual environment") if install["environment"] else translate("the system's own")
     extras = ", ".join(
         translate("{extra}: complete", extra=extra)
         if state["complete"]
@@ -177,8 +177,8 @@ def installation(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         for extra, state in packages["extras"].items()
     )
     return [
-        ("soban", f"{told['version']}\n{_path(told['folder'])}"),
-        ("Python", f"{told['python']}, {told['implementation']}, {place}\n{_path(told['executable'])}"),
+        ("soban", f"{install['version']}\n{_path(install['folder'])}"),
+        ("Python", f"{install['python']}, {install['implementation']}, {place}\n{_path(install['executable'])}"),
         (translate("native library"), translate("missing") if library["path"] is None else f"ABI {library['version']}"),
         (translate("packages"), _versions(packages)),
         (translate("extras"), extras),
@@ -190,8 +190,8 @@ def _versions(packages: Mapping[str, Any]) -> str:
     from soban.measure.surroundings import numbers
 
     newer = [
-        name for name, tried in packages["tried"].items()
-        if name in packages["versions"] and numbers(packages["versions"][name]) > numbers(tried)
+        name for name, highest in packages["tried"].items()
+        if name in packages["versions"] and numbers(packages["versions"][name]) > numbers(highest)
     ]  # fmt: skip
     listed = ", ".join(
         f"{name}{FIRM}{version}{'*' if name in newer else ''}" for name, version in packages["versions"].items()
@@ -201,14 +201,14 @@ def _versions(packages: Mapping[str, Any]) -> str:
 
 def hub(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Where models come from; never the token."""
-    told, token, network = report["hub"], report["hub"]["token"], report.get("network")
+    facts, token, network = report["hub"], report["hub"]["token"], report.get("network")
     places = [part for part in (token["variable"], token["file"]) if part]
     place = translate("{one} and {other}", one=places[0], other=places[1]) if len(places) == 2 else "".join(places)
-    held = translate("there is one: {place}", place=place) if token["present"] else translate("none")
+    presence = translate("there is one: {place}", place=place) if token["present"] else translate("none")
     rows = [
-        (translate("address"), told["endpoint"] or "?"),
-        (translate("network"), translate("forbidden by HF_HUB_OFFLINE") if told["offline"] else translate("allowed")),
-        (translate("token"), held + (translate(", mode {mode}", mode=token["mode"]) if token["mode"] else "")),
+        (translate("address"), facts["endpoint"] or "?"),
+        (translate("network"), translate("forbidden by HF_HUB_OFFLINE") if facts["offline"] else translate("allowed")),
+        (translate("token"), presence + (translate(", mode {mode}", mode=token["mode"]) if token["mode"] else "")),
     ]
     if network:
         answer = (
@@ -220,24 +220,24 @@ def hub(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _accepted(told: Mapping[str, Any] | None) -> str:
-    if told is None:
+def _accepted(token: Mapping[str, Any] | None) -> str:
+    if token is None:
         return ""
-    return translate(", and takes the token") if told["accepted"] else translate(", and refuses the token")
+    return translate(", and takes the token") if token["accepted"] else translate(", and refuses the token")
 
 
-def terminal(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+def terminal(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How text goes in and out."""
-    page = translate(", code page {page}", page=told["code_page"]) if told["code_page"] else ""
-    width = translate("{columns} columns", columns=told["columns"]) if told["terminal"] else translate("no terminal")
+    page = translate(", code page {page}", page=facts["code_page"]) if facts["code_page"] else ""
+    width = translate("{columns} columns", columns=facts["columns"]) if facts["terminal"] else translate("no terminal")
     return [
-        (translate("language"), {"ko": translate("Korean"), "en": "English"}.get(told["language"], told["language"])),
-        (translate("locale"), shown(told["locale"])),
+        (translate("language"), {"ko": translate("Korean"), "en": "English"}.get(facts["language"], facts["language"])),
+        (translate("locale"), one_line(facts["locale"])),
         (
             translate("encoding"),
             translate(
-                "{stdout}; the system's: {preferred}; file names: {file_names}{page}", stdout=told["stdout"],
-                preferred=told["preferred"], file_names=told["file_names"], page=page,
+                "{stdout}; the system's: {preferred}; file names: {file_names}{page}", stdout=facts["stdout"],
+                preferred=facts["preferred"], file_names=facts["file_names"], page=page,
             ),
         ),
         (translate("output"), width),

@@ -48,10 +48,10 @@ def as_text(models: Sequence[Held], packed: Sequence[Kept]) -> str:
         )
         for size, group in sorted(((bytes_of(group), group) for group in together(models)), key=lambda one: -one[0])
     ]
-    made = [(of_bytes(one.bytes), f"{_name(one, models)}  {one.kind}".rstrip(), remark(one)) for one in packed]
+    packs = [(of_bytes(one.bytes), f"{_name(one, models)}  {one.kind}".rstrip(), remark(one)) for one in packed]
     parts = [
         _section(translate("fetched, in {folder}", folder=place.cache_folder()), fetched),
-        _section(translate("packed for soban, in {folder}", folder=system.cache_folder() / "packed"), made),
+        _section(translate("packed for soban, in {folder}", folder=system.cache_folder() / "packed"), packs),
     ]
     total = sum(map(bytes_of, together(models))) + sum(one.bytes for one in packed)
     lines = [translate("together {size}", size=of_bytes(total))]
@@ -64,14 +64,14 @@ def _section(head: str, rows: "list[tuple[str, str, str]]") -> str:
     return (
         head
         + "\n"
-        + (table(rows, right=(0,), giving=1, named=1, heads=False) if rows else translate("   nothing") + "\n")
+        + (table(rows, right=(0,), giving=1, label=1, heads=False) if rows else translate("   nothing") + "\n")
     )
 
 
 def _name(one: Kept, models: Sequence[Held]) -> str:
     """The name of the model that a packed file was made of."""
-    if held := owner_of(one, models):
-        return store.name_of(held)
+    if owner := owner_of(one, models):
+        return store.name_of(owner)
     identity = place.identity(one.name)
     return known_as(identity) if identity else one.name
 
@@ -91,12 +91,12 @@ def remark(one: Kept) -> str:
 
 def as_json(models: Sequence[Held], packed: Sequence[Kept]) -> str:
     """All files and sums, for programs."""
-    told = {
+    report = {
         "hub_cache": str(place.cache_folder()),
         "packed_cache": str(system.cache_folder() / "packed"),
         "models": [
-            {"name": store.name_of(held), "repository": held.id, "bytes": held.bytes, "complete": held.complete,
-             "folder": str(held.folder)} for held in models
+            {"name": store.name_of(model), "repository": model.id, "bytes": model.bytes, "complete": model.complete,
+             "folder": str(model.folder)} for model in models
         ],
         "packed": [
             {"name": _name(one, models), "kind": one.kind, "bytes": one.bytes, "path": str(one.path),
@@ -105,4 +105,4 @@ def as_json(models: Sequence[Held], packed: Sequence[Kept]) -> str:
         "bytes": sum(map(bytes_of, together(models))) + sum(one.bytes for one in packed),
         "spare_bytes": sum(one.bytes for one in packed if one.spare),
     }  # fmt: skip
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(report, ensure_ascii=False, indent=1) + "\n"

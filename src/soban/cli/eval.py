@@ -95,13 +95,15 @@ def call(options: EvalOptions) -> int:
         model = Scorer(loaded, context)
         with cancelling(lambda: model.runner.cancel.fill(1)):
             try:
-                found = evaluate(
+                evaluation = evaluate(
                     model, reference, documents,
                     lambda share: status.show(translate("measuring ... {percent:.0f} %", percent=100 * share)),
                 )  # fmt: skip
             except Cancelled:
                 return INTERRUPTED
-    console.write((as_json(found, options, loaded.dtype) if options.json else as_table(found, options.kl)) + "\n")
+    console.write(
+        (as_json(evaluation, options, loaded.dtype) if options.json else as_table(evaluation, options.kl)) + "\n"
+    )
     return 0
 
 
@@ -146,7 +148,7 @@ def load(
 
     return load_files(
         name, dtype=dtype, cache_dtype=cache_dtype, tokenizer=options.tokenizer, force=options.force,
-        progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
+        progress=lambda share: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * share)),
     )  # fmt: skip
 
 
@@ -187,28 +189,28 @@ def checked_stride(stride: int | None, context: int) -> int:
     return stride
 
 
-def as_json(found: "Evaluation", options: EvalOptions, dtype: str) -> str:
+def as_json(evaluation: "Evaluation", options: EvalOptions, dtype: str) -> str:
     """All figures and what they belong to."""
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "model": options.words[0] if options.words else None, "dtype": dtype, "text": options.perplexity,
-        "reference": options.kl, "tokens": found.tokens, "bytes": found.bytes,
-        "perplexity": dataclasses.asdict(found.perplexity), "bits_per_byte": found.bits_per_byte,
-        "loss": dataclasses.asdict(found.loss),
+        "reference": options.kl, "tokens": evaluation.tokens, "bytes": evaluation.bytes,
+        "perplexity": dataclasses.asdict(evaluation.perplexity), "bits_per_byte": evaluation.bits_per_byte,
+        "loss": dataclasses.asdict(evaluation.loss),
     }  # fmt: skip
-    if found.reference is not None:
-        above = {"perplexity_above": dataclasses.asdict(found.reference.perplexity_above)}
-        told["against_reference"] = dataclasses.asdict(found.reference) | above
-    return json.dumps(told, ensure_ascii=False)
+    if evaluation.reference is not None:
+        above = {"perplexity_above": dataclasses.asdict(evaluation.reference.perplexity_above)}
+        figures["against_reference"] = dataclasses.asdict(evaluation.reference) | above
+    return json.dumps(figures, ensure_ascii=False)
 
 
-def as_table(found: "Evaluation", reference: str | None) -> str:
+def as_table(evaluation: "Evaluation", reference: str | None) -> str:
     """A line for each figure, with its standard error."""
     lines = [
-        (translate("perplexity"), _with_error(found.perplexity, 4)),
-        (translate("bits per byte"), f"{found.bits_per_byte:.4f}"),
-        (translate("tokens"), translate("{tokens} of {bytes} bytes", tokens=found.tokens, bytes=found.bytes)),
+        (translate("perplexity"), _with_error(evaluation.perplexity, 4)),
+        (translate("bits per byte"), f"{evaluation.bits_per_byte:.4f}"),
+        (translate("tokens"), translate("{tokens} of {bytes} bytes", tokens=evaluation.tokens, bytes=evaluation.bytes)),
     ]
-    if (other := found.reference) is not None:
+    if (other := evaluation.reference) is not None:
         lines += [
             (translate("reference"), str(reference)),
             (translate("perplexity above it"), _with_error(other.perplexity_above, 3, 100) + " %"),

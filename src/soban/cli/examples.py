@@ -9,16 +9,16 @@ COMMENTED = re.compile(r"( {2}\S.*?\S) {2,}(\S.*)")  # scripts/messages.py finds
 INDENT = 6 * " "  # of a comment that has no room beside its command
 
 
-def told(examples: str, columns: int) -> str:
+def text_of(examples: str, columns: int) -> str:
     """The examples, their comments translated; where the columns are too few a comment stands below its command."""
     lines = []
     for line in examples.splitlines():
-        if found := COMMENTED.fullmatch(line):
-            comment = translate(found[2])
-            if width(beside := line[: found.start(2)] + comment) <= columns:
+        if match := COMMENTED.fullmatch(line):
+            comment = translate(match[2])
+            if width(beside := line[: match.start(2)] + comment) <= columns:
                 lines.append(beside)
             else:
-                lines += [found[1], *hanging(INDENT, comment, columns)]
+                lines += [match[1], *hanging(INDENT, comment, columns)]
         else:
             lines.append(line)
     return "\n".join(lines) + "\n"

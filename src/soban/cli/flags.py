@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from soban.base.errors import UserError
-from soban.cli.examples import told
+from soban.cli.examples import text_of
 from soban.cli.terminal import console
 from soban.cli.terminal.wrapping import wrapped
 from soban.messages import translate
@@ -56,20 +56,20 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says in our words, and in the user's language, what argparse says in its own."""
-        if found := re.fullmatch(r"argument (.+): expected one argument", message):
+        if match := re.fullmatch(r"argument (.+): expected one argument", message):
             raise UserError(
-                "{flag} needs a value", flag=found[1], command=self.prog, hint="{command} --help says which"
+                "{flag} needs a value", flag=match[1], command=self.prog, hint="{command} --help says which"
             )
-        if found := re.fullmatch(r"argument (.+): ignored explicit argument '(.*)'", message, re.DOTALL):
-            if "token" in found[1]:  # which is shown nowhere
-                raise UserError("{flag} takes no value", flag=found[1], hint="leave the value out")
+        if match := re.fullmatch(r"argument (.+): ignored explicit argument '(.*)'", message, re.DOTALL):
+            if "token" in match[1]:  # which is shown nowhere
+                raise UserError("{flag} takes no value", flag=match[1], hint="leave the value out")
             raise UserError(
-                "{flag} takes no value, not {value}", flag=found[1], value=console.shortened(found[2]),
+                "{flag} takes no value, not {value}", flag=match[1], value=console.shortened(match[2]),
                 hint="leave the value out",
             )  # fmt: skip
-        if found := re.fullmatch(r"the following arguments are required: (.+)", message):
+        if match := re.fullmatch(r"the following arguments are required: (.+)", message):
             raise UserError(
-                "{flags} must be given", flags=found[1], command=self.prog, hint="{command} --help says what it means"
+                "{flags} must be given", flags=match[1], command=self.prog, hint="{command} --help says what it means"
             )
         raise UserError("{problem}", problem=message, command=self.prog, hint="{command} --help lists the flags")
 
@@ -86,28 +86,28 @@ def parse(command: str, options: type[Options], arguments: Sequence[str], exampl
     if {"-h", "--help"} & set(flags):
         console.write(parser.format_help())
         return None
-    given, unknown = parser.parse_known_intermixed_args(arguments)
+    namespace, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         raise _unknown(parser, unknown[0])
-    values = vars(given)
+    values = vars(namespace)
     words = tuple(values.pop("words", ()))
-    made: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
         if field.metadata.get("positional"):
-            made[field.name], words = words, ()
+            fields[field.name], words = words, ()
         elif field.metadata.get("spelled"):
-            made[field.name] = frozenset(spellings)
+            fields[field.name] = frozenset(spellings)
         elif "flags_of" in field.metadata:
             inner = (part.name for part in dataclasses.fields(field.metadata["flags_of"][0]))
-            made[field.name] = {name: values[name] for name in inner if name in values}
+            fields[field.name] = {name: values[name] for name in inner if name in values}
         elif field.name in values:
-            made[field.name] = values[field.name]
+            fields[field.name] = values[field.name]
     if words:
         raise UserError(
             "{command} takes only flags, not {word}", command=parser.prog, word=console.shortened(words[0]),
             hint="{command} --help lists the flags",
         )  # fmt: skip
-    return options(**made)
+    return options(**fields)
 
 
 def _other_names(options: type) -> dict[str, str]:
@@ -120,15 +120,15 @@ def _other_names(options: type) -> dict[str, str]:
 
 def _own_spelling(arguments: Sequence[str], parser: argparse.ArgumentParser, others: Mapping[str, str]) -> list[str]:
     """The arguments with each flag as the parser knows it: by its own name, and with - where _ was written."""
-    made: list[str] = []
+    own_words: list[str] = []
     for place, argument in enumerate(arguments):
         if argument == "--":
-            return [*made, *arguments[place:]]
+            return [*own_words, *arguments[place:]]
         name, sign, value = argument.partition("=")
         own = name.replace("_", "-") if name.startswith("--") else name
         own = others.get(own, own)
-        made.append(own + sign + value if own in parser._option_string_actions else argument)
-    return made
+        own_words.append(own + sign + value if own in parser._option_string_actions else argument)
+    return own_words
 
 
 def _flag(name: str) -> str:
@@ -150,7 +150,7 @@ def _parser(prog: str, options: type, examples: str, spellings: set[str]) -> arg
     )
     parser = _Parser(
         prog, usage=f"{prog} {words}[...]", description=_reflowed(translate(inspect.cleandoc(options.__doc__ or ""))),
-        epilog=f"{translate('examples:')}\n{told(examples, _columns())}", formatter_class=_Help, allow_abbrev=False,
+        epilog=f"{translate('examples:')}\n{text_of(examples, _columns())}", formatter_class=_Help, allow_abbrev=False,
         add_help=False, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     group = parser.add_argument_group(translate("flags"))
@@ -221,14 +221,14 @@ def _noting(spellings: set[str], many: bool) -> type[argparse.Action]:
 def reader(flag: str, kind: Any, example: str = "0.7") -> Callable[[str], Any]:
     """What turns the text after a flag into its value; raises UserError where it is of the wrong kind."""
     if get_origin(kind) is Literal:
-        return lambda text: _chosen(flag, text, get_args(kind))
+        return lambda text: _choice(flag, text, get_args(kind))
     return {int: lambda text: _whole(flag, text), float: lambda text: _number(flag, text, example)}.get(kind, str)
 
 
-def _chosen(flag: str, text: str, known: tuple[str, ...]) -> str:
-    if text not in known:
+def _choice(flag: str, text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
         raise UserError(
-            "{flag} {value} is not known", flag=flag, value=text, known=", ".join(known), hint="choose among {known}"
+            "{flag} {value} is not known", flag=flag, value=text, known=", ".join(choices), hint="choose among {known}"
         )
     return text
 
@@ -255,7 +255,7 @@ def _number(flag: str, text: str, example: str) -> float:
 
 def _unknown(parser: argparse.ArgumentParser, word: str) -> UserError:
     flag = word.partition("=")[0]
-    known = [name[2:] for action in parser._actions for name in action.option_strings if name.startswith("--")]
-    if near := difflib.get_close_matches(flag.lstrip("-"), known, 1):
+    flags = [name[2:] for action in parser._actions for name in action.option_strings if name.startswith("--")]
+    if near := difflib.get_close_matches(flag.lstrip("-"), flags, 1):
         return UserError("no flag {flag}", flag=flag, near=near[0], hint="did you mean --{near}?")
     return UserError("no flag {flag}", flag=flag, command=parser.prog, hint="{command} --help lists the flags")

@@ -15,17 +15,17 @@ from soban.packing.stored import Kept
 
 def together(models: Sequence[Held]) -> list[tuple[Held, ...]]:
     """The models, each with all revisions of it that are here and by whatever spelling: the usual revision first."""
-    found: dict[tuple[Path, str], list[Held]] = {}
-    for held in models:
-        found.setdefault((held.cache, held.id.lower()), []).append(held)
-    return [tuple(sorted(group, key=lambda held: held.revision != names.MAIN)) for group in found.values()]
+    groups: dict[tuple[Path, str], list[Held]] = {}
+    for model in models:
+        groups.setdefault((model.cache, model.id.lower()), []).append(model)
+    return [tuple(sorted(group, key=lambda model: model.revision != names.MAIN)) for group in groups.values()]
 
 
 def bytes_of(group: Sequence[Held]) -> int:
     """What they take on the disk; files that several revisions share count once."""
     if len(group) == 1:
         return group[0].bytes
-    repositories = {place.model_folder(held.cache, held.id) for held in group}
+    repositories = {place.model_folder(model.cache, model.id) for model in group}
     folders = [folder / part for folder in repositories for part in ("blobs", "snapshots")]
     files = [Path(at, name) for folder in folders for at, _, listed in os.walk(folder) for name in listed]
     return store.bytes_of([path for path in files if not path.is_symlink()])
@@ -33,7 +33,7 @@ def bytes_of(group: Sequence[Held]) -> int:
 
 def revisions(group: Sequence[Held]) -> str:
     """The revisions beside the usual one, for a remark; empty where there are none."""
-    others = ", ".join(held.revision[:12] for held in group[1:])
+    others = ", ".join(model.revision[:12] for model in group[1:])
     return translate("also {revisions}", revisions=others) if others else ""
 
 
@@ -43,9 +43,9 @@ def known_as(identity: str) -> str:
     return entries[0].name if len(entries) == 1 else identity
 
 
-def packed_of(held: Held, packed: Sequence[Kept]) -> list[Kept]:
+def packed_of(model: Held, packed: Sequence[Kept]) -> list[Kept]:
     """The packed files that were made of a model."""
-    folder = held.folder.resolve()
+    folder = model.folder.resolve()
     return [one for one in packed if one.source is not None and _within(one.source, folder)]
 
 
@@ -54,7 +54,7 @@ def owner_of(one: Kept, models: Sequence[Held]) -> Held | None:
     source = one.source
     if source is None:
         return None
-    return next((held for held in models if _within(source, held.folder.resolve())), None)
+    return next((model for model in models if _within(source, model.folder.resolve())), None)
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -44,8 +44,8 @@ def call(options: ListOptions) -> int:
         return 0
     models, packed, others = store.models(), stored.kept(), neighbours.neighbours()
     if options.json:
-        told = [_told(held, packed) for held in models] + [_told_of_other(other, packed) for other in others]
-        console.write(json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+        report = [_as_dict(model, packed) for model in models] + [_told_of_other(other, packed) for other in others]
+        console.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     elif models or others:
         console.write(models_table(models, packed, others))
     else:
@@ -60,12 +60,12 @@ def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept], ot
     head = (translate("model"), translate("fetched"), translate("packed"), translate("last used"), translate("state"))
     rows = [head]
     for group in together(models):
-        forms = [one for held in group for one in packed_of(held, packed) if one.kind != "tokenizer"]
-        used = max(held.used for held in group)
+        forms = [one for model in group for one in packed_of(model, packed) if one.kind != "tokenizer"]
+        last = max(model.used for model in group)
         rows.append(
             (
                 store.name_of(group[0]), of_bytes(bytes_of(group)),
-                _forms(forms), _day(used), revisions(group) if group[0].complete else translate("not complete"),
+                _forms(forms), _day(last), revisions(group) if group[0].complete else translate("not complete"),
             )
         )  # fmt: skip
     for other in others:
@@ -78,8 +78,8 @@ def _forms(packed: Sequence[stored.Kept]) -> str:
     return ", ".join(f"{one.kind} {of_bytes(one.bytes)}" for one in packed)
 
 
-def _day(used: float) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(used)) if used else ""
+def _day(moment: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(moment)) if moment else ""
 
 
 def _packed_of(other: Neighbour, packed: Sequence[stored.Kept]) -> list[stored.Kept]:
@@ -99,11 +99,11 @@ def _packed_told(packed: Sequence[stored.Kept]) -> list[dict[str, Any]]:
     return [{"kind": one.kind, "bytes": one.bytes, "path": str(one.path)} for one in packed]
 
 
-def _told(held: store.Held, packed: Sequence[stored.Kept]) -> dict[str, Any]:
+def _as_dict(model: store.Held, packed: Sequence[stored.Kept]) -> dict[str, Any]:
     return {
-        "name": store.name_of(held), "repository": held.id, "revision": held.revision, "folder": str(held.folder),
-        "bytes": held.bytes, "complete": held.complete, "used": held.used,
-        "packed": _packed_told(packed_of(held, packed)),
+        "name": store.name_of(model), "repository": model.id, "revision": model.revision, "folder": str(model.folder),
+        "bytes": model.bytes, "complete": model.complete, "used": model.used,
+        "packed": _packed_told(packed_of(model, packed)),
     }  # fmt: skip
 
 
@@ -154,15 +154,15 @@ def _tokens(count: int | None) -> str:
 
 def catalogue_json(entries: Sequence[Entry]) -> str:
     """Everything of the catalogue, each fact with its source."""
-    told = []
+    report = []
     for entry in entries:
         facts = {name: getattr(entry, name) for name in catalogue.FACTS if name != "scores"}
         sources = {name: {"url": source.url, "read": source.read.isoformat()} for name, source in entry.sources}
-        told.append(
+        report.append(
             {
                 "name": entry.name, "title": entry.title, "kind": entry.kind, "aliases": entry.aliases,
                 "files": entry.files, **facts, "scores": dict(entry.scores), "engine": entry.model_type in FAMILIES,
                 "sources": sources,
             }
         )  # fmt: skip
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(report, ensure_ascii=False, indent=1) + "\n"

@@ -30,10 +30,10 @@ def start(
 ) -> Generation:
     """The generation that run.c would do: `steps` counts the prompt, an empty one begins the text.
 
-    sampling: the options that were given, which `chosen` completes. As in run.c, steps below 1 or beyond the context
-    are the whole context.
+    sampling: the options that were given, which `run_c_options` completes. As in run.c, steps below 1 or beyond the
+    context are the whole context.
     """
-    options, on_full = model.sampling(**chosen(sampling)), checked_on_full(on_full)
+    options, on_full = model.sampling(**run_c_options(sampling)), checked_on_full(on_full)
     echo = False if form and echo is None else echo
     beginning = model.prompt(prompt, system=system, raw=raw, echo=echo, on_full=on_full)
     begun = len(beginning.ids) - (beginning.ids[0] == model.tokenizer.bos_id)  # tokens that are there already
@@ -52,7 +52,7 @@ def start(
     return Generation(model, beginning, options, on_full=on_full)
 
 
-def chosen(sampling: dict[str, Any]) -> dict[str, Any]:
+def run_c_options(sampling: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, as run.c takes them, and its defaults for the rest.
 
     A temperature below 0 is 0, a top_p outside of 0 to 1 is 0.9, and one of 0 leaves nothing out. A seed of 0 is

@@ -55,16 +55,16 @@ def translated(arguments: TrainArguments, flags: dict[str, Any]) -> dict[str, An
     for name in ("eval_iters", "log_interval"):
         if (value := flags.get(name, 1)) < 1:
             raise _too_small(name.replace("_", "-"), value)
-    meant: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     if arguments.init_from == "resume":
-        meant |= {"resume": True, "init_from": "scratch"}
+        own |= {"resume": True, "init_from": "scratch"}
     if "decay_lr" in flags:
-        meant["schedule"] = "cosine" if flags["decay_lr"] == "True" else "constant"
+        own["schedule"] = "cosine" if flags["decay_lr"] == "True" else "constant"
     if "eval_iters" in flags:
-        meant["measure_batches"] = flags["eval_iters"]
+        own["measure_batches"] = flags["eval_iters"]
     if "multiple_of" in flags:
-        meant["intermediate_size"] = _inner(arguments, flags["multiple_of"])
-    return meant
+        own["intermediate_size"] = _inner(arguments, flags["multiple_of"])
+    return own
 
 
 def _inner(arguments: TrainArguments, multiple: int) -> int:
@@ -103,11 +103,11 @@ def _refuse(flags: dict[str, Any]) -> None:
 
 def check_vocabulary(flags: dict[str, Any], data: str | Path, entries: int) -> None:
     """UserError where llama2.c's flags name another vocabulary than the data's."""
-    wanted = flags.get("vocab_size", 0)
+    size = flags.get("vocab_size", 0)
     if flags.get("vocab_source") == "llama2":
-        wanted = wanted or 32000
-    if wanted and wanted != entries:
+        size = size or 32000
+    if size and size != entries:
         raise UserError(
             "{path}: its vocabulary has {entries} entries, not {wanted}", path=data, entries=entries,
-            wanted=wanted, hint="leave the flag out, or make the data with --vocab-size {wanted}",
+            wanted=size, hint="leave the flag out, or make the data with --vocab-size {wanted}",
         )  # fmt: skip

@@ -38,9 +38,9 @@ def call(options: LoginOptions) -> int:
             "the token is not given on the command line, where it is kept in the shell's history",
             hint="run soban login alone and paste it when asked, or use --token-stdin",
         )  # fmt: skip
-    found = access.checked(_piped() if options.token_stdin else _typed())
-    identity = access.identify(found, given=True)
-    access.save(found)
+    token = access.checked(_piped() if options.token_stdin else _typed())
+    identity = access.identify(token, given=True)
+    access.save(token)
     kinds = {
         "read": translate("a token to read"), "write": translate("a token to read and write"),
         "fineGrained": translate("a fine-grained token"),
@@ -61,7 +61,7 @@ def call(options: LoginOptions) -> int:
                 '"{scope}" and save', page=access.tokens_page(), scope=access.SCOPE,
             )
         )  # fmt: skip
-    if os.environ.get("HF_TOKEN") and os.environ["HF_TOKEN"].strip() != found:
+    if os.environ.get("HF_TOKEN") and os.environ["HF_TOKEN"].strip() != token:
         console.tell(translate("but HF_TOKEN is set to another token, and goes before this one: unset it"))
     return 0
 

@@ -17,7 +17,7 @@ EXAMPLES = """\
 def call(options: PlanOptions) -> int:
     """Writes the table, or JSON, to stdout."""
     with console.Status(False) as status:
-        found = plan(options, status.show)
-    made = json.dumps(found, ensure_ascii=False, indent=1) + "\n" if options.json else plan_table.text(found)
-    console.write(made)
+        report = plan(options, status.show)
+    text = json.dumps(report, ensure_ascii=False, indent=1) + "\n" if options.json else plan_table.text(report)
+    console.write(text)
     return 0

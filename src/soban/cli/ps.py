@@ -28,18 +28,19 @@ def call(options: PsOptions) -> int:
     """Writes a line for each model of each server to stdout."""
     from soban.serve.presence import servers
 
-    found = [(one, one.ask("/api/ps")["models"]) for one in servers()]
+    answers = [(one, one.ask("/api/ps")["models"]) for one in servers()]
     if options.json:
-        told = [
-            {"url": one.url, "process": one.process, "started": one.started, "models": models} for one, models in found
+        report = [
+            {"url": one.url, "process": one.process, "started": one.started, "models": models}
+            for one, models in answers
         ]
-        console.write(json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+        console.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
         return 0
-    if not found:
+    if not answers:
         console.tell(translate("no server is running here: soban serve starts one"))
         return 0
     rows = [(translate("server"), translate("model"), translate("memory"), translate("requests"), translate("until"))]
-    for one, models in found:
+    for one, models in answers:
         for model in models or [{}]:
             until = model.get("expires_at", "")
             rows.append(

@@ -9,7 +9,7 @@ from soban.base.errors import UserError
 from soban.base.files import parse_object
 from soban.base.units import of_seconds
 from soban.cli.terminal import console
-from soban.cli.terminal.sections import shown
+from soban.cli.terminal.sections import one_line
 from soban.cli.terminal.transfer import Transfer
 from soban.hub import access, download, meant, place, remote, session, store
 from soban.hub.names import Repository
@@ -85,14 +85,14 @@ def obstacle(listing: Listing, config: bytes) -> str | None:
         return remote.read_range(listing.repository, name, start, stop)
 
     try:
-        told = parse_object(config)
-        family = told.get("model_type")
+        raw = parse_object(config)
+        family = raw.get("model_type")
         if not isinstance(family, str):
             return None  # which is told of the whole folder
         if family not in FAMILIES:
-            return translate("it has no engine for {family} models yet", family=shown(family))
-        arch = architecture(told)
-        if "quantization_config" in told:
+            return translate("it has no engine for {family} models yet", family=one_line(family))
+        arch = architecture(raw)
+        if "quantization_config" in raw:
             fitted(arch, headers.remote_outline(listing.repository, listing.files, read).checkpoint)
     except UserError as error:
         return str(error)
@@ -121,9 +121,9 @@ def fetch(
             line.clear()
             warn("{model}: soban can fetch this model, but not run it: {reason}", model=repository, reason=reason)
 
-    held = store.held(repository, cache)
-    if held is not None and place.is_offline():
-        return held
+    copy = store.held(repository, cache)
+    if copy is not None and place.is_offline():
+        return copy
     start = time.monotonic()
     with Transfer(repository.entry.name if repository.entry else repository.id, quiet) as line:
         waited_for = ""
@@ -138,16 +138,16 @@ def fetch(
                 waited_for = str(missing)
                 access.wait_until_granted(repository, line.tell)
             except session.NoConnectionError as error:
-                if held is None:
+                if copy is None:
                     raise
                 line.clear()
                 warn("{problem}; the copy on this PC is used", problem=error)
-                return held
+                return copy
     if not quiet:
         passed = of_seconds(time.monotonic() - start)
         console.tell(
             translate("{model}: here already, and up to date", model=repository)
-            if held == folder
+            if copy == folder
             else translate("{model}: fetched and checked in {time}", model=repository, time=passed)
         )
     return folder

@@ -107,10 +107,10 @@ def as_text(advice: Advice, wish: Wish) -> str:
             language=wish.language,
         )
         parts.append("\n".join(wrapped(text, columns())))
-    parts += [f"{number}. {_fit(made, wish)}" for number, made in enumerate(advice.fits, 1)]
+    parts += [f"{number}. {_fit(fit, wish)}" for number, fit in enumerate(advice.fits, 1)]
     if advice.fits:
-        told = translate("soban plan MODEL tells exactly what it takes and how fast it is here.")
-        parts.append("\n".join(wrapped(told, columns())))
+        remark = translate("soban plan MODEL tells exactly what it takes and how fast it is here.")
+        parts.append("\n".join(wrapped(remark, columns())))
     if others := _others(advice):
         parts.append(others)
     return "\n\n".join(parts) + "\n"
@@ -123,21 +123,21 @@ def nothing(wish: Wish) -> list[str]:
         advice = recommend(catalogue.entries(), less, FAMILIES, catalogue.benchmarks())
         if count := len(advice.fits) + advice.against.get("behind", 0):
             lines += hanging("- ", translate("without {flag}: {count} would do", flag=flag, count=count), columns())
-    said = translate("On the hub there are more: soban search WORD. soban list shows what is on this PC already.")
-    return [*lines, *wrapped(said, columns())]
+    remark = translate("On the hub there are more: soban search WORD. soban list shows what is on this PC already.")
+    return [*lines, *wrapped(remark, columns())]
 
 
 def weaker(wish: Wish) -> list[tuple[str, Wish]]:
     """The same wish with one limit less each time, and the flag that sets that limit."""
     replace = dataclasses.replace
-    made = [
+    wishes = [
         (f"--ram {wish.memory / 1e9:g}", replace(wish, memory=ENDLESS)),
         (f"--lang {wish.language}", replace(wish, language=None)) if wish.language else None,
         ("--commercial", replace(wish, commercial=False)) if wish.commercial else None,
         (f"--context {wish.context}", replace(wish, context=Wish.context, insists=False)) if wish.insists else None,
         (f"--task {wish.task}", replace(wish, task=Wish.task)) if wish.task != Wish.task else None,
     ]
-    return [one for one in made if one is not None]
+    return [one for one in wishes if one is not None]
 
 
 def head(wish: Wish) -> str:
@@ -146,21 +146,21 @@ def head(wish: Wish) -> str:
         "chat": translate("to talk with"), "summary": translate("to sum up texts"),
         "story": translate("to tell stories"), "write": translate("to go on with a text"),
     }  # fmt: skip
-    asked = [words[wish.task], translate("memory {size:g} GB", size=round(wish.memory / 1e9, 1))]
+    parts = [words[wish.task], translate("memory {size:g} GB", size=round(wish.memory / 1e9, 1))]
     if wish.language:
-        asked.append(translate("language {code}", code=wish.language))
+        parts.append(translate("language {code}", code=wish.language))
     if wish.commercial:
-        asked.append(translate("for commercial use"))
-    return "\n".join(wrapped(" · ".join(asked), columns()))
+        parts.append(translate("for commercial use"))
+    return "\n".join(wrapped(" · ".join(parts), columns()))
 
 
-def _fit(made: Fit, wish: Wish) -> str:
-    entry = made.entry
+def _fit(fit: Fit, wish: Wish) -> str:
+    entry = fit.entry
     head = f"{entry.name}  {entry.title}"
     lines = [head] if len(head) + INDENT <= columns() else [entry.name, " " * INDENT + entry.title]
     reasons = [
-        _memory_reason(made, wish),
-        *_speed_reason(made, wish),
+        _memory_reason(fit, wish),
+        *_speed_reason(fit, wish),
         *_language_reasons(entry, wish),
         _licence_reason(entry),
     ]
@@ -174,32 +174,32 @@ def _fit(made: Fit, wish: Wish) -> str:
     return "\n".join(lines)
 
 
-def _memory_reason(made: Fit, wish: Wish) -> str:
+def _memory_reason(fit: Fit, wish: Wish) -> str:
     """How it fits, and what of that is not known."""
     amounts = {
-        "size": weights(made.entry.parameters), "form": made.form, "needed": of_bytes(made.bytes),
-        "context": made.context, "room": of_bytes(wish.room),
+        "size": weights(fit.entry.parameters), "form": fit.form, "needed": of_bytes(fit.bytes),
+        "context": fit.context, "room": of_bytes(wish.room),
     }  # fmt: skip
-    if made.cache is None:
-        told = translate(
+    if fit.cache is None:
+        reason = translate(
             "{size} weights as {form} take about {needed} of {room}, and the context on top: it is not known how much",
             **amounts,
         )
     else:
-        told = translate(
+        reason = translate(
             "{size} weights as {form} take about {needed} of {room}, with {context} tokens of context", **amounts
         )
-    return told
+    return reason
 
 
-def _speed_reason(made: Fit, wish: Wish) -> list[str]:
+def _speed_reason(fit: Fit, wish: Wish) -> list[str]:
     """How fast it would write here; where that is not measured, only that it is large."""
-    slow = "" if made.fluent else translate("slow: each token reads all of it")
+    slow = "" if fit.fluent else translate("slow: each token reads all of it")
     if wish.bandwidth is None:
         return [slow] if slow else []
-    speed = f"{made.speed:.1f}" if made.speed < 9.95 else f"{made.speed:.0f}"
-    told = translate("about {speed} tokens/s on this PC", speed=speed)
-    return [f"{told}; {slow}" if slow else told]
+    speed = f"{fit.speed:.1f}" if fit.speed < 9.95 else f"{fit.speed:.0f}"
+    pace = translate("about {speed} tokens/s on this PC", speed=speed)
+    return [f"{pace}; {slow}" if slow else pace]
 
 
 def _language_reasons(entry: Entry, wish: Wish) -> list[str]:
@@ -211,13 +211,13 @@ def _language_reasons(entry: Entry, wish: Wish) -> list[str]:
         if benchmarks[name].language == wish.language
     ]  # fmt: skip
     if wish.language in entry.languages:
-        named = translate("its makers name {code} among its languages", code=wish.language)
+        reason = translate("its makers name {code} among its languages", code=wish.language)
     elif entry.languages:
         others = " ".join(entry.languages)
-        named = translate("its makers do not name {code}, but {others}", code=wish.language, others=others)
+        reason = translate("its makers do not name {code}, but {others}", code=wish.language, others=others)
     else:
-        named = translate("it is not known which languages it was taught")
-    return [named + (f"; {translate('published scores')}: {', '.join(scores)}" if scores else "")]
+        reason = translate("it is not known which languages it was taught")
+    return [reason + (f"; {translate('published scores')}: {', '.join(scores)}" if scores else "")]
 
 
 def _licence_reason(entry: Entry) -> str:
@@ -258,25 +258,25 @@ def _others(advice: Advice) -> str:
 
 def _names(entries: Sequence[Entry]) -> str:
     largest = sorted(entries, key=lambda entry: entry.parameters or 0, reverse=True)
-    shown = ", ".join(entry.name for entry in largest[:WAITING])
-    return shown + (", …" if len(entries) > WAITING else "")
+    listing = ", ".join(entry.name for entry in largest[:WAITING])
+    return listing + (", …" if len(entries) > WAITING else "")
 
 
 def as_json(advice: Advice, wish: Wish) -> str:
     """All of it, for programs."""
     fits = [
         {
-            "name": made.entry.name, "repository": made.entry.repository, "form": made.form, "bytes": made.bytes,
-            "weight_bytes": made.weights, "cache_bytes": made.cache, "context": made.context, "fluent": made.fluent,
-            "tokens_per_second": made.speed,
-            "parameters": made.entry.parameters, "languages": made.entry.languages,
-            "licence": made.entry.weights_licence, "commercial": made.entry.commercial, "gated": made.entry.gated,
-            "scores": dict(made.entry.scores),
+            "name": fit.entry.name, "repository": fit.entry.repository, "form": fit.form, "bytes": fit.bytes,
+            "weight_bytes": fit.weights, "cache_bytes": fit.cache, "context": fit.context, "fluent": fit.fluent,
+            "tokens_per_second": fit.speed,
+            "parameters": fit.entry.parameters, "languages": fit.entry.languages,
+            "licence": fit.entry.weights_licence, "commercial": fit.entry.commercial, "gated": fit.entry.gated,
+            "scores": dict(fit.entry.scores),
         }
-        for made in advice.fits
+        for fit in advice.fits
     ]  # fmt: skip
-    told = {
+    report = {
         "wish": dataclasses.asdict(wish) | {"room": wish.room}, "models": fits, "language_known": advice.language_known,
         "against": advice.against, "no_engine_yet": [entry.name for entry in advice.waiting],
     }  # fmt: skip
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(report, ensure_ascii=False, indent=1) + "\n"

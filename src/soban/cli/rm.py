@@ -52,25 +52,25 @@ def call(options: RmOptions) -> int:
             "{path} is your own, which soban never deletes", path=own[0],
             hint="--packed deletes what soban has packed of it",
         )  # fmt: skip
-    chosen = _distinct([held for word in options.words if own_path(word) is None for held in found(word, models)])
-    files = _distinct([one for held in chosen for one in packed_of(held, packed)])
+    doomed = _distinct([model for word in options.words if own_path(word) is None for model in matches(word, models)])
+    files = _distinct([one for model in doomed for one in packed_of(model, packed)])
     files = _distinct([*files, *(one for path in own for one in made_of(path, packed))])
     if options.spare:
         files = _distinct([*files, *(one for one in packed if one.spare)])
     if options.packed:
-        chosen = []
-    if not chosen and not files:
+        doomed = []
+    if not doomed and not files:
         console.tell(translate("there is nothing to delete"))
         return 0
-    if not options.yes and not agreed(question(chosen, files)):
+    if not options.yes and not agreed(question(doomed, files)):
         console.tell(translate("nothing is deleted"))
         return 0
     freed = 0
     for one in files:  # first: they are mapped by whoever runs the model, and on Windows that is told here
         freed += stored.remove(one)
-    for held in chosen:
-        freed += store.remove(held)
-        console.tell(translate("deleted: {name}", name=store.name_of(held)))
+    for model in doomed:
+        freed += store.remove(model)
+        console.tell(translate("deleted: {name}", name=store.name_of(model)))
     console.tell(translate("{size} are free again", size=of_bytes(freed)))
     return 0
 
@@ -94,7 +94,7 @@ def made_of(path: Path, packed: Sequence[Kept]) -> list[Kept]:
     ]  # fmt: skip
 
 
-def found(word: str, models: Sequence[Held]) -> list[Held]:
+def matches(word: str, models: Sequence[Held]) -> list[Held]:
     """The models on this PC that a name means: all revisions, unless it names one. UserError where there is none."""
     if not word.strip():
         raise names.empty()
@@ -105,13 +105,13 @@ def found(word: str, models: Sequence[Held]) -> list[Held]:
         )  # fmt: skip
     repository = names.find(word)
     if repository is not None:
-        mine = [held for held in models if held.id.lower() == repository.id.lower()]
-        if (wanted := repository.revision) != names.MAIN:
-            mine = [held for held in mine if held.revision == wanted or held.folder.name.startswith(wanted)]
+        mine = [model for model in models if model.id.lower() == repository.id.lower()]
+        if (revision := repository.revision) != names.MAIN:
+            mine = [model for model in mine if model.revision == revision or model.folder.name.startswith(revision)]
         if mine:
             return mine
-    shown = [store.name_of(held) for held in models]
-    near = difflib.get_close_matches(word, [*shown, *(held.id for held in models)], 1, cutoff=0.5)
+    all_names = [store.name_of(model) for model in models]
+    near = difflib.get_close_matches(word, [*all_names, *(model.id for model in models)], 1, cutoff=0.5)
     raise UserError(
         "{name} is not on this PC", name=console.shortened(word), near=near[0] if near else "",
         hint="did you mean {near}?" if near else "soban list shows what is",
@@ -120,7 +120,7 @@ def found(word: str, models: Sequence[Held]) -> list[Held]:
 
 def question(models: Sequence[Held], files: Sequence[Kept]) -> str:
     """What is about to go, in one line."""
-    parts = [f"{store.name_of(held)} ({of_bytes(held.bytes)})" for held in models]
+    parts = [f"{store.name_of(model)} ({of_bytes(model.bytes)})" for model in models]
     if files:
         size = of_bytes(sum(one.bytes for one in files))
         parts.append(translate("{count} packed files ({size})", count=len(files), size=size))

@@ -11,7 +11,7 @@ from soban import messages
 from soban.base.border import crossing
 from soban.base.errors import UserError
 from soban.cli.piped import PipedText
-from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, found, load_model, use_threads, what_to_run
+from soban.cli.shared import SAMPLING_FLAGS, ModelFlags, files_of, load_model, use_threads, what_to_run
 from soban.cli.terminal import console
 from soban.cli.terminal.figures import Peak, run_line
 from soban.cli.terminal.interrupt import cancelling
@@ -105,7 +105,7 @@ def call(options: RunOptions) -> int:
     attended = prompt is None and sys.stdin is not None and sys.stdin.isatty()
     if not text and not attended and not options.raw and known_to_answer(name):
         raise nothing_to_answer(name, prompt)
-    path = None if name is None else found(name)
+    path = None if name is None else files_of(name)
     with WaitingKeys(attended and has_editor()) as keys, console.Status(options.quiet) as status:
         model, load_seconds = load_model(path, options, status)
         if not text and model.template is not None and not options.raw:  # a model that was taught both answers, too
@@ -134,8 +134,8 @@ def call(options: RunOptions) -> int:
             else:
                 generation = model.start(text, **shape, **form, **options.sampling)
             pressed.stops(generation.cancel)
-            shown = sys.stdout is not None and sys.stdout.isatty()
-            with console.notes_afterwards(console.tell) if shown else nullcontext():
+            on_terminal = sys.stdout is not None and sys.stdout.isatty()
+            with console.notes_afterwards(console.tell) if on_terminal else nullcontext():
                 write_texts(generation, status)
     memory.note()
     if not options.quiet:
@@ -149,7 +149,7 @@ def check(options: RunOptions) -> dict[str, Any]:
     from soban.cli import llama2c
 
     as_run_c = options.spelled & llama2c.SHORT_FLAGS
-    sampling = llama2c.chosen(options.sampling) if as_run_c else options.sampling
+    sampling = llama2c.run_c_options(options.sampling) if as_run_c else options.sampling
     Sampling(**sampling)
     checked_on_full(options.on_full)
     form: dict[str, Any] = {"regex": options.regex, "choices": options.choices or None}
@@ -229,5 +229,5 @@ def chat_options(options: RunOptions, as_run_c: bool) -> "ChatOptions":
         raise UserError("a conversation has one answer to each turn", hint="leave out num_return_sequences")
     return ChatOptions(
         system=options.system, quiet=options.quiet, on_full=options.on_full,
-        sampling=llama2c.chosen(sampling) if as_run_c else sampling,
+        sampling=llama2c.run_c_options(sampling) if as_run_c else sampling,
     )  # fmt: skip

@@ -50,36 +50,36 @@ def call(options: SearchOptions) -> int:
         raise UserError("--limit {value}: out of range", value=options.limit, hint="give a number from 1 to 100")
     entries = matching(options.words, catalogue.entries())
     offline = options.catalogue or place.is_offline()
-    found: list[Found] = []
+    results: list[Found] = []
     problem: UserError | None = None
     if not offline:
         try:
             with console.Status(False) as status:
                 status.show(translate("asking the hub ..."))
-                found = search(options.words, options.limit)
+                results = search(options.words, options.limit)
         except UserError as error:
             problem = error
     if options.json:
-        console.write(as_json(entries, found, asked=not offline and problem is None))
+        console.write(as_json(entries, results, answered=not offline and problem is None))
     else:
-        console.write(as_text(entries, found))
+        console.write(as_text(entries, results))
     if problem:
         console.tell(f"soban: {problem}")
     elif place.is_offline() and not options.catalogue:
         console.tell(translate("soban: HF_HUB_OFFLINE is set, so the hub was not asked"))
-    if not entries and not found and not options.json:
-        asked = not offline and problem is None
+    if not entries and not results and not options.json:
+        reached = not offline and problem is None
         words = " ".join(options.words)
-        if asked:
-            told = translate("nothing was found; try fewer or other words, or soban list --catalogue")
+        if reached:
+            advice = translate("nothing was found; try fewer or other words, or soban list --catalogue")
         elif options.catalogue:
-            told = translate("nothing was found in the catalogue; soban search {words} asks the hub", words=words)
+            advice = translate("nothing was found in the catalogue; soban search {words} asks the hub", words=words)
         else:
-            told = translate(
+            advice = translate(
                 "nothing was found in the catalogue; with a network soban search {words} asks the hub. "
                 "soban list shows what is on this PC, soban list --catalogue what has a short name", words=words
             )  # fmt: skip
-        console.tell(told)
+        console.tell(advice)
     return 0
 
 
@@ -94,7 +94,7 @@ def matching(words: Sequence[str], entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if all(has(entry, word.lower()) for word in words)]
 
 
-def as_text(entries: Sequence[Entry], found: Sequence[Found]) -> str:
+def as_text(entries: Sequence[Entry], results: Sequence[Found]) -> str:
     """Two tables: the catalogue's models, and the hub's."""
     parts = []
     if entries:
@@ -104,10 +104,10 @@ def as_text(entries: Sequence[Entry], found: Sequence[Found]) -> str:
         ]  # fmt: skip
         rows = [[e.name, weights(e.parameters), runs(e), commercial(e), e.title] for e in entries]
         parts.append(table([heads, *rows], right=(1,)))
-    if found:
+    if results:
         heads = [translate("on the hub"), translate("fetched a month"), translate("engine"), translate("consent")]
         consent = {True: translate("asked for"), False: ""}
-        rows = [[one.id, _count(one.downloads), _engine(one), consent[one.gated]] for one in found]
+        rows = [[one.id, _count(one.downloads), _engine(one), consent[one.gated]] for one in results]
         parts.append(table([heads, *rows], right=(1,), giving=0))
     return "\n".join(parts)
 
@@ -124,7 +124,7 @@ def _count(number: int | None) -> str:
     return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}K" if number >= 1e4 else str(number)
 
 
-def as_json(entries: Sequence[Entry], found: Sequence[Found], asked: bool) -> str:
+def as_json(entries: Sequence[Entry], results: Sequence[Found], answered: bool) -> str:
     """All of it; `hub` is null where it was not asked or did not answer."""
     own = [
         {"name": e.name, "title": e.title, "repository": e.repository, "parameters": e.parameters,
@@ -132,6 +132,6 @@ def as_json(entries: Sequence[Entry], found: Sequence[Found], asked: bool) -> st
     ]  # fmt: skip
     hub = [
         {"repository": one.id, "downloads": one.downloads, "model_type": one.model_type, "gated": one.gated,
-         "engine": one.model_type in FAMILIES} for one in found
+         "engine": one.model_type in FAMILIES} for one in results
     ]  # fmt: skip
-    return json.dumps({"catalogue": own, "hub": hub if asked else None}, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps({"catalogue": own, "hub": hub if answered else None}, ensure_ascii=False, indent=1) + "\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from soban.base.errors import UserError
-from soban.cli.shared import found, use_threads
+from soban.cli.shared import files_of, use_threads
 from soban.cli.terminal import console
 from soban.messages import translate
 
@@ -95,7 +95,7 @@ def call(options: ServeOptions) -> int:
     if not 0 <= options.port < 1 << 16:
         raise UserError("--port {port}: out of range", port=options.port, hint="give one from 1024 to 65535")
     settings = Settings(
-        tuple(_named(word) for word in options.words),
+        tuple(_checked_name(word) for word in options.words),
         {name: getattr(options, name) for name in ("dtype", "cache_dtype", "context", "threads", "force")},
         seconds(options.keep_alive, "--keep-alive"), digests if options.host not in LOOPBACK else frozenset(env),
         options.allow_host if options.host in LOOPBACK or options.allow_host else None, options.allow_origin,
@@ -108,13 +108,13 @@ def call(options: ServeOptions) -> int:
             status.clear()
             console.tell(translate("serving at {url} (OpenAI: {url}/v1); Ctrl-C ends it", url=presence.url))
 
-        def told(record: Record) -> None:
+        def log(record: Record) -> None:
             if not options.quiet:
                 status.clear()
                 console.tell(line(record))
 
         serve(
-            settings, options.host, options.port, told=told, ready=ready,
+            settings, options.host, options.port, told=log, ready=ready,
             loading=lambda name: status.show(translate("loading {model} ...", model=name)),
         )  # fmt: skip
     return 0
@@ -138,13 +138,13 @@ def seconds(text: str, flag: str) -> float:
     return float(parts[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[parts[2]]
 
 
-def _named(word: str) -> str:
+def _checked_name(word: str) -> str:
     """A model that is to be served, found now: a name that was mistyped is told before anything is loaded."""
     from soban.serve.pool import BUNDLED
 
     base, plus, adapter = word.partition("+")
     if base != BUNDLED:
-        found(base)
+        files_of(base)
     if plus and not os.path.isdir(adapter):
         raise UserError(
             "{path}: no such folder", path=adapter, hint="name an adapter that peft saved, as in base+./folder"

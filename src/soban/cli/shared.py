@@ -91,18 +91,18 @@ def load_model(name: str | Path | None, flags: ModelFlags, status: console.Statu
     """
     from soban.model import load
 
-    path = None if name is None else found(name)
+    path = None if name is None else files_of(name)
     status.show(translate("loading the model ..."))
     start = time.perf_counter()
     model = load(
         path, dtype=flags.dtype, context=flags.context, tokenizer=flags.tokenizer, force=flags.force,
         cache_dtype=flags.cache_dtype, adapter=flags.adapter,
-        progress=lambda done: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * done)),
+        progress=lambda share: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * share)),
     )  # fmt: skip
     return model, time.perf_counter() - start
 
 
-def found(name: str | Path) -> Path:
+def files_of(name: str | Path) -> Path:
     """Where a model's files lie, fetched now if they are not on this PC."""
     from soban.cli.bringing import bring
     from soban.loading.locate import locate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from soban.base.errors import UserError
 from soban.cli.terminal import console, findings, sections
-from soban.cli.terminal.sections import shown, size
+from soban.cli.terminal.sections import one_line, size
 from soban.cli.terminal.wrapping import FIRM
 from soban.messages import escaped, translate
 from soban.packing.packed_file import called
@@ -61,14 +61,14 @@ def call(options: ShowOptions) -> int:
         )  # fmt: skip
     from soban.measure.inspect import inspect_model
 
-    name, path, entry = found(options.words[0] if options.words else None)
+    name, path, entry = look_up(options.words[0] if options.words else None)
     from soban.cli import catalogued
 
     if path is None:
         return catalogued.show(name, options.json)
     report = inspect_model(path, name, Path(options.tokenizer) if options.tokenizer else None)
     checked = _checked(path, report) if options.check else []
-    report["catalogue"] = entry and catalogued.told(entry, fetched=True)
+    report["catalogue"] = entry and catalogued.as_dict(entry, fetched=True)
     console.write(as_json(report) if options.json else "\n".join([*as_text(report, options.tensors), *checked]) + "\n")
     return findings.code(report["findings"], options.strict or options.check)
 
@@ -77,11 +77,11 @@ def _checked(path: Path, report: dict[str, Any]) -> list[str]:
     """What reading all of the files showed, as lines; damage goes to the findings, and all of it into the report."""
     from soban.measure import integrity
 
-    found = integrity.check(path)
-    damage = [finding for one in found for finding in one.damage]
+    checks = integrity.check(path)
+    damage = [finding for one in checks for finding in one.damage]
     report["findings"] = [*damage, *report["findings"]]
     report["checked"] = [
-        {"file": str(one.path), "bytes": one.bytes, "by": one.by, "damaged": bool(one.damage)} for one in found
+        {"file": str(one.path), "bytes": one.bytes, "by": one.by, "damaged": bool(one.damage)} for one in checks
     ]
     by = {
         "hash": translate("what the hub has, by SHA-256"), "checksums": translate("as written, by its checksums"),
@@ -89,12 +89,12 @@ def _checked(path: Path, report: dict[str, Any]) -> list[str]:
     }  # fmt: skip
     lines = [
         f"  {escaped(one.path.name)} ({size(one.bytes)}): {translate('damaged') if one.damage else by[one.by]}"
-        for one in found
+        for one in checks
     ]
     return ["", translate("files read whole:"), *lines]
 
 
-def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
+def look_up(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     """A model's name, where its files are (None: they are not fetched), and what the catalogue says of it.
 
     Raises UserError where it is neither a file or folder nor the name of a model.
@@ -114,8 +114,8 @@ def found(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     repository = None if os.path.lexists(word) else names.find(word)
     if repository is not None:
         return str(repository), path, repository.entry
-    known = names.known(name := called(path.resolve()))
-    return name, path, known[0] if len(known) == 1 else None
+    entries = names.known(name := called(path.resolve()))
+    return name, path, entries[0] if len(entries) == 1 else None
 
 
 class NotFetched(Exception):
@@ -142,25 +142,25 @@ def as_json(report: dict[str, Any]) -> str:
 def as_text(report: dict[str, Any], tensors: bool) -> list[str]:
     """The sections one below the other, their values in one column."""
     total = sections.columns()
-    told = [(report["name"], head(report))]
+    parts = [(report["name"], head(report))]
     if report["model"]["configured"]:
-        told += [
+        parts += [
             (translate("tokenizer"), tokenizer(report["tokenizer"])),
             (translate("chat template"), template(report["template"])),
             (translate("what run would do"), run(report["run"])),
         ]
-    lines = [*sections.page(told, total), *findings.lines(report["findings"], total)]
+    lines = [*sections.page(parts, total), *findings.lines(report["findings"], total)]
     lines += ["", *tensor_table(report["tensors"])] if tensors else []
     return list(map(escaped, lines))
 
 
 def head(report: dict[str, Any]) -> list[tuple[str, str]]:
     model, licence, files = report["model"], report["licence"], report["files"]
-    family = [str(model["model_type"] or "?"), *(f"({shown(name, 40)})" for name in model["architectures"][:1])]
-    stored = ", ".join(f"{format} {size(bytes)}" for format, bytes in model["formats"].items())
+    family = [str(model["model_type"] or "?"), *(f"({one_line(name, 40)})" for name in model["architectures"][:1])]
+    formats = ", ".join(f"{format} {size(bytes)}" for format, bytes in model["formats"].items())
     window = translate(", {window} in the windowed layers", window=model["window"]) if model["window"] else ""
     return [
-        (translate("family"), "" if model["model_type"] is None else shown(" ".join(family), 70)),
+        (translate("family"), "" if model["model_type"] is None else one_line(" ".join(family), 70)),
         (translate("parameters"), f"{model['parameters']:,}"),
         (translate("layers"), _layers(model)),
         (translate("attention"), _attention(model)),
@@ -173,30 +173,30 @@ def head(report: dict[str, Any]) -> list[tuple[str, str]]:
             if model["vocabulary"]
             else "",
         ),
-        (translate("packed from"), shown(model["origin"] or "", 200).replace(" ", FIRM)),
-        (translate("stored as"), translate("{formats} in {count} tensors", formats=stored, count=model["tensors"])),
+        (translate("packed from"), one_line(model["origin"] or "", 200).replace(" ", FIRM)),
+        (translate("stored as"), translate("{formats} in {count} tensors", formats=formats, count=model["tensors"])),
         (translate("on disk"), _on_disk(files["bytes"], len(files["files"]))),
         ("config.json", "" if model["configured"] else translate("none beside the file: it is no model by itself")),
         (
             translate("licence"),
-            translate("{name}, by {file}", name=shown(licence["name"]), file=shown(licence["file"]))
+            translate("{name}, by {file}", name=one_line(licence["name"]), file=one_line(licence["file"]))
             if licence
             else translate("the files do not say")
             if model["configured"]
             else "",
         ),
         (translate("commercial use"), _commercial(report.get("catalogue"))),
-        (translate("made from"), shown(licence["base_model"]) if licence and licence.get("base_model") else ""),
+        (translate("made from"), one_line(licence["base_model"]) if licence and licence.get("base_model") else ""),
     ]  # fmt: skip
 
 
-def _commercial(told: dict[str, Any] | None) -> str:
+def _commercial(entry: dict[str, Any] | None) -> str:
     """What the catalogue says of it, and where that was read."""
     from soban.cli import catalogued
 
-    if not told or told["commercial"] is None:
+    if not entry or entry["commercial"] is None:
         return ""
-    return f"{catalogued.commercial(told['commercial'])}\n{told['sources']['commercial']['url']}"
+    return f"{catalogued.commercial(entry['commercial'])}\n{entry['sources']['commercial']['url']}"
 
 
 def _on_disk(bytes: int, count: int) -> str:
@@ -219,80 +219,81 @@ def _attention(model: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def tokenizer(told: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if told is None:
+def tokenizer(facts: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if facts is None:
         return [(translate("kind"), translate("none that can be read"))]
     policy = translate(
-        "{before} before a text, {after} after it", before=_names(told["before"]) or translate("nothing"),
-        after=_names(told["after"]) or translate("nothing"),
+        "{before} before a text, {after} after it", before=_names(facts["before"]) or translate("nothing"),
+        after=_names(facts["after"]) or translate("nothing"),
     )  # fmt: skip
-    special = [token for token in told["added"] if token["special"] and "unused" not in token["content"]]
-    several = " ".join(shown(token["content"], 30) for token in special[:12])
-    rest = translate(" and {count} more", count=len(told["added"]) - 12) if len(told["added"]) > 12 else ""
+    special = [token for token in facts["added"] if token["special"] and "unused" not in token["content"]]
+    several = " ".join(one_line(token["content"], 30) for token in special[:12])
+    rest = translate(" and {count} more", count=len(facts["added"]) - 12) if len(facts["added"]) > 12 else ""
     return [
-        (translate("kind"), f"{told['kind']} ({told['file']})"),
-        (translate("entries"), f"{told['size']:,}"),
-        ("BOS", _names(told["bos"]) or translate("none")),
-        ("EOS", _names(told["eos"]) or translate("none")),
+        (translate("kind"), f"{facts['kind']} ({facts['file']})"),
+        (translate("entries"), f"{facts['size']:,}"),
+        ("BOS", _names(facts["bos"]) or translate("none")),
+        ("EOS", _names(facts["eos"]) or translate("none")),
         (translate("adds"), policy),
-        (translate("added tokens"), f"{len(told['added'])}: {several}{rest}" if several else str(len(told["added"]))),
+        (translate("added tokens"), f"{len(facts['added'])}: {several}{rest}" if several else str(len(facts["added"]))),
     ]
 
 
 def _names(tokens: list[dict[str, Any]]) -> str:
     """Tokens as they are written, with their ids; an id that no tokenizer knows alone."""
     return " ".join(
-        str(token["id"]) if token["text"] is None else f"{shown(token['text'], 30)} ({token['id']})" for token in tokens
+        str(token["id"]) if token["text"] is None else f"{one_line(token['text'], 30)} ({token['id']})"
+        for token in tokens
     )
 
 
-def template(told: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if told is None:
+def template(facts: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if facts is None:
         return [(translate("kind"), translate("none: the model goes on with a text"))]
     system = {
         "taken": translate("taken"),
         "refused": translate("refused; soban puts it into the first user turn"),
         "dropped": translate("left out; soban puts it into the first user turn"),
-    }[told["system"]]
+    }[facts["system"]]
     return [
-        (translate("kind"), f"{told['kind'] or translate('one of its own')} ({told['file']})"),
-        (translate("roles"), ", ".join(told["roles"]) + (translate("; knows tools") if told["tools"] else "")),
+        (translate("kind"), f"{facts['kind'] or translate('one of its own')} ({facts['file']})"),
+        (translate("roles"), ", ".join(facts["roles"]) + (translate("; knows tools") if facts["tools"] else "")),
         (translate("system text"), system),
-        (translate("writes"), "\n".join(shown(line, 70) for line in told["example"].strip().split("\n")[:LINES])),
+        (translate("writes"), "\n".join(one_line(line, 70) for line in facts["example"].strip().split("\n")[:LINES])),
     ]
 
 
-def run(told: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if told is None:
+def run(facts: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if facts is None:
         return [(translate("nothing"), translate("see below"))]
-    memory = told["memory"]
+    memory = facts["memory"]
     free = translate(", {size} are free", size=size(memory["free"])) if memory["free"] is not None else ""
     return [
-        (translate("weights"), f"{told['dtype']}: {WHY[told['why']]()}"),
-        (translate("packing"), _packing(told["packed"], memory["weights"])),
+        (translate("weights"), f"{facts['dtype']}: {WHY[facts['why']]()}"),
+        (translate("packing"), _packing(facts["packed"], memory["weights"])),
         (
             translate("memory needed"),
             translate(
                 "{needed}: weights {weights}, {context:,} tokens {cache}, the rest {rest}{free}",
-                needed=size(memory["needed"]), weights=size(memory["weights"]), context=told["context"],
+                needed=size(memory["needed"]), weights=size(memory["weights"]), context=facts["context"],
                 cache=size(memory["cache"]), rest=size(memory["rest"]), free=free,
             ),
         ),
-        (translate("a prompt"), PROMPT[told["prompt"]]()),
-        (translate("chooses"), _chooses(told["sampling"])),
-        (translate("ends at"), _names(told["ends"]) or translate("nothing")),
+        (translate("a prompt"), PROMPT[facts["prompt"]]()),
+        (translate("chooses"), _chooses(facts["sampling"])),
+        (translate("ends at"), _names(facts["ends"]) or translate("nothing")),
     ]  # fmt: skip
 
 
 def _chooses(sampling: dict[str, Any]) -> str:
     """How tokens are drawn; what has no effect is left out."""
     neutral = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-    said = {name: f"{name} {sampling[name]:g}" for name, value in neutral.items() if sampling[name] != value}
-    chosen = list(said.values())
+    words = {name: f"{name} {sampling[name]:g}" for name, value in neutral.items() if sampling[name] != value}
+    rules = list(words.values())
     if not sampling["do_sample"]:
-        penalty = [said["repetition_penalty"]] if "repetition_penalty" in said else []
-        chosen = [translate("always the likeliest token"), *penalty]
-    return ", ".join([*chosen, *(f"{name} {_value(sampling[name])}" for name in BOUNDS if sampling[name])])
+        penalty = [words["repetition_penalty"]] if "repetition_penalty" in words else []
+        rules = [translate("always the likeliest token"), *penalty]
+    return ", ".join([*rules, *(f"{name} {_value(sampling[name])}" for name in BOUNDS if sampling[name])])
 
 
 FEW = 6  # items of a list that are shown
@@ -340,19 +341,19 @@ def tensor_table(tensors: list[dict[str, Any]]) -> list[str]:
     for one in tensors:
         group, name = _split(one["name"])
         numbers = (" x ".join(map(str, one["shape"])), one["format"], str(one["offset"]), str(one["bytes"]))
-        rows.append((("  " if group else "") + shown(name), *numbers))
+        rows.append((("  " if group else "") + one_line(name), *numbers))
         groups.append(group)
-    made = sections.grid([titles, *rows], (False, False, False, True, True), indent="")
-    lines, file, group = [made[0]], "", ""
-    for one, line, its in zip(tensors, made[1:], groups, strict=True):
+    grid = sections.grid([titles, *rows], (False, False, False, True, True), indent="")
+    lines, file, group = [grid[0]], "", ""
+    for one, line, its in zip(tensors, grid[1:], groups, strict=True):
         if one["file"] != file and len({other["file"] for other in tensors}) > 1:
-            lines += ["", shown(one["file"])]
+            lines += ["", one_line(one["file"])]
         if its and (its, one["file"]) != (group, file):
-            lines.append(shown(its))
+            lines.append(one_line(its))
         file, group = one["file"], its
         lines.append(line)
         if one["shared"]:
-            lines.append(f"    = {shown(one['shared'])}")
+            lines.append(f"    = {one_line(one['shared'])}")
     return lines
 
 

@@ -66,12 +66,12 @@ def arguments_of(options: TrainOptions) -> dict[str, Any]:
 
     Raises UserError for flags of llama2.c's that mean what is not done here.
     """
-    meant = translated(options, options.llama2c)
+    translation = translated(options, options.llama2c)
     if options.llama2c.keys() & {"vocab_size", "vocab_source"}:
         check_vocabulary(options.llama2c, options.data, read_manifest(Path(options.data))["tokenizer"]["entries"])
-    given = {name for name in TrainArguments.__dataclass_fields__ if flag_of(name) in options.spelled}
-    options = replace(options, **meant)
-    return {name: getattr(options, name) for name in given | chosen(options)}
+    spelled = {name for name in TrainArguments.__dataclass_fields__ if flag_of(name) in options.spelled}
+    options = replace(options, **translation)
+    return {name: getattr(options, name) for name in spelled | chosen(options)}
 
 
 def _train(arguments: dict[str, Any], line_steps: int | None) -> int:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from soban.cli.terminal.table import cut
+from soban.cli.terminal.table import truncate
 from soban.cli.terminal.wrapping import hanging
 from soban.messages import escaped, translate, width
 
@@ -164,7 +164,7 @@ class Status:
     def show(self, text: str) -> None:
         if self._active:
             self.clear()
-            text = cut(text, columns_of_terminal())  # a line that was wrapped could not be erased
+            text = truncate(text, columns_of_terminal())  # a line that was wrapped could not be erased
             sys.stderr.write(text)
             sys.stderr.flush()
             self._columns = width(text)

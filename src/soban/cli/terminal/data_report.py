@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from soban.base.units import of_bytes
-from soban.cli.terminal.table import cut as cut_to
+from soban.cli.terminal.table import truncate
 from soban.messages import translate
 from soban.messages import width as columns
 
@@ -72,21 +72,23 @@ def _files(files: list[dict[str, Any]], ignored: dict[str, int], samples: int) -
         if file["empty"]:
             counts.append(translate("{count:,} without text", count=file["empty"]))
         note = file["problem"] and translate("passed over")
-        lines.append(cut("  ".join([cut(file["name"], 34), *filter(None, about), *([note] if note else counts)])))
+        lines.append(
+            one_line("  ".join([one_line(file["name"], 34), *filter(None, about), *([note] if note else counts)]))
+        )
         for text in file["samples"][:samples]:
-            lines.append(cut("    | " + " / ".join(text.split("\n"))))
+            lines.append(one_line("    | " + " / ".join(text.split("\n"))))
     if not samples and len(files) > MOST_FILES:
         lines.append(translate("... and {count:,} files more", count=len(files) - MOST_FILES))
     if ignored:
         kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in sorted(ignored.items()))
-        lines.append(cut(translate("not read: {kinds}", kinds=kinds)))
+        lines.append(one_line(translate("not read: {kinds}", kinds=kinds)))
     return lines
 
 
 def _examples(report: dict[str, Any], why: str) -> list[str]:
     """What was left out for this reason, if examples were asked for."""
     examples = report.get("examples", {}).get(why, [])
-    return [cut("      | " + " / ".join(text.split("\n"))) for text in examples]
+    return [one_line("      | " + " / ".join(text.split("\n"))) for text in examples]
 
 
 def _personal(counts: dict[str, Any]) -> list[str]:
@@ -94,7 +96,7 @@ def _personal(counts: dict[str, Any]) -> list[str]:
     if not kinds:
         return []
     label = translate("personal data masked") if counts["what"] == "mask" else translate("personal data")
-    return [cut(_label(label, LABEL + COUNT - 6) + "  " + ", ".join(kinds))]
+    return [one_line(_label(label, LABEL + COUNT - 6) + "  " + ", ".join(kinds))]
 
 
 def _splits(report: dict[str, Any]) -> list[str]:
@@ -106,9 +108,9 @@ def _splits(report: dict[str, Any]) -> list[str]:
     total = {key: sum(split[key] for split in report["splits"].values()) for key in ("bytes", "tokens")}
     rate = translate("{rate:.2f} bytes a token", rate=total["bytes"] / total["tokens"])
     lines.append(_label(translate("tokenizer"), LABEL) + f"{entries}, {rate}")
-    if tried := report["tokenizer"]["tried"]:
-        shown = ", ".join(f"{one['entries']:,}: {one['bits_per_byte']:.2f}" for one in tried[-MOST_TRIED:])
-        lines.append(cut(_label("  " + translate("bits per byte"), LABEL) + shown))
+    if trials := report["tokenizer"]["tried"]:
+        figures = ", ".join(f"{one['entries']:,}: {one['bits_per_byte']:.2f}" for one in trials[-MOST_TRIED:])
+        lines.append(one_line(_label("  " + translate("bits per byte"), LABEL) + figures))
     return lines
 
 
@@ -121,6 +123,6 @@ def _label(text: str, width: int) -> str:
     return text + " " * max(1, width - columns(text))
 
 
-def cut(text: str, width: int = WIDTH) -> str:
+def one_line(text: str, width: int = WIDTH) -> str:
     """The text as far as it fits, on one line, without control characters."""
-    return cut_to("".join(sign if sign.isprintable() else " " for sign in text), width)
+    return truncate("".join(sign if sign.isprintable() else " " for sign in text), width)

@@ -25,7 +25,7 @@ from soban.cli.terminal import console
 from soban.cli.terminal.completing import PATHS, Completions, Remembered
 from soban.cli.terminal.flow import Flow
 from soban.cli.terminal.keys import WaitingKeys
-from soban.cli.terminal.markdown import DIM, Markdown, shown
+from soban.cli.terminal.markdown import DIM, Markdown, printable
 from soban.cli.terminal.plain import in_block, messages, unblocked
 from soban.cli.terminal.reflow import mind_resizing
 from soban.messages import translate
@@ -126,7 +126,7 @@ class Terminal:
     def repeat(self, message: str) -> None:
         """A message as if it had just been typed."""
         mark = f"\x1b[1;33m{MARK}\x1b[0m" if self.coloured else MARK
-        console.write(mark + shown(message).replace("\n", "\n" + INDENT) + "\n")
+        console.write(mark + printable(message).replace("\n", "\n" + INDENT) + "\n")
 
     def write(self, pieces: Iterable[str], remark: Callable[[], str] = str) -> None:
         """An answer, as its pieces come, and below it what is to be remarked on it then."""
@@ -139,7 +139,7 @@ class Terminal:
                 if self.coloured:
                     console.write(markdown.feed(text))
                 else:
-                    console.write(flow.text(shown(text)) if flow else shown(text))
+                    console.write(flow.text(printable(text)) if flow else printable(text))
         finally:
             console.write((markdown.finish() if self.coloured else "") + "\n")
             if text := remark():
@@ -151,12 +151,12 @@ class Terminal:
         console.write(self._dim(text) + "\n\n")
 
     def _dim(self, text: str) -> str:
-        text = shown(text)
+        text = printable(text)
         return f"\x1b[{DIM}m{text}\x1b[0m" if self.coloured else text
 
     def tell(self, text: str) -> None:
         """What went wrong."""
-        console.tell(shown(text))
+        console.tell(printable(text))
         console.write("\n")
 
     def _press(self) -> None:

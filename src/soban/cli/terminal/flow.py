@@ -45,29 +45,29 @@ class Flow:
 
     def text(self, text: str, whole: bool = False) -> str:
         """The text with its line breaks; `whole`: its lines are left as they are, for they are code."""
-        return "".join(self._place(found[0], str(found.lastgroup), whole) for found in PART.finditer(text))
+        return "".join(self._place(match[0], str(match.lastgroup), whole) for match in PART.finditer(text))
 
     def _place(self, part: str, kind: str, whole: bool) -> str:
         if kind == "end":
             self._begin_line()
             return part
         resized = self._room != self._columns()
-        taken = TAB - self._column % TAB if part == "\t" else width(part)
-        fits = self._column + taken < self._room
+        size = TAB - self._column % TAB if part == "\t" else width(part)
+        fits = self._column + size < self._room
         if kind == "blank":
             if self._full or not (whole or (fits and not resized)):
                 self._full = True
                 return ""
-            self._column += taken
+            self._column += size
             self._begin_word()
             return part
         if self._full:
             self._begin_line()
-            return "\n" + self._written(part)
+            return "\n" + self._advance(part)
         if kind == "free":
             self._begin_word()
         if fits or whole or resized or self._start == 0:
-            return self._written(part)
+            return self._advance(part)
         return self._next_line(part)
 
     def _next_line(self, part: str) -> str:
@@ -77,12 +77,12 @@ class Flow:
         self._begin_line()
         self._word_look = look
         turned = (look or USUAL) if LOOK.search(word) else ""  # the word's own looks are in force now
-        return back + "\n" + turned + self._written(word + part)
+        return back + "\n" + turned + self._advance(word + part)
 
-    def _written(self, text: str) -> str:
+    def _advance(self, text: str) -> str:
         """The text, which belongs to the word; the cursor moves as the terminal moves it."""
         self._word += text
         for character in LOOK.sub("", text):
-            taken = width(character)
-            self._column = taken if self._column + taken > self._room else self._column + taken
+            size = width(character)
+            self._column = size if self._column + size > self._room else self._column + size
         return text

@@ -23,8 +23,8 @@ def read(path: Path) -> list[str]:
     """The messages, oldest first, at most MOST; lines that are none are passed over. Raises OSError."""
     if not path.exists():
         return []
-    found = [_message(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    messages = [message for message in found if message is not None]
+    entries = [_message(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    messages = [message for message in entries if message is not None]
     if len(messages) > 2 * MOST:
         _replace(path, messages[-MOST:])
     return messages[-MOST:]

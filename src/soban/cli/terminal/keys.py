@@ -17,14 +17,14 @@ class WaitingKeys:
     Ctrl-C stays the interrupt. Windows echoes only while somebody reads, so there is nothing to do there.
     """
 
-    def __init__(self, kept: bool) -> None:
-        """Unless they are `kept`, nothing is changed."""
-        self.kept = kept
+    def __init__(self, keep: bool) -> None:
+        """Unless it is to `keep` them, nothing is changed."""
+        self.keep = keep
         self.typed = ""  # before, while the terminal still made lines of it: their ends are \n
         self._before: Any = None
 
     def __enter__(self) -> "WaitingKeys":
-        if self.kept:
+        if self.keep:
             self._before = system.silence_terminal()
             self.typed = system.typed_ahead()
             _take_back(self.typed)

@@ -22,7 +22,7 @@ MARKS = "*_`"
 LONGEST_RUN = 3  # marks that mean something together; more of them are an ornament
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """The text as a terminal may have it: no control characters but tabs and the ends of lines."""
     return text.replace("\r", "").translate(PICTURES)
 
@@ -47,7 +47,7 @@ class Markdown:
 
     def feed(self, text: str) -> str:
         """What to write for the next piece of the text."""
-        self.held += shown(text)
+        self.held += printable(text)
         return self._draw(last=False)
 
     def finish(self) -> str:
@@ -74,21 +74,21 @@ class Markdown:
 
     def _line_mark(self, last: bool) -> str | None:
         """The mark that begins this line, maybe none; None where more of the line must be seen first."""
-        found = LINE_MARK.match(self.held)
-        unsure = BEGINNING_OF_ONE.fullmatch(self.held) or (found and found["fence"] and found.end() == len(self.held))
+        mark = LINE_MARK.match(self.held)
+        unsure = BEGINNING_OF_ONE.fullmatch(self.held) or (mark and mark["fence"] and mark.end() == len(self.held))
         if unsure and not last:
             return None
-        if self.fence and not (found and (found["fence"] or "").startswith(self.fence)):
-            found = None
-        self.line_begins = bool(found and found["quote"])  # a quotation may hold all that a line may
-        if not found:
+        if self.fence and not (mark and (mark["fence"] or "").startswith(self.fence)):
+            mark = None
+        self.line_begins = bool(mark and mark["quote"])  # a quotation may hold all that a line may
+        if not mark:
             return ""
-        if found["fence"]:
-            self.fence = "" if self.fence else found["fence"]
+        if mark["fence"]:
+            self.fence = "" if self.fence else mark["fence"]
             self.line_look = DIM
-        elif found["heading"]:
+        elif mark["heading"]:
             self.line_look = BOLD
-        return found[0]
+        return mark[0]
 
     def _run(self, run: str, after: str) -> str:
         """A run of one mark in the middle of a line: it opens, closes, or means itself."""
@@ -120,9 +120,9 @@ class Markdown:
     def _plain(self) -> str:
         """Up to the next mark, or a line's end."""
         if self.held[0] == "\n":
-            drawn = self._put("\n", "")  # no look crosses it, so none colours the rest of the terminal's line
+            text = self._put("\n", "")  # no look crosses it, so none colours the rest of the terminal's line
             self._begin_line()
-            return drawn
+            return text
         end = re.search(r"\n" if self.fence else r"[\n*_`]", self.held[1:])
         return self._put(self.held[: end.start() + 1 if end else None], self._style())
 

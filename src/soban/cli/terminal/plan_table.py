@@ -5,7 +5,7 @@ from typing import Any
 
 from soban.base.units import of_bytes, of_seconds
 from soban.cli.terminal import table
-from soban.cli.terminal.sections import grid, shown
+from soban.cli.terminal.sections import grid, one_line
 from soban.cli.terminal.wrapping import hanging, wrapped
 from soban.messages import escaped, language, padded, translate, width
 
@@ -26,25 +26,25 @@ def text(plan: Plan) -> str:
     else:
         lines += [*forms(plan), "", *conclusions(plan)]
     if "unreachable" in plan:
-        said = translate(
+        warning = translate(
             "Only roughly, by the catalogue, for its files could not be asked: {reason}", reason=plan["unreachable"]
         )
-        lines += wrapped(said, columns())
+        lines += wrapped(warning, columns())
     return "\n".join(map(escaped, lines)) + "\n"
 
 
 def head(plan: Plan) -> list[str]:
     """What the model is, what the rule of thumb says of it, what it costs to have it, and what this PC has."""
     by_bytes = {4.0: "f32"}.get(plan.get("stored_bytes", 2.0), "bf16")
-    stored = max(plan["stored"], key=lambda name: plan["stored"][name]) if plan["stored"] else by_bytes
+    dtype = max(plan["stored"], key=lambda name: plan["stored"][name]) if plan["stored"] else by_bytes
     name = plan["model"] if plan["repository"] in (None, plan["model"]) else f"{plan['model']} ({plan['repository']})"
     thumb = plan["rule_of_thumb"]
     pairs = [
         (
             translate("model"),
             translate(
-                "{name}: {family}, {count} weights, stored as {format}", name=name, family=shown(plan["family"] or "?"),
-                count=number(plan["parameters"]), format=stored,
+                "{name}: {family}, {count} weights, stored as {format}", name=name,
+                family=one_line(plan["family"] or "?"), count=number(plan["parameters"]), format=dtype,
             ),
         ),
         (
@@ -65,13 +65,13 @@ def download(disk: Plan) -> str:
     if not disk["download"]:
         text = translate("nothing: it is on this disk")
     else:
-        said = {
+        source = {
             "stated": translate("as you say"), "measured": translate("as measured last"),
             "assumed": translate("assumed; --speed tells another"),
         }[disk["speed_is"]]  # fmt: skip
         text = translate(
             "{size}: about {time} at {speed:.0f} Mbit/s ({said})", size=of_bytes(disk["download"]),
-            time=of_seconds(disk["download_seconds"]), speed=disk["bytes_per_second"] / 125_000, said=said,
+            time=of_seconds(disk["download_seconds"]), speed=disk["bytes_per_second"] / 125_000, said=source,
         )  # fmt: skip
     if disk["free"] is not None:
         text += translate("; {free} of the disk are free", free=of_bytes(disk["free"]))
@@ -123,55 +123,55 @@ def verdict(name: str) -> str:
 
 def conclusions(plan: Plan) -> list[str]:
     """What the figures mean, and what to take."""
-    advice, found = plan["advice"], {form["dtype"]: form for form in plan["forms"]}
-    said = []
+    advice, forms_by_dtype = plan["advice"], {form["dtype"]: form for form in plan["forms"]}
+    sentences = []
     if advice["take"]:
-        best = found[advice["take"]]
+        best = forms_by_dtype[advice["take"]]
         name = plan["model"]
-        said.append(
+        sentences.append(
             translate(
                 "Quickest of what fits: soban run {name} --dtype {dtype}", name=name, dtype=best["dtype"]
             )
-            if len(found) > 1
+            if len(forms_by_dtype) > 1
             else translate("It fits.")
         )  # fmt: skip
         if best["users_that_fit"] is not None:
-            said.append(
+            sentences.append(
                 translate(
                     "With {dtype}, memory holds {users} conversations of {context} tokens at once.",
                     dtype=best["dtype"], users=f"{best['users_that_fit']:,}", context=f"{plan['context']:,}",
                 )
             )  # fmt: skip
     else:
-        said.append(translate("With this context no form fits into the memory that is free."))
+        sentences.append(translate("With this context no form fits into the memory that is free."))
         for option in advice["instead"]:
-            said.append(translate("This would fit: {flags}", flags=option["flags"]))
+            sentences.append(translate("This would fit: {flags}", flags=option["flags"]))
         for other in advice["smaller_models"]:
-            said.append(
+            sentences.append(
                 translate(
                     "A smaller one: {name}, {count} weights", name=other["name"], count=number(other["parameters"])
                 )
             )  # fmt: skip
         if slow := [form for form in plan["forms"] if form["verdict"] == "slow"]:
-            said.append(
+            sentences.append(
                 translate(
                     "soban run {name} --dtype {dtype} would still answer, slowly.", name=plan["model"],
                     dtype=max(slow, key=lambda form: form["decode_per_second"] or 0.0)["dtype"],
                 )
             )  # fmt: skip
     if any(form["verdict"] == "slow" for form in plan["forms"]):
-        said.append(translate("slow: weights that do not fit are read from the disk again for every token."))
-    if "f32" in found and (stored := max(plan["stored"], key=lambda name: plan["stored"][name])) != "f32":
-        said.append(
-            translate(
-                "f32 keeps the weights as they are stored, here {format}, and computes in float32.", format=stored
-            )
+        sentences.append(translate("slow: weights that do not fit are read from the disk again for every token."))
+    if "f32" in forms_by_dtype and (dtype := max(plan["stored"], key=lambda name: plan["stored"][name])) != "f32":
+        sentences.append(
+            translate("f32 keeps the weights as they are stored, here {format}, and computes in float32.", format=dtype)
         )
     if plan["busy"]:
-        said.append(translate("Other programs were busy while speed was measured, so it may be too low."))
+        sentences.append(translate("Other programs were busy while speed was measured, so it may be too low."))
     if plan["purpose"] == "serve":
-        said.append(translate("soban serve is not there yet; these are the figures of the engine that it will use."))
-    return [line for sentence in said for line in wrapped(sentence, columns())]
+        sentences.append(
+            translate("soban serve is not there yet; these are the figures of the engine that it will use.")
+        )
+    return [line for sentence in sentences for line in wrapped(sentence, columns())]
 
 
 def rough(plan: Plan) -> list[str]:
@@ -179,11 +179,11 @@ def rough(plan: Plan) -> list[str]:
     rows = [[translate("form"), translate("weights"), ""]]
     room = {"fits": translate("would fit"), "no": translate("too large"), "unknown": "?"}
     rows += [[form["dtype"], of_bytes(form["weights"]), room[form["verdict"]]] for form in plan["forms"]]
-    said = [
+    sentences = [
         translate("soban cannot run this model: {reason}", reason=plan["obstacle"]),
         translate("The weights alone would take this much memory:"),
     ]
-    return [*(line for sentence in said for line in wrapped(sentence, columns())), *aligned(rows)]
+    return [*(line for sentence in sentences for line in wrapped(sentence, columns())), *aligned(rows)]
 
 
 def by_catalogue(plan: Plan) -> list[str]:
@@ -192,7 +192,7 @@ def by_catalogue(plan: Plan) -> list[str]:
     for form in plan["forms"]:
         sizes = [of_bytes(form[name]) if form[name] else "?" for name in ("weights", "cache", "total")]
         rows.append([form["dtype"], *sizes, verdict(form["verdict"])])
-    kept = translate(
+    remark = translate(
         "f32 keeps the weights as they are stored, here taken to be {bytes:g} bytes each, and computes in float32.",
         bytes=plan["stored_bytes"],
     )
@@ -200,42 +200,42 @@ def by_catalogue(plan: Plan) -> list[str]:
         *wrapped(translate("{context} tokens of context", context=f"{plan['context']:,}"), columns()),
         *aligned(rows),
         "",
-        *wrapped(kept, columns()),
+        *wrapped(remark, columns()),
     ]
 
 
 def training(plan: Plan) -> list[str]:
     """What learning would take, and what of it soban can do."""
-    found = plan["training"]
+    needs = plan["training"]
     rows = [
         [
             translate("way"), translate("weights"), translate("gradients"), translate("optimiser"),
             translate("activations"), translate("together"), "",
         ]
     ]  # fmt: skip
-    for way in found["ways"]:
+    for way in needs["ways"]:
         names = ("weights", "gradients", "optimiser", "activations", "total")
         parts = ["?" if way[name] is None else of_bytes(way[name]) for name in names]
         if way["total"] is None:
             parts[-1] = f"> {of_bytes(way['least'])}"
         fits = "?" if way["fits"] is None else translate("fits") if way["fits"] else translate("too large")
         rows.append([f"LoRA, {way['dtype']}" if plan["purpose"] == "tune" else "float32", *parts, fits])
-    title = translate("{tokens} tokens in a step, AdamW in float32", tokens=f"{found['tokens_in_a_step']:,}")
+    title = translate("{tokens} tokens in a step, AdamW in float32", tokens=f"{needs['tokens_in_a_step']:,}")
     if plan["purpose"] == "tune":
         title += translate(
             "; LoRA of rank {rank}: {count} weights learn",
-            rank=found["rank"],
-            count="?" if found["adapter_parameters"] is None else number(found["adapter_parameters"]),
+            rank=needs["rank"],
+            count="?" if needs["adapter_parameters"] is None else number(needs["adapter_parameters"]),
         )
-        said = translate(
+        remark = translate(
             "soban cannot tune a model yet: this is what its way to compute would take, by formulae (docs/memory.md)."
         )
     else:
-        said = translate(
+        remark = translate(
             "soban train makes small models of its own shape and cannot go on with this one yet: this is what its way "
             "to compute would take, by formulae (docs/memory.md)."
         )
-    return [*wrapped(title, columns()), *aligned(rows), "", *wrapped(said, columns())]
+    return [*wrapped(title, columns()), *aligned(rows), "", *wrapped(remark, columns())]
 
 
 def rate(value: float | None) -> str:

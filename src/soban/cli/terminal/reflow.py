@@ -24,10 +24,10 @@ def mind_resizing(session: PromptSession[str], environment: Mapping[str, str] = 
         return  # a prompt_toolkit that is built otherwise; some lines may stay then
 
     def on_resize() -> None:
-        drawn = renderer.last_rendered_screen
-        if drawn is not None:
+        screen = renderer.last_rendered_screen
+        if screen is not None:
             columns = renderer.output.get_size().columns
-            renderer._cursor_pos = moved(_widths(drawn), renderer._cursor_pos, columns)
+            renderer._cursor_pos = moved(_widths(screen), renderer._cursor_pos, columns)
         resized()
 
     application._on_resize = on_resize  # type: ignore[method-assign]

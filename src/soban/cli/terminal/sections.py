@@ -23,9 +23,9 @@ def columns() -> int:
 
 def page(sections: Iterable[tuple[str, Rows]], total: int) -> list[str]:
     """The sections one below the other, a blank line after each, all values in one column; empty ones are left out."""
-    given = [(title, [(name, value) for name, value in rows if value]) for title, rows in sections]
-    left = max(width(name) for _, rows in given for name, _ in rows)
-    return [line for title, rows in given if rows for line in (shown(title), *_pairs(rows, total, left), "")]
+    parts = [(title, [(name, value) for name, value in rows if value]) for title, rows in sections]
+    left = max(width(name) for _, rows in parts for name, _ in rows)
+    return [line for title, rows in parts if rows for line in (one_line(title), *_pairs(rows, total, left), "")]
 
 
 def _pairs(rows: Rows, total: int, left: int) -> list[str]:
@@ -47,7 +47,7 @@ def grid(rows: Sequence[Sequence[str]], right: Sequence[bool], indent: str = IND
     ]
 
 
-def shown(text: object, most: int = 60) -> str:
+def one_line(text: object, most: int = 60) -> str:
     """A stranger's text on one line: nothing that a terminal would obey, and not endless."""
     plain = escaped(str(text))
     return plain if len(plain) <= most else plain[: most - 1] + "…"

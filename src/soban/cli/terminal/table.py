@@ -13,16 +13,16 @@ NARROWEST = 20
 INDENT = 4 * " "  # of what stands below a row's name
 
 
-def cut(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """The text, or so much of its beginning as fits, with … at its end."""
     if width(text) <= most:
         return text
-    kept = ""
+    beginning = ""
     for character in text:
-        if width(kept + character) > most - 1:
+        if width(beginning + character) > most - 1:
             break
-        kept += character
-    return kept + "…"
+        beginning += character
+    return beginning + "…"
 
 
 def columns() -> int:
@@ -33,37 +33,37 @@ def columns() -> int:
 
 
 def table(
-    rows: Sequence[Sequence[str]], right: Collection[int] = (), giving: int = -1, named: int = 0, heads: bool = True
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), giving: int = -1, label: int = 0, heads: bool = True
 ) -> str:
     """Rows as lines, their columns aligned; those in `right` end at one place. Where a line would be longer than a
     terminal is wide, the column `giving` gives way first, then the widest; in a terminal of fewer than 80 columns each
-    row becomes a list instead, below its column `named`. `heads`: the first row says what the columns are."""
+    row becomes a list instead, below its column `label`. `heads`: the first row says what the columns are."""
     widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
     total = columns()
     room = total - 2 * (len(widths) - 1)
     if total < COLUMNS and sum(widths) > room:
-        return stacked(rows, total, named, heads)
+        return stacked(rows, total, label, heads)
     widths[giving] = max(min(widths[giving], LEAST), min(widths[giving], room - sum(widths) + widths[giving]))
     while sum(widths) > room and max(widths) > LEAST:
         widths[widths.index(max(widths))] -= 1
     lines = []
     for row in rows:
-        cells = [cut(cell, size) for cell, size in zip(row, widths, strict=True)]
+        cells = [truncate(cell, size) for cell, size in zip(row, widths, strict=True)]
         lines.append("  ".join(padded(cell, widths[i], i in right) for i, cell in enumerate(cells)).rstrip())
     return "\n".join(lines) + "\n"
 
 
-def stacked(rows: Sequence[Sequence[str]], total: int, named: int = 0, heads: bool = True) -> str:
-    """Each row as lines of at most so many columns: what is in its column `named`, and below it the rest in words."""
+def stacked(rows: Sequence[Sequence[str]], total: int, label: int = 0, heads: bool = True) -> str:
+    """Each row as lines of at most so many columns: what is in its column `label`, and below it the rest in words."""
     titles = rows[0] if heads else [""] * len(rows[0])
     lines = []
     for row in rows[1:] if heads else rows:
         rest = [
             f"{title} {cell}".strip()
             for i, (title, cell) in enumerate(zip(titles, row, strict=True))
-            if cell and i != named
+            if cell and i != label
         ]
-        lines += hanging("", row[named], total)
+        lines += hanging("", row[label], total)
         lines += (
             hanging(
                 INDENT,

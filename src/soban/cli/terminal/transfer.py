@@ -5,7 +5,7 @@ import time
 
 from soban.base.units import of_bytes, of_seconds
 from soban.cli.terminal import console
-from soban.cli.terminal.table import cut
+from soban.cli.terminal.table import truncate
 from soban.hub.fetching import Progress
 from soban.messages import translate, width
 
@@ -42,7 +42,7 @@ class Transfer:
 
     def say(self, text: str) -> None:
         """What is being done before there is any progress, on the line that is redrawn."""
-        self._draw(cut(text, console.columns_of_terminal() - ECHO))
+        self._draw(truncate(text, console.columns_of_terminal() - ECHO))
 
     def tell(self, text: str) -> None:
         """A line that stays, above the one that is redrawn."""
@@ -115,4 +115,4 @@ def fitted(name: str, progress: Progress, most: int) -> str:
     parts.insert(0, name)
     while len(parts) > 2 and width("  ".join(parts)) > most:
         del parts[2 if len(parts) > 3 else 0]
-    return cut("  ".join(parts), most)
+    return truncate("  ".join(parts), most)
