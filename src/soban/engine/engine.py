@@ -8,6 +8,7 @@ from soban.engine.blocks import BlockPool
 from soban.engine.limits import check_request
 from soban.engine.logprobs import logprobs_of
 from soban.engine.lookup import MOST, Lookup, StepCosts, best_length
+from soban.engine.pace import Pace
 from soban.engine.scheduler import Scheduler, Work
 from soban.engine.sequence import Event, Request, Sequence
 from soban.ops import Batch, Cache, Runner, make_batch
@@ -27,8 +28,10 @@ class Engine:
         """`rotation(length, before)`: by which row of rotary frequencies a text of that length turns, after another."""
         self.runner, self.cache, self.context, self.rotation = runner, cache, context, rotation
         self.blocks = BlockPool(cache.pages)
-        self.scheduler = Scheduler(cache, self.blocks, runner.max_tokens, runner.max_outputs)
+        self.pace = Pace()
+        self.scheduler = Scheduler(cache, self.blocks, runner.max_tokens, runner.max_outputs, self.pace)
         self.costs = StepCosts()
+        self.long = False  # whether the step that runs now is a long piece of a prompt that is alone
         # The latest batch of a single token, used again while what it depends on stays the same: with a small model,
         # making one anew is a twentieth of a step.
         self.last_single: Batch = make_batch([[0]], [0], [[0]], [0])
@@ -53,6 +56,8 @@ class Engine:
 
     def queue(self, sequences: list[Sequence]) -> None:
         """Let the sequences of one request run: the first computes the prompt for all."""
+        if self.busy:
+            self.pace.join()
         first = sequences[0]
         first.siblings = sequences[1:]
         if len(first.tokens) > self.context:
@@ -93,10 +98,18 @@ class Engine:
         work = self.scheduler.schedule()
         match, draft = self._look_up(work)
         batch = self._batch(work, draft)
+        prompts = work[-1][0].pending > 1
+        self.long = prompts and len(work) == 1 and self.pace.long(batch.token_count)
         start = time.perf_counter()
-        logits = self.runner.run(batch, self.cache)
+        try:
+            logits = self.runner.run(batch, self.cache)
+        finally:
+            self.long = False
+        seconds = time.perf_counter() - start
         if batch.token_count == batch.output_count and len(work) == 1:
-            self.costs.note(batch.token_count, time.perf_counter() - start)
+            self.costs.note(batch.token_count, seconds)
+        if not draft:
+            self.pace.note(batch.token_count, prompts, seconds)
         events: list[Event] = []
         row = 0
         for sequence, count in work:

@@ -1,8 +1,9 @@
-"""Who runs next: sequences that need one token first, then prompts in the order of arrival, as far as there is room."""
+"""Who runs next: sequences that need one token first, then prompts, the shortest first, as far as there is room."""
 
 from collections import deque
 
 from soban.engine.blocks import BlockPool
+from soban.engine.pace import Pace
 from soban.engine.sequence import Sequence
 from soban.ops import Cache
 from soban.ops.batch import PAGE
@@ -11,10 +12,13 @@ Work = list[tuple[Sequence, int]]  # who has a part in a step, and with how many
 
 
 class Scheduler:
-    """Shares out steps of at most `max_tokens` tokens, `max_outputs` of which are asked for logits."""
+    """Shares out steps of at most `max_tokens` tokens, `max_outputs` of which are asked for logits.
 
-    def __init__(self, cache: Cache, blocks: BlockPool, max_tokens: int, max_outputs: int) -> None:
-        self.cache, self.blocks = cache, blocks
+    Where several wait for a step, or lately did, prompts are read in pieces of the pace's size.
+    """
+
+    def __init__(self, cache: Cache, blocks: BlockPool, max_tokens: int, max_outputs: int, pace: Pace) -> None:
+        self.cache, self.blocks, self.pace = cache, blocks, pace
         self.max_tokens, self.max_outputs = max_tokens, max_outputs
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -58,18 +62,27 @@ class Scheduler:
         return True
 
     def _work(self) -> Work:
-        budget, outputs = self.max_tokens, self.max_outputs
-        work: Work = []
         order = [s for s in self.running if not s.rests]
         if len(order) > 1:
             # A step turns all of its tokens by one row: that of whoever has waited longest.
             rotation = min(order, key=lambda s: s.turn).rotation
             order = [s for s in order if s.rotation == rotation]
-            order.sort(key=lambda s: (s.pending > 1, s.turn))
+        prompts = [s for s in order if s.pending > 1]
+        answers = len(order) - len(prompts)
+        budget, outputs = self.max_tokens, self.max_outputs
+        if prompts and (len(order) > 1 or self.pace.crowded):
+            budget = min(budget, self.pace.budget(answers))
+        # The first to come has a quarter for itself: however many short ones come, it gets to its end, too.
+        first, share = prompts[:1], max(0, budget - answers) // 4
+        if len(order) > 1:
+            order.sort(key=lambda s: (0, s.turn) if s.pending == 1 else (s.pending, 0))
+        work: Work = []
         for sequence in order:
             pending = sequence.pending
-            count = min(pending, budget)
-            if not count or (count == pending and not outputs):
+            if sequence in first:
+                share = 0
+            count = min(pending, budget if pending == 1 else budget - share)
+            if count < 1 or (count == pending and not outputs):
                 continue
             if not self.reserve(sequence, sequence.cached + count):
                 continue

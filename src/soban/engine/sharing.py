@@ -110,6 +110,14 @@ class SharedEngine:
         with _uninterrupted():
             self._step(callers)
 
+    def hurry(self) -> None:
+        """Somebody has come: gives up a long step that reads a prompt alone, so that the next one is for both.
+
+        From any thread. What is lost is done again by the next step.
+        """
+        if self.engine.long:
+            self._bell[0] = 1
+
     def _take(self, callers: Collection[Caller] | None = None) -> bool:
         """Takes the engine, or waits until that may be possible; callers only as long as all of them need a step."""
         me = threading.get_ident()
@@ -158,6 +166,7 @@ class SharedEngine:
         with _uninterrupted():
             try:
                 self._guests.add(me)
+                self.hurry()
                 while not self._take():
                     pass
             finally:

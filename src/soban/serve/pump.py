@@ -75,6 +75,7 @@ class Pump:
             self.count += 1
             self.arrivals.append(job)
             self.awake.notify()
+        self.shared.hurry()
 
     def leave(self, job: Job) -> None:
         """Whoever asked is gone: the job's place is free from the next step on. From any thread, and at any time."""
