@@ -74,6 +74,7 @@ class Model:
         self._embedding = threading.Lock()
         self.adapter: Adapter | None = None
         self.adapter_path: Path | None = None
+        self.salt = ""
 
     def __repr__(self) -> str:
         name = called(self.loaded.path)
@@ -95,6 +96,17 @@ class Model:
             with crossing(folder):
                 model.adapter_path = Path(folder)
                 model.adapter = fitted_adapter(open_adapter(model.adapter_path), self.loaded.architecture)
+        return model
+
+    def salted(self, salt: str) -> "Model":
+        """The model, whose texts reuse nothing in the cache that a text of another salt has left there.
+
+        How soon an answer begins then tells nobody what others have asked. What is returned shares all else.
+        """
+        if salt == self.salt:
+            return self
+        model = copy.copy(self)
+        model.salt = salt
         return model
 
     def _cache(self, tokens: int) -> Cache:

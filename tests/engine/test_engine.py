@@ -81,6 +81,14 @@ def test_what_another_adapter_has_computed_is_not_reused(weights: tuple) -> None
         assert sequence.reused == reused
 
 
+def test_what_a_text_of_another_salt_has_computed_is_not_reused(weights: tuple) -> None:
+    it = engine(weights)
+    for salt, reused in (("", 0), ("mina", 0), ("jun", 0), ("mina", 32), ("", 32)):
+        (sequence,) = it.add(Request(PROMPTS[1], Sampling(max_new_tokens=2), salt=salt))
+        finish(it, [sequence])
+        assert sequence.reused == reused
+
+
 def test_an_end_token_ends_and_is_not_given(weights: tuple) -> None:
     free = alone(weights, PROMPTS[0], Sampling(max_new_tokens=10))
     it = engine(weights)

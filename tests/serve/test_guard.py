@@ -33,7 +33,7 @@ def test_pages_of_other_sites_are_refused_unless_they_were_let_in(start: Starter
 
 
 def test_without_a_key_nobody_is_let_in_where_there_are_keys(start: Starter) -> None:
-    locked = start("soban", keys=frozenset([keys.digest("one"), keys.digest("열쇠")]))
+    locked = start("soban", keys={keys.digest("one"): "mina", keys.digest("열쇠"): "jun"})
     for headers, status in (
         ({}, 401), ({"Authorization": "Bearer two"}, 401), ({"Authorization": "Basic one"}, 401),
         ({"Authorization": "Bearer one"}, 200), ({"X-Api-Key": "one"}, 200), ({"authorization": "bearer one"}, 200),
@@ -41,6 +41,24 @@ def test_without_a_key_nobody_is_let_in_where_there_are_keys(start: Starter) -> 
         answer = httpx.get(locked.url + "/v1/models", headers=headers)
         assert answer.status_code == status, headers
     assert httpx.get(locked.url + "/health").status_code == 200
+    assert [record.owner for record in locked.records[-3:-1]] == ["mina", "mina"] and not locked.records[-1].owner
+
+
+def test_texts_of_different_keys_share_no_pages(start: Starter) -> None:
+    locked = start("soban", keys={keys.digest("one"): "mina", keys.digest("two"): "jun"})
+    message = {"role": "user", "content": "Once upon a time there was " * 20}
+    chat = {"messages": [message], "max_tokens": 1, "temperature": 0}
+
+    def ask(key: str) -> tuple[str, int]:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = httpx.post(locked.url + CHAT, json=chat, headers=headers, timeout=60).json()
+        return str(answer["choices"]), answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    text, first = ask("one")
+    assert first == 0
+    assert ask("one")[1] > 0
+    assert ask("two") == (text, 0)
+    assert ask("two")[1] > 0 and ask("one")[1] > 0
 
 
 def test_a_body_that_is_too_long_is_refused_told_or_not(start: Starter) -> None:

@@ -85,8 +85,8 @@ def call(options: ServeOptions) -> int:
     from soban.serve.settings import Limits, Settings
 
     use_threads(options.threads)
-    env = [keys.digest(key) for key in (os.environ.get("SOBAN_API_KEY"),) if key]
-    digests = frozenset([*keys.known().values(), *env])
+    env = {keys.digest(key): "SOBAN_API_KEY" for key in (os.environ.get("SOBAN_API_KEY"),) if key}
+    digests = env | {digest: name for name, digest in keys.known().items()}
     if options.host not in LOOPBACK and not digests:
         raise UserError(
             "{host} can be reached from other machines, and there is no key yet", host=options.host,
@@ -97,7 +97,7 @@ def call(options: ServeOptions) -> int:
     settings = Settings(
         tuple(_checked_name(word) for word in options.words),
         {name: getattr(options, name) for name in ("dtype", "cache_dtype", "context", "threads", "force")},
-        seconds(options.keep_alive, "--keep-alive"), digests if options.host not in LOOPBACK else frozenset(env),
+        seconds(options.keep_alive, "--keep-alive"), digests if options.host not in LOOPBACK else env,
         options.allow_host if options.host in LOOPBACK or options.allow_host else None, options.allow_origin,
         Limits(waiting=options.waiting, seconds=seconds(options.timeout, "--timeout")),
     )  # fmt: skip
@@ -124,8 +124,9 @@ def line(record: "Record") -> str:
     """What a request was: when, its status, who, what, tokens and seconds."""
     tokens = f" {record.model} {record.prompt_tokens}+{record.new_tokens} tokens" if record.model else ""
     left = f" {record.outcome}" if record.outcome else ""
+    who = f"{record.owner}@{record.client}" if record.owner else record.client
     return (
-        f"{time.strftime('%H:%M:%S')} {record.client} {record.method} {record.path} {record.status}{tokens} "
+        f"{time.strftime('%H:%M:%S')} {who} {record.method} {record.path} {record.status}{tokens} "
         f"{record.seconds:.2f} s{left}"
     )
 

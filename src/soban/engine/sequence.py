@@ -34,6 +34,7 @@ class Request:
     adapter: Adapter | None = None  # sequences of different ones share neither keys nor values
     constraint: Factory | None = None  # what its texts have to be like
     logprobs: int | None = None  # how many of the likeliest tokens each event tells of; None: of none, nor its own
+    salt: str = ""  # nor do sequences of different ones
 
     @property
     def limit(self) -> int | None:
@@ -103,8 +104,8 @@ class Sequence:
 
     @property
     def root(self) -> tuple[Hashable, ...]:
-        """What its keys and values depend on besides tokens."""
-        return self.rotation, self.request.adapter
+        """What its keys and values depend on besides tokens, and whom they are for."""
+        return self.rotation, self.request.adapter, self.request.salt
 
     @property
     def rests(self) -> bool:

@@ -126,7 +126,7 @@ def app(
     `soban.load`. Raises UserError for names that nothing is known of.
     """
     settings = Settings(
-        tuple(models), load, keep_alive, frozenset(map(digest, keys)), None if hosts is None else tuple(hosts),
-        tuple(origins), limits or Limits(),
+        tuple(models), load, keep_alive, {digest(key): f"key-{n}" for n, key in enumerate(keys, 1)},
+        None if hosts is None else tuple(hosts), tuple(origins), limits or Limits(),
     )  # fmt: skip
     return application(settings)

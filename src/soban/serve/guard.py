@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -22,6 +23,8 @@ from soban.talk.generation import Figures
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 OPEN = ("/health", "/livez", "/readyz")  # which say no more than that the server is there
 BODY_SECONDS = 60.0  # for a body to arrive
+# Whose request a task answers. It is known here, and wanted where texts begin; no handler between can forget it.
+owner: ContextVar[str] = ContextVar("owner", default="")
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Record:
     method: str = ""
     seconds: float = 0.0
     client: str = ""
+    owner: str = ""  # of the key that it brought
     outcome: str = ""  # "left" where whoever asked went away
     route: str = ""  # the path without what differs from request to request
     begun: float = field(default_factory=time.monotonic)
@@ -74,7 +78,8 @@ class Guard:
             await send(message)
 
         try:
-            self._check(Request(scope))
+            record.owner = self._check(Request(scope))
+            owner.set(record.owner)
             await self.app(scope, self._bounded(receive, scope, refused), sending)
         except ApiError as error:
             if record.status:
@@ -87,7 +92,8 @@ class Guard:
             record.route = getattr(route, "path", "") if record.status != 404 else ""
             self.told(record)
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request) -> str:
+        """Whose request it is, by the name of the key, or "" where none is asked for. Raises ApiError."""
         settings = self.settings
         if settings.hosts is not None:
             host = _without_port(request.headers.get("host", ""))
@@ -100,11 +106,14 @@ class Guard:
                 raise ApiError(f"pages of '{origin}' may not ask here; start it with --allow-origin to let them", 403)
         if settings.keys and request.url.path not in OPEN and request.method != "OPTIONS":
             digest = hashlib.sha256(_key(request).encode()).hexdigest()
-            if not any([hmac.compare_digest(digest, known) for known in settings.keys]):  # all, whatever matches
+            names = [name for known, name in settings.keys.items() if hmac.compare_digest(digest, known)]
+            if not names:
                 raise ApiError(
                     "no key that this server knows; send one as Authorization: Bearer KEY", 401, code="invalid_api_key",
                     headers={"WWW-Authenticate": "Bearer"},
                 )  # fmt: skip
+            return names[0]
+        return ""
 
     def _welcome(self, origin: str, request: Request) -> bool:
         """Whether a page may call: one of ours, or of a site that was let in."""

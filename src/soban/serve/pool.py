@@ -14,6 +14,7 @@ from soban.loading.locate import locate
 from soban.model import Model, load
 from soban.serve import errors
 from soban.serve.errors import ApiError
+from soban.serve.guard import owner
 from soban.serve.pump import Job, Pump
 from soban.serve.settings import Settings
 from soban.talk.generation import Generation
@@ -57,9 +58,9 @@ class Served:
         return job
 
     async def prepare(self, make: Callable[[Model], Generation]) -> Generation:
-        """The generation alone, not begun."""
+        """The generation alone, not begun; it shares no page of the cache with those of another key's owner."""
         try:
-            return await asyncio.to_thread(make, self.model)
+            return await asyncio.to_thread(make, self.model.salted(owner.get()))
         except UserError as error:
             raise errors.of(error, _field(error)) from error
 

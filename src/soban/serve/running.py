@@ -103,7 +103,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
     with present(f"http://{shown}:{port}", port, time.time()) as presence, contextlib.closing(listening):
         if settings.keys:
-            settings = dataclasses.replace(settings, keys=settings.keys | {presence.digest})
+            settings = dataclasses.replace(settings, keys={**settings.keys, presence.digest: "soban"})
         app = application(settings, told)
         asyncio.run(_serve(app, listening, presence, ready, loading))
 

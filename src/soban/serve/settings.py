@@ -1,5 +1,6 @@
 """How a server is set up: which models, for whom, and how much of everything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,14 +27,14 @@ class Settings:
 
     `models`: names, paths, or base+adapter; none: whatever is on this PC. `load` goes to `soban.load`. `keep_alive`:
     seconds after its last request in which an unnamed model stays in memory. `keys`: SHA-256 digests, in hex, of keys
-    that are let in; without any, nobody is asked for one. `hosts` (None: any) and `origins`: names by which the server
-    may be called, and pages that may call it, besides its own.
+    that are let in, each with a name for its owner; without any, nobody is asked for one. `hosts` (None: any) and
+    `origins`: names by which the server may be called, and pages that may call it, besides its own.
     """
 
     models: tuple[str, ...] = ()
     load: dict[str, Any] = field(default_factory=dict)
     keep_alive: float = 300
-    keys: frozenset[str] = frozenset()
+    keys: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] | None = ()
     origins: tuple[str, ...] = ()
     limits: Limits = Limits()

@@ -254,7 +254,7 @@ def _request(speaker: Speaker, prompt: Prompt, sampling: Sampling, full: Full, l
     keep = 1 if prompt.ids[:1] == [speaker.tokenizer.bos_id] else 0
     return Request(
         prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, speaker.adapter, prompt.constraint,
-        logprobs,
+        logprobs, speaker.salt,
     )  # fmt: skip
 
 

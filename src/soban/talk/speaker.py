@@ -24,6 +24,7 @@ class Speaker(Protocol):
     watch: Watch
     grammars: Grammars
     adapter: Adapter | None  # that computes with the model's weights
+    salt: str  # texts of different ones share no pages of the cache
 
     def sampling(self, **options: Any) -> Sampling:
         """The model's own way of choosing tokens with the given changes."""
