@@ -81,6 +81,23 @@ def test_calls_of_a_list_and_an_id_that_the_template_adds(tokenizer: Tokenizer) 
     assert form.begin == '[TOOL_CALLS] [{"name": "' and form.between == '}, {"name": "' and form.end.startswith("}]")
 
 
+def test_ids_are_shortened_where_the_template_insists_on_nine_letters(tokenizer: Tokenizer) -> None:
+    strict = MISTRAL.replace(
+        "{% for c in m.tool_calls %}",
+        "{% for c in m.tool_calls %}{% if c.id | length != 9 %}{{ raise_exception('nine') }}{% endif %}",
+    )
+    it = ChatTemplate(strict, {"bos_token": "<s>", "eos_token": "</s>"})
+    form = read_calls(tokenizer, it, read_form(tokenizer, it))
+    loose = ChatTemplate(MISTRAL, it.tokens)
+    assert form.short_ids and not read_calls(tokenizer, loose, read_form(tokenizer, loose)).short_ids
+    call = {"id": "call_0123456789", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": [call]},
+             {"role": "tool", "tool_call_id": "call_0123456789", "content": "12:00"}]  # fmt: skip
+    _, answer, result = with_calls(turns, form, [NOW])
+    assert answer["tool_calls"][0]["id"] == result["tool_call_id"] != call["id"]
+    assert "12:00" in it.render(with_calls(turns, form, [NOW]), tools=[NOW])
+
+
 @pytest.mark.parametrize("name", ["Qwen-Qwen3-0.6B", "HuggingFaceTB-SmolLM3-3B"])
 def test_thoughts_are_between_the_templates_marks(fixtures: Path, name: str) -> None:
     thinking = read_thinking(template(fixtures, name), {})

@@ -1,5 +1,6 @@
 """How a template writes thoughts and calls of tools, and conversations that hold some for templates that cannot."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from soban.text.chat.form import ANSWER, ChatForm, Vocabulary
 from soban.text.chat.template import ChatTemplate, Message
 
 FIRST, SECOND, ID = "soban_first", "soban_second", "aB3dE6gH9"  # an id as Mistral's templates insist on
+LONG_ID = "call_0123456789abcdef01234567"
 OBJECT = {"soban": "value"}
 WRITTEN = re.compile(r'\{\s*"soban":\s*"value"\s*\}')
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -40,7 +42,8 @@ class CallForm:
     """How calls are written: begin NAME middle ARGUMENTS, between NAME middle ARGUMENTS, ..., end.
 
     Arguments are JSON. `between` is None where there is one call at the most. `own`: the template has no form, and
-    this is soban's. `as_text`: the template takes the arguments of a call as text.
+    this is soban's. `as_text`: the template takes the arguments of a call as text. `short_ids`: it refuses ids that are
+    not nine letters and digits.
     """
 
     begin: str
@@ -49,6 +52,7 @@ class CallForm:
     end: str
     own: bool = False
     as_text: bool = False
+    short_ids: bool = False
 
 
 # As Hermes and Qwen learnt it, and many others know it.
@@ -136,8 +140,9 @@ def read_calls(tokenizer: Vocabulary, template: ChatTemplate, form: ChatForm) ->
         if two is not None and (first := _split(two, FIRST)) and (second := _split(first[2], SECOND)):
             between = second[0] if second[1] == middle else None
         return CallForm(
-            begin, middle, between, end[: min(cuts, default=None)].rstrip(), as_text=isinstance(arguments, str)
-        )
+            begin, middle, between, end[: min(cuts, default=None)].rstrip(), as_text=isinstance(arguments, str),
+            short_ids=_calls(template, names, question, begun, tools, [FIRST], arguments, id=LONG_ID) is None,
+        )  # fmt: skip
     return OWN
 
 
@@ -157,10 +162,10 @@ def _rendered(
 
 def _calls(
     template: ChatTemplate, names: Mapping[str, Any], question: list[Message], begun: str, tools: list[dict[str, Any]],
-    called: list[str], arguments: object,
+    called: list[str], arguments: object, id: str = ID,
 ) -> str | None:  # fmt: skip
     """What follows the prompt where an answer calls these tools; None where the template refuses it."""
-    calls = [{"id": ID, "type": "function", "function": {"name": name, "arguments": arguments}} for name in called]
+    calls = [{"id": id, "type": "function", "function": {"name": name, "arguments": arguments}} for name in called]
     answer = {"role": "assistant", "content": "", "tool_calls": calls}
     text = _rendered(template, names, [*question, answer], tools=tools)
     if text is None:
@@ -210,7 +215,11 @@ def with_calls(messages: Sequence[Message], form: CallForm, tools: list[dict[str
 
 def _plain(message: Message, form: CallForm) -> Message:
     """Arguments of calls as objects, or as text where the template wants that; a content where there is none."""
-    if not isinstance(message, Mapping) or not (calls := message.get("tool_calls")):
+    if not isinstance(message, Mapping):
+        return message
+    if form.short_ids and isinstance(id := message.get("tool_call_id"), str):
+        message = {**message, "tool_call_id": _short(id)}
+    if not (calls := message.get("tool_calls")):
         return message
     try:
         called = [{**call, "function": {**call["function"]}} for call in calls]
@@ -218,6 +227,8 @@ def _plain(message: Message, form: CallForm) -> Message:
             given = call["function"].get("arguments", {})
             read = (json.loads(given) if given.strip() else {}) if isinstance(given, str) else given
             call["function"]["arguments"] = json.dumps(read, ensure_ascii=False) if form.as_text else read
+            if form.short_ids and isinstance(id := call.get("id"), str):
+                call["id"] = _short(id)
             if not isinstance(call["function"]["name"], str) or not isinstance(read, dict):
                 raise TypeError
     except (TypeError, KeyError, AttributeError, ValueError):
@@ -227,6 +238,11 @@ def _plain(message: Message, form: CallForm) -> Message:
         ) from None  # fmt: skip
     content = message.get("content")
     return {**message, "content": "" if content is None else content, "tool_calls": called}
+
+
+def _short(id: str) -> str:
+    """An id of nine letters and digits, the same for the same one."""
+    return id if len(id) == len(ID) and id.isalnum() else hashlib.sha256(id.encode()).hexdigest()[: len(ID)]
 
 
 def _as_text(message: Message) -> Message:
