@@ -25,6 +25,8 @@ CHATML = (
     "{% if enable_thinking %}<think>\n{% endif %}{% endif %}{# </think> #}"
 )
 
+MARKS = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_start|>", "<|im_end|>")
+
 
 def loaded(folder: Path, template: str | None, added: tuple[str, ...] = ()) -> soban.Model:
     make_model(folder, chat=True, vocab_size=264 + len(added), max_position_embeddings=1024)
@@ -44,8 +46,7 @@ def loaded(folder: Path, template: str | None, added: tuple[str, ...] = ()) -> s
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> soban.Model:
     """Without a form in the template; with one in letters; with one in tokens that steer."""
     folder = tmp_path_factory.mktemp(request.param)
-    marks = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_start|>", "<|im_end|>")
-    return loaded(folder, None if request.param == "own" else CHATML, marks if request.param == "tokens" else ())
+    return loaded(folder, None if request.param == "own" else CHATML, MARKS if request.param == "tokens" else ())
 
 
 def check(answer: object, most: int = 99) -> None:
@@ -100,8 +101,7 @@ def test_a_model_that_begins_a_call_by_itself_ends_it_validly(model: soban.Model
 
 
 def test_thoughts_go_apart(tmp_path: Path) -> None:
-    marks = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_start|>", "<|im_end|>")
-    model = loaded(tmp_path / "m", CHATML, marks)
+    model = loaded(tmp_path / "m", CHATML, MARKS)
     close = model.tokenize("</think>", bos=False, special=True)
     assert len(close) == 1
     options: dict[str, Any] = {"thinking": True, "temperature": 1.5, "top_k": 0, "seed": 1, "max_new_tokens": 120}
@@ -147,8 +147,7 @@ def test_a_tool_whose_schema_cannot_be_followed_is_refused_by_name(model: soban.
 
 
 def test_tokens_that_a_description_spells_stay_text(tmp_path: Path) -> None:
-    marks = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_start|>", "<|im_end|>")
-    model = loaded(tmp_path / "m", CHATML, marks)
+    model = loaded(tmp_path / "m", CHATML, MARKS)
     (end,) = model.tokenize("<|im_end|>", bos=False, special=True)
 
     def ends(described: str) -> int:

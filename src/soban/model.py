@@ -1,6 +1,7 @@
 """A loaded model: text in, text out."""
 
 import copy
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -33,6 +34,7 @@ from soban.talk.generation import Generation
 from soban.talk.notes import Notes, Show
 from soban.talk.prompt import Prompt
 from soban.talk.window import Question, Window
+from soban.text.chat.calls import Thinking, can_be_told, read_thinking
 from soban.text.chat.contents import text_of
 from soban.text.chat.form import ChatForm, read_form
 from soban.text.chat.template import ChatTemplate, Message, encode_chat
@@ -343,9 +345,9 @@ class Model:
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
             form = self.chat_template(template)
             self.check_messages(messages, on_full)
-            if (system := self.loaded.system) and not any(message.get("role") == "system" for message in messages):
-                messages = [{"role": "system", "content": system}, *messages]
-            window = Window(self, form, messages, sampling, on_full, strict=strict).fit(self._summary)
+            window = Window(self, form, self._with_system(messages), sampling, on_full, strict=strict).fit(
+                self._summary
+            )
             given = window.prompt.under(grammar, self.grammars)
         return Generation(self, given, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)
 
@@ -361,6 +363,7 @@ class Model:
         strict: bool = False,
         on_full: str | None = None,
         show: Show | None = None,
+        logprobs: int | None = None,
         **options: Any,
     ) -> Answering:
         """Begin an answer that may call tools and think; iterate over the result for its parts, or `read` it.
@@ -372,10 +375,18 @@ class Model:
         with heard_by(notes.hear):
             grammar, options = _form(options)
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
+            self.check_messages(messages, on_full)
         return answer.begin(
-            self, messages, sampling, template=template, strict=strict, on_full=on_full, notes=notes, wanted=grammar,
-            tools=tools, tool_choice=tool_choice, parallel_tool_calls=parallel_tool_calls, thinking=thinking,
+            self, self._with_system(messages), sampling, template=template, strict=strict, on_full=on_full, notes=notes,
+            wanted=grammar, logprobs=logprobs, tools=tools, tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls, thinking=thinking,
         )  # fmt: skip
+
+    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages, after the system text that belongs to the model where they have none."""
+        if not (system := self.loaded.system) or any(message.get("role") == "system" for message in messages):
+            return messages
+        return [{"role": "system", "content": system}, *messages]
 
     def _summary(self, question: Question) -> str:
         return str(Generation(self, question.prompt, question.sampling).read())
@@ -398,6 +409,17 @@ class Model:
         if key not in self.templates:
             self.templates[key] = find_template(key)
         return self.templates[key]
+
+    @functools.cached_property
+    def thinking(self) -> Thinking | None:
+        """The marks between which the model's own template lets it think; None: it knows none."""
+        template = self.template
+        return read_thinking(template, {**self.tokenizer.special_tokens, **template.tokens}) if template else None
+
+    @functools.cached_property
+    def thinks_as_told(self) -> bool:
+        """Whether its template asks if the model is to think."""
+        return self.template is not None and can_be_told(self.template)
 
     def text_form(self, *, answer: bool, raw: bool) -> ChatForm:
         """How what follows a prompt ends: as an answer of the model's template, or as a text without its marks.

@@ -11,6 +11,13 @@ from .conftest import Running
 HI = [{"role": "user", "content": "Hi"}]
 CHAT, TEXT, VECTOR = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 CLAUDE, LLAMA, WRITE = "/v1/messages", "/api/chat", "/api/generate"
+
+
+def function(name: str, **rest: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **rest}}
+
+
+TOOLS = [function("now")]
 BAD: list[tuple[str, Any, int, str]] = [
     (CHAT, {}, 400, "messages"),
     (CHAT, {"messages": []}, 400, "messages"),
@@ -49,7 +56,29 @@ BAD: list[tuple[str, Any, int, str]] = [
     (CHAT, {"messages": HI, "modalities": ["audio"]}, 400, "modalities"),
     (CHAT, {"messages": HI, "prediction": {"type": "content"}}, 400, "prediction"),
     (CHAT, {"messages": HI, "tools": [{"type": "function"}]}, 400, "tools"),
+    (CHAT, {"messages": HI, "tools": [{"type": "custom", "custom": {"name": "x"}}]}, 400, "tools[0]"),
+    (CHAT, {"messages": HI, "tools": [function("a b")]}, 400, "tools[0]"),
+    (CHAT, {"messages": HI, "tools": [function("a"), function("a")]}, 400, "two tools"),
+    (CHAT, {"messages": HI, "tools": [function("a", description=3)]}, 400, "description"),
+    (CHAT, {"messages": HI, "tools": [function("a", parameters=3)]}, 400, "parameters"),
+    (CHAT, {"messages": HI, "tools": [function("a", parameters={"properties": {"x": {"uniqueItems": True}}})]}, 400,
+     "/properties/x"),
+    (CHAT, {"messages": HI, "tools": [function(f"f{n}") for n in range(200)]}, 400, "128"),
+    (CHAT, {"messages": HI, "tools": "now"}, 400, "tools"),
     (CHAT, {"messages": HI, "tool_choice": "required"}, 400, "tools"),
+    (CHAT, {"messages": HI, "tools": TOOLS, "tool_choice": "maybe"}, 400, "tool_choice"),
+    (CHAT, {"messages": HI, "tools": TOOLS, "tool_choice": function("other")}, 400, "tool_choice: 'other'"),
+    (CHAT, {"messages": HI, "tools": TOOLS, "tool_choice": {"type": "function"}}, 400, "tool_choice"),
+    (CHAT, {"messages": HI, "tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, 400, "tool_choice"),
+    (CHAT, {"messages": HI, "tools": TOOLS, "parallel_tool_calls": "no"}, 400, "parallel_tool_calls"),
+    (CHAT, {"messages": HI, "tools": TOOLS, "response_format": {"type": "json_object"}}, 400, "form"),
+    (CHAT, {"messages": [*HI, {"role": "assistant", "tool_calls": [{}]}]}, 400, "messages[1].tool_calls[0]"),
+    (CHAT, {"messages": [*HI, {"role": "assistant", "tool_calls": "now()"}]}, 400, "messages[1].tool_calls"),
+    (CHAT, {"messages": [*HI, {"role": "assistant", "tool_calls": [function("now", arguments="{")]}]}, 400,
+     "messages[1].tool_calls[0]"),
+    (CHAT, {"messages": [*HI, {"role": "tool", "tool_call_id": "x"}]}, 400, "messages[1]"),
+    (CHAT, {"messages": HI, "reasoning_effort": "huge"}, 400, "reasoning_effort"),
+    (CHAT, {"messages": HI, "reasoning_effort": "high"}, 400, "reasoning_effort"),
     (CHAT, {"messages": HI, "wisdom": 3}, 400, "wisdom"),
     (CHAT, {"messages": HI, "on_full": "explode"}, 400, "on_full"),
     (CHAT, {"messages": HI, "model": "gpt-9"}, 404, "gpt-9"),
@@ -76,8 +105,22 @@ BAD: list[tuple[str, Any, int, str]] = [
     (CLAUDE, {"model": "soban", "messages": [{"role": "system", "content": [1]}], "max_tokens": 5}, 400, "messages[0]"),
     (CLAUDE, {"model": "claude", "messages": HI, "max_tokens": 5}, 404, "claude"),
     (CLAUDE, {"model": "soban", "messages": HI, "max_tokens": 5, "mcp_servers": [{}]}, 400, "mcp_servers"),
-    (CLAUDE, {"model": "soban", "messages": HI, "max_tokens": 5, "tools": [{"name": "x"}]}, 400, "tools"),
-    (CLAUDE, {"model": "soban", "messages": HI, "max_tokens": 5, "thinking": {"type": "enabled"}}, 400, "thinking"),
+    (CLAUDE, {"messages": HI, "tools": [{"name": "x"}]}, 400, "tools[0].input_schema"),
+    (CLAUDE, {"messages": HI, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 400, "tools[0]"),
+    (CLAUDE, {"messages": HI, "tools": [{"name": "a b", "input_schema": {}}]}, 400, "tools[0]"),
+    (CLAUDE, {"messages": HI, "tool_choice": {"type": "any"}}, 400, "tool_choice"),
+    (CLAUDE, {"messages": HI, "tool_choice": {"type": "tool", "name": "x"}}, 400, "tool_choice"),
+    (CLAUDE, {"messages": HI, "tool_choice": {"type": "some"}}, 400, "tool_choice.type"),
+    (CLAUDE, {"messages": HI, "thinking": {"type": "enabled"}}, 400, "thinking"),
+    (CLAUDE, {"messages": HI, "thinking": {"type": "between_tools"}}, 400, "thinking.type"),
+    (CLAUDE, {"messages": HI, "output_config": {"effort": "low"}}, 400, "output_config.effort"),
+    (CLAUDE, {"messages": HI, "output_config": {"format": {"type": "xml"}}}, 400, "output_config.format"),
+    (CLAUDE, {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]}, 400,
+     "messages[0].content[0].tool_use_id"),
+    (CLAUDE, {"messages": [*HI, {"role": "assistant", "content": [{"type": "tool_use", "name": "x"}]}]}, 400,
+     "messages[1].content[0]"),
+    (CLAUDE, {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, 400, "image"),
+    (CLAUDE, {"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role"),
     (LLAMA, {"messages": HI}, 400, "model"),
     (LLAMA, {"model": "nothing", "messages": HI}, 404, "nothing"),
     (LLAMA, {"model": "soban", "messages": HI, "options": {"temperature": "x"}}, 400, "temperature"),
@@ -85,6 +128,11 @@ BAD: list[tuple[str, Any, int, str]] = [
     (LLAMA, {"model": "soban", "messages": HI, "options": {"num_ctx": 10**6}}, 400, "num_ctx"),
     (LLAMA, {"model": "soban", "messages": HI, "format": "xml"}, 400, "format"),
     (LLAMA, {"model": "soban", "messages": [{"role": "user", "content": "x", "images": ["a"]}]}, 400, "images"),
+    (LLAMA, {"model": "soban", "messages": HI, "tools": [{"type": "function"}]}, 400, "tools[0]"),
+    (LLAMA, {"model": "soban", "messages": HI, "think": "huge"}, 400, "think"),
+    (LLAMA, {"model": "soban", "messages": HI, "think": True}, 400, "think"),
+    (LLAMA, {"model": "soban", "messages": [*HI, {"role": "assistant", "tool_calls": [3]}]}, 400, "tool_calls[0]"),
+    (WRITE, {"model": "soban", "prompt": "x", "raw": True, "think": True}, 400, "think"),
     (WRITE, {"model": "soban", "prompt": "x", "images": ["a"]}, 400, "images"),
     (WRITE, {"model": "soban", "prompt": "x", "suffix": "y"}, 400, "suffix"),
     (WRITE, {"model": "soban", "prompt": "x", "keep_alive": "long"}, 400, "keep_alive"),
@@ -109,6 +157,8 @@ def test_a_mistake_is_told_by_the_name_of_its_field(
 ) -> None:
     if path in (CHAT, TEXT, VECTOR):
         body = {"model": "soban"} | body
+    if path == CLAUDE and body["messages"] and "max_tokens" not in body and "model" not in body:
+        body = {"model": "soban", "max_tokens": 5} | body
     answer = httpx.post(server.url + path, json=body, timeout=60)
     assert answer.status_code == status, answer.text
     told = problem(path, answer)

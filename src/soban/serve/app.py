@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from soban.base.errors import UserError
 from soban.base.version import VERSION
-from soban.serve import anthropic, embeddings, errors, plain
+from soban.serve import embeddings, errors, plain
+from soban.serve.anthropic import messages
 from soban.serve.errors import ApiError
 from soban.serve.guard import Guard, Record
 from soban.serve.keys import digest
@@ -24,7 +25,7 @@ from soban.serve.pool import Pool
 from soban.serve.settings import Limits, Settings
 
 ROUTERS: tuple[Callable[[Pool], Any], ...] = (
-    chat.router, completions.router, models.router, anthropic.router, ollama_models.router, writing.router,
+    chat.router, completions.router, models.router, messages.router, ollama_models.router, writing.router,
     embeddings.router,
 )  # fmt: skip
 

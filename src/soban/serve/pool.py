@@ -17,7 +17,7 @@ from soban.serve.errors import ApiError
 from soban.serve.guard import owner
 from soban.serve.pump import Job, Pump
 from soban.serve.settings import Settings
-from soban.talk.generation import Generation
+from soban.talk.answer import Answering
 
 BUNDLED = "soban"  # what the bundled model is called here
 SWEEP = 5.0  # seconds between two looks for models that nobody uses
@@ -50,15 +50,15 @@ class Served:
     base: Base
     settings: Settings
 
-    async def start(self, make: Callable[[Model], Generation]) -> Job:
-        """A job of the generation that `make` prepares, in a thread of its own: a long prompt takes its time."""
+    async def start(self, make: Callable[[Model], Answering]) -> Job:
+        """A job of the answer that `make` prepares, in a thread of its own: a long prompt takes its time."""
         deadline = time.monotonic() + self.settings.limits.seconds
         job = Job(await self.prepare(make), asyncio.get_running_loop(), deadline)
         self.base.pump.submit(job)
         return job
 
-    async def prepare(self, make: Callable[[Model], Generation]) -> Generation:
-        """The generation alone, not begun; it shares no page of the cache with those of another key's owner."""
+    async def prepare(self, make: Callable[[Model], Answering]) -> Answering:
+        """The answer alone, not begun; it shares no page of the cache with those of another key's owner."""
         try:
             return await asyncio.to_thread(make, self.model.salted(owner.get()))
         except UserError as error:

@@ -6,44 +6,40 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 
 from soban.base.errors import UserError
 from soban.engine.sharing import SharedEngine
 from soban.ops.native import Cancelled
 from soban.serve import errors
 from soban.serve.errors import ApiError
-from soban.talk.generation import Generation
+from soban.talk.answer import Answer, Answering, Step
 
-
-@dataclass(slots=True)
-class Part:
-    """What one step adds to one of a request's texts; `finish` says why it has ended, if it has."""
-
-    index: int
-    text: str
-    finish: str = ""
-
-
-Item = Part | ApiError | None  # None: that was all
+Item = Step | ApiError | None  # None: that was all
 
 
 class Job:
     """A request: made in any thread, read in the event loop's. Leaving it frees its place within a step."""
 
-    def __init__(self, generation: Generation, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        self.generation, self.loop, self.deadline = generation, loop, deadline
+    def __init__(self, answering: Answering, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        self.answering, self.loop, self.deadline = answering, loop, deadline
+        self.generation = answering.generation
         self.queue: asyncio.Queue[Item] = asyncio.Queue()
         self.gone = False  # whoever asked has left
 
-    def __aiter__(self) -> AsyncIterator[Part]:
-        return self._parts()
+    def __aiter__(self) -> AsyncIterator[Step]:
+        return self._steps()
 
-    async def _parts(self) -> AsyncIterator[Part]:
-        while (part := await self.queue.get()) is not None:
-            if isinstance(part, ApiError):
-                raise part
-            yield part
+    async def _steps(self) -> AsyncIterator[Step]:
+        while (step := await self.queue.get()) is not None:
+            if isinstance(step, ApiError):
+                raise step
+            yield step
+
+    async def answers(self) -> list[Answer]:
+        """The answers, when all of them are written."""
+        async for _ in self:
+            pass
+        return self.answering.answers
 
 
 class Pump:
@@ -119,7 +115,7 @@ class Pump:
         for job in arrivals:
             self.jobs.append(job)
             try:
-                self._put(job, [Part(index, text) for index, text in job.generation.begin()])
+                self._put(job, job.answering.begin())
             except Exception as error:
                 self._end(job, _answer(error))
         for job in [job for job in self.jobs if job.gone]:
@@ -141,8 +137,7 @@ class Pump:
             if caller.error is not None:
                 raise caller.error
             while caller.events and generation.writing:
-                pieces = generation.take(caller.events.popleft())
-                self._put(job, [Part(index, text, generation.finish_reason(index)) for index, text in pieces])
+                self._put(job, job.answering.take(caller.events.popleft()))
         except Exception as error:
             self._end(job, _answer(error))
         else:

@@ -1,12 +1,13 @@
 """Answers that may call tools and think: what the model is given for one, and its parts as they are written."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from soban.base.errors import UserError
 from soban.engine.sampling import Sampling
+from soban.engine.sequence import Event
 from soban.messages import heard_by
 from soban.talk.generation import Figures, Generation
 from soban.talk.notes import Notes
@@ -14,7 +15,7 @@ from soban.talk.parts import Part, Parts, ToolCall
 from soban.talk.prompt import Prompt
 from soban.talk.speaker import Speaker
 from soban.talk.window import Window
-from soban.text.chat.calls import CallForm, Thinking, checked_tools, read_calls, read_thinking, with_calls
+from soban.text.chat.calls import SWITCHES, CallForm, Thinking, checked_tools, read_calls, read_thinking, with_calls
 from soban.text.chat.form import ChatForm
 from soban.text.chat.template import ChatTemplate, Message
 from soban.text.grammar.calls import after_thoughts, of_answer
@@ -111,7 +112,7 @@ def plan(
     """
     known = checked_tools(tools) if tools is not None else []
     allowed, required = _chosen(tool_choice, known)
-    values: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+    values: dict[str, Any] = {} if thinking is None else dict.fromkeys(SWITCHES, thinking)
     calls = read_calls(tokenizer, template, form) if known or _speak_of_calls(messages) else None
     if calls:
         messages = with_calls(messages, calls, known)
@@ -164,29 +165,51 @@ def begin(
     on_full: str,
     notes: Notes,
     wanted: Grammar | None,
+    logprobs: int | None,
     **ways: Any,
 ) -> "Answering":
     """Begins an answer; `ways` are `plan`'s."""
     with heard_by(notes.hear):
         own = speaker.chat_template(template)
-        speaker.check_messages(messages, on_full)
         made = plan(speaker.tokenizer, own, speaker.chat_form(own), messages, wanted=wanted, **ways)
         window = Window(speaker, made.template, made.messages, sampling, on_full, strict=strict).fit(
             lambda question: str(Generation(speaker, question.prompt, question.sampling).read())
         )
         prompt = made.prompt(window.prompt, speaker.grammars)
-    generation = Generation(speaker, prompt, sampling, on_full=on_full, window=window, notes=notes)
+    generation = Generation(speaker, prompt, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)
     return Answering(generation, made.parts)
 
 
-class Answering:
-    """The parts of one or several answers as they are written: iterate over (which answer, part)."""
+@dataclass(slots=True)
+class Step:
+    """What a step adds to one of the answers; `finish_reason` says why it has ended, if it has."""
 
-    def __init__(self, generation: Generation, parts: Callable[[], Parts]) -> None:
+    index: int
+    parts: list[Part]
+    finish_reason: str
+
+    @property
+    def text(self) -> str:
+        """What it adds to the text."""
+        return "".join(part.text for part in self.parts if part.kind == "text")
+
+
+class Answering:
+    """The parts of one or several answers as they are written: iterate over (which answer, part).
+
+    Whoever runs the engine's steps does not iterate, but calls `begin` and `take`, as with a `Generation`.
+    """
+
+    def __init__(self, generation: Generation, parts: Callable[[], Parts] = Parts) -> None:
+        """`parts` makes what reads an answer; by itself all of it is text."""
         self.generation = generation
-        self._readers = [parts() for _ in generation.sequences]
-        self.answers = [Answer() for _ in generation.sequences]
-        self._calls: list[list[ToolCall]] = [[] for _ in generation.sequences]
+        self._records = [Record(parts()) for _ in generation.sequences]
+        self.thought_tokens = 0  # of those that `take` was given
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The answers as far as they are written."""
+        return [record.answer() for record in self._records]
 
     @property
     def figures(self) -> Figures:
@@ -202,32 +225,64 @@ class Answering:
         """Ends it from any thread, as `Generation.cancel`."""
         self.generation.cancel()
 
+    def begin(self) -> list[Step]:
+        """Queues the request; what its texts begin with."""
+        return [self._step(*piece) for piece in self.generation.begin()]
+
+    def take(self, event: Event) -> list[Step]:
+        """What an event adds to the answers; raises the error that it carries."""
+        own = event.token is not None and event.sequence in self.generation.streams  # and no summary's
+        reader = self._records[event.sequence.index].reader
+        before = reader.within_thoughts
+        steps = [self._step(*piece) for piece in self.generation.take(event)]
+        self.thought_tokens += own and (before or reader.within_thoughts)
+        return steps
+
     def __iter__(self) -> Generator[tuple[int, Part], None, None]:
         for index, piece in self.generation:
-            yield from self._noted(index, self._readers[index].feed(piece))
-        for index, reader in enumerate(self._readers):
-            yield from self._noted(index, reader.finish())
-        for index, sequence in enumerate(self.generation.sequences):
-            reason = self.generation.streams[sequence].finish_reason
-            calls = tuple(self._calls[index])
-            finished = "tool_calls" if calls and reason == "end" else reason
-            self.answers[index] = replace(self.answers[index], tool_calls=calls, finish_reason=finished)
+            yield from ((index, part) for part in self._step(index, piece).parts)
+        for index in range(len(self._records)):  # whose last piece was empty
+            yield from ((index, part) for part in self._step(index, "").parts)
 
-    def _noted(self, index: int, parts: list[Part]) -> Iterator[tuple[int, Part]]:
+    def _step(self, index: int, piece: str) -> Step:
+        record, reason = self._records[index], self.generation.finish_reason(index)
+        parts = record.reader.feed(piece) if piece else []
+        if reason and not record.finish_reason:
+            parts += record.reader.finish()
+            record.finish_reason = "tool_calls" if record.reader.calls and reason == "end" else reason
         for part in parts:
-            answer, calls = self.answers[index], self._calls[index]
-            if part.kind == "text":
-                self.answers[index] = replace(answer, text=answer.text + part.text)
-            elif part.kind == "reasoning":
-                self.answers[index] = replace(answer, reasoning=answer.reasoning + part.text)
-            elif part.kind == "call":
-                calls.append(ToolCall(part.id, part.name, ""))
-            elif part.kind == "arguments":
-                calls[-1] = replace(calls[-1], arguments=calls[-1].arguments + part.text)
-            yield index, part
+            record.note(part)
+        return Step(index, parts, record.finish_reason)
 
     def read(self) -> Answer | list[Answer]:
         """The whole answer; a list of them if there are several."""
         for _ in self:
             pass
         return self.answers[0] if len(self.answers) == 1 else self.answers
+
+
+@dataclass
+class Record:
+    """What has come of one answer."""
+
+    reader: Parts
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[tuple[str, str, list[str]]] = field(default_factory=list)  # id, name, pieces of the arguments
+    finish_reason: str = ""
+
+    def note(self, part: Part) -> None:
+        """Adds a part."""
+        if part.kind == "text":
+            self.text.append(part.text)
+        elif part.kind == "reasoning":
+            self.reasoning.append(part.text)
+        elif part.kind == "call":
+            self.calls.append((part.id, part.name, []))
+        elif part.kind == "arguments":
+            self.calls[-1][2].append(part.text)
+
+    def answer(self) -> Answer:
+        """All of it."""
+        calls = tuple(ToolCall(id, name, "".join(pieces)) for id, name, pieces in self.calls)
+        return Answer("".join(self.text), calls, "".join(self.reasoning), self.finish_reason)

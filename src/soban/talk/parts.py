@@ -68,7 +68,7 @@ class Json:
 class Parts:
     """Text in, parts out, each as soon as it is certain: calls where there is a `form`, thoughts where `thinking`."""
 
-    def __init__(self, form: CallForm | None, thinking: Thinking | None) -> None:
+    def __init__(self, form: CallForm | None = None, thinking: Thinking | None = None) -> None:
         self.form, self.thinking = form, thinking
         self.rest = ""  # what has come and is not certain yet
         self.calls = 0
@@ -76,6 +76,11 @@ class Parts:
         self.seen = False  # anything but blanks, so that no thoughts can begin any more
         self._step = self._reasoning if thinking and thinking.opened else self._opening if thinking else self._text
         self._trim = bool(thinking and thinking.opened)  # blanks that begin a part, which are the template's
+
+    @property
+    def within_thoughts(self) -> bool:
+        """Whether what comes next is thought."""
+        return self._step == self._reasoning
 
     def feed(self, text: str) -> list[Part]:
         """What a piece of text makes certain."""

@@ -101,7 +101,7 @@ def listed(pool: Pool) -> list[dict[str, Any]]:
         models.append(
             {
                 "name": name, "model": name, "modified_at": moment(used), "size": size, "digest": digest(name),
-                "details": details, "capabilities": ["completion"],
+                "details": details, "capabilities": ["completion", "tools"],
             }
         )  # fmt: skip
     return models
@@ -124,7 +124,8 @@ def shown(model: Model) -> dict[str, Any]:
     return {
         "license": "", "modelfile": "", "parameters": "", "modified_at": moment(0.0),
         "template": model.template.source if model.template else "",
-        "details": details_of(model), "capabilities": ["completion"],
+        "details": details_of(model),
+        "capabilities": ["completion", "tools", *(["thinking"] if model.thinking else [])],
         "model_info": {
             "general.architecture": family, "general.parameter_count": count,
             f"{family}.context_length": model.engine.context, f"{family}.embedding_length": config.hidden_size,

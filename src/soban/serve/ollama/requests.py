@@ -1,6 +1,6 @@
 """What Ollama's API takes, field by field; what soban cannot do is refused by name."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,7 +51,7 @@ class Asked(BaseModel):
     format: str | dict[str, Any] | None = None
     options: Tuning = Tuning()
     keep_alive: str | float | int | None = None
-    think: bool | str | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     truncate: bool | None = None

@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,17 +11,19 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from soban.model import Model
+from soban.serve.answers import arguments_of, begin, check_thinking, quiet
 from soban.serve.conversation import turns_of
 from soban.serve.errors import ApiError
 from soban.serve.ollama.requests import Asked, ChatRequest, GenerateRequest, Tuning
-from soban.serve.openai.chat import quiet
+from soban.serve.openai import tools
 from soban.serve.openai.choosing import checked_stops
 from soban.serve.openai.logprobs import chat_content
 from soban.serve.pool import Pool, Served
 from soban.serve.pump import Job
 from soban.serve.replies import Stream, as_json, record_of, unless_gone
 from soban.serve.settings import Limits
-from soban.talk.generation import Generation
+from soban.talk.answer import Answering
+from soban.talk.parts import ToolCall
 
 NDJSON = "application/x-ndjson"
 SAME = {
@@ -30,6 +32,7 @@ SAME = {
     "frequency_penalty": "frequency_penalty",
 }  # fmt: skip
 REASONS = {"end": "stop", "stop": "stop", "length": "length", "context": "length"}
+Shape = Callable[[str, str, Sequence[ToolCall]], dict[str, Any]]  # of a text, thoughts and calls
 SECONDS = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|)")
 
 
@@ -43,23 +46,28 @@ def router(pool: Pool) -> APIRouter:
             raise ApiError("images: soban reads text alone", 400, "images")
         if not asked.prompt and not asked.context:
             return await loaded(pool, asked, {"response": ""})
-        return await answered(pool, asked, request, lambda model: begin_text(model, asked, pool), text_of_generate)
+        return await answered(pool, asked, request, lambda model: begin_text(model, asked, pool), shape_of_generate)
 
     @routes.post("/api/chat")
     async def chat(asked: ChatRequest, request: Request) -> Response:
         if not asked.messages:
             return await loaded(pool, asked, {"message": {"role": "assistant", "content": ""}})
-        return await answered(pool, asked, request, lambda model: begin_chat(model, asked, pool), text_of_chat)
+        return await answered(pool, asked, request, lambda model: begin_chat(model, asked, pool), shape_of_chat)
 
     return routes
 
 
-def text_of_generate(text: str) -> dict[str, Any]:
-    return {"response": text}
+def shape_of_generate(text: str, thoughts: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    return {"response": text, **({"thinking": thoughts} if thoughts else {})}
 
 
-def text_of_chat(text: str) -> dict[str, Any]:
-    return {"message": {"role": "assistant", "content": text}}
+def shape_of_chat(text: str, thoughts: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text, **({"thinking": thoughts} if thoughts else {})}
+    return {"message": message | ({"tool_calls": list(map(shape_of_call, calls))} if calls else {})}
+
+
+def shape_of_call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "function": {"name": call.name, "arguments": arguments_of(call)}}
 
 
 async def loaded(pool: Pool, asked: Asked, empty: Mapping[str, Any]) -> Response:
@@ -76,10 +84,9 @@ async def loaded(pool: Pool, asked: Asked, empty: Mapping[str, Any]) -> Response
 
 
 async def answered(
-    pool: Pool, asked: Asked, request: Request, make: Callable[[Model], Generation],
-    shaped: Callable[[str], dict[str, Any]],
+    pool: Pool, asked: Asked, request: Request, make: Callable[[Model], Answering], shape: Shape
 ) -> Response:  # fmt: skip
-    """What the model writes, each piece put into its place by `shaped`."""
+    """What the model writes, each piece put into its place by `shape`."""
     start = time.perf_counter_ns()
     served = await pool.get(asked.model)
     took = time.perf_counter_ns() - start
@@ -87,7 +94,7 @@ async def answered(
     record.model = served.name
     check_context(served.model, asked.options)
     job = await served.start(make)
-    writing = Writing(asked, served, job, shaped, start, took)
+    writing = Writing(asked, served, job, shape, start, took)
     lasting = keep_alive(asked.keep_alive)
 
     def leave() -> None:
@@ -107,24 +114,41 @@ class Writing:
     asked: Asked
     served: Served
     job: Job
-    shaped: Callable[[str], dict[str, Any]]
+    shape: Shape
     start: int
     loading: int
 
     async def whole(self) -> dict[str, Any]:
         """In one piece."""
-        text = "".join([part.text async for part in self.job])
-        return {"model": self.asked.model, "created_at": now(), **self.shaped(text), **self._scores(0)[0], **self.end()}
+        (answer,) = await self.job.answers()
+        written = self.shape(answer.text, answer.reasoning, answer.tool_calls)
+        return {"model": self.asked.model, "created_at": now(), **written, **self._scores(0)[0], **self.end()}
 
     async def lines(self) -> AsyncIterator[str]:
-        """Line by line."""
-        scored = 0
+        """Line by line; a call in one line, when it is complete."""
+        scored, call = 0, None
         try:
-            async for part in self.job:
+            async for step in self.job:
                 scores, scored = self._scores(scored)
-                if part.text or scores:
-                    yield self._line(**self.shaped(part.text), **scores, done=False)
-            yield self._line(**self.shaped(""), **self.end())
+                shapes: list[tuple[str, str, Sequence[ToolCall]]] = []
+                for part in step.parts:
+                    if part.kind == "text":
+                        shapes.append((part.text, "", ()))
+                    elif part.kind == "reasoning":
+                        shapes.append(("", part.text, ()))
+                    elif part.kind == "call":
+                        call = ToolCall(part.id, part.name, "")
+                    elif part.kind == "arguments" and call:
+                        call = replace(call, arguments=call.arguments + part.text)
+                    elif call:
+                        shapes.append(("", "", [call]))
+                        call = None
+                if step.finish_reason and call:  # a stop string has cut it off
+                    shapes.append(("", "", [call]))
+                for shape in shapes or ([("", "", ())] if scores else []):
+                    yield self._line(**self.shape(*shape), **scores, done=False)
+                    scores = {}
+            yield self._line(**self.shape("", "", ()), **self.end())
         except ApiError as error:
             yield as_json(error.body("/api/")) + "\n"
 
@@ -147,26 +171,41 @@ class Writing:
         }  # fmt: skip
 
 
-def begin_text(model: Model, asked: GenerateRequest, pool: Pool) -> Generation:
-    """The generation for a prompt. Raises UserError and ApiError."""
-    options = options_of(asked, pool.settings.limits)
+def begin_text(model: Model, asked: GenerateRequest, pool: Pool) -> Answering:
+    """The text that follows a prompt, not begun. Raises UserError and ApiError."""
+    limits = pool.settings.limits
+    options, think = options_of(asked, limits), thinking_of(asked)
+    answer = not asked.raw and not asked.context and model.answers(system=asked.system, raw=False)
+    if think and not answer:
+        raise ApiError("think is for questions: neither raw text nor a context can be thought about", 400, "think")
+    if answer and model.thinking:
+        turns = [{"role": "system", "content": asked.system}] if asked.system is not None else []
+        turns.append({"role": "user", "content": asked.prompt})
+        return begin(model, turns, limits, thinking=think, names=("prompt", "think"), **options)
+    check_thinking(model, think, "think")
+    prompt: str | list[int] = asked.prompt
     if asked.context:
-        ids = [*asked.context, *model.prompt_ids(asked.prompt, system=asked.system, raw=asked.raw)]
-        return model.start(ids, echo=False, show=quiet, **options)
-    return model.start(asked.prompt, system=asked.system, raw=asked.raw, echo=False, show=quiet, **options)
+        prompt = [*asked.context, *model.prompt_ids(asked.prompt, system=asked.system, raw=asked.raw)]
+        return Answering(model.start(prompt, echo=False, show=quiet, **options))
+    return Answering(model.start(prompt, system=asked.system, raw=asked.raw, echo=False, show=quiet, **options))
 
 
-def begin_chat(model: Model, asked: ChatRequest, pool: Pool) -> Generation:
-    """The generation for a conversation. Raises UserError and ApiError."""
-    if len(asked.messages) > pool.settings.limits.messages:
-        raise ApiError(
-            f"{len(asked.messages)} messages, where {pool.settings.limits.messages} are possible", 400, "messages"
-        )
+def begin_chat(model: Model, asked: ChatRequest, pool: Pool) -> Answering:
+    """The answer to a conversation, not begun. Raises UserError and ApiError."""
+    limits = pool.settings.limits
     for number in (n for n, message in enumerate(asked.messages) if message.get("images")):
         raise ApiError(f"messages[{number}].images: soban reads text alone", 400, "messages")
+    options = options_of(asked, limits)
     if asked.tools:
-        raise ApiError("tools: soban does not do this here yet", 400, "tools")
-    return model.start_chat(turns_of(asked.messages), show=quiet, **options_of(asked, pool.settings.limits))
+        given = [{"type": "function", **{k: v for k, v in tool.items() if v is not None}} for tool in asked.tools]
+        options |= tools.options_of(given, None, None, flat=False)
+    names = ("messages", "think")
+    return begin(model, turns_of(asked.messages), limits, thinking=thinking_of(asked), names=names, **options)
+
+
+def thinking_of(asked: Asked) -> bool | None:
+    """Whether to think; templates know yes and no, so any level means yes."""
+    return None if asked.think is None else asked.think is not False
 
 
 def options_of(asked: Asked, limits: Limits) -> dict[str, Any]:
@@ -183,8 +222,6 @@ def options_of(asked: Asked, limits: Limits) -> dict[str, Any]:
         raise ApiError("options.repeat_last_n: soban's repeat_penalty looks at the whole text; give -1", 400)
     if asked.logprobs:
         options["logprobs"] = asked.top_logprobs or 0
-    if asked.think not in (None, False):
-        raise ApiError("think: soban does not do this here yet", 400, "think")
     if asked.format not in (None, ""):
         options["schema"] = {"type": "object"} if asked.format == "json" else asked.format
         if isinstance(options["schema"], str):

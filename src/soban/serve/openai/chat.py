@@ -9,17 +9,20 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from soban.model import Model
+from soban.serve.answers import begin as begin_answer
 from soban.serve.conversation import turns_of
 from soban.serve.errors import ApiError
-from soban.serve.openai.choosing import options_of
+from soban.serve.openai import choosing, tools
 from soban.serve.openai.logprobs import chat_content
 from soban.serve.openai.requests import ChatRequest
 from soban.serve.pool import Pool, Served
 from soban.serve.pump import Job
 from soban.serve.replies import Stream, event, record_of, unless_gone
+from soban.talk.answer import Answer, Answering
 from soban.talk.generation import Generation
+from soban.talk.parts import Part
 
-FINISH = {"end": "stop", "stop": "stop", "length": "length", "context": "length"}
+FINISH = {"end": "stop", "stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
 
 
 def router(pool: Pool) -> APIRouter:
@@ -43,28 +46,33 @@ def router(pool: Pool) -> APIRouter:
 
         if asked.stream:
             return Stream(chunks(served, job, asked, head), leave, "text/event-stream")
-        return JSONResponse(await unless_gone(request, whole(served, job, head), leave))
+        return JSONResponse(await unless_gone(request, whole(served, job, asked, head), leave))
 
     return routes
 
 
-def begin(model: Model, asked: ChatRequest, pool: Pool) -> Generation:
-    """The generation that answers. Raises UserError and ApiError."""
+def begin(model: Model, asked: ChatRequest, pool: Pool) -> Answering:
+    """The answer, not begun. Raises UserError and ApiError."""
     limits = pool.settings.limits
-    if len(asked.messages) > limits.messages:
-        raise ApiError(f"{len(asked.messages)} messages, where {limits.messages} are possible", 400, "messages")
     most = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
-    options = options_of(asked, most, limits)
+    options = choosing.options_of(asked, most, limits)
     if asked.top_logprobs and not asked.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", 400, "top_logprobs")
-    if asked.tools or asked.tool_choice not in (None, "none", "auto"):
-        raise ApiError("tools: soban does not do this here yet", 400, "tools")
     if asked.logprobs:
         options["logprobs"] = asked.top_logprobs or 0
     if asked.response_format:
         options |= _form(asked.response_format)
+    options |= tools.options_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, flat=False)
     messages = turns_of([message.model_dump(exclude_none=True) for message in asked.messages])
-    return model.start_chat(messages, show=quiet, **options)
+    return begin_answer(
+        model, messages, limits, thinking=thinking_of(asked.reasoning_effort), names=("messages", "reasoning_effort"),
+        **options,
+    )  # fmt: skip
+
+
+def thinking_of(effort: str | None) -> bool | None:
+    """Whether to think; templates know yes and no, and no more than that."""
+    return None if effort is None else effort != "none"
 
 
 def _form(given: dict[str, Any]) -> dict[str, Any]:
@@ -81,42 +89,58 @@ def _form(given: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def quiet(note: str) -> None:
-    """Notes of a request are nothing for the server's log."""
-
-
 def fingerprint(served: Served) -> str:
     return f"soban-{served.model.loaded.dtype}"
 
 
-def usage(generation: Generation) -> dict[str, Any]:
+def usage(answering: Answering) -> dict[str, Any]:
     """The tokens of a request, counted."""
-    figures = generation.figures
+    figures = answering.figures
     return {
         "prompt_tokens": figures.prompt_tokens, "completion_tokens": figures.new_tokens,
         "total_tokens": figures.prompt_tokens + figures.new_tokens,
         "prompt_tokens_details": {"cached_tokens": figures.reused_tokens},
+        "completion_tokens_details": {"reasoning_tokens": answering.thought_tokens},
     }  # fmt: skip
 
 
-async def whole(served: Served, job: Job, head: Mapping[str, Any]) -> dict[str, Any]:
+async def whole(served: Served, job: Job, asked: ChatRequest, head: Mapping[str, Any]) -> dict[str, Any]:
     """The answer in one piece."""
-    generation = job.generation
-    texts = [""] * len(generation.sequences)
-    reasons = list(texts)
-    async for part in job:
-        texts[part.index] += part.text
-        reasons[part.index] = part.finish or reasons[part.index]
     choices = [
         {
-            "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": _logprobs(served.model, generation, index),
-            "finish_reason": FINISH[reasons[index]],
+            "index": index, "message": message(answer, asked),
+            "logprobs": _logprobs(served.model, job.generation, index), "finish_reason": FINISH[answer.finish_reason],
         }
-        for index, text in enumerate(texts)
-    ]
-    return {**head, "object": "chat.completion", "choices": choices, "usage": usage(generation)}
+        for index, answer in enumerate(await job.answers())
+    ]  # fmt: skip
+    return {**head, "object": "chat.completion", "choices": choices, "usage": usage(job.answering)}
+
+
+def message(answer: Answer, asked: ChatRequest) -> dict[str, Any]:
+    """An answer as a turn."""
+    written = answer.message()
+    turn = {"role": "assistant", "content": answer.text or empty(asked), "refusal": None}
+    turn |= {"tool_calls": written["tool_calls"]} if answer.tool_calls else {}
+    return turn | ({"reasoning_content": answer.reasoning} if answer.reasoning else {})
+
+
+def empty(asked: ChatRequest) -> str | None:
+    """The content of a turn without text: none where there may be calls instead."""
+    return None if asked.tools else ""
+
+
+def delta(part: Part) -> dict[str, Any] | None:
+    """A part of an answer as what it adds to a turn."""
+    if part.kind == "text":
+        return {"content": part.text}
+    if part.kind == "reasoning":
+        return {"reasoning_content": part.text}
+    if part.kind == "call":
+        begun = {"index": part.call, "id": part.id, "type": "function"}
+        return {"tool_calls": [{**begun, "function": {"name": part.name, "arguments": ""}}]}
+    if part.kind == "arguments":
+        return {"tool_calls": [{"index": part.call, "function": {"arguments": part.text}}]}
+    return None
 
 
 def _logprobs(model: Model, generation: Generation, index: int) -> dict[str, Any] | None:
@@ -139,19 +163,21 @@ async def chunks(served: Served, job: Job, asked: ChatRequest, head: Mapping[str
 
     try:
         for index in range(len(scored)):
-            yield chunk([choice(index, {"role": "assistant", "content": "", "refusal": None})])
-        async for part in job:
+            yield chunk([choice(index, {"role": "assistant", "content": empty(asked), "refusal": None})])
+        async for step in job:
             logprobs = None
-            if asked.logprobs and len(new := generation.scored[part.index]) > scored[part.index]:
-                content = chat_content(served.model, new[scored[part.index] :])
-                scored[part.index] += len(content)
+            if asked.logprobs and len(new := generation.scored[step.index]) > scored[step.index]:
+                content = chat_content(served.model, new[scored[step.index] :])
+                scored[step.index] += len(content)
                 logprobs = {"content": content, "refusal": None}
-            if part.text or logprobs:
-                yield chunk([choice(part.index, {"content": part.text}, None, logprobs)])
-            if part.finish:
-                yield chunk([choice(part.index, {}, FINISH[part.finish])])
+            deltas = [added for part in step.parts if (added := delta(part))]
+            for added in deltas or ([{}] if logprobs else []):
+                yield chunk([choice(step.index, added, None, logprobs)])
+                logprobs = None
+            if step.finish_reason:
+                yield chunk([choice(step.index, {}, FINISH[step.finish_reason])])
         if with_usage:
-            yield event({**usual, "choices": [], "usage": usage(generation)})
+            yield event({**usual, "choices": [], "usage": usage(job.answering)})
         yield event("[DONE]")
     except ApiError as error:
         yield event(error.body("/v1/chat/completions"))

@@ -14,14 +14,16 @@ from soban.base.errors import UserError
 from soban.engine.logprobs import Logprobs
 from soban.model import Model
 from soban.serve import errors
+from soban.serve.answers import quiet
 from soban.serve.errors import ApiError
-from soban.serve.openai.chat import FINISH, fingerprint, quiet
+from soban.serve.openai.chat import FINISH, fingerprint
 from soban.serve.openai.choosing import options_of
 from soban.serve.openai.logprobs import completion, of_prompt
 from soban.serve.openai.requests import CompletionRequest
 from soban.serve.pool import Pool, Served
 from soban.serve.pump import Job
 from soban.serve.replies import Stream, event, record_of, unless_gone
+from soban.talk.answer import Answering
 
 USUAL_TOKENS = 16  # OpenAI's
 Prompt = str | list[int]
@@ -107,7 +109,9 @@ async def begun(served: Served, prompt: Prompt, asked: CompletionRequest, pool: 
         options["logprobs"] = asked.logprobs
     job = None
     if most:
-        job = await served.start(lambda model: model.start(prompt, raw=True, echo=False, show=quiet, **options))
+        job = await served.start(
+            lambda model: Answering(model.start(prompt, raw=True, echo=False, show=quiet, **options))
+        )
     try:
         echo, scores = await asyncio.to_thread(_echoed, served.model, prompt, asked)
     except UserError as error:
@@ -133,9 +137,9 @@ async def whole(
     for texts in all_texts:
         written, reasons = [texts.echo] * (asked.n or 1), ["length"] * (asked.n or 1)
         if texts.job is not None:
-            async for part in texts.job:
-                written[part.index] += part.text
-                reasons[part.index] = part.finish or reasons[part.index]
+            for index, answer in enumerate(await texts.job.answers()):
+                written[index] += answer.text
+                reasons[index] = answer.finish_reason
         for index, text in enumerate(written):
             logprobs = None
             if asked.logprobs is not None:
@@ -162,8 +166,8 @@ async def chunks(
 
     async def forward(number: int, job: Job) -> None:
         try:
-            async for part in job:
-                queue.put_nowait((number, part))
+            async for step in job:
+                queue.put_nowait((number, step))
             queue.put_nowait((number, None))
         except ApiError as error:
             queue.put_nowait((number, error))
@@ -184,20 +188,20 @@ async def chunks(
                     yield chunk(index, texts.echo, None if texts.job else "length", logprobs)
         left, told = len(tasks), dict.fromkeys(offsets, 0)
         while left:
-            number, part = await queue.get()
-            if isinstance(part, ApiError):
-                raise part
-            if part is None:
+            number, step = await queue.get()
+            if isinstance(step, ApiError):
+                raise step
+            if step is None:
                 left -= 1
                 continue
-            index, job, logprobs = number * many + part.index, all_texts[number].job, None
+            index, job, logprobs = number * many + step.index, all_texts[number].job, None
             if asked.logprobs is not None and job is not None:
-                new = job.generation.scored[part.index][told[index] :]
+                new = job.generation.scored[step.index][told[index] :]
                 logprobs = completion(served.model, new, offsets[index], asked.logprobs)
                 told[index] += len(new)
-            offsets[index] += len(part.text)
-            if part.text or part.finish or logprobs:
-                yield chunk(index, part.text, FINISH.get(part.finish), logprobs)
+            offsets[index] += len(step.text)
+            if step.text or step.finish_reason or logprobs:
+                yield chunk(index, step.text, FINISH.get(step.finish_reason), logprobs)
         if asked.stream_options is not None and asked.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": usage(all_texts, served.model)})
         yield event("[DONE]")

@@ -16,6 +16,9 @@ Refused = Annotated[Any, AfterValidator(_refuse)]
 Ignored = Any  # changes nothing of the answer: who asks, how OpenAI bills it
 
 
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
 class Body(BaseModel):
     """Strict: a number is no string, and a field that nobody knows is a mistake."""
 
@@ -83,7 +86,7 @@ class ChatRequest(Choosing):
     functions: Refused = None  # tools have taken their place
     function_call: Refused = None
     verbosity: Refused = None
-    reasoning_effort: Refused = None
+    reasoning_effort: Effort | None = None
 
 
 class CompletionRequest(Choosing):

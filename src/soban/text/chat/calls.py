@@ -26,6 +26,7 @@ THOUGHTS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"), ("<seed:think>", "</seed:think>"), ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
 )  # fmt: skip
+SWITCHES = ("enable_thinking", "thinking")  # by which templates are told whether to think
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ def read_thinking(template: ChatTemplate, names: Mapping[str, Any]) -> Thinking 
             prompt = _rendered(template, names, [{"role": "user", "content": "a"}], add_generation_prompt=True)
             return Thinking(begin, end, (prompt or "").rstrip().endswith(begin))
     return None
+
+
+def can_be_told(template: ChatTemplate) -> bool:
+    """Whether a template asks if the model is to think."""
+    return not template.names.isdisjoint(SWITCHES)
 
 
 def read_calls(tokenizer: Vocabulary, template: ChatTemplate, form: ChatForm) -> CallForm:

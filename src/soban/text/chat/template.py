@@ -60,6 +60,18 @@ class ChatTemplate:
         template.values = {**self.values, **values}
         return template
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What the template wants to be given, such as messages and tools; nothing where it cannot be read."""
+        from jinja2 import TemplateError, meta
+
+        from soban.text.chat.sandbox import Sandbox
+
+        try:
+            return frozenset(meta.find_undeclared_variables(Sandbox().parse(self.source)))
+        except (TemplateError, RecursionError):
+            return frozenset()
+
     def render(
         self,
         messages: Sequence[Message],

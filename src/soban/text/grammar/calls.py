@@ -60,7 +60,12 @@ def of_answer(
         given = {"type": "object", **function["parameters"]}
         if not given.keys() & JOINED:
             given = {"additionalProperties": False, **given}  # small models would go on and on
-        of_schema(given)
+        try:
+            of_schema(given)
+        except UserError as error:
+            raise UserError(
+                "tools: the parameters of {tool}: {problem}", tool=function["name"], problem=str(error)
+            ) from error
         schema = {**prepared(read_schema(given)), "x-guidance": SPACING}
         rules.append(f"call_{n}: {literal(tokenizer, function['name'] + form.middle)} arguments_{n}")
         rules.append(f"arguments_{n}: %json {json.dumps(schema, ensure_ascii=False)}")

@@ -1,0 +1,1 @@
+"""Anthropic's API: what it takes and how it answers."""
