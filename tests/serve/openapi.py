@@ -26,6 +26,18 @@ def _registry(path: Path) -> referencing.Registry:
     return referencing.Registry().with_resource("openai", DRAFT202012.create_resource(described))
 
 
+def check_event(fixtures: Path, value: dict[str, Any]) -> None:
+    """Raises ValidationError where an event of a response is not what is said of those of its type."""
+    described = _registry(fixtures / "openai" / "openapi.json").contents("openai")["components"]["schemas"]
+    kinds = [name for name in described if name.startswith("Response") and name.endswith("Event")]
+    (kind,) = (name for name in kinds if _type(described[name]) == [value["type"]])
+    check(fixtures, value, kind)
+
+
+def _type(schema: dict[str, Any]) -> Any:
+    return schema.get("properties", {}).get("type", {}).get("enum")
+
+
 def check(fixtures: Path, value: Any, schema: str) -> None:
     """Raises ValidationError where a value is not what the description says of that schema."""
     registry = _registry(fixtures / "openai" / "openapi.json")

@@ -10,6 +10,7 @@ from .conftest import Running
 
 HI = [{"role": "user", "content": "Hi"}]
 CHAT, TEXT, VECTOR = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+ITEMS = "/v1/responses"
 CLAUDE, LLAMA, WRITE = "/v1/messages", "/api/chat", "/api/generate"
 
 
@@ -100,6 +101,34 @@ BAD: list[tuple[str, Any, int, str]] = [
     (VECTOR, {"input": "a", "dimensions": 10**6}, 400, "dimensions"),
     (VECTOR, {"input": "a", "encoding_format": "hex"}, 400, "encoding_format"),
     (VECTOR, {"input": "word " * 5000}, 400, "512"),
+    (ITEMS, {}, 400, "input"),
+    (ITEMS, {"input": []}, 400, "input"),
+    (ITEMS, {"input": [3]}, 400, "input"),
+    (ITEMS, {"input": [{"role": "tool", "content": "x"}]}, 400, "input[0].role"),
+    (ITEMS, {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, 400, "input_image"),
+    (ITEMS, {"input": [{"type": "web_search_call", "id": "x"}]}, 400, "web_search_call"),
+    (ITEMS, {"input": [{"type": "function_call", "name": "now"}]}, 400, "input[0]"),
+    (ITEMS, {"input": [{"type": "function_call", "call_id": "1", "name": "now", "arguments": "["}]}, 400, "input[0]"),
+    (ITEMS, {"input": [{"type": "function_call_output", "output": "x"}]}, 400, "input[0].call_id"),
+    (ITEMS, {"input": [{"type": "function_call_output", "call_id": "1", "output": 3}]}, 400, "input[0].output"),
+    (ITEMS, {"input": [{"type": "reasoning", "content": "x"}]}, 400, "input[0]"),
+    (ITEMS, {"input": [{"type": "item_reference", "id": "msg_1"}]}, 404, "msg_1"),
+    (ITEMS, {"input": "Hi", "previous_response_id": "resp_1"}, 404, "previous_response_id"),
+    (ITEMS, {"input": "Hi", "conversation": "conv_1"}, 400, "conversation"),
+    (ITEMS, {"input": "Hi", "background": True}, 400, "background"),
+    (ITEMS, {"input": "Hi", "max_output_tokens": 0}, 400, "max_output_tokens"),
+    (ITEMS, {"input": "Hi", "tools": [{"type": "web_search"}]}, 400, "tools[0]"),
+    (ITEMS, {"input": "Hi", "tools": [{"type": "function", "name": "a b"}]}, 400, "tools[0]"),
+    (ITEMS, {"input": "Hi", "tool_choice": {"type": "function", "name": "x"}}, 400, "tool_choice"),
+    (ITEMS, {"input": "Hi", "text": {"format": {"type": "json_schema"}}}, 400, "text.format"),
+    (ITEMS, {"input": "Hi", "text": {"verbosity": "low"}}, 400, "text.verbosity"),
+    (ITEMS, {"input": "Hi", "reasoning": {"effort": "huge"}}, 400, "reasoning.effort"),
+    (ITEMS, {"input": "Hi", "reasoning": {"effort": "high"}}, 400, "reasoning.effort"),
+    (ITEMS, {"input": "Hi", "reasoning": {"summary": "concise"}}, 400, "reasoning.summary"),
+    (ITEMS, {"input": "Hi", "include": ["message.output_text.logprobs"]}, 400, "include"),
+    (ITEMS, {"input": "Hi", "truncation": "some"}, 400, "truncation"),
+    (ITEMS, {"input": "Hi", "n": 2}, 400, "n:"),
+    (ITEMS, {"input": "word " * 3000}, 400, "512"),
     (CLAUDE, {"model": "soban", "messages": HI}, 400, "max_tokens"),
     (CLAUDE, {"model": "soban", "messages": HI, "max_tokens": 5, "temperature": 9}, 400, "temperature"),
     (CLAUDE, {"model": "soban", "messages": [{"role": "system", "content": [1]}], "max_tokens": 5}, 400, "messages[0]"),
@@ -155,7 +184,7 @@ def problem(path: str, answer: httpx.Response) -> str:
 def test_a_mistake_is_told_by_the_name_of_its_field(
     server: Running, path: str, body: dict[str, Any], status: int, word: str
 ) -> None:
-    if path in (CHAT, TEXT, VECTOR):
+    if path in (CHAT, TEXT, VECTOR, ITEMS):
         body = {"model": "soban"} | body
     if path == CLAUDE and body["messages"] and "max_tokens" not in body and "model" not in body:
         body = {"model": "soban", "max_tokens": 5} | body

@@ -20,13 +20,13 @@ from soban.serve.keys import digest
 from soban.serve.metrics import Metrics
 from soban.serve.ollama import models as ollama_models
 from soban.serve.ollama import writing
-from soban.serve.openai import chat, completions, models
+from soban.serve.openai import chat, completions, models, responses
 from soban.serve.pool import Pool
 from soban.serve.settings import Limits, Settings
 
 ROUTERS: tuple[Callable[[Pool], Any], ...] = (
-    chat.router, completions.router, models.router, messages.router, ollama_models.router, writing.router,
-    embeddings.router,
+    chat.router, responses.router, completions.router, models.router, messages.router, ollama_models.router,
+    writing.router, embeddings.router,
 )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ that the browser thinks it talks to (a name that was made to point here), and by
 """
 
 import asyncio
-import hashlib
 import hmac
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from soban.serve.errors import ApiError
+from soban.serve.keys import digest
 from soban.serve.settings import Settings
 from soban.talk.generation import Figures
 
@@ -105,8 +105,8 @@ class Guard:
             if origin and not self._welcome(origin, request):
                 raise ApiError(f"pages of '{origin}' may not ask here; start it with --allow-origin to let them", 403)
         if settings.keys and request.url.path not in OPEN and request.method != "OPTIONS":
-            digest = hashlib.sha256(_key(request).encode()).hexdigest()
-            names = [name for known, name in settings.keys.items() if hmac.compare_digest(digest, known)]
+            brought = digest(_key(request))
+            names = [name for known, name in settings.keys.items() if hmac.compare_digest(brought, known)]
             if not names:
                 raise ApiError(
                     "no key that this server knows; send one as Authorization: Bearer KEY", 401, code="invalid_api_key",
@@ -146,6 +146,11 @@ class Guard:
             return message
 
         return bounded
+
+
+def owner_of(request: Request) -> str:
+    """Whose request it is, for what is kept of one for the next: the digest of the key that it brings, whichever."""
+    return digest(_key(request))
 
 
 def _inner(scope: Scope) -> str:

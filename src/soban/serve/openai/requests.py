@@ -89,6 +89,62 @@ class ChatRequest(Choosing):
     reasoning_effort: Effort | None = None
 
 
+class Reasoning(Body):
+    """The thoughts themselves are in the answer; nobody sums them up."""
+
+    effort: Effort | None = None
+    summary: Refused = None
+    generate_summary: Refused = None
+    mode: Refused = None
+    context: Refused = None
+
+
+class TextForm(Body):
+    format: dict[str, Any] | None = None
+    verbosity: Literal["medium"] | None = None  # which is what nobody asks for
+
+
+class ResponsesRequest(Body):
+    model: str | None = None
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextForm | None = None
+    reasoning: Reasoning | None = None
+    max_output_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = None
+    top_p: float | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    stream: bool | None = None
+    stream_options: StreamForm | None = None
+    include: list[Literal["reasoning.encrypted_content"]] | None = None  # thoughts are open here, and come back so
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Ignored = None
+    prompt_cache_options: Ignored = None
+    service_tier: Ignored = None
+    max_tool_calls: Ignored = None  # of tools that run at OpenAI
+    top_logprobs: Literal[0] | None = None
+    background: Refused = None
+    conversation: Refused = None
+    prompt: Refused = None
+    context_management: Refused = None
+    moderation: Refused = None
+    # soban's own, as above
+    seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    min_new_tokens: int | None = None
+
+
 class CompletionRequest(Choosing):
     prompt: str | list[str] | list[int] | list[list[int]]
     max_tokens: int | None = Field(None, ge=0)

@@ -1,0 +1,166 @@
+"""/v1/responses: an answer in items, whole or as events; and conversations that go on from one."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
+from starlette.responses import Response as HttpResponse
+
+from soban.model import Model
+from soban.serve import answers
+from soban.serve.errors import ApiError
+from soban.serve.guard import owner_of
+from soban.serve.openai import tools
+from soban.serve.openai.chat import thinking_of
+from soban.serve.openai.conversations import Conversations, Item
+from soban.serve.openai.items import turns_of_items
+from soban.serve.openai.requests import ResponsesRequest
+from soban.serve.openai.response import Response
+from soban.serve.pool import Pool, Served
+from soban.serve.pump import Job
+from soban.serve.replies import Stream, event, record_of, unless_gone
+from soban.serve.settings import Limits
+from soban.talk.answer import Answering
+
+PATH = "/v1/responses"
+SAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "no_repeat_ngram_size", "min_new_tokens")
+
+
+def router(pool: Pool) -> APIRouter:
+    """The paths and their handlers."""
+    routes = APIRouter()
+    limits = pool.settings.limits
+    conversations = Conversations(limits.responses, limits.response_characters)
+
+    @routes.post(PATH)
+    async def create(asked: ResponsesRequest, request: Request) -> HttpResponse:
+        owner = owner_of(request)
+        items = items_of(asked, conversations, owner)
+        served = await pool.get(asked.model)
+        record = record_of(request)
+        record.model = served.name
+        job = await served.start(lambda model: begin(model, asked, items, limits))
+        response = Response(body(served, job, asked), job.answering)
+
+        def leave() -> None:
+            record.note(job.generation.figures)
+            served.leave(job)
+
+        def keep() -> None:
+            if asked.store is not False:
+                conversations.keep(owner, response.body, [*items, *response.output])
+
+        if asked.stream:
+            return Stream(events(job, response, keep), leave, "text/event-stream")
+        return JSONResponse(await unless_gone(request, whole(job, response, keep), leave))
+
+    @routes.get(PATH + "/{id}")
+    async def retrieve(id: str, request: Request) -> dict[str, Any]:
+        return conversations.find(owner_of(request), id).response
+
+    @routes.delete(PATH + "/{id}")
+    async def delete(id: str, request: Request) -> dict[str, Any]:
+        conversations.forget(owner_of(request), id)
+        return {"id": id, "object": "response", "deleted": True}
+
+    return routes
+
+
+def items_of(asked: ResponsesRequest, conversations: Conversations, owner: str) -> list[Item]:
+    """The conversation until now: what went before the response that this one follows, and what is new."""
+    new = [{"role": "user", "content": asked.input}] if isinstance(asked.input, str) else asked.input
+    if not new:
+        raise ApiError("input is an empty list", 400, "input")
+    resolved = conversations.resolved(owner, new)
+    turns_of_items(resolved)  # whatever is wrong with them is told by their own places
+    if asked.previous_response_id is None:
+        return resolved
+    return [*conversations.find(owner, asked.previous_response_id, "previous_response_id").items, *resolved]
+
+
+def begin(model: Model, asked: ResponsesRequest, items: Sequence[Item], limits: Limits) -> Answering:
+    """The answer, not begun. Raises UserError and ApiError."""
+    options = {name: v for name in SAME if (v := getattr(asked, name)) is not None}
+    if asked.max_output_tokens is not None:
+        options["max_new_tokens"] = asked.max_output_tokens
+    if asked.seed is not None:
+        options["seed"] = asked.seed % (1 << 64)
+    if asked.text and asked.text.format:
+        options |= form_of(asked.text.format)
+    options |= tools.options_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, flat=True)
+    turns = turns_of_items(items)
+    if asked.instructions:
+        turns.insert(0, {"role": "system", "content": asked.instructions})
+    effort = asked.reasoning.effort if asked.reasoning else None
+    return answers.begin(
+        model, turns, limits, thinking=thinking_of(effort), names=("input", "reasoning.effort"),
+        on_full="slide" if asked.truncation == "auto" else "error", **options,
+    )  # fmt: skip
+
+
+def form_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The option for a text.format. Raises ApiError for one that is none."""
+    match given:
+        case {"type": "text"}:
+            return {}
+        case {"type": "json_object"}:
+            return {"schema": {"type": "object"}}
+        case {"type": "json_schema", "schema": dict() as schema}:
+            return {"schema": schema}
+    raise ApiError("text.format: text, json_object, or json_schema with a schema", 400, "text.format")
+
+
+def body(served: Served, job: Job, asked: ResponsesRequest) -> dict[str, Any]:
+    """The response before anything is written: what was asked, as it was understood."""
+    sampling = job.generation.sequences[0].request.sampling
+    known = [
+        {"strict": True, "description": None, "parameters": None, **{k: v for k, v in tool.items() if v is not None}}
+        for tool in asked.tools or []
+    ]
+    return {
+        "id": f"resp_{uuid.uuid4().hex}", "object": "response", "created_at": int(time.time()), "status": "in_progress",
+        "background": False, "completed_at": None, "error": None, "incomplete_details": None,
+        "instructions": asked.instructions, "max_output_tokens": asked.max_output_tokens, "model": served.name,
+        "output": [], "parallel_tool_calls": asked.parallel_tool_calls is not False,
+        "previous_response_id": asked.previous_response_id, "prompt_cache_key": asked.prompt_cache_key,
+        "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
+        "safety_identifier": asked.safety_identifier, "service_tier": "default", "store": asked.store is not False,
+        "temperature": sampling.temperature if sampling.do_sample else 0.0,
+        "text": {"format": (asked.text and asked.text.format) or {"type": "text"}},
+        "tool_choice": asked.tool_choice or "auto", "tools": known, "top_logprobs": 0, "top_p": sampling.top_p,
+        "truncation": asked.truncation or "disabled", "metadata": asked.metadata or {},
+    }  # fmt: skip
+
+
+async def told(job: Job, response: Response) -> AsyncIterator[dict[str, Any]]:
+    """The events of a response."""
+    for one in response.begin():
+        yield one
+    async for step in job:
+        for one in response.take(step):
+            yield one
+    for one in response.end():
+        yield one
+
+
+async def whole(job: Job, response: Response, keep: Callable[[], None]) -> dict[str, Any]:
+    """The response, when it is written."""
+    async for _ in told(job, response):
+        pass
+    keep()
+    return response.body
+
+
+async def events(job: Job, response: Response, keep: Callable[[], None]) -> AsyncIterator[str]:
+    """The response as events."""
+    try:
+        async for one in told(job, response):
+            if one["type"] in ("response.completed", "response.incomplete"):
+                keep()  # before whoever asks may go on from it
+            yield event(one, one["type"])
+    except ApiError as error:
+        failed = response.fail(error)
+        yield event(failed, failed["type"])
