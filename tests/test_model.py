@@ -299,3 +299,12 @@ def test_a_template_can_be_written_by_hand_and_a_turn_stays_text(base: soban.Mod
     assert soban.Dialogue(chat).say(written).window.ids.count(4) == asked.count(4)
     text = str(chat.generate(written, raw=True, max_new_tokens=4, seed=2))
     assert text.startswith(written) and len(text) > len(written)
+
+
+def test_a_cache_for_two_users_keeps_two_full_texts_from_making_room_for_each_other(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "tiny", max_position_embeddings=64)
+    one, two = soban.load(folder), soban.load(folder, users=2)
+    assert two.engine.cache.pages - one.engine.cache.pages == 2  # of 32 tokens
+    assert soban.load(folder, users=None).engine.cache.pages >= one.engine.cache.pages
+    with pytest.raises(soban.UserError, match="users=0.*1 to 64"):
+        soban.load(folder, users=0)

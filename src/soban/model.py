@@ -59,13 +59,13 @@ class Model:
     overlap share the engine's steps. A stream, and a Dialogue, belong to one thread at a time.
     """
 
-    def __init__(self, loaded: Loaded, context: int, threads: int | None = None) -> None:
+    def __init__(self, loaded: Loaded, context: int, threads: int | None = None, users: int = 1) -> None:
         self.loaded, self.config, self.tokenizer = loaded, loaded.architecture.config, loaded.tokenizer
         self.template = loaded.template
         self.program = loaded.architecture.record(loaded.weights, context)
         self.runner = runner(self.program, CHUNK, OUTPUTS, threads, USUAL_OUTPUTS)
         self.threads = threads
-        self.engine = Engine(self.runner, self._cache(context + min(context, SPARE)), context, self.config.row)
+        self.engine = Engine(self.runner, self._cache(users * context + min(context, SPARE)), context, self.config.row)
         self.shared = SharedEngine(self.engine)
         self.ends = loaded.ends
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
@@ -538,6 +538,7 @@ def load(
     force: bool = False,
     cache_dtype: str = "auto",
     threads: int | None = None,
+    users: int | None = 1,
     adapter: str | Path | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Model:
@@ -548,9 +549,10 @@ def load(
     model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
     memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "bf16", "int8" (half
     the memory of bf16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else bf16). `threads`: how
-    many compute; None: SOBAN_THREADS, or one for each fast core. `adapter`: a folder with a LoRA adapter that peft
-    wrote, see `Model.adapted`. `progress` is called with the share that is done, 0 to 1, while weights are packed,
-    which happens once for each model and dtype.
+    many compute; None: SOBAN_THREADS, or one for each fast core. `users`: how many texts that fill the context the
+    cache has room for at once, 1 to 64, or None for as many as a quarter of the free memory holds; others wait.
+    `adapter`: a folder with a LoRA adapter that peft wrote, see `Model.adapted`. `progress` is called with the share
+    that is done, 0 to 1, while weights are packed, which happens once for each model and dtype.
     Raises UserError with one line that says what is wrong and what to do.
     """
     if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
@@ -562,5 +564,6 @@ def load(
             name_or_path, dtype=dtype, tokenizer=tokenizer, force=force, cache_dtype=cache_dtype, context=context,
             progress=progress,
         )  # fmt: skip
-        model = Model(loaded, loaded.context(context), threads)
+        length = loaded.context(context)
+        model = Model(loaded, length, threads, loaded.users(length, users))
     return model if adapter is None else model.adapted(adapter)

@@ -191,3 +191,12 @@ def test_what_a_step_of_training_keeps_grows_with_tokens_and_vocabulary() -> Non
     small = architecture({**GEMMA_2B, **SMALL}).config
     # by hand: 4 layers of 12 x 256 + 4 x 768 + 4 x 256 + 3 x 4 x 512, and three logits
     assert memory.activation_floats(small, 512) == 4 * (3072 + 3072 + 1024 + 6144) + 3 * 4096
+
+
+def test_as_many_full_contexts_as_fit_and_at_least_one() -> None:
+    made, _ = imagined(GEMMA_2B)
+    rooms = [memory.cache_bytes(made, 4096, users, "bf16") for users in (1, 4, 5)]
+    assert memory.fitting_users(made, 4096, "bf16", 0) == 1
+    assert memory.fitting_users(made, 4096, "bf16", rooms[2]) == 5
+    assert memory.fitting_users(made, 4096, "bf16", rooms[2] - 1) == 4
+    assert memory.fitting_users(made, 4096, "bf16", 1000 * rooms[0]) == memory.OUTPUTS

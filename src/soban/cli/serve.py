@@ -47,6 +47,10 @@ class ServeOptions:
     threads: int | None = field(
         default=None, metadata={"help": "threads that compute (default: one for each fast core)"}
     )
+    users: int | None = field(
+        default=None,
+        metadata={"help": "texts of full length that the cache holds at once (default: by the free memory)"},
+    )
     force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
     keep_alive: str = field(
         default="5m", metadata={"help": "how long a model that was not named stays unused, as in 90s, 5m, 2h"}
@@ -96,7 +100,7 @@ def call(options: ServeOptions) -> int:
         raise UserError("--port {port}: out of range", port=options.port, hint="give one from 1024 to 65535")
     settings = Settings(
         tuple(_checked_name(word) for word in options.words),
-        {name: getattr(options, name) for name in ("dtype", "cache_dtype", "context", "threads", "force")},
+        {name: getattr(options, name) for name in ("dtype", "cache_dtype", "context", "threads", "users", "force")},
         seconds(options.keep_alive, "--keep-alive"), digests if options.host not in LOOPBACK else env,
         options.allow_host if options.host in LOOPBACK or options.allow_host else None, options.allow_origin,
         Limits(waiting=options.waiting, seconds=seconds(options.timeout, "--timeout")),

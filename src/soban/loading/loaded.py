@@ -97,6 +97,18 @@ class Loaded:
             )  # fmt: skip
         return wanted
 
+    def users(self, context: int, wanted: int | None) -> int:
+        """How many full contexts the cache is to hold at once; None: as many as a quarter of the free memory holds."""
+        if wanted is not None:
+            if not 1 <= wanted <= memory.OUTPUTS:
+                raise UserError(
+                    "users={value}: out of range", value=wanted, most=memory.OUTPUTS,
+                    hint="give a number from 1 to {most}",
+                )  # fmt: skip
+            return wanted
+        free = system.available_memory()
+        return 1 if free is None else memory.fitting_users(self.architecture, context, self.cache_format, free // 4)
+
 
 def load_files(
     name: str | Path | None,

@@ -106,6 +106,15 @@ def fitting_context(arch: Architecture, cache: str, room: int, most: int, users:
     return STEP * bisect.bisect_right(range(STEP, most + 1, STEP), room, key=taken)  # more tokens never take less
 
 
+def fitting_users(arch: Architecture, context: int, cache: str, room: int) -> int:
+    """For how many full contexts, at least one, the cache may have room; more than a step has outputs never meet."""
+
+    def taken(users: int) -> int:
+        return cache_bytes(arch, context, users, cache)
+
+    return max(1, bisect.bisect_right(range(1, OUTPUTS + 1), room, key=taken))
+
+
 @dataclass(frozen=True)
 class Form:
     """A way to load a model: the dtype of its weights, the format of its cache, and the context."""

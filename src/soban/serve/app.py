@@ -127,7 +127,7 @@ def app(
     `soban.load`. Raises UserError for names that nothing is known of.
     """
     settings = Settings(
-        tuple(models), load, keep_alive, {digest(key): f"key-{n}" for n, key in enumerate(keys, 1)},
+        tuple(models), {"users": None} | load, keep_alive, {digest(key): f"key-{n}" for n, key in enumerate(keys, 1)},
         None if hosts is None else tuple(hosts), tuple(origins), limits or Limits(),
     )  # fmt: skip
     return application(settings)
