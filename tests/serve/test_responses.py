@@ -210,7 +210,7 @@ def test_items_that_follow_each_other_are_one_answer() -> None:
 
 
 def test_a_response_is_kept_for_its_owner_until_others_need_the_room(start: Starter, model: soban.Model) -> None:
-    known = frozenset([keys.digest("one"), keys.digest("two")])
+    known = {keys.digest("one"): "mina", keys.digest("two"): "jun"}
     small = start(str(model.loaded.path), keys=known, limits=Limits(responses=2))
 
     def ask(key: str = "one", **body: Any) -> Any:
