@@ -78,19 +78,19 @@ def guess(pieces: Sequence[bytes]) -> Guess:
     if SPELLED.search(whole) and candidates is not WIDE:
         candidates = candidates | {"euc_kr": KNOWN["cp949"]}
     lines = [_lines(piece) if len(pieces) > 1 else piece for piece in pieces]
-    found = []
+    ranking = []
     for name, (share, languages) in candidates.items():
         texts = [piece.decode(name, "replace") for piece in (pieces if name in WIDE else lines)]
         size = max(1, sum(map(len, pieces if name in WIDE else lines)))
         score, usual = likelihood("".join(texts), languages)
         # by what is read: a candidate may see fewer bytes than another
-        found.append((score * (len(whole) / size) + math.log(share), usual, name))
-    found.sort(reverse=True)
-    best, usual, name = found[0]
+        ranking.append((score * (len(whole) / size) + math.log(share), usual, name))
+    ranking.sort(reverse=True)
+    best, usual, name = ranking[0]
     if name in WIDE and usual < USUAL:
         return Guess((), False)
-    rivals = [score for score, _, other in found[1:] if {name, other} != {"cp949", "euc_kr"}]
-    return Guess(tuple(name for _, _, name in found), usual >= USUAL and best - max(rivals) > SURE)
+    rivals = [score for score, _, other in ranking[1:] if {name, other} != {"cp949", "euc_kr"}]
+    return Guess(tuple(name for _, _, name in ranking), usual >= USUAL and best - max(rivals) > SURE)
 
 
 def _lines(piece: bytes) -> bytes:
@@ -121,5 +121,5 @@ def decode(data: bytes, path: Path) -> str:
 
 def _likely(data: bytes) -> Iterator[str]:
     yield "utf-8"  # before anything is guessed, which costs a tenth of a second the first time
-    found = guess([data])
-    yield from found.names[:1] if found.sure or found.names[:1] == ("euc_kr",) else ("cp949",)
+    best = guess([data])
+    yield from best.names[:1] if best.sure or best.names[:1] == ("euc_kr",) else ("cp949",)

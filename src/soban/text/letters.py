@@ -108,7 +108,7 @@ def likelihood(text: str, languages: tuple[str, ...]) -> tuple[float, float]:
     """The log probability of a text in one of these languages, and which share of what is not ASCII is usual there."""
     table, rest = _table(languages)
     strange = STRANGE.get(languages)
-    total, others, known = NEIGHBOURS * len(strange.findall(text)) if strange else 0.0, 0, 0
+    total, others, common = NEIGHBOURS * len(strange.findall(text)) if strange else 0.0, 0, 0
     for character, count in Counter(text).items():
         if character == DAMAGE:
             chance = DAMAGED
@@ -120,5 +120,5 @@ def likelihood(text: str, languages: tuple[str, ...]) -> tuple[float, float]:
             chance = table.get(character, rest)
         total += count * chance
         others += count
-        known += count * (chance > rest)
-    return total, known / others if others else 1.0
+        common += count * (chance > rest)
+    return total, common / others if others else 1.0

@@ -34,23 +34,23 @@ class Material:
     config: Mapping[str, Any]
     generation: Mapping[str, Any] = field(default_factory=dict)
     entries: Entries | None = None
-    shown: Shown | None = None  # of the chat template, if there is one
+    template: Shown | None = None  # of the chat template, if there is one
     rows: int | None = None
     name: str = ""  # the model's, for what it promises
 
 
 def lint(material: Material) -> list[Finding]:
     """All that is amiss, the gravest kinds first."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if material.entries is not None:
-        found += _names(material.entries)
-        found += lint_tokenizer(material.entries)
-        found += _ids(material, material.entries)
-        found += _sizes(material, material.entries)
-        if material.shown is not None:
-            found += _template(material, material.entries, material.shown)
-    if material.shown is None and re.search(r"(?i)(^|[-_.])(it|chat|instruct)\b", material.name):
-        found.append(
+        findings += _names(material.entries)
+        findings += lint_tokenizer(material.entries)
+        findings += _ids(material, material.entries)
+        findings += _sizes(material, material.entries)
+        if material.template is not None:
+            findings += _template(material, material.entries, material.template)
+    if material.template is None and re.search(r"(?i)(^|[-_.])(it|chat|instruct)\b", material.name):
+        findings.append(
             Finding(
                 "template-missing",
                 UserError(
@@ -60,19 +60,19 @@ def lint(material: Material) -> list[Finding]:
                 SETTINGS,
             )
         )  # fmt: skip
-    found += _sampling(material.generation)
-    return sorted(found, key=lambda finding: finding.level == "note")
+    findings += _sampling(material.generation)
+    return sorted(findings, key=lambda finding: finding.level == "note")
 
 
 def lint_stop(stop: str, entries: Entries) -> Finding | None:
     """What is wrong with a text that shall end an answer: it looks like a token and is none."""
-    found = TOKEN_LIKE.fullmatch(stop.strip())
-    if found is None or found[0] in entries.ids:
+    match = TOKEN_LIKE.fullmatch(stop.strip())
+    if match is None or match[0] in entries.ids:
         return None
-    near = nearest(found[0], entries)
-    if near is None and not UNMISTAKABLE.fullmatch(found[0]):
+    near = nearest(match[0], entries)
+    if near is None and not UNMISTAKABLE.fullmatch(match[0]):
         return None
-    return _no_token("stop-unknown", "stop", found[0], near, "--stop")
+    return _no_token("stop-unknown", "stop", match[0], near, "--stop")
 
 
 def check_stop(stop: str, tokenizer: Vocabulary, folder: Path, config: Mapping[str, Any]) -> Finding | None:
@@ -142,12 +142,12 @@ def _names(entries: Entries) -> Iterator[Finding]:
             SETTINGS, unknown[0],
         )  # fmt: skip
     for index, token in entries.settings.added.items():
-        if (held := entries.ids.get(token.content)) != index:
+        if (other := entries.ids.get(token.content)) != index:
             yield Finding(
                 "token-moved",
                 UserError(
                     "added token {name} is said to have id {index}, and {file} has it at {held}", name=token.content,
-                    index=index, held="-" if held is None else held, file=entries.file,
+                    index=index, held="-" if other is None else other, file=entries.file,
                     hint="take the tokenizer files of the original model, all of one version",
                 ),
                 SETTINGS, index,
@@ -217,23 +217,23 @@ def _ids(material: Material, entries: Entries) -> Iterator[Finding]:
 
 def _terminators(generation: Mapping[str, Any], entries: Entries) -> Iterator[Finding]:
     """Texts that generation_config.json says to stop at."""
-    given = generation.get("stop_strings")
-    for stop in given if isinstance(given, list) else [given]:
+    value = generation.get("stop_strings")
+    for stop in value if isinstance(value, list) else [value]:
         if isinstance(stop, str) and lint_stop(stop, entries):
             yield _no_token("terminator-unknown", "stop_strings", stop, nearest(stop, entries), GENERATION)
 
 
-def _differs(key: str, held: int, others: list[int], file: str, other: str, entries: Entries) -> Finding:
+def _differs(key: str, index: int, others: list[int], file: str, other: str, entries: Entries) -> Finding:
     return Finding(
         "bos-differs" if key.startswith("bos") else "eos-differs",
         UserError(
-            "{key} is {held} ({token}), and {other} says {others}", key=key, held=held,
-            token=entries.text(held) or "?", other=other, others=", ".join(map(str, others)),
+            "{key} is {held} ({token}), and {other} says {others}", key=key, held=index,
+            token=entries.text(index) or "?", other=other, others=", ".join(map(str, others)),
             hint="soban ends at each of them; other programs take one file's word"
             if key.startswith("eos")
             else "soban takes the tokenizer's; other programs may take the other",
         ),
-        file, held,
+        file, index,
     )  # fmt: skip
 
 
@@ -259,13 +259,13 @@ def _sizes(material: Material, entries: Entries) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _template(material: Material, entries: Entries, shown: Shown) -> Iterator[Finding]:
+def _template(material: Material, entries: Entries, probe: Shown) -> Iterator[Finding]:
     """What the template writes, against what the tokenizer and the ids know."""
-    if shown.refusal is not None:
-        yield Finding("template-fails", shown.refusal, shown.file)
+    if probe.refusal is not None:
+        yield Finding("template-fails", probe.refusal, probe.file)
         return
-    yield from _bos(entries, shown)
-    for mark in sorted(set(TOKEN_LIKE.findall(shown.conversation))):
+    yield from _bos(entries, probe)
+    for mark in sorted(set(TOKEN_LIKE.findall(probe.conversation))):
         near = nearest(mark, entries)
         if mark not in entries.ids and (near or UNMISTAKABLE.fullmatch(mark)):
             yield Finding(
@@ -274,67 +274,67 @@ def _template(material: Material, entries: Entries, shown: Shown) -> Iterator[Fi
                     "the chat template writes {mark}, which is no token of this model", mark=mark, near=near,
                     hint="{near} is one" if near else "take the template that belongs to the model, with --template",
                 ),
-                shown.file, mark, "warning" if near else "note",  # some were taught with marks that are plain text
+                probe.file, mark, "warning" if near else "note",  # some were taught with marks that are plain text
             )  # fmt: skip
-    named = ids_of(material.generation.get("eos_token_id")) or ids_of(material.config.get("eos_token_id"))
-    known = set(named) or set(ids_of(entries.eos_id))
-    for end in sorted(shown.form.ends - known):
+    own_ends = ids_of(material.generation.get("eos_token_id")) or ids_of(material.config.get("eos_token_id"))
+    ends = set(own_ends) or set(ids_of(entries.eos_id))
+    for end in sorted(probe.form.ends - ends):
         yield Finding(
             "end-of-turn-missing",
             UserError(
                 "the chat template ends a turn with {token} ({id}), which is not among the ids that end a text "
-                "({known})", token=entries.text(end), id=end, known=", ".join(map(str, sorted(known))) or "-",
+                "({known})", token=entries.text(end), id=end, known=", ".join(map(str, sorted(ends))) or "-",
                 hint="add it to eos_token_id in generation_config.json; soban stops there anyway",
             ),
             GENERATION, end,
         )  # fmt: skip
-    if not shown.form.takes_system:
-        yield _system(shown)
+    if not probe.form.takes_system:
+        yield _system(probe)
 
 
-def _system(shown: Shown) -> Finding:
-    if shown.system_refusal is None:
+def _system(probe: Shown) -> Finding:
+    if probe.system_refusal is None:
         error = UserError(
             "the chat template leaves out a system message without a word",
             hint="soban puts its text into the first user turn; other programs lose it",
         )
-        return Finding("system-dropped", error, shown.file, level="note")
+        return Finding("system-dropped", error, probe.file, level="note")
     return Finding(
         "system-refused",
         UserError(
             "the chat template refuses the system role",
             hint="soban puts a system message into the first user turn; for other programs, do that yourself",
         ),
-        shown.file, level="note",
+        probe.file, level="note",
     )  # fmt: skip
 
 
-def _bos(entries: Entries, shown: Shown) -> Iterator[Finding]:
+def _bos(entries: Entries, probe: Shown) -> Iterator[Finding]:
     """BOS once: written by the template or put before by the tokenizer, not both and not neither."""
     if entries.bos_id is None or (bos := entries.text(entries.bos_id)) is None:
         return
-    written = 0
-    while shown.conversation.startswith(bos, written * len(bos)):
-        written += 1
+    count = 0
+    while probe.conversation.startswith(bos, count * len(bos)):
+        count += 1
     adds = entries.bos_id in entries.prefix
-    if written > 1:
+    if count > 1:
         error = UserError(
-            "the chat template writes {bos} {count} times at the beginning", bos=bos, count=written,
+            "the chat template writes {bos} {count} times at the beginning", bos=bos, count=count,
             hint="soban passes one on; correct the template for other programs",
         )  # fmt: skip
-        yield Finding("bos-twice", error, shown.file, bos)
-    elif written and adds:
+        yield Finding("bos-twice", error, probe.file, bos)
+    elif count and adds:
         error = UserError(
             "the chat template writes {bos}, and the tokenizer puts one before every text", bos=bos,
             hint="soban passes one on; elsewhere encode the template's text with add_special_tokens=False",
         )  # fmt: skip
-        yield Finding("bos-twice", error, shown.file, bos, "note")
-    elif not written and adds and bos not in shown.conversation[:LONGEST_STOP]:
+        yield Finding("bos-twice", error, probe.file, bos, "note")
+    elif not count and adds and bos not in probe.conversation[:LONGEST_STOP]:
         error = UserError(
             "the chat template writes no {bos}, which the tokenizer puts before every other text", bos=bos,
             hint="put {{{{ bos_token }}}} at the template's beginning, unless the model was taught without it",
         )  # fmt: skip
-        yield Finding("bos-never", error, shown.file, bos)
+        yield Finding("bos-never", error, probe.file, bos)
 
 
 def _sampling(generation: Mapping[str, Any]) -> Iterator[Finding]:

@@ -97,13 +97,13 @@ def with_parts(render: Render, messages: list[Any]) -> list[Any]:
 def _reads_parts(render: Render, messages: list[Any], role: str) -> bool:
     """Whether the template writes one part as it writes the same text alone, or only takes parts."""
 
-    def written(content: Any) -> str | None:
+    def with_content(content: Any) -> str | None:
         try:
             return render([{**m, "content": content} if m["role"] == role else m for m in messages])
         except UserError:
             return None
 
-    parted, alone = written([one_part(MARKER)]), written(MARKER)
+    parted, alone = with_content([one_part(MARKER)]), with_content(MARKER)
     if parted is None or MARKER not in parted:
         return False
     return parted == alone or alone is None or MARKER not in alone

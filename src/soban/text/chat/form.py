@@ -75,23 +75,23 @@ def read_form(tokenizer: Vocabulary, template: ChatTemplate) -> ChatForm:
             stops = (gap.strip(), gap.rstrip())
     for stop in template.stops:
         ends |= _markup_at_start(tokenizer, stop)
-    told = rendered("su")
-    written = {mark for text in (told, between, begun) for mark in _marks(tokenizer, text)}
-    marks = (blank + mark for mark in sorted(written) for blank in ("", " ", "\n", "\n\n"))
+    with_system = rendered("su")
+    spelled_marks = {mark for text in (with_system, between, begun) for mark in _marks(tokenizer, text)}
+    marks = (blank + mark for mark in sorted(spelled_marks) for blank in ("", " ", "\n", "\n\n"))
     stops = tuple(dict.fromkeys([*stops, *marks]))
     tail = after[: len(after) - len(after.lstrip())] if ends else ""
-    return ChatForm(ends, stops, heads, lead if lead.isspace() else "", tail, SYSTEM in told)
+    return ChatForm(ends, stops, heads, lead if lead.isspace() else "", tail, SYSTEM in with_system)
 
 
 def _marks(tokenizer: Vocabulary, text: str) -> list[str]:
     """The marks that a template has written and that are no tokens, so that a model spells them."""
     tokens = [(span.start, span.end) for span in tokenizer.find_markup(text)]
     return [
-        found[0]
-        for found in MARK.finditer(text)
-        if not HTML_TAG.fullmatch(found[0])
-        and not PARTS.search(found[0])
-        and not any(start < found.end() and found.start() < end for start, end in tokens)
+        mark[0]
+        for mark in MARK.finditer(text)
+        if not HTML_TAG.fullmatch(mark[0])
+        and not PARTS.search(mark[0])
+        and not any(start < mark.end() and mark.start() < end for start, end in tokens)
     ]
 
 

@@ -118,9 +118,9 @@ def limited(number: int, most: int = MAX_TEXT) -> None:
 
 def as_list(values: Iterable[Any]) -> list[Any]:
     """The values as a list of bounded length."""
-    found = list(itertools.islice(values, MAX_ITEMS + 1))
-    limited(len(found), MAX_ITEMS)
-    return found
+    items = list(itertools.islice(values, MAX_ITEMS + 1))
+    limited(len(items), MAX_ITEMS)
+    return items
 
 
 def checked_method(owner: str, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -166,37 +166,37 @@ def check_remainder(left: Any, right: Any) -> None:
     check_numbers(left, right)
 
 
-def check_format(layout: Any, *values: Any, **named: Any) -> None:
+def check_format(layout: Any, *values: Any, **keywords: Any) -> None:
     if WIDE_FORMAT.search(str(layout)):
         raise TooMuch(translate("it asks for very wide numbers"))
-    limited(measure(values) + measure(named) + sum(map(int, WIDTHS.findall(str(layout)))))
+    limited(measure(values) + measure(keywords) + sum(map(int, WIDTHS.findall(str(layout)))))
 
 
-def check_braces(layout: str, *values: Any, **named: Any) -> None:
+def check_braces(layout: str, *values: Any, **keywords: Any) -> None:
     if NESTED_FORMAT.search(layout):
         raise TooMuch(translate("it computes the width of a number"))
-    check_format(layout, *values, **named)
+    check_format(layout, *values, **keywords)
     limited(layout.count("{") * (measure(values) + MAX_WIDTH))
 
 
-def check_width(value: Any, width: int = 0, *_: Any, **named: Any) -> None:
-    limited(named.get("width", width), MAX_WIDTH)
+def check_width(value: Any, width: int = 0, *_: Any, **keywords: Any) -> None:
+    limited(keywords.get("width", width), MAX_WIDTH)
 
 
-def check_indent(text: Any, width: Any = 4, *_: Any, **named: Any) -> None:
-    width = named.get("width", width)
+def check_indent(text: Any, width: Any = 4, *_: Any, **keywords: Any) -> None:
+    width = keywords.get("width", width)
     step = len(width) if isinstance(width, str) else width
     lines = str(text).count("\n") + 1
     limited(len(str(text)) + lines * step)
 
 
-def check_replace(text: Any, old: Any, new: Any = "", *_: Any, **named: Any) -> None:
-    text, old, new = str(text), str(old), str(named.get("new", new))
+def check_replace(text: Any, old: Any, new: Any = "", *_: Any, **keywords: Any) -> None:
+    text, old, new = str(text), str(old), str(keywords.get("new", new))
     limited(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
 
 
-def check_join(items: list[Any], between: Any = "", *_: Any, **named: Any) -> None:
-    limited(measure(items) + len(items) * len(str(named.get("d", between))))
+def check_join(items: list[Any], between: Any = "", *_: Any, **keywords: Any) -> None:
+    limited(measure(items) + len(items) * len(str(keywords.get("d", between))))
 
 
 def check_split(text: str, separator: Any = None, *_: Any) -> None:
@@ -204,9 +204,9 @@ def check_split(text: str, separator: Any = None, *_: Any) -> None:
     limited(sum(map(text.count, counts)), MAX_ITEMS)
 
 
-def check_letters(text: Any, letters: Any = None, *_: Any, **named: Any) -> None:
+def check_letters(text: Any, letters: Any = None, *_: Any, **keywords: Any) -> None:
     """Each character of the text may be looked for among all of the letters to strip."""
-    letters = named.get("chars", letters)
+    letters = keywords.get("chars", letters)
     limited(len(str(letters or "")), MAX_LAYOUT)
 
 
@@ -221,15 +221,15 @@ def check_rsplit(text: str, separator: Any = None, *rest: Any) -> None:
     check_backwards(text, separator)
 
 
-def check_round(value: Any, precision: Any = 0, *_: Any, **named: Any) -> None:
-    limited(abs(named.get("precision", precision)), MAX_DIGITS)
+def check_round(value: Any, precision: Any = 0, *_: Any, **keywords: Any) -> None:
+    limited(abs(keywords.get("precision", precision)), MAX_DIGITS)
     check_numbers(value, 0)
 
 
-def check_attribute(name: str, values: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+def check_attribute(name: str, values: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
     """The path to an attribute is walked for every item."""
     place = ATTRIBUTES.get(name)
-    path = named.get("attribute", values[place] if place is not None and place < len(values) else None)
+    path = keywords.get("attribute", values[place] if place is not None and place < len(values) else None)
     if isinstance(path, str):
         limited(path.count(".") + path.count(","), MAX_STEPS)
 
@@ -243,10 +243,10 @@ def check_total(values: Any, attribute: Any = None, start: Any = 0, **_: Any) ->
         limited(len(values), 1000)  # each addition copies the whole
 
 
-def check_json(value: Any, *_: Any, **named: Any) -> None:
-    indent = named.get("indent")
+def check_json(value: Any, *_: Any, **keywords: Any) -> None:
+    indent = keywords.get("indent")
     limited(len(indent) if isinstance(indent, str) else indent or 0, 32)
-    limited(sum(len(part) for part in named.get("separators") or ()), 32)
+    limited(sum(len(part) for part in keywords.get("separators") or ()), 32)
 
 
 OPERATORS: dict[str, Callable[[Any, Any], None]] = {
@@ -285,8 +285,8 @@ FILTERS: dict[str, Callable[..., None]] = {
     "replace": check_replace,
     "format": check_format,
     "join": check_join,
-    "batch": lambda value, linecount=0, *_, **named: limited(named.get("linecount", linecount), MAX_WIDTH),
-    "slice": lambda value, slices=0, *_, **named: limited(named.get("slices", slices), MAX_WIDTH),
+    "batch": lambda value, linecount=0, *_, **keywords: limited(keywords.get("linecount", linecount), MAX_WIDTH),
+    "slice": lambda value, slices=0, *_, **keywords: limited(keywords.get("slices", slices), MAX_WIDTH),
     "sum": check_total,
     "round": check_round,
     "title": check_wordy,

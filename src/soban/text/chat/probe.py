@@ -55,17 +55,17 @@ def probed(entries: Entries, template: ChatTemplate, file: str = "") -> Shown:
         begun = rendered(user, prompt=True)
     except UserError as refusal:
         return Shown(file, refusal=refusal)
-    tried = {
+    trials = {
         "system": ({"role": "system", "content": MARK}, user),
         "user": ({"role": "user", "content": MARK},),
         "assistant": (user, {"role": "assistant", "content": MARK}),
         "tool": (user, answer, {"role": "tool", "content": MARK}),
     }
-    taken, refusals = [], {}
+    roles, refusals = [], {}
     for role in ROLES:
         try:
-            if MARK in rendered(*tried[role]):
-                taken.append(role)
+            if MARK in rendered(*trials[role]):
+                roles.append(role)
         except UserError as refusal:
             refusals[role] = refusal
     try:
@@ -73,6 +73,6 @@ def probed(entries: Entries, template: ChatTemplate, file: str = "") -> Shown:
     except UserError:
         conversation = begun
     return Shown(
-        file, conversation, read_form(entries, template), tuple(taken), bool(TOOLS.search(template.source)),
+        file, conversation, read_form(entries, template), tuple(roles), bool(TOOLS.search(template.source)),
         system_refusal=refusals.get("system"),
     )  # fmt: skip

@@ -189,26 +189,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            given = list(args)
-            if name in LISTING_FILTERS and not isinstance(given[first], Mapping):
-                values = given[first]
+            arguments = list(args)
+            if name in LISTING_FILTERS and not isinstance(arguments[first], Mapping):
+                values = arguments[first]
                 if hasattr(values, "__len__"):
                     limited(len(values), MAX_ITEMS)
                 elif name == "join" or name == "sum":
-                    given[first] = as_list(values)
+                    arguments[first] = as_list(values)
             if name not in LIGHT_FILTERS:
-                self.budget.work(measure(given[first]))
-            elif hasattr(given[first], "__len__"):
-                self.budget.work(len(given[first]))
+                self.budget.work(measure(arguments[first]))
+            elif hasattr(arguments[first], "__len__"):
+                self.budget.work(len(arguments[first]))
             if name in FILTERS:
-                FILTERS[name](*given[first:], **kwargs)
-            check_attribute(name, tuple(given[first + 1 :]), kwargs)
-            result = function(*given, **kwargs)
-            return self._counted(result) if isinstance(result, Iterator) else self.kept(result)
+                FILTERS[name](*arguments[first:], **kwargs)
+            check_attribute(name, tuple(arguments[first + 1 :]), kwargs)
+            result = function(*arguments, **kwargs)
+            return self._charge_each(result) if isinstance(result, Iterator) else self.kept(result)
 
         return guarded
 
-    def _counted(self, items: Iterator[Any]) -> Iterator[Any]:
+    def _charge_each(self, items: Iterator[Any]) -> Iterator[Any]:
         """The items of a filter that works as they are asked for, each charged."""
         for item in items:
             self.budget.charge(0)

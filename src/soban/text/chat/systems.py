@@ -48,10 +48,10 @@ def check_late_systems(render: Render, messages: list[Any]) -> None:
         raise _no_place()
 
 
-def _drops(render: Render, messages: list[Any], chosen: Sequence[int]) -> bool:
+def _drops(render: Render, messages: list[Any], indices: Sequence[int]) -> bool:
     """Whether the template leaves out one of the chosen messages: a text is put into them that stands nowhere else."""
-    marked = [{**message, "content": MARKER} if n in chosen else message for n, message in enumerate(messages)]
-    return render(marked).count(MARKER) < len(chosen)
+    marked = [{**message, "content": MARKER} if n in indices else message for n, message in enumerate(messages)]
+    return render(marked).count(MARKER) < len(indices)
 
 
 def folded(contents: list[str], rest: list[Any]) -> list[Any]:

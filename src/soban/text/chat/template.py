@@ -141,8 +141,8 @@ def load_template(folder: Path) -> ChatTemplate | None:
         return ChatTemplate(read_source(path), tokens, origin=path)
     for name in ("chat_template.json", "tokenizer_config.json"):
         path = folder / name
-        if path.is_file() and (found := read_json(path).get("chat_template")) is not None:
-            return ChatTemplate(default_template(path, found), tokens, origin=path)
+        if path.is_file() and (value := read_json(path).get("chat_template")) is not None:
+            return ChatTemplate(default_template(path, value), tokens, origin=path)
     return None
 
 
@@ -154,15 +154,15 @@ def read_source(path: Path) -> str:
         raise UserError("{path}: not UTF-8 text", path=path, hint="fetch it again") from None
 
 
-def default_template(path: Path, found: object) -> str:
+def default_template(path: Path, value: object) -> str:
     """The template in a `chat_template` value: a text, a list of named ones, or an object of them."""
-    if isinstance(found, str):
-        return found
-    named: dict[object, object] = dict(found) if isinstance(found, dict) else {}
-    for entry in found if isinstance(found, list) else []:
+    if isinstance(value, str):
+        return value
+    entries: dict[object, object] = dict(value) if isinstance(value, dict) else {}
+    for entry in value if isinstance(value, list) else []:
         if isinstance(entry, dict):
-            named[str(entry.get("name"))] = entry.get("template")
-    texts = {name: template for name, template in named.items() if isinstance(template, str)}
+            entries[str(entry.get("name"))] = entry.get("template")
+    texts = {name: template for name, template in entries.items() if isinstance(template, str)}
     if "default" in texts:
         return texts["default"]
     if len(texts) == 1:
@@ -233,8 +233,8 @@ class Rendering:
 
 def _mended(encoded: Callable[[list[Any]], list[int]], messages: list[Any], strict: bool) -> list[int]:
     """The ids of the messages, or where their order is refused, of the same in an order that is not."""
-    filled, done = with_contents(messages)
-    if strict and done:
+    filled, changes = with_contents(messages)
+    if strict and changes:
         raise UserError("a message has no content", hint="give it a text, which may be empty")
     try:
         ids = encoded(filled)
@@ -246,8 +246,8 @@ def _mended(encoded: Callable[[list[Any]], list[int]], messages: list[Any], stri
             ids = encoded(ordered)
         except UserError:
             raise refusal from None  # the words about the conversation as it was given
-        done |= changed
-    tell(done)
+        changes |= changed
+    tell(changes)
     return ids
 
 
@@ -259,11 +259,11 @@ def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> 
     are those in the template's values, such as descriptions of tools: message number -1.
     """
     text, values = render(messages), render.template.values
-    found = [(n, word) for n, message in enumerate(messages) for word in _spelled(tokenizer, message)]
-    found += [(-1, word) for word in _spelled(tokenizer, values)]
-    if not found:
+    spellings = [(n, word) for n, message in enumerate(messages) for word in _spelled(tokenizer, message)]
+    spellings += [(-1, word) for word in _spelled(tokenizer, values)]
+    if not spellings:
         return text, {}
-    placeholders = _placeholders(text, messages, [word for _, word in found])
+    placeholders = _placeholders(text, messages, [word for _, word in spellings])
     hidden = {placeholder: word for word, placeholder in placeholders.items()}
 
     def hide(pairs: list[tuple[int, str]]) -> str:
@@ -274,17 +274,17 @@ def _protected(tokenizer: Tokenizer, render: Rendering, messages: list[Any]) -> 
         words = {word: placeholders[word] for m, word in pairs if m < 0}
         return render(trial, _replaced(values, words) if words else None)
 
-    protected = hide(found)
-    if restored(protected, hidden) != text and len(found) <= MAX_TRIALS:
-        kept = [
+    protected = hide(spellings)
+    if restored(protected, hidden) != text and len(spellings) <= MAX_TRIALS:
+        essential = [
             pair
-            for pair in found
+            for pair in spellings
             if pair[0] < 0
             or messages[pair[0]].get("role") != "assistant"
             or 2 * render.spent > render.seconds
             or restored(hide([pair]), hidden) == text
         ]
-        protected = hide(kept)
+        protected = hide(essential)
     return protected, hidden
 
 
@@ -328,8 +328,8 @@ def _spelled(tokenizer: Tokenizer, message: Any) -> list[str]:
 
 def _placeholders(text: str, messages: list[Any], words: list[str]) -> dict[str, str]:
     """A character for each word that stands in no text of the conversation."""
-    taken = set(text).union(*(set(string) for string in _strings(messages)))
-    free = (chr(code) for code in range(FIRST_PLACEHOLDER, FIRST_PLACEHOLDER + 0xFFFD) if chr(code) not in taken)
+    characters = set(text).union(*(set(string) for string in _strings(messages)))
+    free = (chr(code) for code in range(FIRST_PLACEHOLDER, FIRST_PLACEHOLDER + 0xFFFD) if chr(code) not in characters)
     distinct = sorted(set(words), key=len, reverse=True)
     return dict(zip(distinct, free, strict=False))
 

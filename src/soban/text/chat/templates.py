@@ -116,8 +116,8 @@ NAMED: Mapping[str, Named] = {
 
 def find_template(name: str | Path) -> ChatTemplate:
     """The template of that name, or in that Jinja file. UserError where there is neither."""
-    if found := NAMED.get(str(name)):
-        return ChatTemplate(found.source, {}, origin=name, stops=found.stops, heads=found.heads, bos=True)
+    if template := NAMED.get(str(name)):
+        return ChatTemplate(template.source, {}, origin=name, stops=template.stops, heads=template.heads, bos=True)
     if os.path.isfile(name):
         return ChatTemplate(_own_source(Path(name)), {}, origin=Path(name))
     raise UserError(

@@ -27,22 +27,22 @@ def with_contents(messages: Sequence[Any]) -> tuple[list[Any], set[str]]:
 
 def alternating(messages: Sequence[Any]) -> tuple[list[Any], set[str]]:
     """The messages, each of another role than the one before, a user's the first; and what was mended."""
-    made: list[Any] = []
-    done: set[str] = set()
+    turns: list[Any] = []
+    changes: set[str] = set()
     for message in messages:
         role = message["role"]
-        if role == "system" and made and made[-1]["role"] != "system":
+        if role == "system" and turns and turns[-1]["role"] != "system":
             message, role = {**message, "role": "user"}, "user"
-            done.add("moved")
-        if role == "assistant" and all(m["role"] == "system" for m in made):
-            made.append({"role": "user", "content": ""})
-            done.add("opened")
-        if made and made[-1]["role"] == role and message.keys() | made[-1].keys() <= TURN:
-            made[-1] = {"role": role, "content": _joined(made[-1], message)}
-            done.add("joined")
+            changes.add("moved")
+        if role == "assistant" and all(m["role"] == "system" for m in turns):
+            turns.append({"role": "user", "content": ""})
+            changes.add("opened")
+        if turns and turns[-1]["role"] == role and message.keys() | turns[-1].keys() <= TURN:
+            turns[-1] = {"role": role, "content": _joined(turns[-1], message)}
+            changes.add("joined")
         else:
-            made.append(message)
-    return made, done
+            turns.append(message)
+    return turns, changes
 
 
 def _joined(first: Message, second: Message) -> Any:
@@ -51,7 +51,7 @@ def _joined(first: Message, second: Message) -> Any:
     return [one_part(text)] if isinstance(first["content"], list) or isinstance(second["content"], list) else text
 
 
-def tell(done: set[str]) -> None:
+def tell(changes: set[str]) -> None:
     """Say what was mended, each once."""
-    for kind in sorted(done):
+    for kind in sorted(changes):
         TOLD[kind]()

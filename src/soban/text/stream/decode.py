@@ -52,13 +52,13 @@ class ByteStream:
 class PieceBytes(dict[int, bytes]):
     """The bytes that each token adds to the text, asked for once; b"" for those that are `silent`."""
 
-    def __init__(self, shown: Callable[[int], bytes], silent: Container[int]) -> None:
+    def __init__(self, bytes_of: Callable[[int], bytes], silent: Container[int]) -> None:
         super().__init__()
-        self._shown, self._silent = shown, silent
+        self._bytes_of, self._silent = bytes_of, silent
 
     def __missing__(self, token_id: int) -> bytes:
-        found = self[token_id] = b"" if token_id in self._silent else self._shown(token_id)
-        return found
+        piece = self[token_id] = b"" if token_id in self._silent else self._bytes_of(token_id)
+        return piece
 
 
 def run(stream: StreamDecoder, ids: Sequence[int]) -> str:

@@ -16,10 +16,10 @@ class StopStrings:
 
     def __init__(self, strings: Iterable[str], heads: Iterable[str] = ()) -> None:
         begun = [lines + head for head in heads for lines in ("\n", "\n\n")]
-        chosen = list(dict.fromkeys([*strings, *begun]))
-        if "" in chosen:
+        stops = list(dict.fromkeys([*strings, *begun]))
+        if "" in stops:
             raise UserError("an empty stop string would stop at once", hint="leave it out")
-        if (total := sum(map(len, chosen))) > MAX_CHARACTERS:
+        if (total := sum(map(len, stops))) > MAX_CHARACTERS:
             raise UserError(
                 "the stop strings have {total} characters; at most {most} are allowed",
                 total=total,
@@ -33,7 +33,7 @@ class StopStrings:
         self._found = [False]  # whether a stop string ends in this state
         self._heads: set[int] = set()  # states that are a head after one line end
         self._strings: dict[int, str] = {}  # the stop string that is a state
-        self._build(chosen, frozenset(begun))
+        self._build(stops, frozenset(begun))
         # a text begins as if a line had just ended, for heads alone
         self._state = self._next.get((0, "\n"), 0) if begun else 0
         self._fed = 0
@@ -101,13 +101,13 @@ class StopStrings:
             self._held.append("" if hidden else character)
             if self._found[self._state] and (length := self._ending(self._state)):
                 self._stopped = True
-                shown, self._held = self._held[: len(self._held) - length], []
-                return "".join(shown), True
-        cut = max(0, len(self._held) - self._depth[self._state])
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return "".join(shown), False
+                text, self._held = self._held[: len(self._held) - length], []
+                return "".join(text), True
+        ready = max(0, len(self._held) - self._depth[self._state])
+        text, self._held = self._held[:ready], self._held[ready:]
+        return "".join(text), False
 
     def finish(self) -> str:
         """What was held back, for the text has ended without a stop string."""
-        held, self._held = self._held, []
-        return "".join(held)
+        rest, self._held = self._held, []
+        return "".join(rest)

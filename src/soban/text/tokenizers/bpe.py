@@ -49,11 +49,11 @@ class BytePairs:
         self._encode.argtypes = (ctypes.POINTER(Pieces), ctypes.c_char_p, c_int64, c_int32, c_void_p)
         self._encode.restype = c_int64
 
-    def encode(self, text: str, cut: bool) -> list[int]:
-        """The ids of a text as the vocabulary spells it; with `cut`, each part from a U+2581 on is merged by itself."""
+    def encode(self, text: str, by_word: bool) -> list[int]:
+        """The ids of a text as the vocabulary spells it; `by_word`: each part from a U+2581 on is merged by itself."""
         data = text.encode()
         ids = np.empty(len(data), np.uint32)
-        count = self._encode(self._pieces, data, len(data), cut, ids.ctypes.data)
+        count = self._encode(self._pieces, data, len(data), by_word, ids.ctypes.data)
         if count == DAMAGED:
             raise UserError("{path}: the packed tokenizer is damaged", path=self._source, hint="delete the file")
         if count < 0:
@@ -84,10 +84,10 @@ def merge_places(left: Table, right: Table, bits: int) -> npt.NDArray[np.int64]:
 def table(rows: Table, places: npt.NDArray[np.int64], bits: int) -> Table:
     """The rows, each at its place or as soon after it as there is room; the first column of an empty row is 0."""
     order = np.argsort(places, kind="stable")
-    wanted = places[order]
+    targets = places[order]
     count = np.arange(len(rows))
-    given = count + np.maximum.accumulate(wanted - count)
-    reach = int((given - wanted).max(initial=0)) + 1
-    made = np.zeros(((1 << bits) + reach, rows.shape[1]), np.uint32)
-    made[given] = rows[order]
-    return made
+    slots = count + np.maximum.accumulate(targets - count)
+    reach = int((slots - targets).max(initial=0)) + 1
+    result = np.zeros(((1 << bits) + reach, rows.shape[1]), np.uint32)
+    result[slots] = rows[order]
+    return result

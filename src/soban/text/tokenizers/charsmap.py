@@ -39,10 +39,10 @@ class Charsmap:
         starts = self._starts
         while position < end:
             character = text[position]
-            found = starts.get(character)
-            if found is None:
-                found = starts[character] = self._walk(self._root, character)
-            node, best = found
+            step = starts.get(character)
+            if step is None:
+                step = starts[character] = self._walk(self._root, character)
+            node, best = step
             position += 1
             following = position
             while node >= 0 and following < end:

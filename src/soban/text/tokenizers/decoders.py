@@ -45,23 +45,23 @@ class PieceStream:
     def _new(self, text: str) -> str:
         if not self._ahead:
             return text
-        known = sum(
+        common = sum(
             1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, self._ahead, strict=False))
         )
-        self._ahead = self._ahead[known:] if known == len(text) else ""
-        return text[known:]
+        self._ahead = self._ahead[common:] if common == len(text) else ""
+        return text[common:]
 
 
 def _through(stages: Sequence[Stage], pieces: list[str]) -> list[str]:
     for stage in stages:
-        pieces = [made for piece in pieces for made in stage.feed(piece)]
+        pieces = [part for piece in pieces for part in stage.feed(piece)]
     return pieces
 
 
 def _rest(stages: Sequence[Stage]) -> str:
     pieces: list[str] = []
     for stage in stages:
-        pieces = [made for piece in pieces for made in stage.feed(piece)] + stage.finish()
+        pieces = [part for piece in pieces for part in stage.feed(piece)] + stage.finish()
     return "".join(pieces)
 
 
@@ -73,9 +73,9 @@ class Each:
         self._change, self._one, self._first = change, one, True
 
     def feed(self, piece: str) -> list[str]:
-        made = self._change(piece, self._first)
+        text = self._change(piece, self._first)
         self._first = self._one
-        return [made]
+        return [text]
 
     def finish(self) -> list[str]:
         return []
@@ -90,7 +90,7 @@ class Distinct(Each):
         if piece == self._before:
             return []
         self._before = piece
-        return [made for made in super().feed(piece) if made]
+        return [part for part in super().feed(piece) if part]
 
 
 class WordEnds:
@@ -101,12 +101,12 @@ class WordEnds:
         self._held: list[str] = []
 
     def feed(self, piece: str) -> list[str]:
-        before = [held.replace(self._suffix, " ") for held in self._held]
+        before = [last.replace(self._suffix, " ") for last in self._held]
         self._held = [piece]
         return before
 
     def finish(self) -> list[str]:
-        return [held.replace(self._suffix, "") for held in self._held]
+        return [last.replace(self._suffix, "") for last in self._held]
 
 
 class Bytes:
@@ -123,14 +123,14 @@ class Bytes:
         if data is None:
             return [*self.finish(), piece]
         self._run += self._decoder.decode(data)
-        return [] if self._apart else self._told()
+        return [] if self._apart else self._take_run()
 
     def finish(self) -> list[str]:
         self._run += self._decoder.decode(b"", True)
         self._decoder.reset()
-        return self._told()
+        return self._take_run()
 
-    def _told(self) -> list[str]:
+    def _take_run(self) -> list[str]:
         run, self._run = self._run, ""
         return [run] if run else []
 
@@ -143,11 +143,11 @@ class Stripped:
         self._held = ""
 
     def feed(self, piece: str) -> list[str]:
-        cut = 0
-        while cut < min(self._start, len(piece)) and piece[cut] == self._content:
-            cut += 1
-        self._start = 0 if cut < len(piece) else self._start - cut
-        text = self._held + piece[cut:]
+        skip = 0
+        while skip < min(self._start, len(piece)) and piece[skip] == self._content:
+            skip += 1
+        self._start = 0 if skip < len(piece) else self._start - skip
+        text = self._held + piece[skip:]
         end = len(text) - min(self._stop, len(text) - len(text.rstrip(self._content)))
         self._held = text[end:]
         return [text[:end]]
@@ -170,8 +170,8 @@ class Replaced:
         return ["".join(part + self._content for part in parts) + last[: len(last) - size]]
 
     def finish(self) -> list[str]:
-        held, self._held = self._held, ""
-        return [held]
+        rest, self._held = self._held, ""
+        return [rest]
 
 
 class Whole:
@@ -201,7 +201,7 @@ def stages(
     if not state:
         return [Each(lambda piece, first: piece if first else f" {piece}")]
     parts = _flat(state)
-    made: list[Stage] = []
+    result: list[Stage] = []
     one = False  # whether what comes is one text by now
     for n, part in enumerate(parts):
         kind, last = part.get("type"), n + 1 == len(parts) or parts[n + 1].get("type") == "Fuse"
@@ -210,9 +210,9 @@ def stages(
             stage = Whole(decoder_of(part), one=one)
             one = True
         if stage is not None:
-            made.append(stage)
+            result.append(stage)
         one = one or kind in ("Fuse", "ByteLevel")
-    return made
+    return result
 
 
 def _flat(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -256,8 +256,8 @@ def _of_one(kind: object, part: Mapping[str, Any]) -> Stage | None:
 
 
 def _byte(piece: str) -> bytes | None:
-    found = BYTE_PIECE.fullmatch(piece)
-    return bytes([int(found[1], 16)]) if found else None
+    match = BYTE_PIECE.fullmatch(piece)
+    return bytes([int(match[1], 16)]) if match else None
 
 
 def _word_piece(prefix: str, cleanup: bool) -> Callable[[str, bool], str]:

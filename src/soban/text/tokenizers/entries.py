@@ -79,11 +79,11 @@ def _from_json(path: Path, settings: Settings, data: bytes | None = None) -> Ent
     model = value["model"]
     ids = _ids(model["vocab"])
     declared = _declared(value.get("added_tokens"), ids)
-    named = {*settings.names.values(), *settings.extra} | {t.content for t in settings.added.values() if t.special}
+    special = {*settings.names.values(), *settings.extra} | {t.content for t in settings.added.values() if t.special}
     flags = ("lstrip", "rstrip", "single_word", "normalized")
     added = {
         index: AddedToken(
-            entry["content"], bool(entry.get("special")) or entry["content"] in named,
+            entry["content"], bool(entry.get("special")) or entry["content"] in special,
             **{name: bool(entry.get(name)) for name in flags},
         )
         for index, entry in declared.items()
@@ -93,12 +93,12 @@ def _from_json(path: Path, settings: Settings, data: bytes | None = None) -> Ent
     for index, token in sorted(settings.added.items()):  # what the settings alone declare is appended, or left out
         if token.content not in ids and index == size:
             added[index], ids[token.content], size = token, index, size + 1
-    added |= {ids[content]: AddedToken(content) for content in named if content in ids and ids[content] not in added}
+    added |= {ids[content]: AddedToken(content) for content in special if content in ids and ids[content] not in added}
     frame = frame_of(value.get("post_processor"))
-    told = _with_roles(str(model.get("type") or "?"), path, ids, size, added, settings, frame)
+    entries = _with_roles(str(model.get("type") or "?"), path, ids, size, added, settings, frame)
     parts = {name: value.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
     rest = {name: item for name, item in model.items() if name not in ("vocab", "merges")}
-    return replace(told, parts={**parts, "model": rest})
+    return replace(entries, parts={**parts, "model": rest})
 
 
 def _ids(vocabulary: Any) -> dict[str, int]:
@@ -110,8 +110,8 @@ def _with_roles(
     kind: str, path: Path, ids: Mapping[str, int], size: int, added: Mapping[int, AddedToken], settings: Settings,
     frame: tuple[list[int], list[int]],
 ) -> Entries:  # fmt: skip
-    named = settings.names.get("bos_token")
-    bos_id = ids.get(named) if named else next(iter(settings.bos_ids), None)
+    bos = settings.names.get("bos_token")
+    bos_id = ids.get(bos) if bos else next(iter(settings.bos_ids), None)
     eos_id = ids.get(settings.names.get("eos_token", ""))
     prefix, suffix = policy(settings, bos_id, eos_id, frame)
     return Entries(
@@ -125,14 +125,14 @@ def _declared(tokens: object, ids: Mapping[str, int]) -> dict[int, Mapping[str, 
 
     A piece of the model's own keeps its id; the others follow the vocabulary in the order of the file's ids.
     """
-    found: dict[int, Mapping[str, Any]] = {}
+    tokens_by_id: dict[int, Mapping[str, Any]] = {}
     free = len(ids)
     listed = [entry for entry in tokens if _is_added(entry)] if isinstance(tokens, list) else []
     for entry in sorted(listed, key=lambda entry: entry["id"]):
         index = ids.get(entry["content"], free)
         free = max(free, index + 1)
-        found[index] = entry
-    return found
+        tokens_by_id[index] = entry
+    return tokens_by_id
 
 
 def _is_added(entry: object) -> bool:

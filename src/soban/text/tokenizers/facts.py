@@ -26,14 +26,14 @@ class Facts:
     bits: Mapping[str, int]  # of the tables' hashes
     rules: Rules
     added: Mapping[int, AddedToken]
-    shown: Mapping[int, str]  # how added tokens are spelt in a text
+    spellings: Mapping[int, str]  # how added tokens are spelt in a text
     apart: Mapping[int, list[int]]  # pieces that spell markup, and what stands for them in plain text
     frame: tuple[list[int], list[int]]
     lead: int
     vocab_size: int
 
 
-def written(rules: Rules, bits: Mapping[str, int], fast: "FastTokenizer", reached: set[int]) -> str:
+def as_json(rules: Rules, bits: Mapping[str, int], fast: "FastTokenizer", reached: set[int]) -> str:
     """The JSON; `reached`: pieces that spell markup and that merging can make."""
     return json.dumps(
         {
@@ -54,10 +54,10 @@ def written(rules: Rules, bits: Mapping[str, int], fast: "FastTokenizer", reache
 
 def read(text: str, pieces: int) -> Facts:
     """The facts about a tokenizer of so many pieces. ValueError, TypeError or KeyError for what they cannot be."""
-    told = parse_object(text.encode())
-    size = _number(told["vocab_size"], pieces, MOST)
-    added, shown = {}, {}
-    for index, content, spelt, flags in _list(told["added"]):
+    values = parse_object(text.encode())
+    size = _number(values["vocab_size"], pieces, MOST)
+    added, spellings = {}, {}
+    for index, content, spelt, flags in _list(values["added"]):
         if (
             not isinstance(content, str)
             or not isinstance(spelt, str)
@@ -66,30 +66,30 @@ def read(text: str, pieces: int) -> Facts:
             or flags.keys() != set(FLAGS)
         ):
             raise ValueError("added")
-        known = {name: _flag(flag) for name, flag in flags.items()}
-        added[_number(index, 0, size)] = AddedToken(content, **known)
-        shown[index] = spelt
-    before, after = _list(told["frame"])
+        token_flags = {name: _flag(flag) for name, flag in flags.items()}
+        added[_number(index, 0, size)] = AddedToken(content, **token_flags)
+        spellings[index] = spelt
+    before, after = _list(values["frame"])
     return Facts(
-        bits={name: _number(told["bits"][name], 1, 32) for name in TABLES},
-        rules=_rules(told["rules"]),
+        bits={name: _number(values["bits"][name], 1, 32) for name in TABLES},
+        rules=_rules(values["rules"]),
         added=added,
-        shown=shown,
-        apart={_number(index, 0, pieces): _ids(parts, pieces) for index, parts in _list(told["apart"])},
+        spellings=spellings,
+        apart={_number(index, 0, pieces): _ids(parts, pieces) for index, parts in _list(values["apart"])},
         frame=(_ids(before, size), _ids(after, size)),
-        lead=_number(told["lead"], 0, LEAD),
+        lead=_number(values["lead"], 0, LEAD),
         vocab_size=size,
     )
 
 
-def _rules(told: Any) -> Rules:
+def _rules(values: Any) -> Rules:
     if (
-        not isinstance(told, dict)
-        or told.keys() != {"prepend", "metaspace", "cut"}
-        or told["metaspace"] not in (None, "always", "first", "never")
+        not isinstance(values, dict)
+        or values.keys() != {"prepend", "metaspace", "cut"}
+        or values["metaspace"] not in (None, "always", "first", "never")
     ):
         raise ValueError("rules")
-    return Rules(_flag(told["prepend"]), told["metaspace"], _flag(told["cut"]))
+    return Rules(_flag(values["prepend"]), values["metaspace"], _flag(values["cut"]))
 
 
 def _number(value: object, least: int, end: int) -> int:

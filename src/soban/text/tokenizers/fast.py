@@ -15,7 +15,7 @@ from soban.text.tokenizers.library import (
     library_errors,
     open_library,
     state_of,
-    told,
+    translating_errors,
     without_added,
 )
 from soban.text.tokenizers.markup import Matcher, Span, checked, framed, is_markup, policy, restored
@@ -59,14 +59,14 @@ class FastTokenizer:
         self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, self.frame)
         self._decoder = state_of(library.decoder)
         self.piece_bytes, self.lead = _bytes_of_pieces(self._decoder)
-        self._bytes = PieceBytes(self._shown, self._special)
+        self._bytes = PieceBytes(self._bytes_of, self._special)
 
     def _role(self, name: str, fallback: tuple[int, ...]) -> int | None:
         if name in self.special_tokens:
             return self.library.token_to_id(self.special_tokens[name])
         return fallback[0] if fallback else None
 
-    @told
+    @translating_errors
     def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
         """The ids of `text`; see `Tokenizer`."""
         checked(text)
@@ -84,14 +84,14 @@ class FastTokenizer:
             ids = [part for index in ids for part in (self.taken_apart(index) if index in self.spelled else [index])]
         return ids
 
-    @told
+    @translating_errors
     def taken_apart(self, token_id: int) -> list[int]:
         """Two pieces, else the characters, that spell a token that plain text must not hold."""
         model = self.library.model
         piece = model.id_to_token(token_id) or ""
         within = self._model["continuing_subword_prefix"] or ""  # with which a piece begins that begins no word
-        for cut in range(len(piece) - 1, 0, -1):
-            pair = [model.token_to_id(piece[:cut]), model.token_to_id(within + piece[cut:])]
+        for place in range(len(piece) - 1, 0, -1):
+            pair = [model.token_to_id(piece[:place]), model.token_to_id(within + piece[place:])]
             if None not in pair and self.spelled.isdisjoint(pair):
                 return pair
         ids: list[int] = []
@@ -105,12 +105,12 @@ class FastTokenizer:
     def _spelled_out(self, character: str) -> list[int]:
         """A character that is no piece: its bytes, else the unknown token, if there is one."""
         if self._model["byte_fallback"]:
-            found = [self.library.model.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
-            if None not in found:
-                return found
+            ids = [self.library.model.token_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+            if None not in ids:
+                return ids
         return [] if self.unk_id is None else [self.unk_id]
 
-    @told
+    @translating_errors
     def find_markup(self, text: str) -> list[Span]:
         """Where tokens that steer the model are written in the text."""
         if next(self._written.spans(text), None) is None and not self._normalized_markup:
@@ -122,7 +122,7 @@ class FastTokenizer:
             if index in self._markup_ids and end > start
         ]
 
-    @told
+    @translating_errors
     def encode_rendered(self, text: str, hidden: Mapping[str, str]) -> list[int]:
         """The ids of a rendered template: tokens are recognised except in what placeholders hide."""
         encoding = self.library.encode(text, add_special_tokens=False)
@@ -150,13 +150,13 @@ class FastTokenizer:
         """The bytes that a token adds to the text; b"" for special tokens and ids that are none."""
         return self._bytes[token_id]
 
-    def _shown(self, token_id: int) -> bytes:
+    def _bytes_of(self, token_id: int) -> bytes:
         piece = self._piece(token_id)
         if piece is None:
             return b""
         return run(self._stream(False), [token_id]).encode() if self.piece_bytes is None else self.piece_bytes(piece)
 
-    @told
+    @translating_errors
     def _piece(self, token_id: int) -> str | None:
         return self.library.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
 
@@ -178,7 +178,7 @@ class FastTokenizer:
 
     def _stream(self, skip_special: bool) -> ByteStream | PieceStream:
         if self.lead is not None:
-            return ByteStream(self.token_bytes if skip_special else self._shown, lead=self.lead)
+            return ByteStream(self.token_bytes if skip_special else self._bytes_of, lead=self.lead)
         return PieceStream(self._shown_piece if skip_special else self._piece, stages(self._decoder, self._own_decoder))
 
     def _own_decoder(self, state: Mapping[str, Any]) -> Callable[[list[str]], str]:
@@ -202,9 +202,9 @@ def _declare(library: "tokenizers.Tokenizer", settings: Settings) -> None:
     """Make known what only the settings declare, as transformers does."""
     from tokenizers import AddedToken as Declared
 
-    known = {token.content for token in library.get_added_tokens_decoder().values()}
+    contents = {token.content for token in library.get_added_tokens_decoder().values()}
     for index, token in sorted(settings.added.items()):
-        if token.content in known:
+        if token.content in contents:
             continue
         if library.token_to_id(token.content) not in (index, None) or (
             library.token_to_id(token.content) is None and index != library.get_vocab_size()
@@ -217,10 +217,10 @@ def _declare(library: "tokenizers.Tokenizer", settings: Settings) -> None:
             continue
         flags = {name: getattr(token, name) for name in FLAGS}
         (library.add_special_tokens if token.special else library.add_tokens)([Declared(token.content, **flags)])
-        known.add(token.content)
-    named = {*settings.names.values(), *settings.extra} - known
+        contents.add(token.content)
+    missing = {*settings.names.values(), *settings.extra} - contents
     library.add_special_tokens(
-        [Declared(content, normalized=False) for content in sorted(named) if library.token_to_id(content) is not None]
+        [Declared(content, normalized=False) for content in sorted(missing) if library.token_to_id(content) is not None]
     )
 
 

@@ -26,9 +26,9 @@ def _sentencepiece(vocabulary: GgufVocabulary, model_type: int) -> Tokenizer:
         for text, score, kind in zip(vocabulary.tokens, scores, vocabulary.types, strict=True)
     ]
     unknown = next((i for i, piece in enumerate(pieces) if piece.type is PieceType.UNKNOWN), None)
-    named = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
-    whole = named == {f"<0x{byte:02X}>" for byte in range(256)}
-    if named and not whole:
+    byte_pieces = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
+    whole = byte_pieces == {f"<0x{byte:02X}>" for byte in range(256)}
+    if byte_pieces and not whole:
         raise vocabulary.damaged(TYPES)
     try:
         return SentencePieceTokenizer(

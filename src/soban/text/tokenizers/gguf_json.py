@@ -18,7 +18,7 @@ UNSPACED = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
 def tokenizer_files(vocabulary: GgufVocabulary, context: int) -> dict[str, Any]:
     """tokenizer.json and tokenizer_config.json, by their names."""
     settings = vocabulary.settings
-    told = {
+    config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "add_bos_token": settings.add_bos,
@@ -26,7 +26,7 @@ def tokenizer_files(vocabulary: GgufVocabulary, context: int) -> dict[str, Any]:
         "clean_up_tokenization_spaces": False,
         **settings.names,
     }
-    return {"tokenizer.json": library_form(vocabulary), "tokenizer_config.json": told}
+    return {"tokenizer.json": library_form(vocabulary), "tokenizer_config.json": config}
 
 
 def library_form(vocabulary: GgufVocabulary) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def _frame(vocabulary: GgufVocabulary) -> dict[str, Any] | None:
     settings, ids, tokens = vocabulary.settings, vocabulary.ids, vocabulary.tokens
     parts: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
     special = {}
-    for role, wanted, place in (("bos", settings.add_bos, 0), ("eos", settings.add_eos, len(parts) + 1)):
-        if wanted and role in ids:
+    for role, adds, place in (("bos", settings.add_bos, 0), ("eos", settings.add_eos, len(parts) + 1)):
+        if adds and role in ids:
             token = tokens[ids[role]]
             parts.insert(place, {"SpecialToken": {"id": token, "type_id": 0}})
             special[token] = {"id": token, "ids": [ids[role]], "tokens": [token]}

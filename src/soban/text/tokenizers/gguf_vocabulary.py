@@ -42,10 +42,10 @@ class GgufVocabulary:
         if not self.tokens:
             raise self.damaged(TOKENS)
         self.types = self._types()
-        known = {name: index for name, index in ids.items() if index < len(self.tokens)}
+        own_ids = {name: index for name, index in ids.items() if index < len(self.tokens)}
         if self.model == "llama":
-            known = {n: i for n, i in LLAMA_IDS.items() if self.types[i : i + 1] in ([2], [3])} | known
-        self.ids = known
+            own_ids = {n: i for n, i in LLAMA_IDS.items() if self.types[i : i + 1] in ([2], [3])} | own_ids
+        self.ids = own_ids
         self.settings = self._settings()
 
     def damaged(self, key: str) -> UserError:
@@ -111,10 +111,10 @@ class GgufVocabulary:
         """Pairs of pieces with a blank between them, the first to be merged first."""
         texts = self._keys.get(MERGES)
         merges = list(texts) if texts is not None and not isinstance(texts, str | np.ndarray) else []
-        known = set(self.tokens)
+        pieces = set(self.tokens)
         for merge in merges:
             left, blank, right = merge.partition(" ")
-            if not blank or left not in known or right not in known or left + right not in known:
+            if not blank or left not in pieces or right not in pieces or left + right not in pieces:
                 raise self.damaged(f"{MERGES} ({quoted(merge)})")
         return merges
 

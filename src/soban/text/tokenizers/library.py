@@ -49,7 +49,7 @@ def library_errors(path: Path) -> Iterator[None]:
         ) from None  # fmt: skip
 
 
-def told(method: Callable[Concatenate[Of, Given], Result]) -> Callable[Concatenate[Of, Given], Result]:
+def translating_errors(method: Callable[Concatenate[Of, Given], Result]) -> Callable[Concatenate[Of, Given], Result]:
     """A method that calls the library, with `library_errors` around it."""
 
     @functools.wraps(method)
@@ -97,23 +97,23 @@ def frame_of(processor: object) -> tuple[list[int], list[int]]:
     """The ids that a post-processor, as its JSON describes it, puts before and after a text."""
     before: list[int] = []
     after: list[int] = []
-    told = _object(processor)
-    if told.get("type") == "Sequence":
-        for part in _list(told.get("processors")):
+    description = _object(processor)
+    if description.get("type") == "Sequence":
+        for part in _list(description.get("processors")):
             more = frame_of(part)
             before, after = more[0] + before, after + more[1]
-    elif told.get("type") in ("BertProcessing", "RobertaProcessing"):
-        first, last = (_list(told.get(name))[1:2] for name in ("cls", "sep"))
+    elif description.get("type") in ("BertProcessing", "RobertaProcessing"):
+        first, last = (_list(description.get(name))[1:2] for name in ("cls", "sep"))
         return _numbers(first), _numbers(last)
-    elif told.get("type") == "TemplateProcessing":
-        known = _object(told.get("special_tokens"))
+    elif description.get("type") == "TemplateProcessing":
+        special = _object(description.get("special_tokens"))
         side = before
-        for piece in map(_object, _list(told.get("single"))):
+        for piece in map(_object, _list(description.get("single"))):
             if "Sequence" in piece:
                 side = after
             else:
                 name = str(_object(piece.get("SpecialToken")).get("id"))
-                side += _numbers(_list(_object(known.get(name)).get("ids")))
+                side += _numbers(_list(_object(special.get(name)).get("ids")))
     return before, after
 
 
@@ -130,9 +130,9 @@ def _numbers(values: list[Any]) -> list[int]:
 
 
 def without_added(
-    library: "tokenizers.Tokenizer", kept: Mapping[int, AddedToken]
+    library: "tokenizers.Tokenizer", tokens: Mapping[int, AddedToken]
 ) -> tuple["tokenizers.Tokenizer", dict[int, int]]:
-    """A tokenizer that shares the model but knows only the added tokens `kept`, and its ids where they differ."""
+    """A tokenizer that shares the model but knows only these added `tokens`, and its ids where they differ."""
     from tokenizers import AddedToken as Declared
     from tokenizers import Tokenizer
 
@@ -141,8 +141,8 @@ def without_added(
         plain.normalizer = library.normalizer
     if library.pre_tokenizer is not None:
         plain.pre_tokenizer = library.pre_tokenizer
-    plain.add_tokens([Declared(t.content, **{name: getattr(t, name) for name in FLAGS}) for t in kept.values()])
-    ids = {plain.token_to_id(token.content): index for index, token in kept.items()}
+    plain.add_tokens([Declared(t.content, **{name: getattr(t, name) for name in FLAGS}) for t in tokens.values()])
+    ids = {plain.token_to_id(token.content): index for index, token in tokens.items()}
     return plain, {own: index for own, index in ids.items() if own is not None and own != index}
 
 
@@ -165,6 +165,6 @@ def continuing(library: "tokenizers.Tokenizer", plain: "tokenizers.Tokenizer") -
     if plain.normalizer is not None:
         inner.normalizer = plain.normalizer
     inner.pre_tokenizer = carrier.pre_tokenizer
-    kept = plain.get_added_tokens_decoder()
-    inner.add_tokens([kept[index] for index in sorted(kept)])
+    added = plain.get_added_tokens_decoder()
+    inner.add_tokens([added[index] for index in sorted(added)])
     return inner

@@ -90,10 +90,10 @@ def checked_tokenizer(path: Path, data: bytes) -> dict[str, Any]:
 
 def _without_merges(data: bytes) -> bytes:
     """The file without its list of merges where that is the last thing in it, as the library writes it."""
-    found = list(MERGES.finditer(data))
-    if len(found) != 1 or not END.search(data[-200:]):
+    matches = list(MERGES.finditer(data))
+    if len(matches) != 1 or not END.search(data[-200:]):
         return data
-    return data[: found[0].start()] + b'"merges":[]}}'
+    return data[: matches[0].start()] + b'"merges":[]}}'
 
 
 class _Check:
@@ -103,17 +103,17 @@ class _Check:
         self._path = path
         self._parts = 0
 
-    def refuse(self, place: str, value: object, wanted: str) -> NoReturn:
+    def refuse(self, place: str, value: object, kind: str) -> NoReturn:
         raise UserError(
             "{path}: not a tokenizer: {place} is {value}, where {wanted} belongs", path=self._path, place=place,
-            value=quoted(value), wanted=_wanted(wanted), hint="fetch it again",
+            value=quoted(value), wanted=_expectation(kind), hint="fetch it again",
         )  # fmt: skip
 
     def fields(self, place: str, value: Mapping[str, Any], fields: Mapping[str, str]) -> None:
         for name, kind in fields.items():
-            found = value.get(name)
-            if found is not None and not KINDS[kind](found):
-                self.refuse(f"{place}.{name}", found, kind)
+            item = value.get(name)
+            if item is not None and not KINDS[kind](item):
+                self.refuse(f"{place}.{name}", item, kind)
 
     def part(self, place: str, value: object, depth: int) -> None:
         """A normalizer, a decoder ..., with those in it."""
@@ -187,15 +187,15 @@ def _pattern(value: object) -> bool:
 def _regex(text: str) -> bool:
     """Whether a regular expression is of sensible size once its counted repetitions are written out."""
     sizes = [0]  # of the groups that are open
-    for found in TOKENS.finditer(text):
-        sign = found["sign"]
+    for match in TOKENS.finditer(text):
+        sign = match["sign"]
         if sign == "(":
             sizes.append(0)
             continue
         if sign == ")" and len(sizes) == 1:
             return False
         size = sizes.pop() if sign == ")" else 1
-        sizes[-1] += size * max(1, *(int(count[:9]) for count in re.findall(r"\d+", found["times"] or "1")))
+        sizes[-1] += size * max(1, *(int(count[:9]) for count in re.findall(r"\d+", match["times"] or "1")))
         if max(sizes) > MAX_WRITTEN or len(sizes) > MAX_BRACKETS:
             return False
     return len(text) <= MAX_REGEX
@@ -241,7 +241,7 @@ KINDS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def _wanted(kind: str) -> str:
+def _expectation(kind: str) -> str:
     """What belongs in a place, in the user's language."""
     return {
         "flag": translate("true or false"),

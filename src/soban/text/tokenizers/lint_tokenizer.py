@@ -23,18 +23,18 @@ def lint_tokenizer(entries: Entries) -> Iterator[Finding]:
 def _policy(entries: Entries) -> Iterator[Finding]:
     """A BOS or EOS that one file puts around a text and the other does not."""
     before, after = frame_of(entries.parts["post_processor"])
-    for key, asked, token, there in (
+    for key, add, token, there in (
         ("add_bos_token", entries.settings.add_bos, entries.bos_id, before),
         ("add_eos_token", entries.settings.add_eos, entries.eos_id, after),
     ):
-        if asked is None or token is None or asked == (token in there):
+        if add is None or token is None or add == (token in there):
             continue
         error = UserError(
             "{key} is {value}, and the post-processor of {file} does otherwise", key=key,
-            value=json.dumps(asked), file=entries.file,
+            value=json.dumps(add), file=entries.file,
             hint="soban goes by the key, as transformers 4 and llama.cpp do; transformers 5 goes by {file}",
         )  # fmt: skip
-        yield Finding("policy-differs", error, SETTINGS, asked, "note")
+        yield Finding("policy-differs", error, SETTINGS, add, "note")
 
 
 def _unknown(entries: Entries) -> Iterator[Finding]:
@@ -43,8 +43,8 @@ def _unknown(entries: Entries) -> Iterator[Finding]:
     bytes_known = all(f"<0x{byte:02X}>" in entries.ids for byte in range(256))
     if _mentions(entries.parts["pre_tokenizer"], "ByteLevel") or _mentions(entries.parts["normalizer"], "ByteLevel"):
         return
-    named = model.get("unk_id") if entries.kind == "Unigram" else model.get("unk_token")
-    none = named is None or (entries.kind != "Unigram" and named not in entries.ids)
+    unknown = model.get("unk_id") if entries.kind == "Unigram" else model.get("unk_token")
+    none = unknown is None or (entries.kind != "Unigram" and unknown not in entries.ids)
     spelled = bool(model.get("byte_fallback")) and bytes_known
     kind = entries.settings.tokenizer_class.removesuffix("Fast")
     if kind in ANEW and (entries.kind != "BPE" or not (spelled or none or ANEW[kind])):
@@ -57,7 +57,7 @@ def _unknown(entries: Entries) -> Iterator[Finding]:
     if none and not spelled:
         error = UserError(
             "{file} has no token for characters that it does not know: they are left out of a text"
-            if entries.kind == "BPE" and named is None
+            if entries.kind == "BPE" and unknown is None
             else "{file} has no token for characters that it does not know: a text with one is refused",
             file=entries.file, hint="take a tokenizer with byte fallback for other languages",
         )  # fmt: skip

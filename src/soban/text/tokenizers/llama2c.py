@@ -62,9 +62,9 @@ class Llama2cTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token adds to the text; b"" for BOS, EOS and ids that are none."""
-        return b"" if token_id in (BOS, EOS) else self._shown(token_id)
+        return b"" if token_id in (BOS, EOS) else self._bytes_of(token_id)
 
-    def _shown(self, token_id: int) -> bytes:
+    def _bytes_of(self, token_id: int) -> bytes:
         if not 0 <= token_id < len(self._pieces):
             return b""
         piece = self._pieces[token_id]
@@ -74,7 +74,7 @@ class Llama2cTokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`; as in run.c, a space right after BOS is dropped."""
-        return run(ByteStream(self.token_bytes if skip_special else self._shown, lead=1, restart=BOS), ids)
+        return run(ByteStream(self.token_bytes if skip_special else self._bytes_of, lead=1, restart=BOS), ids)
 
     def stream(self, after: Sequence[int] = ()) -> ByteStream:
         """A decoder for what follows the tokens `after`."""

@@ -105,9 +105,9 @@ def _joined(texts: Sequence[str]) -> dict[str, int]:
     return {text: index for index, text in enumerate(texts) if index not in (UNKNOWN, BOS, EOS)}
 
 
-def merges(known: Mapping[str, int], scores: Sequence[float], floor: float = -math.inf) -> Iterator[tuple[str, str]]:
+def merges(ids: Mapping[str, int], scores: Sequence[float], floor: float = -math.inf) -> Iterator[tuple[str, str]]:
     """Every pair of pieces that spells a third, those first whose third has the best score, above `floor`."""
-    for text, index in sorted(known.items(), key=lambda entry: -scores[entry[1]]):
+    for text, index in sorted(ids.items(), key=lambda entry: -scores[entry[1]]):
         if scores[index] > floor:
-            pairs = ((text[:cut], text[cut:]) for cut in range(1, len(text)))
-            yield from sorted((p for p in pairs if p[0] in known and p[1] in known), key=lambda p: known[p[0]])
+            pairs = ((text[:place], text[place:]) for place in range(1, len(text)))
+            yield from sorted((p for p in pairs if p[0] in ids and p[1] in ids), key=lambda p: ids[p[0]])

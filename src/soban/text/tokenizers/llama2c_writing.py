@@ -40,18 +40,18 @@ def llama2c_pieces(folder: Path, config: Mapping[str, Any]) -> tuple[list[bytes]
     """
     tokenizer = load_tokenizer(folder, config)
     path = folder / "tokenizer.json"
-    found = _from_json(path) if path.is_file() else _from_sentencepiece(folder / "tokenizer.model")
+    vocabulary = _from_json(path) if path.is_file() else _from_sentencepiece(folder / "tokenizer.model")
     declared = {index: token.content for index, token in read_settings(folder, config).added.items()}
-    added = declared | found.added
-    found = replace(found, texts=added | found.texts)
-    _check_ids(found, tokenizer, config["vocab_size"])
-    pieces, scores = _listed(found, config["vocab_size"])
+    added = declared | vocabulary.added
+    vocabulary = replace(vocabulary, texts=added | vocabulary.texts)
+    _check_ids(vocabulary, tokenizer, config["vocab_size"])
+    pieces, scores = _listed(vocabulary, config["vocab_size"])
     if lost := [token for index, token in sorted(added.items()) if index > EOS]:
         messages.warn(
             "{path}: {count} added tokens, such as {token}, are plain text for llama2.c",
-            path=found.path, count=len(lost), token=lost[0],
+            path=vocabulary.path, count=len(lost), token=lost[0],
         )  # fmt: skip
-    compare(found.path, tokenizer, Llama2cTokenizer(pieces, scores))
+    compare(vocabulary.path, tokenizer, Llama2cTokenizer(pieces, scores))
     return pieces, scores
 
 
@@ -130,59 +130,59 @@ def _from_sentencepiece(path: Path) -> Vocabulary:
     return Vocabulary(path, {i: piece.text for i, piece in enumerate(model.pieces)}, scores, added)
 
 
-def _check_ids(found: Vocabulary, tokenizer: Tokenizer, rows: int) -> None:
+def _check_ids(vocabulary: Vocabulary, tokenizer: Tokenizer, rows: int) -> None:
     """Raise UserError where the tokens that run.c knows by their ids have others."""
     if tokenizer.bos_id != BOS or tokenizer.encode("a")[0] != BOS:
         raise UserError(
             "{path}: texts begin with token {found}, and llama2.c begins them with token {wanted}",
-            path=found.path, found=tokenizer.encode("a")[0], wanted=BOS,
+            path=vocabulary.path, found=tokenizer.encode("a")[0], wanted=BOS,
             hint="--weights-only writes the .bin alone; soban runs the model as it is",
         )  # fmt: skip
     if other := sorted(set(tokenizer.eos_ids) - {BOS, EOS}):
         raise UserError(
             "{path}: token {found} ends a text, and in llama2.c tokens {bos} and {eos} do",
-            path=found.path, found=other[0], bos=BOS, eos=EOS,
+            path=vocabulary.path, found=other[0], bos=BOS, eos=EOS,
             hint="--weights-only writes the .bin alone; soban runs the model as it is",
         )  # fmt: skip
-    if rows < FIRST_BYTE + 256 or SPACE not in found.texts.values():
+    if rows < FIRST_BYTE + 256 or SPACE not in vocabulary.texts.values():
         raise UserError(
             "{path}: llama2.c needs at least {least} tokens, one of them a space; this has {size}",
-            path=found.path, least=FIRST_BYTE + 256, size=rows,
+            path=vocabulary.path, least=FIRST_BYTE + 256, size=rows,
             hint="--weights-only writes the .bin alone; soban runs the model as it is",
         )  # fmt: skip
-    if max(found.texts) >= rows:
+    if max(vocabulary.texts) >= rows:
         raise UserError(
             "{path}: the tokenizer has {tokens} entries, the model's embedding only {rows}",
-            path=found.path, tokens=max(found.texts) + 1, rows=rows,
+            path=vocabulary.path, tokens=max(vocabulary.texts) + 1, rows=rows,
             hint="take the tokenizer that belongs to the model",
         )  # fmt: skip
-    if [found.texts.get(FIRST_BYTE + byte) for byte in range(256)] != list(BYTES):
+    if [vocabulary.texts.get(FIRST_BYTE + byte) for byte in range(256)] != list(BYTES):
         messages.warn(
             "{path}: the bytes are not tokens {first} to {last}, where llama2.c looks for them: it reads characters"
             " that are not in the vocabulary as other tokens",
-            path=found.path, first=FIRST_BYTE, last=FIRST_BYTE + 255,
+            path=vocabulary.path, first=FIRST_BYTE, last=FIRST_BYTE + 255,
         )  # fmt: skip
 
 
-def _listed(found: Vocabulary, rows: int) -> tuple[list[bytes], list[float]]:
+def _listed(vocabulary: Vocabulary, rows: int) -> tuple[list[bytes], list[float]]:
     """A piece and its score for each row; rows without a token get a text that nothing leads to."""
-    texts = [found.texts.get(i, f"<unused{i}>").replace(SPACE, " ") for i in range(rows)]
+    texts = [vocabulary.texts.get(i, f"<unused{i}>").replace(SPACE, " ") for i in range(rows)]
     for index in (BOS, EOS):
         texts[index] = f"\n{texts[index]}\n"  # as llama2.c writes them, so that no merge leads there
-    known = {text: index for index, text in enumerate(texts)}
-    if len(known) < rows:
-        twice = next(index for index, text in enumerate(texts) if known[text] != index)
+    ids = {text: index for index, text in enumerate(texts)}
+    if len(ids) < rows:
+        twice = next(index for index, text in enumerate(texts) if ids[text] != index)
         raise UserError(
             "{path}: tokens {first} and {second} are both spelled {text}, which llama2.c cannot tell apart",
-            path=found.path, first=twice, second=known[texts[twice]], text=repr(texts[twice]),
+            path=vocabulary.path, first=twice, second=ids[texts[twice]], text=repr(texts[twice]),
             hint="--weights-only writes the .bin alone; soban runs the model as it is",
         )  # fmt: skip
 
     def score(index: int) -> float:
         text = texts[index]
-        if index in found.scores:
-            return found.scores[index]
-        reachable = any(text[:cut] in known and text[cut:] in known for cut in range(1, len(text)))
+        if index in vocabulary.scores:
+            return vocabulary.scores[index]
+        reachable = any(text[:place] in ids and text[place:] in ids for place in range(1, len(text)))
         return NEVER if reachable else 0.0
 
     return [text.encode() for text in texts], [score(index) for index in range(rows)]

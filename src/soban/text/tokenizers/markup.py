@@ -92,7 +92,7 @@ class Matcher:
         lengths: dict[str, set[int]] = {}
         for content in self._tokens:
             lengths.setdefault(content[0], set()).add(len(content))
-        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
         self._first = re.compile(f"[{re.escape(''.join(self._lengths))}]") if self._lengths else None
 
     def spans(self, text: str) -> Iterator[Span]:

@@ -48,16 +48,16 @@ def merge(symbols: Sequence[AnyStr], scores: Mapping[AnyStr, float]) -> list[tup
 
 def words(text: AnyStr, space: AnyStr) -> list[AnyStr]:
     """The text cut before each run of spaces: where no piece `crosses_words`, the words merge independently."""
-    cut: list[AnyStr] = []
+    parts: list[AnyStr] = []
     spaces = 0
     for part in text.split(space):
         if part:
-            cut.append(space * spaces + part)
+            parts.append(space * spaces + part)
             spaces = 0
         spaces += 1
     if spaces > 1:
-        cut.append(space * (spaces - 1))
-    return cut
+        parts.append(space * (spaces - 1))
+    return parts
 
 
 def crosses_words(piece: AnyStr, space: AnyStr) -> bool:
@@ -80,10 +80,10 @@ class WordCache(Generic[AnyStr]):
             return self._encode_word(text)
         ids: list[int] = []
         for word in words(text, self._space):
-            found = self._known.get(word)
-            if found is None:
-                found = self._encode_word(word)
+            word_ids = self._known.get(word)
+            if word_ids is None:
+                word_ids = self._encode_word(word)
                 if len(word) <= MAX_CACHED_LENGTH and len(self._known) < MAX_CACHED_WORDS:
-                    self._known[word] = found
-            ids += found
+                    self._known[word] = word_ids
+            ids += word_ids
         return ids

@@ -66,7 +66,7 @@ class PackedTokenizer:
         self._pairs = BytePairs(arrays, facts.bits, count, source)
         self._rules = facts.rules
         self._inner = replace(self._rules, metaspace="never") if self._rules.metaspace == "first" else self._rules
-        added, self._added = facts.added, facts.shown
+        added, self._added = facts.added, facts.spellings
         self._special = {index for index, token in added.items() if token.special}
         markup = {index for index, token in added.items() if is_markup(token)}
         self._markup = frozenset(markup)
@@ -81,13 +81,13 @@ class PackedTokenizer:
         def role(name: str) -> int | None:
             return by_content.get(settings.names.get(name, ""))
 
-        named = "bos_token" in settings.names
-        self.bos_id = role("bos_token") if named else next(iter(settings.bos_ids), None)
+        has_bos = "bos_token" in settings.names
+        self.bos_id = role("bos_token") if has_bos else next(iter(settings.bos_ids), None)
         eos_id = role("eos_token")
         self.eos_ids = settings.eos_ids if eos_id is None else (eos_id,)
         self._prefix, self._suffix = policy(settings, self.bos_id, eos_id, facts.frame)
         self._lead = facts.lead
-        self._bytes = PieceBytes(self._shown, self._special)
+        self._bytes = PieceBytes(self._bytes_of, self._special)
 
     def encode(self, text: str, *, bos: bool | None = None, special: bool = False) -> list[int]:
         """The ids of `text`; see `Tokenizer`."""
@@ -140,7 +140,7 @@ class PackedTokenizer:
         """The bytes that a token adds to the text; b"" for special tokens and ids that are none."""
         return self._bytes[token_id]
 
-    def _shown(self, token_id: int) -> bytes:
+    def _bytes_of(self, token_id: int) -> bytes:
         piece = self._added.get(token_id)
         if piece is None and 0 <= token_id < len(self._starts) - 1:
             data = self._pieces[self._starts[token_id] : self._starts[token_id + 1]]
@@ -149,7 +149,7 @@ class PackedTokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`."""
-        return run(ByteStream(self.token_bytes if skip_special else self._shown, lead=self._lead), ids)
+        return run(ByteStream(self.token_bytes if skip_special else self._bytes_of, lead=self._lead), ids)
 
     def stream(self, after: Sequence[int] = ()) -> ByteStream:
         """A decoder for what follows the tokens `after`."""

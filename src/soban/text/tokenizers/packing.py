@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from soban.text.stream.decode import sentencepiece_bytes
 from soban.text.tokenizers import bpe
-from soban.text.tokenizers.facts import FACTS, written
+from soban.text.tokenizers.facts import FACTS, as_json
 from soban.text.tokenizers.fast import FastTokenizer
 from soban.text.tokenizers.library import state_of
 from soban.text.tokenizers.rules import SPACE, Rules
@@ -51,7 +51,7 @@ def pack(source: bytes, fast: FastTokenizer, path: Path, metadata: dict[str, str
         "bytes": np.array([ids[f"<0x{byte:02X}>"] for byte in range(256)], np.uint32),
     }
     reached = set(np.concatenate([merges[:, 3], characters[:, 1], arrays["bytes"]]).tolist())
-    facts = written(rules, bits, fast, {index for index in fast.spelled if index in reached})
+    facts = as_json(rules, bits, fast, {index for index in fast.spelled if index in reached})
     entries = [(name, "U8" if array.dtype == np.uint8 else "U32", array.shape) for name, array in arrays.items()]
     write_safetensors(
         path, entries, lambda name: [np.ascontiguousarray(arrays[name], DTYPES["U8" if name == "pieces" else "U32"])],
@@ -97,11 +97,11 @@ def _rules(normalizer: dict[str, Any], pre_tokenizer: dict[str, Any]) -> Rules:
 def _model(source: bytes) -> dict[str, Any]:
     """The model in the JSON object; a key that stands twice is not covered."""
 
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(found)
-        if len(made) < len(found):
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(items)
+        if len(result) < len(items):
             raise NotCovered("a key twice")
-        return made
+        return result
 
     try:
         model = json.loads(source.decode("utf-8"), object_pairs_hook=pairs)["model"]
@@ -153,8 +153,8 @@ def _merges(model: Mapping[str, Any], ids: Mapping[str, int]) -> bpe.Table:
 
 def _characters(ids: Mapping[str, int]) -> tuple[npt.NDArray[np.uint32], bpe.Table]:
     """The code points that are pieces, and (n, 2): code point + 1, id."""
-    found = [(ord(piece), index) for piece, index in ids.items() if len(piece) == 1]
-    rows = np.array(found, np.uint32).reshape(-1, 2)
+    pairs = [(ord(piece), index) for piece, index in ids.items() if len(piece) == 1]
+    rows = np.array(pairs, np.uint32).reshape(-1, 2)
     return rows[:, 0].copy(), rows + np.array([1, 0], np.uint32)
 
 

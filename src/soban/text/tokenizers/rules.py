@@ -30,5 +30,5 @@ class Rules:
         if not self.metaspace:
             return text
         text = text.replace(" ", SPACE)
-        wanted = self.metaspace == "always" or (self.metaspace == "first" and first)
-        return SPACE + text if wanted and not text.startswith(SPACE) else text
+        leading = self.metaspace == "always" or (self.metaspace == "first" and first)
+        return SPACE + text if leading and not text.startswith(SPACE) else text

@@ -48,7 +48,7 @@ class SentencePieceTokenizer:
         self._words = _word_encoder(model, markup)
         # with the pieces that steer the model, which Unigram weighs as it does the others
         self._marked = unigram(model, (), _unknown(model)) if model.model_type == UNIGRAM else None
-        self._bytes = PieceBytes(self._shown, self._control)
+        self._bytes = PieceBytes(self._bytes_of, self._control)
         self.vocab_size = max(self._pieces) + 1
         self.special_tokens: Mapping[str, str] = roles(model) | dict(settings.names)
         self.bos_id = by_content.get(self.special_tokens.get("bos_token", ""))
@@ -78,18 +78,18 @@ class SentencePieceTokenizer:
             start = span.end
         return ids + self._encode_between(text[start:], self._written, hidden)
 
-    def _encode_between(self, text: str, written: Matcher, hidden: Mapping[str, str]) -> list[int]:
-        """The ids of a text without control tokens; `written` finds the user-defined pieces."""
+    def _encode_between(self, text: str, matcher: Matcher, hidden: Mapping[str, str]) -> list[int]:
+        """The ids of a text without control tokens; `matcher` finds the user-defined pieces."""
         if not text:
             return []
         text = self._normalize(text)
         hidden = {placeholder: self._escape(original) for placeholder, original in hidden.items()}
         words = self._words
-        if self._marked and written is self._written and hidden.keys().isdisjoint(text):
-            words, written = self._marked, self._outside
+        if self._marked and matcher is self._written and hidden.keys().isdisjoint(text):
+            words, matcher = self._marked, self._outside
         ids: list[int] = []
         start = 0
-        for span in written.spans(text):
+        for span in matcher.spans(text):
             ids += words(restored(text[start : span.start], hidden))
             ids.append(span.token_id)
             start = span.end
@@ -124,7 +124,7 @@ class SentencePieceTokenizer:
         """The bytes that a token adds to the text; b"" for control tokens and ids that are none."""
         return self._bytes[token_id]
 
-    def _shown(self, token_id: int) -> bytes:
+    def _bytes_of(self, token_id: int) -> bytes:
         piece = self._pieces.get(token_id, "")
         if token_id < len(self._model.pieces) and self._model.pieces[token_id].type is not PieceType.BYTE:
             return piece.replace(SPACE, " ").encode()
@@ -132,7 +132,7 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`."""
-        return run(self._stream(self.token_bytes if skip_special else self._shown), ids)
+        return run(self._stream(self.token_bytes if skip_special else self._bytes_of), ids)
 
     def stream(self, after: Sequence[int] = ()) -> ByteStream:
         """A decoder for what follows the tokens `after`."""

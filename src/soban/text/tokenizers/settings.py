@@ -56,11 +56,11 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> Settings:
     values = read_json(path) if path.is_file() else {}
     # as transformers has it: the older file counts, and before the newer, where that tells no tokens by id
     beside = {} if "added_tokens_decoder" in values else _read_map(folder)
-    named = values | beside
+    merged = values | beside
     generation_path = folder / "generation_config.json"
     generation = read_json(generation_path) if generation_path.is_file() else {}
-    names = {name: content for name in NAMED if (content := _content(path, name, named.get(name))) is not None}
-    extra = tuple(dict.fromkeys([*_extra(path, values, beside), *_others(named)]))
+    names = {name: content for name in NAMED if (content := _content(path, name, merged.get(name))) is not None}
+    extra = tuple(dict.fromkeys([*_extra(path, values, beside), *_others(merged)]))
     return Settings(
         names=names,
         extra=extra,
@@ -124,8 +124,8 @@ def _content(path: Path, name: str, value: object) -> str | None:
 def _extra(path: Path, values: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
     """Further special tokens, which had another key before."""
     new, old = LISTED
-    found = _contents(path, new if values.get(new) else old, values.get(new) or values.get(old))
-    return found + _contents(path, new, beside.get(new)) + ([] if found else _contents(path, old, beside.get(old)))
+    own = _contents(path, new if values.get(new) else old, values.get(new) or values.get(old))
+    return own + _contents(path, new, beside.get(new)) + ([] if own else _contents(path, old, beside.get(old)))
 
 
 def _contents(path: Path, key: str, value: object) -> list[str]:
@@ -140,9 +140,9 @@ def _contents(path: Path, key: str, value: object) -> list[str]:
     return [content for item in listed if (content := _content(path, key, item)) is not None]
 
 
-def _others(named: Mapping[str, Any]) -> Iterator[str]:
+def _others(values: Mapping[str, Any]) -> Iterator[str]:
     """Tokens with a role that only some models have: image_token, boi_token ..."""
-    for key, value in named.items():
+    for key, value in values.items():
         text = value.get("content") if isinstance(value, dict) else value
         if key.endswith("_token") and key not in NAMED and isinstance(text, str) and text:
             yield text

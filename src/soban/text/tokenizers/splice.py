@@ -5,32 +5,32 @@ from collections.abc import Sequence
 from soban.text.tokenizers.tokenizer import Tokenizer
 
 
-def spliced(tokenizer: Tokenizer, known: Sequence[int], ids: list[int]) -> list[int]:
-    """The text of `ids`, its beginning spelled as in `known` as far as both spell the same.
+def spliced(tokenizer: Tokenizer, old: Sequence[int], ids: list[int]) -> list[int]:
+    """The text of `ids`, its beginning spelled as in `old` as far as both spell the same.
 
     A model does not always write the tokens that the tokenizer would choose for its words, and what is in the cache is
     found by tokens. Those that steer the model are only ever equal to themselves, whatever text they stand for.
     """
-    here, there = _same(tokenizer, known, ids)
-    made = [*known[:here], *ids[there:]]
+    here, there = _same(tokenizer, old, ids)
+    result = [*old[:here], *ids[there:]]
     # decoders that look at a token's neighbours may read the parts otherwise than the whole
-    if tokenizer.decode(made, skip_special=False) != tokenizer.decode(ids, skip_special=False):
+    if tokenizer.decode(result, skip_special=False) != tokenizer.decode(ids, skip_special=False):
         return ids
-    return made
+    return result
 
 
-def _same(tokenizer: Tokenizer, known: Sequence[int], ids: Sequence[int]) -> tuple[int, int]:
+def _same(tokenizer: Tokenizer, old: Sequence[int], ids: Sequence[int]) -> tuple[int, int]:
     """How many tokens of each spell the longest beginning that both have in common."""
     here = there = 0
     best = (0, 0)
     left, right = b"", b""  # what one of them is ahead of the other
     while True:
         if not left and not right:
-            while here < len(known) and there < len(ids) and known[here] == ids[there]:
+            while here < len(old) and there < len(ids) and old[here] == ids[there]:
                 here, there = here + 1, there + 1
             best = (here, there)
         if not left:
-            if here == len(known) or not (left := _plain_bytes(tokenizer, known[here])):
+            if here == len(old) or not (left := _plain_bytes(tokenizer, old[here])):
                 return best
             here += 1
         if not right:

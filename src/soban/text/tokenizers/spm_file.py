@@ -102,10 +102,10 @@ def _parse_model(data: bytes) -> SentencePieceFile:
         raise _Malformed(translate("the unknown model type {kind}", kind=model.model_type))
     if model.charsmap:
         Charsmap(model.charsmap)  # refused here, where the file is known
-    named = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
-    if named and not model.byte_fallback:
+    byte_pieces = {piece.text for piece in pieces if piece.type is PieceType.BYTE}
+    if byte_pieces and not model.byte_fallback:
         raise _Malformed(translate("it has byte pieces and no byte fallback"))
-    if model.byte_fallback and named != {f"<0x{byte:02X}>" for byte in range(256)}:
+    if model.byte_fallback and byte_pieces != {f"<0x{byte:02X}>" for byte in range(256)}:
         raise _Malformed(translate("it promises byte fallback and lacks byte pieces"))
     return model
 

@@ -80,12 +80,12 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
 def _from_json(path: Path, settings: Settings) -> Tokenizer:
     """The packed form of a tokenizer.json, which is made on the first use; the library's where there can be none."""
     place = _place(path) if use_native() else None
-    if place and (found := open_packed(place, settings)):
-        return found
+    if place and (packed := open_packed(place, settings)):
+        return packed
     from soban.text.tokenizers.fast import load_fast
 
     fast = load_fast(path, settings)
-    return (place and _packed(path, settings, fast, place)) or fast
+    return (place and _pack_now(path, settings, fast, place)) or fast
 
 
 def _place(path: Path) -> Path | None:
@@ -96,18 +96,18 @@ def _place(path: Path) -> Path | None:
         return None
 
 
-def _packed(path: Path, settings: Settings, fast: "FastTokenizer", place: Path) -> Tokenizer | None:
+def _pack_now(path: Path, settings: Settings, fast: "FastTokenizer", place: Path) -> Tokenizer | None:
     """The packed form, made now; None where the tokenizer is of another kind, or the cache cannot be written."""
     from soban.text.tokenizers import packing
 
     try:
         packing.pipeline(fast)
         with locked(place):
-            found = open_packed(place, settings)  # another process may have made it
-            if found is None:
+            packed = open_packed(place, settings)  # another process may have made it
+            if packed is None:
                 place.unlink(missing_ok=True)
                 packing.pack(read_bytes(path), fast, place, origin(path.parent, [path, *files_beside(path.parent)]))
-                found = open_packed(place, settings)
+                packed = open_packed(place, settings)
     except (packing.NotCovered, UserError, OSError):
         return None
-    return found
+    return packed

@@ -25,7 +25,7 @@ def unigram(
         if len(piece) > KEY:
             longer.setdefault(piece[:KEY], set()).add(len(piece))
     # of the pieces to look for, by the characters with which they begin
-    lengths = {key: (*SHORT, *sorted(found)) for key, found in longer.items()}
+    lengths = {key: (*SHORT, *sorted(sizes)) for key, sizes in longer.items()}
     normal = [piece.score for piece in model.pieces if piece.type is PieceType.NORMAL]
     unknown_score = array("f", [min(normal, default=0.0) - 10])[0]
 
@@ -41,9 +41,9 @@ def unigram(
                 end = start + length
                 if end > size:
                     break
-                found = scores.get(text[start:end])
-                if found is not None:
-                    score, index = here + found[0], found[1]
+                entry = scores.get(text[start:end])
+                if entry is not None:
+                    score, index = here + entry[0], entry[1]
                 elif length == 1:
                     rounded[0] = here + unknown_score  # a float there, while the other sums are doubles
                     score, index = rounded[0], -1
