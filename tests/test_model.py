@@ -306,5 +306,5 @@ def test_a_cache_for_two_users_keeps_two_full_texts_from_making_room_for_each_ot
     one, two = soban.load(folder), soban.load(folder, users=2)
     assert two.engine.cache.pages - one.engine.cache.pages == 2  # of 32 tokens
     assert soban.load(folder, users=None).engine.cache.pages >= one.engine.cache.pages
-    with pytest.raises(soban.UserError, match="users=0.*1 to 64"):
+    with pytest.raises(soban.UserError, match=r"users=0.*1 to 64"):
         soban.load(folder, users=0)

@@ -299,10 +299,7 @@ def test_the_remedy_for_what_does_not_fit_is_one_that_helps(chat: soban.Model) -
 def test_advice_names_options_as_they_are_called_everywhere(chat: soban.Model) -> None:
     """Who reads it may be in a chat, in Python, or at the command line."""
     package = Path(soban.__file__).parent
-    files = [
-        package / "model.py",
-        *(path for room in ("talk", "engine", "text/chat") for path in package.glob(f"{room}/*.py")),
-    ]
+    files = [path for room in ("model", "talk", "engine", "text/chat") for path in package.glob(f"{room}/*.py")]
     assert len(files) > 10
     for path in files:
         assert not re.search(r"--[a-z]", path.read_text(encoding="utf-8")), path
@@ -426,7 +423,7 @@ def test_an_answer_that_fills_the_context_waits_for_a_summary(chat: soban.Model)
     reply.read()
     assert dialogue.summary and reply.figures.new_tokens == 200 and reply.figures.finished == "length"
     assert dialogue.messages[-1]["content"] == reply.text
-    other.speaker.shared.engine.cancel(other.sequences[0])
+    other.author.shared.engine.cancel(other.sequences[0])
 
 
 def test_two_dialogues_of_one_model_are_what_each_is_alone(chat: soban.Model) -> None:

@@ -13,7 +13,7 @@ from soban.engine.sharing import Caller
 from soban.messages import translate
 from soban.talk.notes import Notes
 from soban.talk.prompt import Prompt
-from soban.talk.speaker import Speaker
+from soban.talk.speaker import Author
 from soban.talk.text_stream import TextStream
 from soban.talk.window import Room, Window
 from soban.text.chat.form import token_of
@@ -57,7 +57,7 @@ class Generation:
 
     def __init__(
         self,
-        speaker: Speaker,
+        author: Author,
         prompt: Prompt,
         sampling: Sampling,
         *,
@@ -71,12 +71,12 @@ class Generation:
         `notes` are those that the request has already; what comes up later joins them. `logprobs`: of how many of the
         likeliest tokens `scored` is to tell, beside each that was chosen.
         """
-        self.speaker, self.prompt, self.on_full = speaker, prompt, on_full
+        self.author, self.prompt, self.on_full = author, prompt, on_full
         self.window = None if on_full == "error" else window
         full: Full = "wait" if self.window else "slide" if on_full == "slide" else "end"
-        self.sequences = speaker.shared.engine.prepare(_request(speaker, prompt, sampling, full, logprobs))
+        self.sequences = author.shared.engine.prepare(_request(author, prompt, sampling, full, logprobs))
         self.scored: list[list[Scored]] = [[] for _ in self.sequences]  # of each text its tokens so far
-        self.streams = {sequence: _stream(speaker, prompt, sampling) for sequence in self.sequences}
+        self.streams = {sequence: _stream(author, prompt, sampling) for sequence in self.sequences}
         self.notes = Notes() if notes is None else notes
         self.figures = Figures(prompt_tokens=len(prompt.ids))
         self.caller = Caller()
@@ -90,7 +90,7 @@ class Generation:
     def __iter__(self) -> Generator[Piece, None, None]:
         if self.begun:
             return  # read to its end, or given up: there is nothing more
-        shared, watch = self.speaker.shared, self.speaker.watch
+        shared, watch = self.author.shared, self.author.watch
         watch.begin()
         try:
             yield from self.begin()
@@ -107,13 +107,13 @@ class Generation:
     def begin(self) -> list[Piece]:
         """Queues the request; what its texts begin with. For whoever runs the engine's steps, and does not iterate."""
         self.begun, self.started = True, time.perf_counter()
-        self.speaker.shared.begin(self.caller, self.sequences)
+        self.author.shared.begin(self.caller, self.sequences)
         return [(s.index, self.prompt.echo) for s in self.sequences] if self.prompt.echo else []
 
     def take(self, event: Event) -> list[Piece]:
         """What an event adds to the texts; raises the error that it carries."""
         now, figures = time.perf_counter(), self.figures
-        self.speaker.watch.look(now)
+        self.author.watch.look(now)
         if self.first is None:
             self.first = now
             figures.prefill_seconds = now - self.started
@@ -132,14 +132,14 @@ class Generation:
         sequence = self.sequences[index]
         asked = sequence.request.sampling.stop
         if sequence.ended_by is not None:
-            spelled = (stop for stop in asked if token_of(stop, self.speaker.tokenizer) == sequence.ended_by)
+            spelled = (stop for stop in asked if token_of(stop, self.author.tokenizer) == sequence.ended_by)
             return next(spelled, None)
         matched = self.streams[sequence].stops.matched
         return matched if matched in asked else None
 
     def cancel(self) -> None:
         """Ends it from any thread, in the middle of a step or before it has begun: the iteration raises Cancelled."""
-        self.speaker.shared.cancel(self.caller)
+        self.author.shared.cancel(self.caller)
 
     def read(self) -> str | list[str]:
         """The whole text; a list of them if there are several."""
@@ -172,8 +172,8 @@ class Generation:
         self.figures.finished = stream.finish_reason
         self.writing.discard(sequence)
         if sequence.finish_reason is None:
-            self.speaker.shared.leave([sequence])
-        context = self.speaker.shared.engine.context
+            self.author.shared.leave([sequence])
+        context = self.author.shared.engine.context
         if stream.finish_reason == "context" and self.window:
             self.notes.hear(
                 translate(
@@ -200,19 +200,19 @@ class Generation:
 
     def _go_on(self, room: Room, summary: str | None) -> list[Piece]:
         """The first full sequence goes on from a shorter prompt, or ends, or waits for the summary that this takes."""
-        speaker = self.speaker
+        author = self.author
         try:
             with messages.heard_by(self.notes.hear):
                 question = room.send(summary)
         except StopIteration as done:
             sequence = self.full.popleft()
             if done.value is not None:
-                speaker.shared.resume(self.caller, sequence, done.value)
+                author.shared.resume(self.caller, sequence, done.value)
                 return []
             return [(sequence.index, self._end(sequence, "context"))]
-        (sequence,) = speaker.shared.engine.prepare(_request(speaker, question.prompt, question.sampling, "end"))
-        self.summary = Summary(sequence, _stream(speaker, question.prompt, question.sampling), room)
-        speaker.shared.begin(self.caller, [sequence])
+        (sequence,) = author.shared.engine.prepare(_request(author, question.prompt, question.sampling, "end"))
+        self.summary = Summary(sequence, _stream(author, question.prompt, question.sampling), room)
+        author.shared.begin(self.caller, [sequence])
         return []
 
     def _take_summary(self, summary: Summary, event: Event) -> list[Piece]:
@@ -222,7 +222,7 @@ class Generation:
         if not summary.stream.finish_reason or not self.window:
             return []
         self.summary = None
-        self.speaker.shared.leave([summary.sequence])
+        self.author.shared.leave([summary.sequence])
         return [*self._go_on(summary.room, summary.text), *self._make_room(self.window)]
 
     def close(self) -> None:
@@ -237,7 +237,7 @@ class Generation:
             )
         if any(s.finish_reason != "error" and not stream.finish_reason for s, stream in self.streams.items()):
             figures.finished = "cancelled"
-        self.speaker.shared.leave(self.caller.sequences)
+        self.author.shared.leave(self.caller.sequences)
 
 
 def _fed(stream: TextStream, event: Event) -> str:
@@ -246,20 +246,20 @@ def _fed(stream: TextStream, event: Event) -> str:
     return "" if event.token is None else stream.feed(event.token)
 
 
-def _request(speaker: Speaker, prompt: Prompt, sampling: Sampling, full: Full, logprobs: int | None = None) -> Request:
+def _request(author: Author, prompt: Prompt, sampling: Sampling, full: Full, logprobs: int | None = None) -> Request:
     """What the engine is asked. A token that a stop text spells ends the text by itself, for it is never shown."""
-    spelled = (token_of(stop, speaker.tokenizer) for stop in sampling.stop)
+    spelled = (token_of(stop, author.tokenizer) for stop in sampling.stop)
     stops = {token for token in spelled if token is not None}
-    ends = speaker.ends | prompt.form.ends
-    keep = 1 if prompt.ids[:1] == [speaker.tokenizer.bos_id] else 0
+    ends = author.ends | prompt.form.ends
+    keep = 1 if prompt.ids[:1] == [author.tokenizer.bos_id] else 0
     return Request(
-        prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, speaker.adapter, prompt.constraint,
-        logprobs, speaker.salt,
+        prompt.ids, sampling, ends | stops, frozenset(stops - ends), full, keep, author.adapter, prompt.constraint,
+        logprobs, author.salt,
     )  # fmt: skip
 
 
-def _stream(speaker: Speaker, prompt: Prompt, sampling: Sampling) -> TextStream:
-    tokenizer, form = speaker.tokenizer, prompt.form
+def _stream(author: Author, prompt: Prompt, sampling: Sampling) -> TextStream:
+    tokenizer, form = author.tokenizer, prompt.form
 
     def silent(token: int) -> str:
         return "" if tokenizer.token_bytes(token) else tokenizer.decode([token], skip_special=False)

@@ -14,17 +14,22 @@ from soban.text.grammar.grammar import Grammars
 from soban.text.tokenizers.tokenizer import Tokenizer
 
 
-@runtime_checkable
-class Speaker(Protocol):
-    """An engine that is shared, the words of its model, and how these are put into a template."""
+class Author(Protocol):
+    """What a text needs: an engine that is shared, and the words of its model."""
 
     shared: SharedEngine
     tokenizer: Tokenizer
     ends: frozenset[int]  # tokens that end a text
     watch: Watch
-    grammars: Grammars
     adapter: Adapter | None  # that computes with the model's weights
     salt: str  # texts of different ones share no pages of the cache
+
+
+@runtime_checkable
+class Speaker(Author, Protocol):
+    """What a conversation needs besides: options, forms, and how words are put into a template."""
+
+    grammars: Grammars
 
     def sampling(self, **options: Any) -> Sampling:
         """The model's own way of choosing tokens with the given changes."""
