@@ -27,7 +27,7 @@ from soban.convert.gguf import to_gguf
 from soban.convert.source import open_source
 from soban.learn.synthetic import stories
 from soban.loading.loaded import Loaded, load_files
-from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, cut, evaluate
+from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, evaluate, split_windows
 from soban.models import architecture
 from soban.models.plan import Part
 from soban.ops.formats import Floats
@@ -78,7 +78,9 @@ def measure(out: Path, model: Path, texts: list[str], tokens: int, outliers: boo
     if outliers:
         model = with_outliers(model, out / name)
     exact = load_files(model, dtype="f32", tokenizer=None, force=False)
-    pieces = [cut(exact.tokenizer, text(source), CONTEXT, CONTEXT // 2, tokens // len(texts)) for source in texts]
+    pieces = [
+        split_windows(exact.tokenizer, text(source), CONTEXT, CONTEXT // 2, tokens // len(texts)) for source in texts
+    ]
     over = Windows(tuple(w for piece in pieces for w in piece.windows), sum(piece.bytes for piece in pieces))
     reference = Scorer(exact, CONTEXT)
     found = [

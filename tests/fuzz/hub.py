@@ -45,10 +45,10 @@ def answers(folder: Path) -> Format:
         except (ValueError, RecursionError) as error:
             raise UserError("no JSON") from error  # as session.json_answer has it
         listed = told if isinstance(told, list) else [told]
-        found = [one for model in listed[:20] if (one := searching._found(model)) is not None]
+        found = [one for model in listed[:20] if (one := searching._entry(model)) is not None]
         if not all(is_dataclass(one) and isinstance(asdict(one)["id"], str) for one in found):
             raise Wrong(str(found))
-        remote.told_listing(REPOSITORY, told)
+        remote.listing_of(REPOSITORY, told)
 
     return Format("hub-answer", make, read, is_json, {})
 

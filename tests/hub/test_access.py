@@ -62,7 +62,7 @@ def test_a_mirror_that_answers_no_such_question_is_asked_for_the_files(
     with pytest.raises(access.AccessError, match="terms have not been accepted"):
         download.pull(GATED, lambda _: None)
     monkeypatch.setenv("HF_TOKEN", "hf_yes")
-    assert store.held(GATED) is None and download.pull(GATED, lambda _: None) == store.held(GATED)
+    assert store.complete_folder(GATED) is None and download.pull(GATED, lambda _: None) == store.complete_folder(GATED)
 
 
 def test_the_refusals_differ(gated: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_with_consent_it_is_fetched(gated: Hub, monkeypatch: pytest.MonkeyPatch)
     folder = download.pull(GATED, lambda _: None)
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     monkeypatch.delenv("HF_TOKEN")
-    assert store.held(GATED) == folder
+    assert store.complete_folder(GATED) == folder
 
 
 def test_waiting_goes_on_by_itself_as_soon_as_access_is_given(gated: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_a_llama2c_model_brings_its_tokenizer_from_where_it_lies(
     entry = next(entry for entry in catalogue.entries() if "stories15M" in entry.aliases)
     assert entry.tokenizer is not None and entry.tokenizer.endswith("/tokenizer.bin")
     own = dataclasses.replace(entry, tokenizer=f"{hub.url}/elsewhere/words/resolve/main/tokenizer.bin")
-    monkeypatch.setattr(names, "_named", lambda: {"stories15m": own})
+    monkeypatch.setattr(names, "_by_name", lambda: {"stories15m": own})
     hub.models["karpathy/tinyllamas"] = Model({"stories15M.bin": path, "stories42M.bin": b"not wanted"})
     hub.models["elsewhere/words"] = Model({"tokenizer.bin": path.with_name("tokenizer.bin")})
     wanted = soban.load(path).generate("abc", max_new_tokens=5, do_sample=False)

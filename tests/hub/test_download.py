@@ -71,10 +71,10 @@ def wait_for(condition: object, seconds: float = 10.0) -> None:
 
 def test_a_model_is_fetched_once_and_the_real_client_finds_it_without_the_network(hub: Hub, tmp_path: Path) -> None:
     hub.models[NAME] = Model(dict(FILES))
-    assert store.held(MODEL) is None
+    assert store.complete_folder(MODEL) is None
     folder = pull()
     assert contents(folder) == FILES
-    assert store.held(MODEL) == folder
+    assert store.complete_folder(MODEL) == folder
     assert hub.sent("model.safetensors") == len(WEIGHTS)
     count = hub.sent()
     assert pull() == folder and hub.sent() == count
@@ -86,7 +86,7 @@ def test_a_model_is_fetched_once_and_the_real_client_finds_it_without_the_networ
 def test_what_the_real_client_has_fetched_is_found_and_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
     hub.models[NAME] = Model(dict(FILES))
     done = client(hub, tmp_path / "home", f"import huggingface_hub as h; print(h.snapshot_download({NAME!r}))")
-    folder = store.held(MODEL)
+    folder = store.complete_folder(MODEL)
     assert folder == Path(done.strip())
     count = hub.sent()
     assert pull() == folder and hub.sent() == count
@@ -107,9 +107,9 @@ def test_of_a_sharded_model_the_shards_of_its_index_are_fetched(hub: Hub) -> Non
     files = {**SMALL, **shards, "model.safetensors.index.json": index}
     hub.models[NAME] = Model({**files, "model.fp16-1-of-1.safetensors": b"another"})
     folder = pull()
-    assert contents(folder) == files and store.held(MODEL) == folder
+    assert contents(folder) == files and store.complete_folder(MODEL) == folder
     (folder / "model-2-of-2.safetensors").unlink()
-    assert store.held(MODEL) is None
+    assert store.complete_folder(MODEL) is None
 
 
 PARTS = [f"x-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
@@ -122,10 +122,10 @@ def test_the_only_weights_are_fetched_by_any_name_and_are_what_is_run(hub: Hub, 
     }
     hub.models[NAME] = Model({**files, "consolidated.safetensors": b"twice"})
     folder = pull()
-    assert contents(folder) == files and store.held(MODEL) == folder
+    assert contents(folder) == files and store.complete_folder(MODEL) == folder
     assert open_checkpoint(folder).tensors.keys() == {f"t{number}" for number in range(len(names))}
     (folder / names[-1]).unlink()
-    assert store.held(MODEL) is None
+    assert store.complete_folder(MODEL) is None
 
 
 @pytest.mark.parametrize("names", [["a.safetensors", "b.safetensors"], PARTS[:2]])
@@ -146,10 +146,10 @@ def test_the_catalogue_says_which_file_of_a_repository_of_many_models(hub: Hub) 
     hub.models[NAME] = Model({"stories15M.bin": b"1" * 20_000, "stories42M.bin": b"2", "README.md": b""})
     repository = story("stories15M.bin")
     folder = pull(repository)
-    assert list(contents(folder)) == ["stories15M.bin"] and store.held(repository) == folder
+    assert list(contents(folder)) == ["stories15M.bin"] and store.complete_folder(repository) == folder
     other = story("stories42M.bin")
-    assert store.held(other) is None
-    assert pull(other) == folder and store.held(other) == folder
+    assert store.complete_folder(other) is None
+    assert pull(other) == folder and store.complete_folder(other) == folder
 
 
 def test_a_repository_without_safetensors_is_refused_with_what_it_holds(hub: Hub) -> None:
@@ -183,9 +183,9 @@ def test_a_killed_process_is_continued_by_another_where_it_stopped(hub: Hub, cac
     killed.kill()
     killed.communicate()
     there, before = partial.there(blob, len(WEIGHTS)), len(hub.requests)
-    assert there < len(WEIGHTS) and store.held(MODEL) is None
+    assert there < len(WEIGHTS) and store.complete_folder(MODEL) is None
     assert in_process().wait() == 0
-    assert contents(store.held(MODEL) or Path()) == FILES
+    assert contents(store.complete_folder(MODEL) or Path()) == FILES
     ranges = [one.range for one in hub.requests[before:] if one.path.startswith("/cdn/")]
     assert ranges == [f"bytes={there}-{len(WEIGHTS) - 1}"]
 
@@ -229,7 +229,7 @@ def test_a_wrong_hash_is_noticed_in_lfs_and_in_git(hub: Hub, cache: Path) -> Non
         hub.models[NAME].faults[name].times = -1
         with pytest.raises(UserError, match=f"{name} arrives damaged, twice"):
             pull()
-        assert store.held(MODEL) is None
+        assert store.complete_folder(MODEL) is None
         assert not list(cache.glob("*/snapshots/*/*"))
 
 
@@ -270,7 +270,7 @@ def test_what_is_held_needs_no_network_and_offline_opens_no_socket(hub: Hub, mon
     monkeypatch.setattr(socket.socket, "connect", forbidden)
     monkeypatch.setattr(socket, "getaddrinfo", forbidden)
     start = time.monotonic()
-    assert store.held(MODEL) == folder
+    assert store.complete_folder(MODEL) == folder
     assert [held.id for held in store.models()] == [NAME]
     with pytest.raises(UserError, match="owner/other is not on this PC, and HF_HUB_OFFLINE=1 forbids"):
         pull(Repository("owner/other"))
@@ -347,7 +347,7 @@ def test_a_listing_that_lies_about_a_size_is_caught(hub: Hub, size: int) -> None
     hub.models[NAME] = Model(dict(FILES), listing={"model.safetensors": lie})
     with pytest.raises(UserError, match=f"listed with {size:,} bytes, and the server has {len(WEIGHTS):,}"):
         pull()
-    assert store.held(MODEL) is None
+    assert store.complete_folder(MODEL) is None
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_an_answer_that_lies_is_caught_or_survived(hub: Hub, cache: Path, fault:
         assert contents(pull()) == FILES
     except UserError as error:
         assert said is None or said in str(error)
-        assert store.held(MODEL) is None
+        assert store.complete_folder(MODEL) is None
     else:
         assert said is None
 
@@ -490,7 +490,7 @@ def test_without_links_the_files_lie_in_the_snapshot_and_everybody_finds_them(
     hub.models[NAME] = Model(dict(files))
     folder = pull()
     assert contents(folder) == files
-    assert not [path for path in folder.iterdir() if path.is_symlink()] and store.held(MODEL) == folder
+    assert not [path for path in folder.iterdir() if path.is_symlink()] and store.complete_folder(MODEL) == folder
     assert bool(contents(cache / "models--owner--model" / "blobs")) == hard
     assert abs(store.models()[0].bytes - sum(len(data) for data in contents(folder).values())) < 5000
     count = hub.sent()
@@ -567,7 +567,7 @@ def test_a_model_is_not_held_before_its_last_link(hub: Hub, monkeypatch: pytest.
     monkeypatch.setattr(download, "_link", killed)
     with pytest.raises(KeyboardInterrupt):
         pull()
-    assert store.held(MODEL) is None
+    assert store.complete_folder(MODEL) is None
     assert len(made) == links and all(not held.complete for held in store.models())
     monkeypatch.setattr(download, "_link", original)
     sent = hub.sent()

@@ -49,7 +49,7 @@ def test_only_the_form_that_is_named_is_fetched_and_runs(hub: Hub, data: dict[st
     sent = hub.sent()
     model = soban.load(f"{NAME}:Q8_0")
     assert model.loaded.path.name == "Tiny-Q8_0.gguf" and hub.sent() == sent
-    assert store.held(Repository(NAME, form="Q4_0")) is None
+    assert store.complete_folder(Repository(NAME, form="Q4_0")) is None
     assert [(held.id, held.complete) for held in store.models()] == [(NAME, True)]
     pull(f"{NAME}:Q4_0")  # beside the other
     assert (folder / "Tiny-Q4_0.gguf").is_file() and (folder / "Tiny-Q8_0.gguf").is_file()
@@ -62,7 +62,7 @@ def test_all_files_of_a_form_come_and_what_came_is_not_fetched_again(hub: Hub, d
     hub.models[NAME] = Model(data, faults={second: Fault(status=404)})
     with pytest.raises(UserError):
         pull(f"{NAME}:F16")
-    assert store.held(Repository(NAME, form="F16")) is None
+    assert store.complete_folder(Repository(NAME, form="F16")) is None
     hub.models[NAME].faults.clear()
     folder = pull(f"{NAME}:F16")
     assert hub.sent("F16/Tiny-F16-00001-of-00002.gguf") == 20_000

@@ -46,7 +46,7 @@ def test_removing_one_revision_keeps_what_another_uses(hub: Hub, cache: Path) ->
     assert held[new].revision == "main" and held[old].revision == old.name
     freed = store.remove(held[old])
     assert 0 < freed < 1000 and not old.exists()
-    assert store.held(Repository("a/one")) == new
+    assert store.complete_folder(Repository("a/one")) == new
     assert (new / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert store.remove(held[new]) >= 50_000
     assert store.models() == [] and not list(cache.glob("models--*"))
@@ -58,20 +58,20 @@ def test_a_cache_that_is_damaged_or_strange_is_listed_without_trouble(hub: Hub, 
         (cache / path).parent.mkdir(parents=True, exist_ok=True)
         (cache / path).write_bytes(b"\xff\xfe")
     assert [(model.id, model.complete) for model in store.models()] == [("c/d", False)]
-    assert store.held(Repository("a/b")) is None
+    assert store.complete_folder(Repository("a/b")) is None
 
 
 @pytest.mark.parametrize("revision", ["..", "../../x", "/etc", "a\0b", "", "x" * 5000])
 def test_a_revision_cannot_lead_elsewhere(hub: Hub, revision: str) -> None:
-    assert store.held(Repository("a/b", revision)) is None
+    assert store.complete_folder(Repository("a/b", revision)) is None
 
 
 def test_a_link_to_nothing_is_not_held(hub: Hub) -> None:
     folder = pulled(hub, "a/one")
     (folder / "model.safetensors").resolve().unlink()
-    assert store.held(Repository("a/one")) is None
+    assert store.complete_folder(Repository("a/one")) is None
     assert download.pull(Repository("a/one"), quiet) == folder
-    assert store.held(Repository("a/one")) == folder
+    assert store.complete_folder(Repository("a/one")) == folder
 
 
 @pytest.mark.parametrize("other_disk", [False, True])
@@ -90,7 +90,7 @@ def test_a_moved_cache_is_found_by_everybody(
         moved = moving.move(target, seen.append)
         assert moved == moving.Moved(target, True, None)
         assert (target / "models--a--one").is_dir() and cache.is_symlink()
-        assert store.held(Repository("a/one")) == folder
+        assert store.complete_folder(Repository("a/one")) == folder
         assert not other_disk or seen[-1].done == seen[-1].total > 0
         count = hub.sent()
         assert download.pull(Repository("a/one"), quiet) == folder and hub.sent() == count
@@ -98,7 +98,7 @@ def test_a_moved_cache_is_found_by_everybody(
         assert Path(client(hub, tmp_path / "home", code, HF_HUB_OFFLINE="1").strip()).resolve() == folder.resolve()
         again = tmp_path / "third"
         assert moving.move(again, quiet).folder == again and cache.resolve() == again
-        assert store.held(Repository("a/one")) == folder and not list(target.glob("models*"))
+        assert store.complete_folder(Repository("a/one")) == folder and not list(target.glob("models*"))
     finally:
         shutil.rmtree(target, ignore_errors=True)
 
@@ -117,9 +117,9 @@ def test_a_move_that_is_stopped_leaves_all_as_it_was_and_goes_on_later(
     try:
         with pytest.raises(KeyboardInterrupt):
             moving.move(target, stop)
-        assert store.held(Repository("a/one")) == folder and not cache.is_symlink()
+        assert store.complete_folder(Repository("a/one")) == folder and not cache.is_symlink()
         moving.move(target, quiet)
-        assert cache.is_symlink() and store.held(Repository("a/one")) == folder
+        assert cache.is_symlink() and store.complete_folder(Repository("a/one")) == folder
         assert not list(target.rglob("*.moving"))
     finally:
         shutil.rmtree(target, ignore_errors=True)
@@ -139,7 +139,7 @@ def test_a_cache_moves_only_where_it_can(hub: Hub, cache: Path, tmp_path: Path) 
     (tmp_path / "x" / "models--a--one").mkdir(parents=True)
     with pytest.raises(UserError, match="there is one already"):
         moving.move(tmp_path / "x", quiet)
-    assert store.held(Repository("a/one"))
+    assert store.complete_folder(Repository("a/one"))
 
 
 def test_the_places_are_those_of_huggingface_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,20 +182,20 @@ def test_a_move_without_rights_or_to_an_impossible_name_is_one_line(
     monkeypatch.setattr("filelock.FileLock.acquire", forbidden)
     with pytest.raises(UserError, match="permission denied; the cache is still at"):
         moving.move(tmp_path / "x", quiet)
-    assert store.held(Repository("a/one"))
+    assert store.complete_folder(Repository("a/one"))
 
 
 def test_a_moved_cache_whose_disk_is_away_says_so(hub: Hub, cache: Path, tmp_path: Path) -> None:
     folder = pulled(hub, "a/one")
     moving.move(tmp_path / "disk", quiet)
     (tmp_path / "disk").rename(tmp_path / "unplugged")
-    for look in (store.models, lambda: store.held(Repository("a/one"))):
+    for look in (store.models, lambda: store.complete_folder(Repository("a/one"))):
         with pytest.raises(UserError, match="which is not there; plug in the disk") as error:
             look()
         assert str(tmp_path / "disk") in str(error.value)
     assert [finding.error.fields.get("path") for finding in checked_disks() if "plug" in finding.remedy] == [cache]
     (tmp_path / "unplugged").rename(tmp_path / "disk")
-    assert store.held(Repository("a/one")) == folder
+    assert store.complete_folder(Repository("a/one")) == folder
     (folder / "model.safetensors").resolve().unlink()
     with pytest.raises(UserError, match="which is not there; fetch the model again"):
         open_checkpoint(folder)
@@ -224,4 +224,4 @@ def test_a_second_move_leaves_nothing_at_the_first_target(hub: Hub, cache: Path,
     moving.move(tmp_path / "first", quiet)
     moving.move(tmp_path / "second", quiet)
     assert not (tmp_path / "first").exists() and cache.resolve() == tmp_path / "second"
-    assert store.held(Repository("a/one")) == folder
+    assert store.complete_folder(Repository("a/one")) == folder

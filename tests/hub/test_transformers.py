@@ -29,6 +29,6 @@ def test_transformers_finds_what_soban_has_fetched_and_soban_what_transformers_h
     assert said[0] == "3" and Path(said[1]) == folder / "model.safetensors"
     fetch = f"{LOAD}\n{FILE}\nprint(cached_file('owner/model', 'tokenizer.json'))"
     client(hub, tmp_path / "other", fetch)
-    assert store.held(MODEL, tmp_path / "other" / "hub") == tmp_path / "other" / "hub" / folder.relative_to(
+    assert store.complete_folder(MODEL, tmp_path / "other" / "hub") == tmp_path / "other" / "hub" / folder.relative_to(
         tmp_path / "home" / "hub"
     )

@@ -9,7 +9,16 @@ import pytest
 
 from soban.base.errors import UserError
 from soban.loading.loaded import Loaded, load_files
-from soban.measure.evaluate import Scorer, Windows, cut, divergence, documents, evaluate, log_probabilities, windows
+from soban.measure.evaluate import (
+    Scorer,
+    Windows,
+    divergence,
+    documents,
+    evaluate,
+    log_probabilities,
+    split_windows,
+    windows,
+)
 from soban.ops.formats import Floats
 
 from ..tiny import make_model
@@ -73,7 +82,7 @@ def test_loss_and_divergence_are_those_of_transformers(tmp_path: Path, family: s
     changes |= {"tie_word_embeddings": True}
     one, two = make_model(tmp_path / "one", seed=1, **changes), make_model(tmp_path / "two", seed=2, **changes)
     models = loaded(one), loaded(two)
-    over = cut(models[0].tokenizer, TEXT, 512, 256)
+    over = split_windows(models[0].tokenizer, TEXT, 512, 256)
     (ids, first), *rest = over.windows
     assert first == 1 and not rest and over.bytes == len(TEXT)
     found = evaluate(Scorer(models[0], 512), Scorer(models[1], 512), over)
@@ -98,7 +107,7 @@ def test_the_fixture_model_has_transformers_loss_in_strided_windows(fixtures: Pa
     path = fixtures / "models" / "TinyStories-656K"
     model = loaded(path)
     text = (fixtures / "text" / "tinystories_sample.txt").read_text(encoding="utf-8")[:4000]
-    over = cut(model.tokenizer, text, 64, 48, most=300)
+    over = split_windows(model.tokenizer, text, 64, 48, most=300)
     losses = [
         -log_softmax(transformers_logits(path, tokens)[first - 1 : -1])[np.arange(len(tokens) - first), tokens[first:]]
         for tokens, first in over.windows
@@ -110,7 +119,7 @@ def test_the_fixture_model_has_transformers_loss_in_strided_windows(fixtures: Pa
 
 def test_few_scores_at_a_time_give_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded(make_model(tmp_path / "model"))
-    over = cut(model.tokenizer, TEXT, 100, 40)
+    over = split_windows(model.tokenizer, TEXT, 100, 40)
     whole = evaluate(Scorer(model, 100), Scorer(model, 100), over)
     monkeypatch.setattr("soban.measure.evaluate.LOGITS", 264 * 7)
     shares: list[float] = []
@@ -123,7 +132,7 @@ def test_few_scores_at_a_time_give_the_same_figures(tmp_path: Path, monkeypatch:
 def test_eight_bits_are_nearer_to_float32_than_four(tmp_path: Path) -> None:
     path = make_model(tmp_path / "model")
     exact = loaded(path)
-    over = cut(exact.tokenizer, TEXT, 128, 64)
+    over = split_windows(exact.tokenizer, TEXT, 128, 64)
     q8, q4 = (evaluate(Scorer(loaded(path, kind), 128), Scorer(exact, 128), over).reference for kind in ("q8", "q4"))
     assert q8 is not None and q4 is not None
     assert 0 < 20 * q8.divergence.mean < q4.divergence.mean

@@ -70,7 +70,7 @@ def _facts(repository: Repository) -> list[str]:
     try:
         with console.Status(False) as status:
             status.show(translate("asking the hub ..."))
-            size = of_bytes(download.wanted(repository))
+            size = of_bytes(download.bytes_to_fetch(repository))
     except access.AccessError:
         lines.append(translate("Its makers want a login and their terms accepted first: that is asked for next."))
         if entry and entry.parameters:

@@ -73,7 +73,7 @@ OPTIONS = EvalOptions
 
 def call(options: EvalOptions) -> int:
     """Writes the figures to stdout; 130 if Ctrl-C ended it."""
-    from soban.measure.evaluate import Scorer, cut, evaluate
+    from soban.measure.evaluate import Scorer, evaluate, split_windows
 
     name = check(options)
     assert options.perplexity is not None
@@ -84,7 +84,7 @@ def call(options: EvalOptions) -> int:
         limit = loaded.architecture.config.longest
         context = loaded.context(options.context or min(limit, USUAL_CONTEXT))
         stride = checked_stride(options.stride, context)
-        documents = cut(loaded.tokenizer, text, context, stride, options.tokens)
+        documents = split_windows(loaded.tokenizer, text, context, stride, options.tokens)
         if not documents.windows:
             raise UserError("{path}: too short to measure with", path=options.perplexity, hint="take a longer text")
         reference = None

@@ -39,7 +39,7 @@ def revisions(group: Sequence[Held]) -> str:
 
 def known_as(identity: str) -> str:
     """The name by which a repository is known: the catalogue's where it has just one."""
-    entries = names.known(identity)
+    entries = names.entries_of(identity)
     return entries[0].name if len(entries) == 1 else identity
 
 

@@ -39,7 +39,7 @@ def call(options: LoginOptions) -> int:
             hint="run soban login alone and paste it when asked, or use --token-stdin",
         )  # fmt: skip
     token = access.checked(_piped() if options.token_stdin else _typed())
-    identity = access.identify(token, given=True)
+    identity = access.identify(token, typed=True)
     access.save(token)
     kinds = {
         "read": translate("a token to read"), "write": translate("a token to read and write"),

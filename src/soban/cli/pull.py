@@ -121,7 +121,7 @@ def fetch(
             line.clear()
             warn("{model}: soban can fetch this model, but not run it: {reason}", model=repository, reason=reason)
 
-    copy = store.held(repository, cache)
+    copy = store.complete_folder(repository, cache)
     if copy is not None and place.is_offline():
         return copy
     start = time.monotonic()

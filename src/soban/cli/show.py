@@ -114,7 +114,7 @@ def look_up(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     repository = None if os.path.lexists(word) else names.find(word)
     if repository is not None:
         return str(repository), path, repository.entry
-    entries = names.known(name := called(path.resolve()))
+    entries = names.entries_of(name := called(path.resolve()))
     return name, path, entries[0] if len(entries) == 1 else None
 
 

@@ -43,24 +43,24 @@ def token() -> str | None:
     if (os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN") or "").upper() in place.TRUE:
         return None
     try:
-        found = get_token()
+        secret = get_token()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             "{path}: the access token cannot be read: {reason}", path=place.token_file(), reason=reason(error),
             hint="mend or delete that file, or check HF_TOKEN_PATH and HF_HOME",
         ) from error  # fmt: skip
-    return None if found is None else checked(found)
+    return None if secret is None else checked(secret)
 
 
 def checked(text: str) -> str:
     """A token as it was typed or pasted, without the blanks around it. Raises UserError for what is none."""
-    found = text.strip()
-    if not found or len(found) > LONGEST_TOKEN or not all("!" <= character <= "~" for character in found):
+    secret = text.strip()
+    if not secret or len(secret) > LONGEST_TOKEN or not all("!" <= character <= "~" for character in secret):
         raise UserError(
             "this is no access token: a token is one word of letters, digits and signs, like hf_...",
             page=tokens_page(), hint="copy it from {page}",
         )  # fmt: skip
-    return found
+    return secret
 
 
 def tokens_page() -> str:
@@ -73,21 +73,21 @@ def consent_page(repository: Repository) -> str:
     return f"{place.endpoint()}/{repository.page}"
 
 
-def identify(found: str, given: bool = False) -> Identity:
-    """Whom this token belongs to. Raises UserError where the hub does not accept it; `given`: it was just typed."""
+def identify(secret: str, typed: bool = False) -> Identity:
+    """Whom this token belongs to. Raises UserError where the hub does not accept it; `typed`: by hand, just now."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        with session.opened() as client:
-            told = session.json_answer(client, f"{place.endpoint()}/api/whoami-v2", session.headers(found))
+        with session.open_client() as client:
+            reply = session.json_answer(client, f"{place.endpoint()}/api/whoami-v2", session.headers(secret))
     except HfHubHTTPError as error:
         if error.response.status_code == 401:
-            raise (_wrong_given() if given else _wrong_token()) from error
+            raise (_wrong_given() if typed else _wrong_token()) from error
         raise refused(error, place.endpoint()) from error
-    about = _mapping(_mapping(_mapping(told).get("auth")).get("accessToken"))
+    about = _mapping(_mapping(_mapping(reply).get("auth")).get("accessToken"))
     role = str(about.get("role", "read"))
     may = _mapping(about.get("fineGrained")).get("canReadGatedRepos")
-    name, label = (str(value)[:80] for value in (_mapping(told).get("name", "?"), about.get("displayName", "?")))
+    name, label = (str(value)[:80] for value in (_mapping(reply).get("name", "?"), about.get("displayName", "?")))
     return Identity(name, label, role, bool(may) if role == "fineGrained" else True)
 
 
@@ -95,16 +95,16 @@ def check(repository: Repository) -> None:
     """Raises AccessError where the hub would not give this model's files, UserError where it cannot be asked."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    found = token()
-    with session.opened() as client:
+    secret = token()
+    with session.open_client() as client:
         try:
             session.json_answer(
-                client, f"{place.endpoint()}/api/models/{repository.id}/auth-check", session.headers(found)
+                client, f"{place.endpoint()}/api/models/{repository.id}/auth-check", session.headers(secret)
             )
         except HfHubHTTPError as error:
             if error.response.status_code == 404 and "x-error-code" not in error.response.headers:
                 return  # a mirror that knows no such question: its files will tell
-            raise refusal(error, repository, found) from error
+            raise refusal(error, repository, secret) from error
 
 
 def wait_until_granted(
@@ -114,14 +114,14 @@ def wait_until_granted(
 
     Ctrl-C ends it by KeyboardInterrupt. Raises UserError for what waiting does not mend.
     """
-    said = ""
+    obstacle = ""
     for number in range(1 << 30):
         try:
             check(repository)
             return
         except AccessError as missing:
-            if str(missing) != said:
-                said = str(missing)
+            if str(missing) != obstacle:
+                obstacle = str(missing)
                 tell(translate(missing.template, **missing.fields))
                 tell(f"  {translate(missing.hint or '', **missing.fields)}")
                 tell(translate("Waiting until that is done; this goes on by itself. Ctrl-C leaves."))
@@ -130,17 +130,17 @@ def wait_until_granted(
         sleep(POLLS[min(number, len(POLLS) - 1)])
 
 
-def refusal(error: Any, repository: Repository, found: str | None) -> UserError:
+def refusal(error: Any, repository: Repository, secret: str | None) -> UserError:
     """What the hub's refusal (an HfHubHTTPError) means, with the page to open and the next step."""
     from huggingface_hub import errors
 
-    status, said = error.response.status_code, (error.server_message or "").lower()
+    status, words = error.response.status_code, (error.server_message or "").lower()
     about: dict[str, Any] = {
         "repository": repository, "page": consent_page(repository), "tokens": tokens_page(), "scope": SCOPE
     }  # fmt: skip
-    if status == 401 and found is not None:
+    if status == 401 and secret is not None:
         return _wrong_token()
-    if "fine-grained token" in said or (status == 403 and found is not None and _lacks_scope(found)):
+    if "fine-grained token" in words or (status == 403 and secret is not None and _lacks_scope(secret)):
         return AccessError(
             "{repository}: the token is a fine-grained one that may not read gated models", **about,
             hint='open {tokens}, edit the token, tick "{scope}" and save',
@@ -151,12 +151,12 @@ def refusal(error: Any, repository: Repository, found: str | None) -> UserError:
                 "{repository}: its makers want their terms accepted first, and no access token is set", **about,
                 hint="open {page}, log in and accept the terms; then make a token at {tokens} and run soban login",
             )  # fmt: skip
-        if "awaiting" in said:
+        if "awaiting" in words:
             return AccessError(
                 "{repository}: access was asked for, and its makers have not answered yet", **about,
                 hint="{page} tells how it stands; some answer in minutes, some in days",
             )  # fmt: skip
-        if "rejected" in said:
+        if "rejected" in words:
             return UserError(
                 "{repository}: its makers have refused access to this account", **about,
                 hint="choose another model: soban recommend",
@@ -182,14 +182,14 @@ def refusal(error: Any, repository: Repository, found: str | None) -> UserError:
 
 def refused(error: Any, host: str) -> UserError:
     """A refusal that has no name of its own."""
-    said = " ".join((error.server_message or "").split())
+    words = " ".join((error.server_message or "").split())
     return UserError(
         "{host} refuses (status {status}): {reason}", host=host, status=error.response.status_code,
-        reason=ascii(said[:200])[1:-1] or "-", hint="check the name and HF_ENDPOINT, or try again later",
+        reason=ascii(words[:200])[1:-1] or "-", hint="check the name and HF_ENDPOINT, or try again later",
     )  # fmt: skip
 
 
-def save(found: str) -> None:
+def save(secret: str) -> None:
     """Keeps the token where the hub's tools look for it, readable by its owner only."""
     path = place.token_file()
     try:
@@ -197,7 +197,7 @@ def save(found: str) -> None:
         remove_leftovers(path)
         new = temporary(path)
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(found)
+            file.write(secret)
         os.replace(new, path)
     except OSError as error:
         raise UserError(
@@ -210,9 +210,9 @@ def forget() -> bool:
     """Deletes the token, also from the hub tools' list of tokens; whether there was one."""
     path = place.token_file()
     try:
-        found = path.read_text(encoding="utf-8").strip()
+        secret = path.read_text(encoding="utf-8").strip()
         path.unlink()
-        _forget_listed(found)
+        _forget_listed(secret)
     except FileNotFoundError:
         return False
     except (OSError, UnicodeDecodeError) as error:
@@ -222,7 +222,7 @@ def forget() -> bool:
     return True
 
 
-def _forget_listed(found: str) -> None:
+def _forget_listed(secret: str) -> None:
     """`hf auth login` keeps every token once more, under a name."""
     path = place.token_file().with_name("stored_tokens")
     listed = configparser.ConfigParser(interpolation=None)
@@ -232,7 +232,7 @@ def _forget_listed(found: str) -> None:
     except configparser.Error:
         return
     for name in listed.sections():
-        if listed.get(name, "hf_token", fallback=None) == found:
+        if listed.get(name, "hf_token", fallback=None) == secret:
             listed.remove_section(name)
     with open(os.open(path, os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         listed.write(file)
@@ -261,10 +261,10 @@ def _wrong_token() -> UserError:
     )  # fmt: skip
 
 
-def _lacks_scope(found: str) -> bool:
+def _lacks_scope(secret: str) -> bool:
     """Whether the token is a fine-grained one without the right to read gated models; False where that is unknown."""
     try:
-        return not identify(found).reads_gated
+        return not identify(secret).reads_gated
     except (UserError, session.Unavailable):
         return False
 

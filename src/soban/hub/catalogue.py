@@ -94,8 +94,8 @@ def _sources() -> dict[str, Source]:
 @functools.cache
 def _read() -> dict[str, Any]:
     reader = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    found: dict[str, Any] = reader.loads(FILE.read_text(encoding="utf-8"))
-    return found
+    tables: dict[str, Any] = reader.loads(FILE.read_text(encoding="utf-8"))
+    return tables
 
 
 def _family(family: str, about: Mapping[str, Any]) -> list[Entry]:
@@ -115,16 +115,16 @@ def _with_model(shared: Mapping[str, Any], tags: Mapping[str, Any], own: Mapping
 
 def _entry(name: str, about: Mapping[str, Any]) -> Entry:
     values, sources = {}, []
-    for key, given in about.items():
+    for key, value in about.items():
         if key not in FACTS:
-            values[key] = _frozen(given)
+            values[key] = _frozen(value)
             continue
         if key == "scores":
-            values[key] = tuple((benchmark, float(score)) for benchmark, (score, _) in given.items())
-            sources += [(f"scores.{benchmark}", _sources()[source]) for benchmark, (_, source) in given.items()]
+            values[key] = tuple((benchmark, float(score)) for benchmark, (score, _) in value.items())
+            sources += [(f"scores.{benchmark}", _sources()[source]) for benchmark, (_, source) in value.items()]
         else:
-            values[key] = _frozen(given[0])
-            sources.append((key, _sources()[given[1]]))
+            values[key] = _frozen(value[0])
+            sources.append((key, _sources()[value[1]]))
     return Entry(name=name, **values, sources=tuple(sources))
 
 

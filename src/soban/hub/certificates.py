@@ -75,12 +75,12 @@ def issuer(certificate: bytes) -> str | None:
     fields = list(_parts(signed))
     if fields[0][0] == 0xA0:  # the version, which is optional
         fields = fields[1:]
-    found: dict[bytes, str] = {}
+    names: dict[bytes, str] = {}
     for _, attributes in _parts(fields[2][1]):  # after the serial number and the algorithm
         for _, pair in _parts(attributes):
             (_, name), (kind, value) = _parts(pair)
-            found[name] = value.decode("utf-16-be" if kind == 0x1E else "utf-8", "replace")
-    text = found.get(ORGANISATION) or found.get(COMMON_NAME)
+            names[name] = value.decode("utf-16-be" if kind == 0x1E else "utf-8", "replace")
+    text = names.get(ORGANISATION) or names.get(COMMON_NAME)
     return "".join(character if character.isprintable() else "?" for character in text)[:80] if text else None
 
 

@@ -74,15 +74,15 @@ def check_form(repository: Repository) -> None:
 
 def gguf_forms(names: Iterable[str]) -> dict[str, list[str]]:
     """The forms of a model in GGUF files, by what their names say (Q4_K_M), and the files of each in their order."""
-    found: dict[str, list[str]] = {}
+    forms: dict[str, list[str]] = {}
     for name in sorted(names):
         base = name.rpartition("/")[2]
         if not base.lower().endswith(".gguf") or base.lower().startswith(BELONGING):
             continue
         stem = SPLIT.sub("", base) if SPLIT.search(base) else base[: -len(".gguf")]
         form = FORM.search(stem)
-        found.setdefault(form["form"] if form else stem, []).append(name)
-    return found
+        forms.setdefault(form["form"] if form else stem, []).append(name)
+    return forms
 
 
 def is_gguf(names: Collection[str], repository: Repository) -> bool:
@@ -98,13 +98,13 @@ def _gguf(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFil
     """The files of the form that is named, or of the only one. UserError with what there is, and what of it fits."""
     by_name = {file.name: file for file in files}
     forms = gguf_forms(by_name)
-    wanted = repository.form
+    form_name = repository.form
     for form, names in forms.items():
-        if (len(forms) == 1 and wanted is None) or (wanted is not None and form.lower() == wanted.lower()):
+        if (len(forms) == 1 and form_name is None) or (form_name is not None and form.lower() == form_name.lower()):
             return [by_name[name] for name in names]
     if not forms:
         raise UserError(
-            "{repository}: no GGUF files in it", repository=repository, hint="leave out {form}", form=f":{wanted}"
+            "{repository}: no GGUF files in it", repository=repository, hint="leave out {form}", form=f":{form_name}"
         )
     sizes = {form: sum(by_name[name].size for name in names) for form, names in forms.items()}
     free = system.available_memory()
@@ -127,7 +127,7 @@ def beside(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFi
     """
     if repository.entry and repository.entry.files:
         return _matching(files, repository)
-    found, alone = [], is_gguf([file.name for file in files], repository)  # a GGUF file holds all but what people read
+    extras, alone = [], is_gguf([file.name for file in files], repository)  # a GGUF file holds all but what people read
     for file in files:
         most = None if alone else BESIDE.get(file.name)
         if most is not None and file.size > most:
@@ -138,8 +138,8 @@ def beside(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFi
             )  # fmt: skip
         readable = any(fnmatch.fnmatch(file.name, pattern) for pattern in TO_READ) and "/" not in file.name
         if most is not None or (readable and file.size <= MOST_TO_READ):
-            found.append(file)
-    return found
+            extras.append(file)
+    return extras
 
 
 def weights(files: Sequence[RemoteFile], repository: Repository, shards: set[str] | None) -> list[RemoteFile]:
@@ -163,8 +163,8 @@ def weights(files: Sequence[RemoteFile], repository: Repository, shards: set[str
         return [by_name[name] for name in sorted(shards)]
     if "adapter_model.safetensors" in by_name:
         return [by_name["adapter_model.safetensors"]]
-    if found := unlisted(by_name):
-        return [by_name[name] for name in found]
+    if names := unlisted(by_name):
+        return [by_name[name] for name in names]
     others = [name for name in by_name if fnmatch.fnmatchcase(name, "*.safetensors") and "/" not in name]
     if len(others) > 1:
         raise UserError(

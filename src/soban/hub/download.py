@@ -49,13 +49,13 @@ def pull(
         access.check(repository)
     with _writing(folder), _alone(folder, progress):
         (folder / "snapshots").mkdir(parents=True, exist_ok=True)  # without it others take the folder for damaged
-        chosen = _chosen(listing, folder)
-        if missing(listing, chosen, folder) and (config := _config(listing, chosen, folder)) is not None:
+        files = _files_of(listing, folder)
+        if missing(listing, files, folder) and (config := _config(listing, files, folder)) is not None:
             look(listing, config)
-        _fetch(listing, chosen, folder, progress)
+        _fetch(listing, files, folder, progress)
         snapshot = folder / "snapshots" / listing.commit
-        for file in chosen:  # the weights last: a folder that has them all is whole
-            twins = [snapshot / other.name for other in chosen if other.hash == file.hash]
+        for file in files:  # the weights last: a folder that has them all is whole
+            twins = [snapshot / other.name for other in files if other.hash == file.hash]
             _link(folder / "blobs" / file.hash, snapshot / file.name, file.size, twins)
         if repository.entry and repository.entry.tokenizer:
             _bring_tokenizer(repository, repository.entry.tokenizer, snapshot)
@@ -78,15 +78,15 @@ def to_file(repository: Repository, name: str, path: Path, progress: Report) -> 
             "{repository}: no file {name} in it", repository=repository, name=name,
             page=access.consent_page(repository), hint="{page} tells what became of it",
         )  # fmt: skip
-    needed = file.size - there(path, file.size)
+    rest = file.size - there(path, file.size)
     try:
-        check_room(path, needed)
+        check_room(path, rest)
         Fetching(listing, [Job(file, Partial(path, file.size))], access.token(), 0, progress).run()
     except OSError as error:
-        raise write_error(path, needed, error) from error
+        raise write_error(path, rest, error) from error
 
 
-def wanted(repository: Repository, cache: Path | None = None) -> int:
+def bytes_to_fetch(repository: Repository, cache: Path | None = None) -> int:
     """How many bytes `pull` would fetch; the index of a sharded model is fetched to know. Raises UserError."""
     choosing.check_form(repository)
     folder = place.model_folder(place.cache_folder(cache), repository.id)
@@ -94,11 +94,11 @@ def wanted(repository: Repository, cache: Path | None = None) -> int:
     if listing.gated:
         access.check(repository)
     with _writing(folder), _alone(folder, lambda _: None):
-        files = missing(listing, _chosen(listing, folder), folder)
+        files = missing(listing, _files_of(listing, folder), folder)
     return sum(file.size - there(folder / "blobs" / file.hash, file.size) for file in files)
 
 
-def _chosen(listing: Listing, folder: Path) -> list[RemoteFile]:
+def _files_of(listing: Listing, folder: Path) -> list[RemoteFile]:
     """The files that a model needs."""
     shards = _shards(listing, folder)
     return choosing.beside(listing.files, listing.repository) + choosing.weights(
@@ -106,9 +106,9 @@ def _chosen(listing: Listing, folder: Path) -> list[RemoteFile]:
     )
 
 
-def _config(listing: Listing, chosen: list[RemoteFile], folder: Path) -> bytes | None:
+def _config(listing: Listing, files: list[RemoteFile], folder: Path) -> bytes | None:
     """The model's config.json, before anything large is fetched; None where there is none, or it does not come."""
-    file = next((file for file in chosen if file.name == CONFIG), None)
+    file = next((file for file in files if file.name == CONFIG), None)
     if file is None or not file.size:
         return None
     try:
@@ -119,32 +119,32 @@ def _config(listing: Listing, chosen: list[RemoteFile], folder: Path) -> bytes |
         return None  # the fetching itself will tell
 
 
-def missing(listing: Listing, chosen: list[RemoteFile], folder: Path) -> list[RemoteFile]:
+def missing(listing: Listing, files: list[RemoteFile], folder: Path) -> list[RemoteFile]:
     """The files that are not in the cache, each content once."""
     snapshot = folder / "snapshots" / listing.commit
-    there = {file.hash for file in chosen if _is_there(snapshot / file.name, file.size)}
-    there |= {file.hash for file in chosen if _is_there(folder / "blobs" / file.hash, file.size)}
-    return list({file.hash: file for file in chosen if file.hash not in there}.values())
+    there = {file.hash for file in files if _is_there(snapshot / file.name, file.size)}
+    there |= {file.hash for file in files if _is_there(folder / "blobs" / file.hash, file.size)}
+    return list({file.hash: file for file in files if file.hash not in there}.values())
 
 
-def _fetch(listing: Listing, chosen: list[RemoteFile], folder: Path, progress: Report) -> None:
+def _fetch(listing: Listing, files: list[RemoteFile], folder: Path, progress: Report) -> None:
     """Every chosen file becomes a blob. Raises UserError where there is no room for them."""
-    wanted = missing(listing, chosen, folder)
-    blobs = {file.name: folder / "blobs" / file.hash for file in wanted}
-    needed = sum(file.size - there(blobs[file.name], file.size) for file in wanted)
+    absent = missing(listing, files, folder)
+    blobs = {file.name: folder / "blobs" / file.hash for file in absent}
+    size = sum(file.size - there(blobs[file.name], file.size) for file in absent)
     free = free_bytes(folder) - SPARE
-    if needed > max(free, 0):
+    if size > max(free, 0):
         raise UserError(
             "{path}: no room for {repository}: {needed} to fetch, {free} free", path=folder.parent,
-            repository=listing.repository, needed=of_bytes(needed), free=of_bytes(max(free, 0)),
-            missing=of_bytes(needed - max(free, 0)),
+            repository=listing.repository, needed=of_bytes(size), free=of_bytes(max(free, 0)),
+            missing=of_bytes(size - max(free, 0)),
             hint="make room for {missing} more, or move the cache to another disk: soban move FOLDER",
         )  # fmt: skip
-    if wanted:
-        wanted.sort(key=lambda file: file.size)
-        jobs = [Job(file, Partial(blobs[file.name], file.size)) for file in wanted]
-        held = sum(file.size for file in chosen) - sum(file.size for file in wanted)
-        Fetching(listing, jobs, access.token(), held, progress).run()
+    if absent:
+        absent.sort(key=lambda file: file.size)
+        jobs = [Job(file, Partial(blobs[file.name], file.size)) for file in absent]
+        present = sum(file.size for file in files) - sum(file.size for file in absent)
+        Fetching(listing, jobs, access.token(), present, progress).run()
 
 
 def _shards(listing: Listing, folder: Path) -> set[str] | None:
@@ -177,7 +177,7 @@ def _bring_tokenizer(repository: Repository, address: str, snapshot: Path) -> No
     if path.is_file():
         return
     try:
-        with session.opened() as client:
+        with session.open_client() as client:
             content = session.content(client, address, MOST_TOKENIZER)
     except UserError as problem:
         warn(

@@ -54,9 +54,9 @@ class Speed:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
-    def __call__(self, done: int) -> float:
+    def __call__(self, count: int) -> float:
         now = time.monotonic()
-        self._seen.append((now, done))
+        self._seen.append((now, count))
         while now - self._seen[0][0] > MEMORY and len(self._seen) > 2:
             self._seen.popleft()
         (start, before), (end, after) = self._seen[0], self._seen[-1]
@@ -71,15 +71,15 @@ class Width:
         self._rate, self._settled = 0.0, False
         self._since, self._done = 0.0, 0
 
-    def look(self, done: int, busy: bool) -> None:
+    def look(self, count: int, busy: bool) -> None:
         """Judges the window that has passed, if one has in which all were `busy`."""
         now = time.monotonic()
         if not busy or not self._since:
-            self._since, self._done = now, done
+            self._since, self._done = now, count
         if self._settled or now - self._since < WINDOW:
             return
-        rate = (done - self._done) / (now - self._since)
-        self._since, self._done = now, done
+        rate = (count - self._done) / (now - self._since)
+        self._since, self._done = now, count
         if rate < GAIN * self._rate or self.now == MOST:
             self._settled = True
             self.now = self.now if rate >= GAIN * self._rate else max(1, self.now // 2)
@@ -124,7 +124,7 @@ class Fetching:
         started, before = time.monotonic(), self._done
         if before < self._total:
             self._report(self._progress())  # before anything comes: how much there is to fetch
-        with session.opened() as client:
+        with session.open_client() as client:
             count = min(MOST, sum(len(job.partial.missing()) or 1 for job in self._jobs))
             threads = [threading.Thread(target=self._work, args=(client,), daemon=True) for _ in range(count)]
             for thread in threads:
@@ -222,11 +222,11 @@ class Fetching:
         from huggingface_hub.errors import HfHubHTTPError
 
         start, stop = job.partial.rest(index)
-        told = session.headers(self._token)
+        headers = session.headers(self._token)
         if stop - start < job.file.size:
-            told["range"] = f"bytes={start}-{stop - 1}"
+            headers["range"] = f"bytes={start}-{stop - 1}"
         address = remote.url(self._listing.repository, self._listing.commit, job.file.name)
-        with session.answer(client, address, told) as response:
+        with session.answer(client, address, headers) as response:
             if response.status_code != 416:  # which says that the file ends before: below
                 try:
                     session.check(response)

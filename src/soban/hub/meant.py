@@ -24,10 +24,10 @@ def require(name: str) -> Repository:
     """As `names.find`, where only a model can be meant: UserError, with the nearest names, for any other word."""
     if not name.strip():
         raise names.empty()
-    found = names.find(name)
-    if found is None:
+    repository = names.find(name)
+    if repository is None:
         raise unknown(name)
-    return found
+    return repository
 
 
 def unknown(word: str) -> UserError:
@@ -35,11 +35,11 @@ def unknown(word: str) -> UserError:
     close = ", ".join(near(word))
     if is_path(word):
         return UserError(
-            "{path}: no such file or folder", path=names.shown(word), near=close,
+            "{path}: no such file or folder", path=names.quotable(word), near=close,
             hint="did you mean {near}?" if close else "check the spelling",
         )  # fmt: skip
     return UserError(
-        "no model {name}", name=names.shown(word), near=close,
+        "no model {name}", name=names.quotable(word), near=close,
         hint="did you mean {near}?" if close else "soban list --catalogue shows those that have a short name",
     )  # fmt: skip
 
@@ -81,14 +81,14 @@ def is_path(word: str) -> bool:
 def near(word: str) -> list[str]:
     """What the word may stand for: names of the catalogue, models on this PC, and those in the folder that it points
     to. The nearest first, and at most three that are about as near."""
-    if ":" in word and (known := names.near(word)):
-        return [known]
-    found: dict[str, float] = {}
+    if ":" in word and (closest := names.near(word)):
+        return [closest]
+    scores: dict[str, float] = {}
     for spelling, name in [*_catalogued(), *_here(word)]:
-        found[name] = max(found.get(name, 0.0), _likeness(word.lower().rstrip(".:"), spelling))
-    best = max(found.values(), default=0.0)
-    likely = [name for name, score in found.items() if score >= max(LIKELY, best - ALIKE)]
-    return sorted(likely, key=lambda name: -found[name])[:MOST]
+        scores[name] = max(scores.get(name, 0.0), _likeness(word.lower().rstrip(".:"), spelling))
+    best = max(scores.values(), default=0.0)
+    likely = [name for name, score in scores.items() if score >= max(LIKELY, best - ALIKE)]
+    return sorted(likely, key=lambda name: -scores[name])[:MOST]
 
 
 def _likeness(word: str, spelling: str) -> float:
@@ -107,22 +107,22 @@ def _catalogued() -> list[tuple[str, str]]:
 
 def _here(word: str) -> list[tuple[str, str]]:
     """(spelling, name) of the models in the hub's cache and in the folder where the word points."""
-    found = []
+    spellings = []
     for folder in _listed(place.cache_folder()):
         if identity := place.identity(folder.name):
-            found += [(identity.lower(), identity), (identity.rpartition("/")[2].lower(), identity)]
+            spellings += [(identity.lower(), identity), (identity.rpartition("/")[2].lower(), identity)]
     parent = os.path.dirname(word)
     for path in _listed(Path(parent or ".")):
         if path.suffix in MODEL_FILES or (path / "config.json").is_file():
             name = os.path.join(parent, path.name)
-            found += [(name.lower(), name), (os.path.join(parent, path.stem).lower(), name)]
-    return found
+            spellings += [(name.lower(), name), (os.path.join(parent, path.stem).lower(), name)]
+    return spellings
 
 
 def is_slip(word: str) -> bool:
     """Whether a word is one of the catalogue's names but for a letter or its number."""
-    known = _catalogued()
-    return any(_slipped(one, known) for one in (word.lower(), word.lower().rstrip(NUMBER)))
+    spellings = _catalogued()
+    return any(_slipped(one, spellings) for one in (word.lower(), word.lower().rstrip(NUMBER)))
 
 
 def _slipped(word: str, names_known: Iterable[tuple[str, str]]) -> bool:
@@ -130,10 +130,10 @@ def _slipped(word: str, names_known: Iterable[tuple[str, str]]) -> bool:
 
     What is only as near as `near` goes is no slip, or "table" were one for stablelm.
     """
-    known = {spelling.rstrip(NUMBER) for spelling, _ in names_known}
+    spellings = {spelling.rstrip(NUMBER) for spelling, _ in names_known}
     return any(
         len(name) >= SHORT and (word == name or (len(name) > SHORT and name[0] == word[:1] and _one_letter(word, name)))
-        for name in known
+        for name in spellings
     )
 
 

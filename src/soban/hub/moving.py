@@ -108,10 +108,10 @@ def _copy(source: Path, target: Path, progress: Report) -> None:
     files = [path for path in _files(source) if ".locks" not in path.relative_to(source).parts]
     sizes = {path: path.stat().st_size for path in files if not path.is_symlink()}
     total = sum(sizes.values())
-    done = sum(size for path, size in sizes.items() if _is_copied(path, target / path.relative_to(source)))
-    if (needed := total - done) > (free := max(0, free_bytes(target) - SPARE)):
+    position = sum(size for path, size in sizes.items() if _is_copied(path, target / path.relative_to(source)))
+    if (rest := total - position) > (free := max(0, free_bytes(target) - SPARE)):
         raise UserError(
-            "{path}: no room for the models: {needed} needed, {free} free", path=target, needed=of_bytes(needed),
+            "{path}: no room for the models: {needed} needed, {free} free", path=target, needed=of_bytes(rest),
             free=of_bytes(free), hint="make room there, or delete models: soban rm",
         )  # fmt: skip
     speed = Speed()
@@ -122,8 +122,8 @@ def _copy(source: Path, target: Path, progress: Report) -> None:
             _copy_link(path, new)
         elif not _is_copied(path, new):
             for count in _copied(path, new):
-                done += count
-                progress(Progress(done, total, speed(done), "copying"))
+                position += count
+                progress(Progress(position, total, speed(position), "copying"))
 
 
 def _is_copied(path: Path, new: Path) -> bool:

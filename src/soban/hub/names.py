@@ -59,20 +59,20 @@ def find(name: str) -> Repository | None:
     if (formed := FORMED.fullmatch(word)) is not None:
         whole = find(formed["name"])
         return None if whole is None else replace(whole, form=formed["form"], entry=None)
-    if (entry := _named().get(word.lower())) is not None:
+    if (entry := _by_name().get(word.lower())) is not None:
         return _of(entry, word)
     if "://" in word or word.lower().startswith(HOSTS):
         return _from_address(word)
     if word in (".", "..") or word.startswith(("/", "./", "../", "~/")) or "\\" in word or DRIVE.match(word):
         raise UserError(
-            "{name}: there is no such file or folder, and it is no name of a model", name=shown(name),
+            "{name}: there is no such file or folder, and it is no name of a model", name=quotable(name),
             hint="check the spelling",
         )  # fmt: skip
     short, at, _ = word.partition("@")
-    if at and (entry := _named().get(short.lower())) is not None:
+    if at and (entry := _by_name().get(short.lower())) is not None:
         raise UserError(
-            "{name}: short names take no revision", name=shown(name), repository=entry.repository or "owner/name",
-            revision=shown(word.partition("@")[2]), hint="write {repository}@{revision}",
+            "{name}: short names take no revision", name=quotable(name), repository=entry.repository or "owner/name",
+            revision=quotable(word.partition("@")[2]), hint="write {repository}@{revision}",
         )  # fmt: skip
     family, colon, _ = word.partition(":")
     if colon and "/" not in word and (family.lower() in catalogue.defaults() or near(word)):
@@ -93,45 +93,45 @@ def near(name: str) -> str | None:
     word = name.strip().lower()
     defaults = catalogue.defaults()
     family = word.partition(":")[0]
-    if family not in _named():
+    if family not in _by_name():
         family = next(iter(difflib.get_close_matches(family, defaults, 1, cutoff=0.75)), "")
     if ":" in word and family in defaults:
-        of_it = [known for known in _named() if known.startswith(f"{family}:")]
-        return max(of_it, key=lambda known: (_likeness(word, known), known == defaults[family]))
-    return next(iter(difflib.get_close_matches(word, _named(), 1, cutoff=0.75)), None)
+        of_it = [other for other in _by_name() if other.startswith(f"{family}:")]
+        return max(of_it, key=lambda other: (_likeness(word, other), other == defaults[family]))
+    return next(iter(difflib.get_close_matches(word, _by_name(), 1, cutoff=0.75)), None)
 
 
 def spellings() -> Collection[str]:
     """All names of the catalogue in lower case."""
-    return _named().keys()
+    return _by_name().keys()
 
 
 def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def known(identity: str) -> tuple[Entry, ...]:
+def entries_of(identity: str) -> tuple[Entry, ...]:
     """The catalogue's models that are made of a repository: mostly one, or none."""
     return _by_repository().get(identity.lower(), ())
 
 
 @functools.cache
-def _named() -> dict[str, Entry]:
+def _by_name() -> dict[str, Entry]:
     """Every name of the catalogue in lower case: families, family:tag, and other names."""
     by_name = {entry.name: entry for entry in catalogue.entries()}
-    named = {family: by_name[name] for family, name in catalogue.defaults().items()}
+    table = {family: by_name[name] for family, name in catalogue.defaults().items()}
     for entry in catalogue.entries():
-        named |= {word.lower(): entry for word in (entry.name, *entry.aliases)}
-    return named
+        table |= {word.lower(): entry for word in (entry.name, *entry.aliases)}
+    return table
 
 
 @functools.cache
 def _by_repository() -> dict[str, tuple[Entry, ...]]:
-    found: dict[str, tuple[Entry, ...]] = {}
+    table: dict[str, tuple[Entry, ...]] = {}
     for entry in catalogue.entries():
         if entry.repository:
-            found[entry.repository.lower()] = (*found.get(entry.repository.lower(), ()), entry)
-    return found
+            table[entry.repository.lower()] = (*table.get(entry.repository.lower(), ()), entry)
+    return table
 
 
 def _of(entry: Entry, word: str) -> Repository:
@@ -153,13 +153,15 @@ def _from_address(word: str) -> Repository:
     own = urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname
     if host not in (*HOSTS, own) or address.scheme not in ("https", "http"):
         raise UserError(
-            "{name}: not an address of the hub", name=shown(word),
+            "{name}: not an address of the hub", name=quotable(word),
             hint="give one that begins with https://huggingface.co/, or owner/name",
         )  # fmt: skip
     parts = [part for part in address.path.split("/") if part]
     if parts[:1] and parts[0] in ELSEWHERE:
         raise UserError(
-            "{name}: this page is not a model's", name=shown(word), hint="open the model's page, and copy its address"
+            "{name}: this page is not a model's",
+            name=quotable(word),
+            hint="open the model's page, and copy its address",
         )
     identity = "/".join(parts[:2])
     revision = "/".join(parts[3:]) if parts[2:3] == ["tree"] and parts[3:] else MAIN
@@ -175,7 +177,7 @@ def _checked(identity: str, revision: str, word: str) -> Repository:
         _refuse(word)
     if not all(_fit(part) for part in (*parts, *revision.split("/"))):
         _refuse(word)
-    entries = known(identity)
+    entries = entries_of(identity)
     own = entries[0].repository if entries else None  # as its owner writes it
     return Repository(own or identity, revision, entries[0] if len(entries) == 1 else None)
 
@@ -186,20 +188,20 @@ def _fit(part: str) -> bool:
 
 def _refuse(name: str) -> NoReturn:
     raise UserError(
-        "{name}: no repository can be called that", name=shown(name), most=LONGEST,
+        "{name}: no repository can be called that", name=quotable(name), most=LONGEST,
         hint="a name is owner/name, each at most {most} letters, digits, dots, dashes and underscores",
     )  # fmt: skip
 
 
 def _unknown(name: str) -> NoReturn:
     if other := near(name):
-        raise UserError("no model {name}", name=shown(name), near=other, hint="did you mean {near}?")
+        raise UserError("no model {name}", name=quotable(name), near=other, hint="did you mean {near}?")
     raise UserError(
-        "no model {name}", name=shown(name), hint="soban list --catalogue shows those that have a short name"
+        "no model {name}", name=quotable(name), hint="soban list --catalogue shows those that have a short name"
     )
 
 
-def shown(name: str) -> str:
+def quotable(name: str) -> str:
     """A stranger's text in a message: its beginning, nothing that a terminal would obey."""
     text = "".join(character if character.isprintable() else "?" for character in name)
     return text if len(text) <= 60 else text[:59] + "…"

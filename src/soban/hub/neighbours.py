@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soban.base.errors import UserError
-from soban.hub.names import shown
+from soban.hub.names import quotable
 from soban.weights import ollama
 from soban.weights.naming import SPLIT, gguf_models
 
@@ -30,7 +30,7 @@ class Neighbour:
 
 def neighbours() -> list[Neighbour]:
     """All of them, by program and name."""
-    return [found for program in PROGRAMS.values() for found in program()]
+    return [neighbour for program in PROGRAMS.values() for neighbour in program()]
 
 
 def is_name(name: str) -> bool:
@@ -43,12 +43,12 @@ def locate(name: str) -> Path | None:
     if not is_name(name):
         return None
     prefix = name.partition("/")[0].lower()
-    models = {found.name.lower(): found.path for found in PROGRAMS[prefix]()}
+    models = {neighbour.name.lower(): neighbour.path for neighbour in PROGRAMS[prefix]()}
     for spelling in (name.lower(), f"{name.lower()}:{LATEST}"):
         if spelling in models:
             return models[spelling]
     raise UserError(
-        "{name}: there is no such model of {owner}'s on this PC", name=shown(name), owner=OWNERS[prefix],
+        "{name}: there is no such model of {owner}'s on this PC", name=quotable(name), owner=OWNERS[prefix],
         there=", ".join(sorted(models)[:5]) or "-", hint="there are: {there}",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def _ollama() -> Iterator[Neighbour]:
                 size = sum(blob.stat().st_size for blob, _ in ollama.layers(path).values() if blob.is_file())
             except UserError:
                 continue  # no model
-            yield Neighbour("/".join(("ollama", *before, f"{model}:{tag}")), "Ollama", path, size, _used(path))
+            yield Neighbour("/".join(("ollama", *before, f"{model}:{tag}")), "Ollama", path, size, _last_use(path))
 
 
 def _lm_studio() -> Iterator[Neighbour]:
@@ -83,9 +83,9 @@ def _lm_studio() -> Iterator[Neighbour]:
             if len(parts) == 3 and path.name.lower().endswith(".gguf"):
                 by_model.setdefault(parts[:2], []).append(path)
         for parts, paths in by_model.items():
-            chosen = gguf_models(path.name for path in paths)
-            for name in chosen:
-                stem = "" if len(chosen) == 1 else f"/{_stem(name)}"
+            forms = gguf_models(path.name for path in paths)
+            for name in forms:
+                stem = "" if len(forms) == 1 else f"/{_stem(name)}"
                 yield _gguf(f"lmstudio/{'/'.join(parts)}{stem}", "LM Studio", folder.joinpath(*parts, name))
 
 
@@ -113,14 +113,14 @@ def _gguf(name: str, owner: str, path: Path) -> Neighbour:
     split = SPLIT.search(path.name)
     beside = path.parent.glob(f"{path.name[: split.start()]}-?????-of-{split['count']}.gguf") if split else [path]
     sizes = [file.stat().st_size for file in beside if file.is_file()]
-    return Neighbour(name, owner, path, sum(sizes), _used(path))
+    return Neighbour(name, owner, path, sum(sizes), _last_use(path))
 
 
 def _stem(name: str) -> str:
     return SPLIT.sub("", name) if SPLIT.search(name) else name[: -len(".gguf")]
 
 
-def _used(path: Path) -> float:
+def _last_use(path: Path) -> float:
     try:
         status = path.stat()
     except OSError:

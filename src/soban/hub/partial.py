@@ -57,13 +57,13 @@ class Partial:
         if there == self._length(index):
             return os.fstat(self._file.fileno()).st_size >= index * self.segment + there
         self._file.seek(index * self.segment)
-        found = 0
+        actual = 0
         while there > 0:
             block = self._file.read(min(BLOCK, there))
             if not block:
                 return False
-            found, there = zlib.crc32(block, found), there - len(block)
-        return found == checksum
+            actual, there = zlib.crc32(block, actual), there - len(block)
+        return actual == checksum
 
     def _begin(self) -> None:
         self.segment, self._counts = SEGMENT, []
@@ -101,25 +101,25 @@ class Partial:
             with self._lock:
                 there, checksum = self._counts[index]
                 self._file.seek(index * self.segment + there)
-                written = self._file.write(view)
-                there, checksum = there + written, zlib.crc32(view[:written], checksum)
+                count = self._file.write(view)
+                there, checksum = there + count, zlib.crc32(view[:count], checksum)
                 if there == self._length(index) > BLOCK:
                     os.fsync(self._file.fileno())
                 self._map.seek(HEADER.size + RECORD.size * index)
                 self._map.write(RECORD.pack(there, checksum, 0))
                 self._counts[index] = there, checksum
-            view = view[written:]
+            view = view[count:]
 
     def fill(self, position: int, data: bytes) -> int:
         """Takes what is still missing of these bytes, which lie at `position`; how many that are."""
-        taken, end = 0, position + len(data)
+        count, end = 0, position + len(data)
         for index in range(position // self.segment, -(-end // self.segment)):
             start, stop = self.rest(index)
             if position <= start < min(end, stop):
                 piece = data[start - position : min(end, stop) - position]
                 self.add(index, piece)
-                taken += len(piece)
-        return taken
+                count += len(piece)
+        return count
 
     def is_right(self, hash: str, progress: Callable[[int], None]) -> bool:
         """Whether the whole content has this hash: sha256 in 64 digits, or git's id of a blob in 40."""

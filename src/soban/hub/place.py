@@ -13,10 +13,10 @@ ADDRESS = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(
 TRUE = ("1", "ON", "YES", "TRUE")
 
 
-def cache_folder(given: Path | None = None) -> Path:
+def cache_folder(folder: Path | None = None) -> Path:
     """The folder of the models: the one that is given, or HF_HUB_CACHE, or the folder hub of HF_HOME."""
-    if given is not None:
-        return system.extended(given.expanduser().absolute())
+    if folder is not None:
+        return system.extended(folder.expanduser().absolute())
     own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     return system.extended(_expanded(own) if own else _home() / "hub")
 

@@ -84,38 +84,38 @@ def recommend(
         rest = _left(rest, lambda entry: entry.commercial is not None, "unknown licence", against)
     if wish.insists:
         rest = _left(rest, lambda entry: entry.context is None or entry.context >= wish.context, "context", against)
-    known = [entry for entry in rest if wish.language is None or speaks(entry, wish.language, benchmarks)]
-    runnable = [entry for entry in known if entry.model_type in engines and fit(entry, wish)]
+    speakers = [entry for entry in rest if wish.language is None or speaks(entry, wish.language, benchmarks)]
+    runnable = [entry for entry in speakers if entry.model_type in engines and fit(entry, wish)]
     language_known = bool(runnable)
     if language_known:
-        against["language"] = len(rest) - len(known)
-        rest = known
+        against["language"] = len(rest) - len(speakers)
+        rest = speakers
     rest = _left(rest, lambda entry: entry.parameters is not None, "unknown size", against)
     rest = _left(rest, lambda entry: fit(entry, wish) is not None, "memory", against)
     rest = _left(rest, lambda entry: entry.repository is not None and entry.form in READ, "form", against)
     waiting = [entry for entry in rest if entry.model_type not in engines]
     if not language_known:
-        waiting = _left(waiting, known.__contains__, "language", against)
-    fits = [made for entry in rest if entry.model_type in engines if (made := fit(entry, wish))]
+        waiting = _left(waiting, speakers.__contains__, "language", against)
+    fits = [one for entry in rest if entry.model_type in engines if (one := fit(entry, wish))]
 
-    def order(made: Fit) -> tuple[bool, float, float, int, int]:
-        entry = made.entry
-        slowness = 0.0 if made.fluent else made.speed
-        return made.fluent, slowness, score(entry, wish.language, benchmarks), entry.parameters or 0, entry.context or 0
+    def order(one: Fit) -> tuple[bool, float, float, int, int]:
+        entry = one.entry
+        slowness = 0.0 if one.fluent else one.speed
+        return one.fluent, slowness, score(entry, wish.language, benchmarks), entry.parameters or 0, entry.context or 0
 
     best: dict[str, Fit] = {}
-    for made in sorted(fits, key=order, reverse=True):
-        best.setdefault(series(made.entry), made)
-    chosen = tuple(best.values())[:MOST]
-    against["behind"] = len(fits) - len(chosen)
-    return Advice(chosen, {reason: count for reason, count in against.items() if count}, tuple(waiting), language_known)
+    for one in sorted(fits, key=order, reverse=True):
+        best.setdefault(series(one.entry), one)
+    top = tuple(best.values())[:MOST]
+    against["behind"] = len(fits) - len(top)
+    return Advice(top, {reason: count for reason, count in against.items() if count}, tuple(waiting), language_known)
 
 
 def _left(entries: Sequence[Entry], does: Callable[[Entry], bool], reason: str, against: Counter[str]) -> list[Entry]:
     """The entries that pass; those that do not are counted."""
-    kept = [entry for entry in entries if does(entry)]
-    against[reason] += len(entries) - len(kept)
-    return kept
+    passing = [entry for entry in entries if does(entry)]
+    against[reason] += len(entries) - len(passing)
+    return passing
 
 
 def fit(entry: Entry, wish: Wish) -> Fit | None:
@@ -127,11 +127,11 @@ def fit(entry: Entry, wish: Wish) -> Fit | None:
     if entry.cache is not None:
         layers, heads, size = entry.cache
         cache = 2 * 2 * layers * heads * size * context  # keys and values, two bytes each
-    made = []
+    fits = []
     for form, bytes in FORMS.items():
         weights = round(bytes * entry.parameters)
-        made.append(Fit(entry, form, weights, cache, context, SHARE * (wish.bandwidth or BANDWIDTH) / max(1, weights)))
-    fitting = [one for one in made if one.bytes <= wish.room]
+        fits.append(Fit(entry, form, weights, cache, context, SHARE * (wish.bandwidth or BANDWIDTH) / max(1, weights)))
+    fitting = [one for one in fits if one.bytes <= wish.room]
     return next((one for one in fitting if one.fluent), fitting[-1] if fitting else None)
 
 
@@ -154,5 +154,5 @@ def score(entry: Entry, language: str | None, benchmarks: dict[str, Benchmark]) 
 
 def series(entry: Entry) -> str:
     """What the versions of a family have in common: "llama" of llama3.1:8b."""
-    found = re.match(r"[a-z-]+", entry.name)
-    return found[0] if found else entry.name
+    match = re.match(r"[a-z-]+", entry.name)
+    return match[0] if match else entry.name

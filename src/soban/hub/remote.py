@@ -40,21 +40,21 @@ def listing(repository: Repository) -> Listing:
     """The files and the commit that they are of. Raises as `files`."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    found = access.token()
-    with session.opened() as client:
+    token = access.token()
+    with session.open_client() as client:
         try:
-            told = session.json_answer(client, _api(repository.id, repository), session.headers(found))
-            if _has_moved(told, repository):  # a redirect to its new name may have lost the question for sizes
-                told = session.json_answer(client, _api(told["id"], repository), session.headers(found))
+            reply = session.json_answer(client, _api(repository.id, repository), session.headers(token))
+            if _has_moved(reply, repository):  # a redirect to its new name may have lost the question for sizes
+                reply = session.json_answer(client, _api(reply["id"], repository), session.headers(token))
         except HfHubHTTPError as error:
-            raise access.refusal(error, repository, found) from error
-    return told_listing(repository, told)
+            raise access.refusal(error, repository, token) from error
+    return listing_of(repository, reply)
 
 
-def told_listing(repository: Repository, told: Any) -> Listing:
+def listing_of(repository: Repository, reply: Any) -> Listing:
     """The listing in the hub's answer. Raises UserError for an answer that is none."""
     try:
-        return _listing(repository, told)
+        return _listing(repository, reply)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             "{repository}: the hub's list of its files is not one that this version understands", repository=repository,
@@ -67,9 +67,9 @@ def _api(identity: str, repository: Repository) -> str:
     return f"{place.endpoint()}/api/{repository.kind}/{identity}/revision/{revision}?blobs=true"
 
 
-def _has_moved(told: Any, repository: Repository) -> bool:
+def _has_moved(reply: Any, repository: Repository) -> bool:
     """Whether this is what the hub says of a repository that has another name now."""
-    new = told.get("id") if isinstance(told, dict) else None
+    new = reply.get("id") if isinstance(reply, dict) else None
     return isinstance(new, str) and new != repository.id and bool(NAME.fullmatch(new))
 
 
@@ -79,12 +79,12 @@ def read_range(repository: Repository, name: str, start: int, stop: int) -> byte
 
     if not 0 <= start < stop <= start + MOST_RANGE:
         raise ValueError(f"{start} to {stop} is no part of a file that is read at once")
-    found = access.token()
-    told = {**session.headers(found), "range": f"bytes={start}-{stop - 1}"}
+    token = access.token()
+    headers = {**session.headers(token), "range": f"bytes={start}-{stop - 1}"}
     address = url(repository, _revision(repository), name)
 
     def ask() -> bytes:
-        with session.answer(client, address, told) as response:
+        with session.answer(client, address, headers) as response:
             session.check(response)
             # a server without ranges sends all from the beginning
             skip = 0 if response.status_code == 206 else start
@@ -99,11 +99,11 @@ def read_range(repository: Repository, name: str, start: int, stop: int) -> byte
                     raise _no_ranges(response)
             return content[skip : skip + stop - start]
 
-    with session.opened() as client:
+    with session.open_client() as client:
         try:
             return bytes(session.patiently(ask))
         except HfHubHTTPError as error:
-            raise access.refusal(error, repository, found) from error
+            raise access.refusal(error, repository, token) from error
 
 
 def url(repository: Repository, commit: str, name: str) -> str:
@@ -113,14 +113,14 @@ def url(repository: Repository, commit: str, name: str) -> str:
 
 def check_range(response: Any, start: int, stop: int) -> int:
     """The file's whole size as an answer with a part of it tells it; UserError where it is another part."""
-    told = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("content-range", "").strip())
-    if not told or int(told[1]) != start or int(told[2]) + 1 != min(stop, int(told[3])):
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("content-range", "").strip())
+    if not match or int(match[1]) != start or int(match[2]) + 1 != min(stop, int(match[3])):
         raise UserError(
             "{host} sends another part of the file than was asked for ({part})", host=response.url.host,
             part=ascii(response.headers.get("content-range", "-"))[1:-1][:60],
             hint="a proxy may be in the way: check HTTPS_PROXY",
         )  # fmt: skip
-    return int(told[3])
+    return int(match[3])
 
 
 def _no_ranges(response: Any) -> UserError:
@@ -138,17 +138,17 @@ def _revision(repository: Repository) -> str:
     return repository.revision
 
 
-def _listing(repository: Repository, told: Any) -> Listing:
-    commit, siblings = told["sha"], told["siblings"]
+def _listing(repository: Repository, reply: Any) -> Listing:
+    commit, siblings = reply["sha"], reply["siblings"]
     if not place.COMMIT.fullmatch(commit) or not isinstance(siblings, list) or len(siblings) > MOST_FILES:
         raise ValueError
-    found = (_file(repository, one) for one in siblings if _is_fit(one["rfilename"], repository))
-    return Listing(repository, commit, bool(told.get("gated")), tuple(found))
+    members = (_file(repository, one) for one in siblings if _is_fit(one["rfilename"], repository))
+    return Listing(repository, commit, bool(reply.get("gated")), tuple(members))
 
 
-def _file(repository: Repository, told: Any) -> RemoteFile:
-    name, lfs = told["rfilename"], told.get("lfs") or {}
-    size, hash = lfs.get("size", told.get("size")), lfs.get("sha256", told.get("blobId"))
+def _file(repository: Repository, sibling: Any) -> RemoteFile:
+    name, lfs = sibling["rfilename"], sibling.get("lfs") or {}
+    size, hash = lfs.get("size", sibling.get("size")), lfs.get("sha256", sibling.get("blobId"))
     if type(size) is not int or not 0 <= size <= MOST_BYTES or not HASH.fullmatch(hash):
         raise ValueError
     return RemoteFile(name, size, hash)

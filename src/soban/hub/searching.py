@@ -29,15 +29,15 @@ def search(words: Sequence[str], limit: int) -> list[Found]:
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    spoken = [code for word in words if (code := languages.code(word))]
-    named = " ".join(word for word in words if not languages.code(word))
-    asked = [
-        *([("search", named)] if named else []), *(("filter", code) for code in spoken), ("sort", "downloads"),
+    codes = [code for word in words if (code := languages.code(word))]
+    rest = " ".join(word for word in words if not languages.code(word))
+    query = [
+        *([("search", rest)] if rest else []), *(("filter", code) for code in codes), ("sort", "downloads"),
         ("limit", limit), *(("expand", name) for name in TOLD),
     ]  # fmt: skip
-    url = f"{place.endpoint()}/api/models?{urlencode(asked)}"
+    url = f"{place.endpoint()}/api/models?{urlencode(query)}"
     try:
-        with session.opened() as client:
+        with session.open_client() as client:
             listing = session.json_answer(client, url, session.headers(access.token()))
     except HfHubHTTPError as error:
         raise UserError(
@@ -45,16 +45,16 @@ def search(words: Sequence[str], limit: int) -> list[Found]:
             hint="try again later, or look in the catalogue: soban search WORD --catalogue",
         ) from error  # fmt: skip
     models = listing if isinstance(listing, list) else []
-    return [found for model in models[:limit] if (found := _found(model)) is not None]
+    return [entry for model in models[:limit] if (entry := _entry(model)) is not None]
 
 
-def _found(model: Any) -> Found | None:
+def _entry(model: Any) -> Found | None:
     """What the listing says, checked, for it comes from elsewhere; None for what no model can be called."""
-    told = model if isinstance(model, dict) else {}
-    identity, config = told.get("id"), told.get("config")
+    facts = model if isinstance(model, dict) else {}
+    identity, config = facts.get("id"), facts.get("config")
     if not isinstance(identity, str) or not all(PART.fullmatch(part) for part in identity.split("/")):
         return None
     family = config.get("model_type") if isinstance(config, dict) else None
-    known = family if isinstance(family, str) and PART.fullmatch(family) else None
-    downloads = told.get("downloads")
-    return Found(identity, downloads if type(downloads) is int else None, bool(told.get("gated")), known)
+    model_type = family if isinstance(family, str) and PART.fullmatch(family) else None
+    downloads = facts.get("downloads")
+    return Found(identity, downloads if type(downloads) is int else None, bool(facts.get("gated")), model_type)

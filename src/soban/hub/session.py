@@ -51,7 +51,7 @@ def library() -> Any:
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[Client]:
+def open_client() -> Iterator[Client]:
     """A client for a few requests. Raises UserError where the environment forbids or confuses it."""
     if place.is_offline():
         raise UserError("HF_HUB_OFFLINE=1 forbids the network", hint="unset it to fetch models")
@@ -73,22 +73,22 @@ def opened() -> Iterator[Client]:
 
 def headers(token: str | None) -> dict[str, str]:
     """What goes with every request: who asks, and the token if there is one."""
-    told = {"user-agent": f"soban/{VERSION} Python/{sys.version_info[0]}.{sys.version_info[1]}"}
-    told["accept-encoding"] = "identity"  # sizes are those of the files
-    return told if token is None else {**told, "authorization": f"Bearer {token}"}
+    fields = {"user-agent": f"soban/{VERSION} Python/{sys.version_info[0]}.{sys.version_info[1]}"}
+    fields["accept-encoding"] = "identity"  # sizes are those of the files
+    return fields if token is None else {**fields, "authorization": f"Bearer {token}"}
 
 
 @contextlib.contextmanager
-def answer(client: Client, url: str, told: Mapping[str, str]) -> Iterator[Response]:
+def answer(client: Client, url: str, fields: Mapping[str, str]) -> Iterator[Response]:
     """The answer to a GET, redirects followed, its content still to be read. Its status may be an error's.
 
     Raises Unavailable where the network fails, UserError where trying again would not help.
     """
     own = _origin(place.endpoint())
-    with _told(url, client):
+    with _as_user_errors(url, client):
         for _ in range(MOST_REDIRECTS):
-            sent = {name: value for name, value in told.items() if name != "authorization" or _origin(url) == own}
-            with client.stream("GET", url, headers=sent) as response:
+            visible = {name: value for name, value in fields.items() if name != "authorization" or _origin(url) == own}
+            with client.stream("GET", url, headers=visible) as response:
                 if response.status_code not in MOVED or "location" not in response.headers:
                     yield response
                     return
@@ -114,7 +114,7 @@ def _redirected(url: str, location: str) -> str:
     return target
 
 
-def json_answer(client: Client, url: str, told: Mapping[str, str]) -> Any:
+def json_answer(client: Client, url: str, fields: Mapping[str, str]) -> Any:
     """The JSON value at an address, or HfHubHTTPError; a hub that is busy is asked a few times.
 
     Raises UserError for an answer that is none, and where the network fails.
@@ -122,7 +122,7 @@ def json_answer(client: Client, url: str, told: Mapping[str, str]) -> Any:
     import json
 
     def ask() -> Any:
-        with answer(client, url, told) as response:
+        with answer(client, url, fields) as response:
             check(response)
             content = _read(response, url, MOST_JSON)
             try:
@@ -192,8 +192,8 @@ def check(response: Response) -> None:
 def _busy(response: Response) -> Exception:
     """What a server that has no time now says about when it will."""
     host = response.url.host
-    given = response.headers.get("retry-after", "")
-    wait = float(given) if given.isdecimal() else None
+    header = response.headers.get("retry-after", "")
+    wait = float(header) if header.isdecimal() else None
     if wait is not None and wait > LONGEST_WAIT:
         return UserError(
             "{host} has had too many requests (status {status}) and asks to wait {minutes} minutes", host=host,
@@ -210,7 +210,7 @@ def _busy(response: Response) -> Exception:
 
 
 @contextlib.contextmanager
-def _told(url: str, client: Client) -> Iterator[None]:
+def _as_user_errors(url: str, client: Client) -> Iterator[None]:
     """Turns what the HTTP library raises into what a user can act on."""
     http = library()
     try:
@@ -259,7 +259,7 @@ def _unreachable(http: Any, url: str, error: Exception) -> Exception:
 def _any_held() -> bool:
     """Whether any model of the cache is whole, so that it works without a network."""
     try:
-        return any(held.complete for held in store.models())
+        return any(model.complete for model in store.models())
     except UserError:  # a cache whose disk is away
         return False
 
@@ -270,7 +270,7 @@ class NoConnectionError(UserError):
 
 def _reason(error: BaseException) -> str:
     """The innermost cause: common ones in the user's language, else in the system's words, where there are some."""
-    told = {
+    words = {
         errno.ECONNREFUSED: translate("connection refused"),
         errno.ECONNRESET: translate("the other side has closed it"),
         errno.ECONNABORTED: translate("the other side has closed it"),
@@ -284,7 +284,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(inner, socket.gaierror):  # its numbers differ from system to system
             return translate("no such name is known, or there is no network")
         if isinstance(inner, OSError) and inner.strerror:
-            return told.get(inner.errno or 0, inner.strerror)
+            return words.get(inner.errno or 0, inner.strerror)
         inner = inner.__cause__ or inner.__context__
     return str(error) or type(error).__name__
 

@@ -14,7 +14,7 @@ from soban.base.errors import UserError
 from soban.base.files import on_disk
 from soban.hub import place
 from soban.hub.choosing import TOKENIZERS, gguf_forms
-from soban.hub.names import MAIN, Repository, known
+from soban.hub.names import MAIN, Repository, entries_of
 from soban.hub.place import COMMIT, REVISION, cache_folder, check_cache, model_folder
 from soban.weights.naming import INDEX, SINGLE, SPLIT, unlisted
 
@@ -35,7 +35,7 @@ class Held:
     cache: Path
 
 
-def held(repository: Repository, cache: Path | None = None) -> Path | None:
+def complete_folder(repository: Repository, cache: Path | None = None) -> Path | None:
     """The folder of the complete model, or None; asks no network. Raises UserError for a cache that is away."""
     folder = model_folder(check_cache(cache_folder(cache)), repository.id)
     snapshot = _snapshot(folder, repository.revision)
@@ -51,9 +51,9 @@ def held(repository: Repository, cache: Path | None = None) -> Path | None:
 def form_file(snapshot: Path, form: str) -> Path | None:
     """The first file of a form of a model in GGUF files, where all of them are there."""
     names = [path.relative_to(snapshot).as_posix() for path in _files(snapshot) if path.is_file()]
-    for name, found in gguf_forms(names).items():
-        if name.lower() == form.lower() and is_whole(found):
-            return snapshot / found[0]
+    for name, files in gguf_forms(names).items():
+        if name.lower() == form.lower() and is_whole(files):
+            return snapshot / files[0]
     return None
 
 
@@ -108,17 +108,17 @@ def is_complete(snapshot: Path, patterns: tuple[str, ...] = ()) -> bool:
     return bool(unlisted(names)) or "adapter_model.safetensors" in names
 
 
-def name_of(held: Held) -> str:
+def name_of(model: Held) -> str:
     """The name by which a model is fetched, run and removed: the catalogue's where it has one.
 
     A repository may hold several models of a file each: those that are there are named.
     """
-    if held.revision != MAIN:
-        return f"{held.id}@{held.revision[:12]}"
-    entries = known(held.id)
+    if model.revision != MAIN:
+        return f"{model.id}@{model.revision[:12]}"
+    entries = entries_of(model.id)
     if len(entries) > 1:
-        entries = tuple(entry for entry in entries if is_complete(held.folder, entry.files))
-    return ", ".join(entry.name for entry in entries) or held.id
+        entries = tuple(entry for entry in entries if is_complete(model.folder, entry.files))
+    return ", ".join(entry.name for entry in entries) or model.id
 
 
 def models(cache: Path | None = None) -> list[Held]:
@@ -131,24 +131,24 @@ def models(cache: Path | None = None) -> list[Held]:
         names = sorted(entry.name for entry in folder.iterdir() if place.identity(entry.name) and entry.is_dir())
     except OSError:
         return []
-    return [found for name in names for found in _of_repository(folder, name)]
+    return [model for name in names for model in _of_repository(folder, name)]
 
 
 def _of_repository(cache: Path, name: str) -> Iterator[Held]:
     folder, identity = cache / name, place.identity(name) or name
-    named = {commit: revision for revision, commit in _references(folder)}
+    revisions = {commit: revision for revision, commit in _references(folder)}
     snapshots = [path for path in _listed(folder / "snapshots") if path.is_dir()]
     begun = [path for path in _listed(folder / "blobs") if PARTIAL in path.name or path.suffix == ".incomplete"]
     for number, snapshot in enumerate(snapshots):
         files = [path for path in _files(snapshot) if path.is_file()]
         real = files + (begun if number == 0 else [])
         yield Held(
-            identity, named.get(snapshot.name, snapshot.name), snapshot, bytes_of(real),
-            is_complete(snapshot) or (_is_single(files) and not begun), max(map(_used, real), default=0.0), cache,
+            identity, revisions.get(snapshot.name, snapshot.name), snapshot, bytes_of(real),
+            is_complete(snapshot) or (_is_single(files) and not begun), max(map(_last_use, real), default=0.0), cache,
         )  # fmt: skip
     if begun and not snapshots:
-        revision = next(iter(named.values()), "main")
-        yield Held(identity, revision, folder, bytes_of(begun), False, max(map(_used, begun)), cache)
+        revision = next(iter(revisions.values()), "main")
+        yield Held(identity, revision, folder, bytes_of(begun), False, max(map(_last_use, begun)), cache)
 
 
 def _is_single(files: list[Path]) -> bool:
@@ -157,26 +157,26 @@ def _is_single(files: list[Path]) -> bool:
     return "config.json" not in names and any(name.endswith(".bin") for name in names)
 
 
-def remove(held: Held) -> int:
+def remove(model: Held) -> int:
     """Deletes a model from the cache, other revisions of it stay; the bytes that this freed.
 
     Raises UserError where the system does not let us, as when another program reads a file on Windows.
     """
-    folder = model_folder(held.cache, held.id)
+    folder = model_folder(model.cache, model.id)
     before = bytes_of(_files(folder))
     try:
-        others = [path for path in _listed(folder / "snapshots") if path != held.folder]
+        others = [path for path in _listed(folder / "snapshots") if path != model.folder]
         if not others:
             shutil.rmtree(folder)
-            shutil.rmtree(held.cache / ".locks" / folder.name, ignore_errors=True)
+            shutil.rmtree(model.cache / ".locks" / folder.name, ignore_errors=True)
             return before
-        kept = {path.resolve() for other in others for path in _files(other)}
+        blobs = {path.resolve() for other in others for path in _files(other)}
         for revision, commit in _references(folder):
-            if commit == held.folder.name:
+            if commit == model.folder.name:
                 (folder / "refs" / revision).unlink()
-        shutil.rmtree(held.folder)
+        shutil.rmtree(model.folder)
         for blob in _listed(folder / "blobs"):
-            if blob.resolve() not in kept:
+            if blob.resolve() not in blobs:
                 blob.unlink()
     except OSError as error:
         if isinstance(error, PermissionError) and os.name == "posix":  # Windows says so of files in use, too
@@ -193,11 +193,11 @@ def remove(held: Held) -> int:
 
 def _references(folder: Path) -> list[tuple[str, str]]:
     """(branch or tag, commit) of a repository; `main` last, so that it wins where several name one commit."""
-    found = []
+    pairs = []
     for path in _files(folder / "refs"):
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            found.append((path.relative_to(folder / "refs").as_posix(), path.read_text(encoding="utf-8").strip()))
-    return sorted(found, key=lambda pair: pair[0] == "main")
+            pairs.append((path.relative_to(folder / "refs").as_posix(), path.read_text(encoding="utf-8").strip()))
+    return sorted(pairs, key=lambda pair: pair[0] == "main")
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -214,15 +214,15 @@ def _files(folder: Path) -> list[Path]:
 
 def bytes_of(paths: list[Path]) -> int:
     """The bytes on disk of these files, each once by however many names and links; of one with holes what is there."""
-    taken = {}
+    sizes = {}
     for path in paths:
         with contextlib.suppress(OSError):
             status = path.stat()
-            taken[status.st_dev, status.st_ino] = on_disk(status)
-    return sum(taken.values())
+            sizes[status.st_dev, status.st_ino] = on_disk(status)
+    return sum(sizes.values())
 
 
-def _used(path: Path) -> float:
+def _last_use(path: Path) -> float:
     try:
         status = path.stat()
     except OSError:

@@ -39,7 +39,7 @@ def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quiet
     repository = names.find(name)
     if repository is None:
         raise meant.unknown(name)
-    folder = store.held(repository) or fetch(repository)
+    folder = store.complete_folder(repository) or fetch(repository)
     return _single_file(folder, repository) or folder
 
 

@@ -76,11 +76,11 @@ def bench(options: BenchOptions, tell: Callable[[str], None], entered: Callable[
     with entered(model):
         tell(translate("writing a text ..."))
         figures = written_text(model, options)
-        work, found = measured(model, options, tell)
+        work, speeds = measure(model, options, tell)
     if limits:  # what else a PC does changes by the second: the better of before and after is nearer to the truth
         tell(translate("measuring the memory and the multipliers ..."))
         limits = better(limits, measure_limits())
-    add_shares(found, work, limits, model.loaded.dtype)
+    add_shares(speeds, work, limits, model.loaded.dtype)
     memory = system.memory_use()
     return {
         "soban": VERSION, "when": time.strftime("%Y-%m-%d"), "pc": asdict(this_machine()),
@@ -89,7 +89,7 @@ def bench(options: BenchOptions, tell: Callable[[str], None], entered: Callable[
         "model": model.loaded.path.name, "dtype": model.loaded.dtype,
         "cache": model.loaded.cache_format, "load_seconds": load_seconds,
         "first_token_seconds": load_seconds + figures["prefill_seconds"],
-        "characters_per_second": figures["characters_per_second"], **found,
+        "characters_per_second": figures["characters_per_second"], **speeds,
         "memory": asdict(memory) if memory else None,
     }  # fmt: skip
 
@@ -111,32 +111,32 @@ def check(options: BenchOptions) -> None:
 
 def timed_load(options: BenchOptions, tell: Callable[[str], None]) -> tuple[Model, float]:
     """The model, and the seconds of a load that has nothing to pack."""
-    packed = []
+    shares = []
 
-    def progress(done: float) -> None:
-        packed.append(done)
-        tell(translate("packing the weights ... {percent:.0f} %", percent=100 * done))
+    def progress(share: float) -> None:
+        shares.append(share)
+        tell(translate("packing the weights ... {percent:.0f} %", percent=100 * share))
 
     tell(translate("loading the model ..."))
     name = options.words[0] if options.words else None
     while True:
-        before, start = len(packed), time.perf_counter()
+        before, start = len(shares), time.perf_counter()
         model = load(
             name, dtype=options.dtype, cache_dtype=options.cache_dtype, tokenizer=options.tokenizer,
             force=options.force, progress=progress,
         )  # fmt: skip
-        if len(packed) == before:
+        if len(shares) == before:
             return model, time.perf_counter() - start
 
 
 def written_text(model: Model, options: BenchOptions) -> dict[str, Any]:
     """A text by the public way, greedy: what a user waits for the first token, and characters a second from there."""
     room = model.engine.context - len(model.prompt_ids(PROMPT, raw=True))
-    wanted = min(options.new_tokens, room)
-    if wanted < 1:
+    count = min(options.new_tokens, room)
+    if count < 1:
         return {"prefill_seconds": 0.0, "characters_per_second": None}
     generation = model.start(
-        PROMPT, raw=True, echo=False, do_sample=False, max_new_tokens=wanted,
+        PROMPT, raw=True, echo=False, do_sample=False, max_new_tokens=count,
         prompt_lookup_num_tokens=0,  # else a text that goes in circles would flatter the PC
     )  # fmt: skip
     for _ in generation:
@@ -146,7 +146,7 @@ def written_text(model: Model, options: BenchOptions) -> dict[str, Any]:
     return {"prefill_seconds": figures.prefill_seconds, "characters_per_second": rate}
 
 
-def measured(model: Model, options: BenchOptions, tell: Callable[[str], None]) -> tuple[Work, dict[str, Any]]:
+def measure(model: Model, options: BenchOptions, tell: Callable[[str], None]) -> tuple[Work, dict[str, Any]]:
     """What a token costs; prefill and decoding, and what follows from them."""
     most = model.engine.context
     prompt, new = min(options.prompt_tokens, most), min(options.new_tokens, max(1, most // 2))
@@ -154,8 +154,8 @@ def measured(model: Model, options: BenchOptions, tell: Callable[[str], None]) -
     probe = Probe(model, max(prompt, contexts[-1] + new))
     work = work_of(model.loaded, probe.position_bytes)
     tell(translate("reading a prompt ..."))
-    prompt, taken = timed_prefill(probe, prompt)
-    reading = rates([prompt / seconds for seconds in taken])
+    prompt, seconds_each = timed_prefill(probe, prompt)
+    reading = rates([prompt / seconds for seconds in seconds_each])
     decode, writing = [], []
     for context in contexts:
         tell(translate("writing after {tokens} tokens ...", tokens=context))
@@ -168,13 +168,13 @@ def measured(model: Model, options: BenchOptions, tell: Callable[[str], None]) -
     }  # fmt: skip
 
 
-def add_shares(found: dict[str, Any], work: Work, limits: Limits | None, dtype: str) -> None:
+def add_shares(figures: dict[str, Any], work: Work, limits: Limits | None, dtype: str) -> None:
     """Tells each rate its share of the limit: None for floats, which the int8 peak does not bound, and small models."""
-    prefill = found["prefill"]
+    prefill = figures["prefill"]
     peak = limits.multiply_adds(native.chosen_isa()) if limits and dtype in ("q8", "q4") else None
-    done = work.multiply_adds(prefill["tokens"]) / prefill["tokens"] * prefill["median"]
-    prefill["share"] = done / peak if peak else None
-    for decode in found["decode"]:
+    work_rate = work.multiply_adds(prefill["tokens"]) / prefill["tokens"] * prefill["median"]
+    prefill["share"] = work_rate / peak if peak else None
+    for decode in figures["decode"]:
         read = work.bytes_per_token(decode["context"])
         decode["share"] = read * decode["median"] / limits.bandwidth if limits and read >= FROM_MEMORY else None
 
@@ -182,20 +182,21 @@ def add_shares(found: dict[str, Any], work: Work, limits: Limits | None, dtype: 
 def timed_prefill(probe: Probe, tokens: int) -> tuple[int, list[float]]:
     """How many tokens fit into the time that there is, and the seconds of each repetition."""
     probe.prefill(min(tokens, 16))  # touches the weights
-    tried = min(tokens, 64)
-    expected = probe.prefill(tried) / tried
-    tokens = max(tried, min(tokens, int(PREFILL_SECONDS / expected)))
-    taken = [probe.prefill(tokens)]
-    repeats = min(MOST_REPEATS, int(PREFILL_SECONDS / taken[0]))
-    return tokens, taken + [probe.prefill(tokens) for _ in range(repeats - 1)]
+    first = min(tokens, 64)
+    expected = probe.prefill(first) / first
+    tokens = max(first, min(tokens, int(PREFILL_SECONDS / expected)))
+    seconds = [probe.prefill(tokens)]
+    repeats = min(MOST_REPEATS, int(PREFILL_SECONDS / seconds[0]))
+    return tokens, seconds + [probe.prefill(tokens) for _ in range(repeats - 1)]
 
 
 def rates(values: list[float]) -> dict[str, float]:
     """Median, and the quartiles as spread (with few values the least and the greatest)."""
     ordered = sorted(values)
-    cut = len(ordered) // 4
+    quarter = len(ordered) // 4
     return {
-        "median": statistics.median(ordered), "low": ordered[cut], "high": ordered[-1 - cut], "times": len(ordered),
+        "median": statistics.median(ordered), "low": ordered[quarter], "high": ordered[-1 - quarter],
+        "times": len(ordered),
     }  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def processor(findings: list[Finding]) -> Report:
 def library(findings: list[Finding]) -> Report:
     """The native library, and what becomes of each instruction set that it knows."""
     path = next(iter(sorted(PACKAGE.glob("*soban_native.*"))), None)
-    told: Report = {"path": None if path is None else str(path), "version": None, "sets": [], "chosen": None}
+    report: Report = {"path": None if path is None else str(path), "version": None, "sets": [], "chosen": None}
     if path is None:
         findings.append(
             Finding(
@@ -96,9 +96,9 @@ def library(findings: list[Finding]) -> Report:
                 ),
             )
         )  # fmt: skip
-        return told
+        return report
     try:
-        told["version"] = ctypes.CDLL(str(path)).soban_abi()
+        report["version"] = ctypes.CDLL(str(path)).soban_abi()
     except (OSError, AttributeError) as error:
         findings.append(
             Finding(
@@ -110,27 +110,27 @@ def library(findings: list[Finding]) -> Report:
                 str(path),
             )
         )  # fmt: skip
-        return told
+        return report
     try:
         from soban.ops import native
     except Exception:  # NumPy's trouble, which `packages` tells
-        return told
-    if told["version"] != native.ABI:
+        return report
+    if report["version"] != native.ABI:
         findings.append(
             Finding(
                 "library-old",
                 UserError(
                     "the native library is of another version ({held}; this soban needs {wanted})",
-                    held=told["version"], wanted=native.ABI,
+                    held=report["version"], wanted=native.ABI,
                     hint="install soban anew: pip install --force-reinstall soban",
                 ),
-                str(path), told["version"],
+                str(path), report["version"],
             )
         )  # fmt: skip
-        return told
-    told["sets"] = _instruction_sets(path)
-    told["chosen"] = _chosen(told["sets"], findings)
-    return told
+        return report
+    report["sets"] = _instruction_sets(path)
+    report["chosen"] = _choose_set(report["sets"], findings)
+    return report
 
 
 def _instruction_sets(path: Path) -> list[Report]:
@@ -142,18 +142,18 @@ def _instruction_sets(path: Path) -> list[Report]:
     ]  # fmt: skip
 
 
-def _chosen(sets: list[Report], findings: list[Finding]) -> str | None:
+def _choose_set(sets: list[Report], findings: list[Finding]) -> str | None:
     """The set that computes: as `native.chosen_isa` takes it, with findings in place of its notes."""
     from soban.ops import native
 
-    wanted = os.environ.get("SOBAN_ISA")
-    if wanted is not None:
+    isa = os.environ.get("SOBAN_ISA")
+    if isa is not None:
         try:
             return native.chosen_isa()
         except UserError as error:
-            findings.append(Finding("instructions-wrong", error, "SOBAN_ISA", wanted))
+            findings.append(Finding("instructions-wrong", error, "SOBAN_ISA", isa))
             return None
-    chosen = next((one["name"] for one in reversed(sets) if one["works"]), None)
+    best = next((one["name"] for one in reversed(sets) if one["works"]), None)
     for one in sets:
         if not one["works"]:
             findings.append(
@@ -161,12 +161,12 @@ def _chosen(sets: list[Report], findings: list[Finding]) -> str | None:
                     "instructions-broken",
                     UserError(
                         "this processor claims {isa} and fails with it, so {next} takes its place", isa=one["name"],
-                        next=chosen, hint="nothing is to be done; a virtual machine may promise what its host lacks",
+                        next=best, hint="nothing is to be done; a virtual machine may promise what its host lacks",
                     ),
                     value=one["name"], level="note",
                 )
             )  # fmt: skip
-    if chosen == "scalar":
+    if best == "scalar":
         findings.append(
             Finding(
                 "instructions-slow",
@@ -174,10 +174,10 @@ def _chosen(sets: list[Report], findings: list[Finding]) -> str | None:
                     "this processor has neither AVX2 nor ARM's dot products, so plain code computes, several times "
                     "slower", hint="take small models; in a virtual machine, pass the host's processor through",
                 ),
-                value=chosen,
+                value=best,
             )
         )  # fmt: skip
-    return chosen
+    return best
 
 
 def memory(findings: list[Finding]) -> Report:
@@ -218,18 +218,18 @@ def disks(findings: list[Finding]) -> list[Report]:
     """The folders that soban fills: how much they hold, and how much room there is."""
     from soban.hub import place
 
-    wanted = (
+    folders = (
         ("packed", system.cache_folder, "SOBAN_CACHE"),
         ("models", lambda: place.check_cache(place.cache_folder()), "HF_HOME"),
         ("temporary", lambda: Path(tempfile.gettempdir()), "TMPDIR"),
     )
-    found = []
-    for name, where, variable in wanted:
+    reports = []
+    for name, where, variable in folders:
         try:
             folder = where()
-            found.append(_disk(name, folder, variable, findings))
+            reports.append(_disk(name, folder, variable, findings))
         except (UserError, OSError) as error:
-            told = (
+            problem = (
                 error
                 if isinstance(error, UserError)
                 else UserError(
@@ -239,8 +239,8 @@ def disks(findings: list[Finding]) -> list[Report]:
                     variable=variable,
                 )
             )
-            findings.append(Finding("folder-unusable", told, variable))
-    return found
+            findings.append(Finding("folder-unusable", problem, variable))
+    return reports
 
 
 def _disk(name: str, folder: Path, variable: str, findings: list[Finding]) -> Report:

@@ -7,8 +7,8 @@ from soban.models import Architecture
 from soban.packing.fitting import Fitted, stale_quantisation
 
 
-def config_findings(written: Architecture, fit: Fitted) -> Iterator[Finding]:
-    """`written`: as config.json has it; `fit`: what it comes to with these weights."""
+def config_findings(architecture: Architecture, fit: Fitted) -> Iterator[Finding]:
+    """`architecture`: as config.json has it; `fit`: what it comes to with these weights."""
     config, checkpoint = fit.checkpoint.config, fit.checkpoint
     if config.get("rope_scaling") and config.get("rope_parameters"):
         yield Finding(
@@ -19,7 +19,7 @@ def config_findings(written: Architecture, fit: Fitted) -> Iterator[Finding]:
             ),
             "config.json", config["rope_scaling"],
         )  # fmt: skip
-    if written.config.tie_word_embeddings and not fit.architecture.config.tie_word_embeddings:
+    if architecture.config.tie_word_embeddings and not fit.architecture.config.tie_word_embeddings:
         yield Finding(
             "head-of-its-own",
             UserError(

@@ -94,9 +94,9 @@ class Windows:
     bytes: int
 
 
-def cut(tokenizer: Tokenizer, text: str, context: int, stride: int, most: int | None = None) -> Windows:
+def split_windows(tokenizer: Tokenizer, text: str, context: int, stride: int, most: int | None = None) -> Windows:
     """The windows over a text's documents, as many documents (and of the last one windows) as `most` tokens need."""
-    found: list[tuple[list[int], int]] = []
+    pieces: list[tuple[list[int], int]] = []
     tokens = size = 0
     for document in documents(text):
         if most is not None and tokens >= most:
@@ -106,10 +106,10 @@ def cut(tokenizer: Tokenizer, text: str, context: int, stride: int, most: int | 
             if number and most is not None and tokens >= most:
                 length = len(tokenizer.decode(ids[: number * stride + context - stride]).encode())
                 break
-            found.append((window, first))
+            pieces.append((window, first))
             tokens += len(window) - first
         size += length
-    return Windows(tuple(found), size)
+    return Windows(tuple(pieces), size)
 
 
 class Scorer:
@@ -129,11 +129,11 @@ class Scorer:
         rotation = self.row(len(tokens))
         cuts = [*range(0, first, CHUNK), *range(first, len(tokens), self.outputs), len(tokens)]
         for start, end in pairwise(cuts):
-            wanted = range(end - start) if start >= first else range(0)
-            batch = make_batch([tokens[start:end]], [start], [range(self.cache.pages)], wanted, rotation)
-            found = self.runner.run(batch, self.cache)
-            if len(wanted):
-                yield found
+            outputs = range(end - start) if start >= first else range(0)
+            batch = make_batch([tokens[start:end]], [start], [range(self.cache.pages)], outputs, rotation)
+            result = self.runner.run(batch, self.cache)
+            if len(outputs):
+                yield result
 
 
 def log_probabilities(scores: Floats) -> Doubles:
@@ -170,13 +170,13 @@ def evaluate(
             rows.append(_rows(scores, other, targets[at : at + len(scores)]))
             at += len(scores)
             progress(sum(map(len, rows)) / total)
-    found = np.concatenate(rows)
-    loss = found[:, 0]
+    table = np.concatenate(rows)
+    loss = table[:, 0]
     if reference is None:
         return Evaluation(total, over.bytes, _mean(loss), None)
     comparison = Comparison(
-        _mean(found[:, 1]), _mean(loss - found[:, 1]), _mean(found[:, 2]), float(np.quantile(found[:, 2], 0.99)),
-        _mean(found[:, 3]),
+        _mean(table[:, 1]), _mean(loss - table[:, 1]), _mean(table[:, 2]), float(np.quantile(table[:, 2], 0.99)),
+        _mean(table[:, 3]),
     )  # fmt: skip
     return Evaluation(total, over.bytes, _mean(loss), comparison)
 
@@ -184,18 +184,18 @@ def evaluate(
 def _rows(scores: Floats, other: Floats | None, targets: npt.NDArray[np.int64]) -> Doubles:
     """Each token's loss and, with a reference, that one's loss, their divergence, and whether they agree."""
     each = np.arange(len(targets))
-    found = np.zeros((len(targets), 4))
+    table = np.zeros((len(targets), 4))
     step = max(1, (1 << 20) // scores.shape[1])  # rows of float64 that fit the processor's cache, more or less
     for start in range(0, len(targets), step):
         part = slice(start, start + step)
         mine, row = log_probabilities(scores[part]), each[part] - start
-        found[part, 0] = -mine[row, targets[part]]
+        table[part, 0] = -mine[row, targets[part]]
         if other is not None:
             theirs = log_probabilities(other[part])
-            found[part, 1] = -theirs[row, targets[part]]
-            found[part, 2] = divergence(theirs, mine)
-            found[part, 3] = mine.argmax(axis=1) == theirs.argmax(axis=1)
-    return found
+            table[part, 1] = -theirs[row, targets[part]]
+            table[part, 2] = divergence(theirs, mine)
+            table[part, 3] = mine.argmax(axis=1) == theirs.argmax(axis=1)
+    return table
 
 
 def _mean(values: Doubles) -> Mean:

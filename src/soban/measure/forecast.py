@@ -59,13 +59,13 @@ def rates(arch: Architecture, checkpoint: Checkpoint, dtype: str, users: int, ca
         return None
     scale = arch.config.num_hidden_layers / layers
     key = _key(part, checkpoint, dtype, users, cache)
-    known = system.recalled(MEMORY)
-    found = _checked(known.get(key))
-    if found is None:
-        found = measured(part, checkpoint, dtype, users, cache)
-        if not found.busy:
-            system.remember(MEMORY, {**system.recalled(MEMORY), key: dataclasses.asdict(found)})
-    return Rates(found.prefill / scale, found.decode / scale, found.busy)
+    records = system.recalled(MEMORY)
+    result = _checked(records.get(key))
+    if result is None:
+        result = measure(part, checkpoint, dtype, users, cache)
+        if not result.busy:
+            system.remember(MEMORY, {**system.recalled(MEMORY), key: dataclasses.asdict(result)})
+    return Rates(result.prefill / scale, result.decode / scale, result.busy)
 
 
 def slice_of(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> tuple[int, Architecture]:
@@ -77,7 +77,7 @@ def slice_of(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> tuple[in
     return layers, memory.shortened(arch, layers, vocabulary)
 
 
-def measured(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int, cache: str) -> Rates:
+def measure(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int, cache: str) -> Rates:
     """Times the engine with a model of these shapes, whose numbers mean nothing."""
     c = part.config
     program = runner(part.record(filled(memory.hollow(part, checkpoint, dtype))), memory.CHUNK, memory.OUTPUTS)
@@ -93,25 +93,25 @@ def measured(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int,
             do_sample=sequences > 1, num_return_sequences=sequences, max_new_tokens=new, prompt_lookup_num_tokens=0
         )
         engine.add(Request(prompt, sampling))
-        taken, end = [], math.inf
+        durations, end = [], math.inf
         while engine.busy:
             start = time.perf_counter()
             engine.step()
-            taken.append(time.perf_counter() - start)
+            durations.append(time.perf_counter() - start)
             end = min(end, start + SECONDS)
-            if time.perf_counter() > end and len(taken) > LEAST_STEPS:
+            if time.perf_counter() > end and len(durations) > LEAST_STEPS:
                 for sequence in list(engine.scheduler.running):
                     engine.cancel(sequence)
-        return taken[0], taken[1:]
+        return durations[0], durations[1:]
 
     seconds([1] * min(16, length), 2, 1)  # touches the weights, starts the threads
-    begun, used = time.perf_counter(), time.process_time()
+    begun, processor_start = time.perf_counter(), time.process_time()
     prefill, steps = seconds([0] * length, min(STEPS, context - length), users)
     for token in range(2, 2 + PROMPTS):  # another one each, for the engine knows again what it has read
         if prefill < SECONDS / PROMPTS:
             prefill = min(prefill, seconds([token] * length, 2, 1)[0])
     # What else the machine does makes some steps slower and none quicker.
-    share = (time.process_time() - used) / (time.perf_counter() - begun) / system.threads()
+    share = (time.process_time() - processor_start) / (time.perf_counter() - begun) / system.threads()
     step = sorted(steps)[len(steps) // 4]
     return Rates(length / prefill, users / step, share < BUSY and step > SHORT)
 
@@ -150,15 +150,15 @@ def _key(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int, cac
     """All that a rate depends on, as the name under which it is remembered."""
     built = native.library_path().stat().st_mtime_ns if native.library() else 0
     machine = [cpu_name(), native.chosen_isa() if built else "numpy", system.threads(), VERSION, built]
-    stored = sorted({checkpoint.tensors[name].format for name in part.plan.shapes()})
-    shape = [part.family.name, dataclasses.asdict(part.config), stored]
+    dtypes = sorted({checkpoint.tensors[name].format for name in part.plan.shapes()})
+    shape = [part.family.name, dataclasses.asdict(part.config), dtypes]
     return json.dumps([*machine, dtype, users, cache, shape], ensure_ascii=False)
 
 
 def _checked(entry: Any) -> Rates | None:
     """What is remembered, if it can be true."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        found = Rates(float(entry["prefill"]), float(entry["decode"]))
-        if 0 < found.prefill < math.inf and 0 < found.decode < math.inf:
-            return found
+        result = Rates(float(entry["prefill"]), float(entry["decode"]))
+        if 0 < result.prefill < math.inf and 0 < result.decode < math.inf:
+            return result
     return None

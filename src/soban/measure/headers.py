@@ -55,19 +55,19 @@ def outline(name: str | None) -> Outline:
         raise names.empty()
     path = BUNDLED if name is None else system.extended(Path(name))
     if name is None or is_there(path):
-        return _held(path.name if name is None else name, path, None)
+        return _of_path(path.name if name is None else name, path, None)
     from soban.hub import neighbours, remote, store
 
     if (other := neighbours.locate(name)) is not None:
-        return _held(name, other, None)
+        return _of_path(name, other, None)
     repository = meant.require(name)
-    if (found := store.held(repository)) is not None:
-        return _held(name, found, repository)
+    if (place := store.complete_folder(repository)) is not None:
+        return _of_path(name, place, repository)
     files = remote.files(repository)
     return remote_outline(repository, files, lambda file, start, stop: remote.read_range(repository, file, start, stop))
 
 
-def _held(name: str, path: Path, repository: Repository | None) -> Outline:
+def _of_path(name: str, path: Path, repository: Repository | None) -> Outline:
     checkpoint = open_checkpoint(path)
     return Outline(name, checkpoint, repository, 0)
 
@@ -126,25 +126,25 @@ def _config(small: Sequence[RemoteFile], repository: Repository) -> RemoteFile:
 def _of_bin(repository: Repository, file: RemoteFile, download: int, read: Read) -> Outline:
     path = Path(repository.id) / file.name
     head = read(file.name, 0, min(llama2c.PADDED_HEADER, file.size))
-    config, found = llama2c.read_bin_header(path, head)
-    tensors = {name: _of_format(name, path, format, shape) for name, (format, shape) in found.items()}
+    config, shapes = llama2c.read_bin_header(path, head)
+    tensors = {name: _of_format(name, path, format, shape) for name, (format, shape) in shapes.items()}
     checkpoint = Checkpoint(path, config, {}, tensors, (), {}, form=LLAMA2C, interleaved=True)
     return Outline(str(repository), checkpoint, repository, download)
 
 
 def _of_gguf(repository: Repository, files: Sequence[RemoteFile], read: Read) -> Outline:
     """Of each file as much is read as its header takes."""
-    chosen, place = choosing.weights(files, repository, None), Path(repository.id)
+    parts, place = choosing.weights(files, repository, None), Path(repository.id)
     keys: Mapping[str, Any] = {}
     tensors: dict[str, Tensor] = {}
-    for file in chosen:
+    for file in parts:
         header = _gguf_header(place / file.name, file, read)
         keys = keys or header.metadata
         tensors |= {name: _hollow_blocks(name, place / file.name, placed) for name, placed in header.tensors.items()}
     for name in ROTATIONS:  # whose numbers are not here
         tensors.pop(name, None)
-    checkpoint = checkpoint_of(place / chosen[0].name, Contents((), keys, tensors))
-    download = sum(file.size for file in (*choosing.beside(files, repository), *chosen))
+    checkpoint = checkpoint_of(place / parts[0].name, Contents((), keys, tensors))
+    download = sum(file.size for file in (*choosing.beside(files, repository), *parts))
     return Outline(str(repository), checkpoint, repository, download)
 
 

@@ -59,14 +59,14 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
     arch, checkpoint = (fit.architecture, fit.checkpoint) if fit else (arch, checkpoint)
     layout = packed_layout(checkpoint)
     tied = arch.config.tie_word_embeddings if arch else config.get("tie_word_embeddings") is True
-    tensors = _known(stored(checkpoint, layout, tied), checkpoint, arch)
+    tensors = _with_names(stored(checkpoint, layout, tied), checkpoint, arch)
     rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
     files, is_gguf = files_of(checkpoint), checkpoint.form == GGUF
     belongs = bool(config) and checkpoint.form not in (LLAMA2C, GGUF)  # whether what lies in the folder is this model's
     entries = _entries(files, tokenizer, findings) if config else None
-    shown = _shown(files if is_gguf else folder, entries, findings) if (belongs or is_gguf) and entries else None
+    probe = _probe(files if is_gguf else folder, entries, findings) if (belongs or is_gguf) and entries else None
     findings += _unfollowed(checkpoint.generation_config)
-    findings += lint(Material(config, checkpoint.generation_config, entries, shown, rows, name or path.name))
+    findings += lint(Material(config, checkpoint.generation_config, entries, probe, rows, name or path.name))
     return {
         "name": name or path.name,
         "path": str(path),
@@ -74,8 +74,8 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
         "files": papers.files(path, checkpoint.files),
         "licence": papers.licence(folder) if belongs else papers.own_licence(checkpoint),
         "tokenizer": _tokenizer(entries),
-        "template": _template(shown),
-        "run": _run(fit, entries, shown, findings),
+        "template": _template(probe),
+        "run": _run(fit, entries, probe, findings),
         "findings": sorted(findings, key=lambda finding: finding.level == "note"),
         "tensors": [dataclasses.asdict(one) for one in tensors],
     }
@@ -93,14 +93,14 @@ def _check_sizes(path: Path, config: Mapping[str, Any]) -> None:
                 )  # fmt: skip
 
 
-def _known(tensors: list[Stored], checkpoint: Checkpoint, arch: Architecture | None) -> list[Stored]:
+def _with_names(tensors: list[Stored], checkpoint: Checkpoint, arch: Architecture | None) -> list[Stored]:
     """The tensors with the names by which soban takes them, where their file has others; {i}: of every layer."""
     if arch is None or checkpoint.form != LLAMA2C:
         return tensors
-    known = {llama2c.HEAD: arch.plan.head}
+    names = {llama2c.HEAD: arch.plan.head}
     for theirs, ours in arch.plan.names(LLAMA2C).items():
-        known.setdefault(llama2c.LAYER.sub("layers.{i}.", theirs), ours.replace(".0.", ".{i}.", 1))  # the first layer's
-    return [dataclasses.replace(one, known_as=known.get(one.known_as, one.known_as)) for one in tensors]
+        names.setdefault(llama2c.LAYER.sub("layers.{i}.", theirs), ours.replace(".0.", ".{i}.", 1))  # the first layer's
+    return [dataclasses.replace(one, known_as=names.get(one.known_as, one.known_as)) for one in tensors]
 
 
 def _architecture(checkpoint: Checkpoint, findings: list[Finding]) -> Architecture | None:
@@ -122,7 +122,7 @@ def _entries(files: ModelFiles, tokenizer: Path | None, findings: list[Finding])
         return None
 
 
-def _shown(source: Path | ModelFiles, entries: Entries, findings: list[Finding]) -> Shown | None:
+def _probe(source: Path | ModelFiles, entries: Entries, findings: list[Finding]) -> Shown | None:
     """What the chat template of a folder, or of a file that holds all, shows; None where there is none to be read."""
     try:
         template = load_template(source) if isinstance(source, Path) else source.template()
@@ -181,7 +181,7 @@ def _model(checkpoint: Checkpoint, tensors: list[Stored], arch: Architecture | N
     """The head: what kind of model it is, and how large."""
     config = checkpoint.config
     own = [one for one in tensors if not one.shared and one.name not in ROTATIONS]
-    counted = [one for one in own if not one.name.endswith((RESIDUAL, "rotary_emb.inv_freq"))]
+    weights = [one for one in own if not one.name.endswith((RESIDUAL, "rotary_emb.inv_freq"))]
     formats: dict[str, int] = {}
     for one in own:
         formats[one.format] = formats.get(one.format, 0) + one.bytes
@@ -193,7 +193,7 @@ def _model(checkpoint: Checkpoint, tensors: list[Stored], arch: Architecture | N
         "architectures": config["architectures"] if isinstance(config.get("architectures"), list) else [],
         "configured": bool(config),
         "runnable": arch is not None,
-        "parameters": sum(math.prod(one.shape) for one in counted),
+        "parameters": sum(math.prod(one.shape) for one in weights),
         "layers": _first(config, LAYERS),
         "hidden": width,
         "inner": _first(config, INNER),
@@ -227,13 +227,13 @@ def _tokenizer(entries: Entries | None) -> Report | None:
     if entries is None:
         return None
 
-    def named(ids: tuple[int, ...]) -> list[Report]:
+    def entries_of(ids: tuple[int, ...]) -> list[Report]:
         return [{"id": index, "text": entries.text(index)} for index in ids]
 
     return {
         "kind": entries.kind, "file": entries.file, "entries": len(entries.ids), "size": entries.size,
-        "bos": named(ids_of_one(entries.bos_id)), "eos": named(ids_of_one(entries.eos_id)),
-        "before": named(entries.prefix), "after": named(entries.suffix),
+        "bos": entries_of(ids_of_one(entries.bos_id)), "eos": entries_of(ids_of_one(entries.eos_id)),
+        "before": entries_of(entries.prefix), "after": entries_of(entries.suffix),
         "named": dict(entries.settings.names),
         "added": [
             {"id": index, **dataclasses.asdict(token)} for index, token in sorted(entries.added.items())
@@ -246,17 +246,17 @@ def ids_of_one(index: int | None) -> tuple[int, ...]:
     return () if index is None else (index,)
 
 
-def _template(shown: Shown | None) -> Report | None:
-    if shown is None:
+def _template(probe: Shown | None) -> Report | None:
+    if probe is None:
         return None
     return {
-        "file": shown.file, "kind": shown.kind, "roles": list(shown.roles), "tools": shown.tools,
-        "system": "taken" if "system" in shown.roles else "refused" if shown.system_refusal else "dropped",
-        "example": shown.conversation, "ends": sorted(shown.form.ends), "stops": list(shown.form.stops),
+        "file": probe.file, "kind": probe.kind, "roles": list(probe.roles), "tools": probe.tools,
+        "system": "taken" if "system" in probe.roles else "refused" if probe.system_refusal else "dropped",
+        "example": probe.conversation, "ends": sorted(probe.form.ends), "stops": list(probe.form.stops),
     }  # fmt: skip
 
 
-def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findings: list[Finding]) -> Report | None:
+def _run(fit: Fitted | None, entries: Entries | None, probe: Shown | None, findings: list[Finding]) -> Report | None:
     """What `run` and `chat` would do on this PC, now; None where they would refuse, which a finding then says."""
     if fit is None:
         return None
@@ -270,9 +270,9 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
         findings.append(Finding("not-runnable", error))
         return None
     takes = _needs(arch, checkpoint, dtype, usual, free)
-    packed = needs_packing(arch, checkpoint, dtype)
-    place = packed_path(checkpoint, dtype) if packed else None
-    continues = shown is None or checkpoint.generation_config.get(loaded.CONTINUES) is True
+    packs = needs_packing(arch, checkpoint, dtype)
+    place = packed_path(checkpoint, dtype) if packs else None
+    continues = probe is None or checkpoint.generation_config.get(loaded.CONTINUES) is True
     return {
         "dtype": dtype, "why": _why(arch, checkpoint, dtype, options, takes),
         "packed": None if place is None else {"path": str(place), "there": place.is_file()},
@@ -289,7 +289,7 @@ def _run(fit: Fitted | None, entries: Entries | None, shown: Shown | None, findi
                 "suppress_tokens", "begin_suppress_tokens", "stop",
             )
         },
-        "ends": _ends(checkpoint, entries, shown), "chat": shown is not None and shown.refusal is None,
+        "ends": _ends(checkpoint, entries, probe), "chat": probe is not None and probe.refusal is None,
         "prompt": "continued" if continues else "answered",
     }  # fmt: skip
 
@@ -328,11 +328,11 @@ def _why(
     return "exact" if dtype == "f32" else "faster"
 
 
-def _ends(checkpoint: Checkpoint, entries: Entries | None, shown: Shown | None) -> list[Report]:
+def _ends(checkpoint: Checkpoint, entries: Entries | None, probe: Shown | None) -> list[Report]:
     """Every token that ends an answer, and which file says so."""
     sources: dict[int, str] = {}
-    if shown is not None:
-        sources |= dict.fromkeys(shown.form.ends, shown.file)
+    if probe is not None:
+        sources |= dict.fromkeys(probe.form.ends, probe.file)
     config, generation = (ids_of(of.get("eos_token_id")) for of in (checkpoint.config, checkpoint.generation_config))
     sources |= dict.fromkeys(generation or config, "generation_config.json" if generation else "config.json")
     if entries is not None and entries.eos_id is not None:

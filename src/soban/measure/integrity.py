@@ -37,24 +37,24 @@ def check(path: Path, progress: Callable[[int], None] = lambda count: None) -> l
     `progress` hears of the bytes that were read. Raises UserError where a file cannot be opened at all.
     """
     checkpoint = open_any(path)
-    found = []
+    results = []
     for file in checkpoint.files:
         if file.suffix in (".safetensors", ".bin"):
-            found.append(_checked(file, checkpoint))
-            progress(found[-1].bytes)
+            results.append(_checked(file, checkpoint))
+            progress(results[-1].bytes)
     for one in stored.kept():
         if one.source == path.resolve() and one.state == "current":
-            found.append(_packed(one))
-            progress(found[-1].bytes)
-    return found
+            results.append(_check_packed(one))
+            progress(results[-1].bytes)
+    return results
 
 
 def _checked(file: Path, checkpoint: Checkpoint) -> Checked:
     size, by = file.stat().st_size, "numbers"
     try:
-        if HASH.fullmatch(wanted := file.resolve().name):
+        if HASH.fullmatch(name := file.resolve().name):
             by = "hash"
-            _check_hash(file, wanted)
+            _check_hash(file, name)
         elif sums := checksums.read(file, checkpoint.metadata):
             by = "checksums"
             check_sums(checkpoint, file, sums)
@@ -65,23 +65,23 @@ def _checked(file: Path, checkpoint: Checkpoint) -> Checked:
     return Checked(file, size, by)
 
 
-def _packed(one: stored.Kept) -> Checked:
+def _check_packed(one: stored.Kept) -> Checked:
     """A packed file of the cache, which goes where it is damaged: the model is there to make it anew."""
     checked = Checked(one.path, one.bytes, "checksums")
     try:
         tensors, metadata = read_safetensors(one.path)
-        packed = Checkpoint(one.path, {}, {}, tensors, (one.path,), metadata)
+        checkpoint = Checkpoint(one.path, {}, {}, tensors, (one.path,), metadata)
         if sums := checksums.read(one.path, metadata):
-            check_sums(packed, one.path, sums)
+            check_sums(checkpoint, one.path, sums)
         elif one.kind != "tokenizer":
             checked = replace(checked, by="numbers")
-            check_numbers(packed, math.inf)
+            check_numbers(checkpoint, math.inf)
     except UserError:
         stored.remove(one)
-        told = UserError(
+        error = UserError(
             "{path}: it was damaged and is deleted", path=one.path, hint="the next run with this model makes it anew"
         )
-        return replace(checked, damage=(Finding("packed-damaged", told, one.path.name),))
+        return replace(checked, damage=(Finding("packed-damaged", error, one.path.name),))
     return checked
 
 
@@ -95,12 +95,12 @@ def check_sums(checkpoint: Checkpoint, file: Path, sums: Mapping[str, int]) -> N
         )  # fmt: skip
 
 
-def _check_hash(file: Path, wanted: str) -> None:
+def _check_hash(file: Path, expected: str) -> None:
     digest = hashlib.sha256()
     with crossing(file), open_regular(file) as stream:
         while piece := stream.read(PIECE):
             digest.update(piece)
-    if digest.hexdigest() != wanted:
+    if digest.hexdigest() != expected:
         raise UserError(
             "{path}: damaged: it does not have the SHA-256 by which the hub knows it", path=file,
             hint="delete the model with soban rm, and fetch it again",

@@ -72,8 +72,8 @@ def measure_limits(buffer_bytes: int = BUFFER) -> Limits:
     pool = native.pool()
     rounds = [{name: multiply_rate(pool, name) for name in native.ISAS} for _ in range(PRODUCT_ROUNDS)]
     products = {name: max(one[name] or 0.0 for one in rounds) for name, rate in rounds[0].items() if rate is not None}
-    variant, found = read_rates(pool, buffer_bytes)
-    return Limits(pool.threads, max(found), statistics.median(found), *variant, products)
+    variant, rates = read_rates(pool, buffer_bytes)
+    return Limits(pool.threads, max(rates), statistics.median(rates), *variant, products)
 
 
 def bandwidth() -> float | None:
@@ -84,15 +84,15 @@ def bandwidth() -> float | None:
     if not use_native():
         return None
     pool = native.pool()
-    key, known = f"{cpu_name()} {pool.threads}", system.recalled(MEMORY)
-    if isinstance(found := known.get(key), float) and 0 < found < UNBELIEVABLE:
-        return found
-    begun, used = time.perf_counter(), time.process_time()
+    key, records = f"{cpu_name()} {pool.threads}", system.recalled(MEMORY)
+    if isinstance(rate := records.get(key), float) and 0 < rate < UNBELIEVABLE:
+        return rate
+    begun, processor_start = time.perf_counter(), time.process_time()
     rates = read_rates(pool, LITTLE)[1]
-    share = (time.process_time() - used) / (time.perf_counter() - begun) / pool.threads
+    share = (time.process_time() - processor_start) / (time.perf_counter() - begun) / pool.threads
     if share < QUIET:
         return max(*rates, statistics.median(rates) / share)
-    system.remember(MEMORY, {**known, key: max(rates)})
+    system.remember(MEMORY, {**records, key: max(rates)})
     return max(rates)
 
 
@@ -101,17 +101,17 @@ def read_rates(pool: native.Pool, buffer_bytes: int) -> tuple[tuple[int, int, in
     memory = ordinary_pages(buffer_bytes)
     window = min(WINDOW, len(memory))
     windows = [memory[first : first + window] for first in range(0, len(memory) - window + 1, window)]
-    found: dict[tuple[int, int, int], list[float]] = {variant: [0.0] for variant in VARIANTS}
+    rates: dict[tuple[int, int, int], list[float]] = {variant: [0.0] for variant in VARIANTS}
     end, turn = time.perf_counter() + SECONDS, 0
     while turn < 2 * len(VARIANTS) or time.perf_counter() < end:
         # Every variant once; then the better half, for the maximum of a few tries is too low on a busy machine.
-        order = sorted(VARIANTS, key=lambda variant: -max(found[variant]))
+        order = sorted(VARIANTS, key=lambda variant: -max(rates[variant]))
         variant = VARIANTS[turn] if turn < len(VARIANTS) else order[turn % (len(VARIANTS) // 2)]
         part = windows[turn % len(windows)]
-        found[variant].append(len(part) / _seconds_to_read(pool, part, variant))
+        rates[variant].append(len(part) / _seconds_to_read(pool, part, variant))
         turn += 1
-    best = max(found, key=lambda variant: max(found[variant]))
-    return best, found[best][1:]
+    best = max(rates, key=lambda variant: max(rates[variant]))
+    return best, rates[best][1:]
 
 
 def _seconds_to_read(pool: native.Pool, part: npt.NDArray[np.uint8], variant: tuple[int, int, int]) -> float:
@@ -129,10 +129,10 @@ def multiply_rate(pool: native.Pool, isa: str) -> float | None:
     return None if count < 0 else float(rate)
 
 
-def ordinary_pages(wanted: int) -> npt.NDArray[np.uint8]:
+def ordinary_pages(most: int) -> npt.NDArray[np.uint8]:
     """Memory as model files are mapped, in pages of 4 KB; no more than a quarter of what is free."""
     free = system.available_memory()
-    size = max(mmap.PAGESIZE, min(wanted, (free or 4 * wanted) // 4) // WINDOW_STEP * WINDOW_STEP)
+    size = max(mmap.PAGESIZE, min(most, (free or 4 * most) // 4) // WINDOW_STEP * WINDOW_STEP)
     if sys.platform == "linux":
         mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         mapped.madvise(mmap.MADV_NOHUGEPAGE)

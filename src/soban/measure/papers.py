@@ -24,8 +24,8 @@ FRONT_MATTER = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---", re.DOTALL)
 
 def files(path: Path, weights: Iterable[Path]) -> dict[str, Any]:
     """What the model takes on disk: all files of its folder, or the files of the weights alone."""
-    found = [entry for entry in path.iterdir() if entry.is_file()] if path.is_dir() else list(weights)
-    sizes = {entry.name: entry.stat().st_size for entry in sorted(found)}
+    entries = [entry for entry in path.iterdir() if entry.is_file()] if path.is_dir() else list(weights)
+    sizes = {entry.name: entry.stat().st_size for entry in sorted(entries)}
     return {"bytes": sum(sizes.values()), "files": sizes}
 
 
@@ -40,30 +40,30 @@ def licence(folder: Path) -> dict[str, Any] | None:
         return None
     front = front_matter(_beginning(folder / "README.md")) if "README.md" in names else {}
     if name := front.get("license_name") or front.get("license"):
-        told = {key: front[key] for key in ("license_link", "base_model") if front.get(key)}
-        return {"name": name, "file": "README.md", **told}
+        more = {key: front[key] for key in ("license_link", "base_model") if front.get(key)}
+        return {"name": name, "file": "README.md", **more}
     for file in (name for name in names if LICENCE_FILES.fullmatch(name)):
         if text := _beginning(folder / file).strip():
             head = " ".join(text[:2000].lower().split())
-            known = next((short for words, short in KNOWN.items() if words in head), None)
-            return {"name": known or " ".join(text.splitlines()[0].split())[:60], "file": file}
+            identifier = next((short for words, short in KNOWN.items() if words in head), None)
+            return {"name": identifier or " ".join(text.splitlines()[0].split())[:60], "file": file}
     return None
 
 
 def own_licence(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The licence that a GGUF file names in its own keys."""
-    found = {key: checkpoint.keys.get(f"general.license{key}") for key in ("", ".name", ".link")}
-    name = found[".name"] or found[""]
+    keys = {key: checkpoint.keys.get(f"general.license{key}") for key in ("", ".name", ".link")}
+    name = keys[".name"] or keys[""]
     if not isinstance(name, str) or not name:
         return None
-    link = {"license_link": found[".link"]} if isinstance(found[".link"], str) else {}
+    link = {"license_link": keys[".link"]} if isinstance(keys[".link"], str) else {}
     return {"name": name, "file": checkpoint.path.name, **link}
 
 
 def front_matter(text: str) -> dict[str, str]:
     """The plain `key: value` lines at the head of a README, quotes off; lists and nested values are left out."""
-    found = FRONT_MATTER.match(text)
-    lines = found[1].splitlines() if found else []
+    match = FRONT_MATTER.match(text)
+    lines = match[1].splitlines() if match else []
     pairs = (line.partition(":")[::2] for line in lines if re.match(r"[A-Za-z_]+:", line))
     return {key: value.strip().strip("'\"") for key, value in pairs if value.strip()}
 

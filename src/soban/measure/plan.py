@@ -78,13 +78,13 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     name, purpose = model_and_purpose(options)
     tell(translate("reading the headers ..."))
     try:
-        found = outline(name)
+        headers = outline(name)
     except UserError as error:
         entry = known_entry(name)
         if entry is None:
             raise
         return from_catalogue(entry, options, purpose, str(error))
-    checkpoint, arch, obstacle = found.checkpoint, None, None
+    checkpoint, arch, obstacle = headers.checkpoint, None, None
     try:
         arch = architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved)
         fit = fitted(arch, checkpoint)
@@ -97,11 +97,11 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     room = free if free is not None else memory_bytes() or None
     result = {
         "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(),
-        "memory_free": free, "model": found.name, "repository": found.repository.id if found.repository else None,
-        "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(found),
+        "memory_free": free, "model": headers.name, "repository": headers.repository.id if headers.repository else None,
+        "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(headers),
         "context": wish.context, "users": wish.users,
     }  # fmt: skip
-    result["disk"] = disk_space(found.download, packed_bytes(arch, checkpoint), options.speed)
+    result["disk"] = disk_space(headers.download, packed_bytes(arch, checkpoint), options.speed)
     if arch is None:
         return {**result, "forms": [rough_form(checkpoint, dtype, room) for dtype in DTYPES]}
     dtypes = ("q8",) if packed_layout(checkpoint) else DTYPES
@@ -111,7 +111,7 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     result["cache_token_bytes"] = {name: memory.token_bytes(arch, name) for name in CACHE_DTYPES[1:]}
     result["forms"] = [form(arch, checkpoint, dtype, wish, room, tell) for dtype in dtypes]
     result["busy"] = any(one["busy"] for one in result["forms"])
-    result["advice"] = advice(arch, found, result["forms"], wish, room)
+    result["advice"] = advice(arch, headers, result["forms"], wish, room)
     return result
 
 
@@ -130,27 +130,27 @@ def from_catalogue(entry: Entry, options: PlanOptions, purpose: str, unreachable
     layers, heads, size = entry.cache or (0, 0, 0)
     geometries = [LayerGeometry(heads, size)] * layers
     forms = []
-    stored = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
-    for dtype, each in (ROUGH_BYTES | {"f32": stored}).items():
-        held = round(each * count)
+    f32_bytes = 4.0 if entry.form == "llama2.c" else ROUGH_BYTES["f32"]
+    for dtype, each in (ROUGH_BYTES | {"f32": f32_bytes}).items():
+        weights_size = round(each * count)
         cache = position_bytes(geometries, cache_format(dtype, wish.cache)) * wish.context * wish.users
-        total = held + cache + memory.PROGRAM
+        total = weights_size + cache + memory.PROGRAM
         forms.append(
             {
-                "dtype": dtype, "weights": held, "cache": cache, "total": total,
+                "dtype": dtype, "weights": weights_size, "cache": cache, "total": total,
                 "verdict": "unknown" if free is None else "fits" if total <= free else "no",
             }
         )  # fmt: skip
-    found = {
+    report = {
         "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(), "memory_free": free,
         "model": entry.name, "repository": entry.repository, "purpose": purpose, "family": entry.model_type,
         "unreachable": unreachable, "obstacle": obstacle(entry), "parameters": count, "stored": {},
         "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}, "context": wish.context, "users": wish.users,
-        "disk": disk_space(round(stored * count), {}, options.speed), "forms": forms, "stored_bytes": stored,
+        "disk": disk_space(round(f32_bytes * count), {}, options.speed), "forms": forms, "stored_bytes": f32_bytes,
     }  # fmt: skip
-    if purpose in ("train", "tune") and found["obstacle"] is None:
-        return {**found, "forms": [], "training": rough_training(count, wish, free)}
-    return found
+    if purpose in ("train", "tune") and report["obstacle"] is None:
+        return {**report, "forms": [], "training": rough_training(count, wish, free)}
+    return report
 
 
 def obstacle(entry: Entry) -> str | None:
@@ -169,11 +169,11 @@ def rough_training(count: int, wish: Wish, free: int | None) -> dict[str, Any]:
     else:
         parts = {dtype: (round(each * count), None, None) for dtype, each in ROUGH_BYTES.items()}
     ways = []
-    for dtype, (held, gradients, optimiser) in parts.items():
-        least = held + (gradients or 0) + (optimiser or 0) + memory.TORCH
+    for dtype, (size, gradients, optimiser) in parts.items():
+        least = size + (gradients or 0) + (optimiser or 0) + memory.TORCH
         ways.append(
             {
-                "dtype": dtype, "weights": held, "gradients": gradients, "optimiser": optimiser, "activations": None,
+                "dtype": dtype, "weights": size, "gradients": gradients, "optimiser": optimiser, "activations": None,
                 "program": memory.TORCH, "total": None, "least": least,
                 "fits": False if free is not None and least > free else None,
             }
@@ -224,38 +224,38 @@ def checked(options: PlanOptions, purpose: str, most: object) -> Wish:
     return Wish(purpose, options.context or min(most, usual), users, options.cache_dtype)
 
 
-def weights(found: Outline) -> dict[str, Any]:
+def weights(headers: Outline) -> dict[str, Any]:
     """How many there are, as what they are stored, and what the rule of thumb would say."""
-    stored: dict[str, int] = {}
+    counts: dict[str, int] = {}
     count = 0
-    for tensor in counted(found.checkpoint):
-        stored[tensor.format] = stored.get(tensor.format, 0) + math.prod(tensor.shape)
+    for tensor in distinct_tensors(headers.checkpoint):
+        counts[tensor.format] = counts.get(tensor.format, 0) + math.prod(tensor.shape)
         count += math.prod(tensor.shape)
-    if layout := packed_layout(found.checkpoint):
-        packed = {name for name in layout if not name.endswith(".residual")}
-        rest = [tensor for tensor in counted(found.checkpoint) if tensor.name not in layout]
-        count = sum(layout[name][1] * layout[name][2] for name in packed) + sum(math.prod(t.shape) for t in rest)
-        stored = {"q8": count}
+    if layout := packed_layout(headers.checkpoint):
+        matrices = {name for name in layout if not name.endswith(".residual")}
+        rest = [tensor for tensor in distinct_tensors(headers.checkpoint) if tensor.name not in layout]
+        count = sum(layout[name][1] * layout[name][2] for name in matrices) + sum(math.prod(t.shape) for t in rest)
+        counts = {"q8": count}
     # "8 GB in float32, 4 in float16 for 2B": bytes of a number times the numbers, without what else there is
-    return {"parameters": count, "stored": stored, "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}}
+    return {"parameters": count, "stored": counts, "rule_of_thumb": {"16 bits": 2 * count, "32 bits": 4 * count}}
 
 
-def counted(checkpoint: Checkpoint) -> list[Any]:
+def distinct_tensors(checkpoint: Checkpoint) -> list[Any]:
     """Every tensor once, though several names may stand for it."""
     return [tensor for name, tensor in checkpoint.tensors.items() if name not in checkpoint.metadata]
 
 
 def disk_space(download: int, packed: dict[str, int], speed: float | None) -> dict[str, Any]:
     """What is to be fetched and how long that takes, what packing adds, and what is free."""
-    known = system.recalled(NETWORK).get("bytes_per_second")
-    measured = isinstance(known, float | int) and 0 < known < 1e12
-    rate = speed * 125_000 if speed else float(known) if measured and known else USUAL_SPEED * 125_000
+    record = system.recalled(NETWORK).get("bytes_per_second")
+    plausible = isinstance(record, float | int) and 0 < record < 1e12
+    rate = speed * 125_000 if speed else float(record) if plausible and record else USUAL_SPEED * 125_000
     free = None
     with contextlib.suppress(OSError, UserError):
         free = free_bytes(system.cache_folder())
     return {
         "download": download, "bytes_per_second": rate,
-        "speed_is": "stated" if speed else "measured" if measured else "assumed", "download_seconds": download / rate,
+        "speed_is": "stated" if speed else "measured" if plausible else "assumed", "download_seconds": download / rate,
         "free": free, "packed": packed,
     }  # fmt: skip
 
@@ -279,34 +279,34 @@ def form(
     tell(translate("measuring {dtype} ...", dtype=dtype))
     rates = forecast.rates(arch, checkpoint, dtype, min(wish.users, memory.OUTPUTS), cache)
     one = memory.cache_bytes(arch, wish.context, 1, cache)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "dtype": dtype, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
         "program": takes.program, "total": takes.total, "prefill_per_second": rates.prefill if rates else None,
         "decode_per_second": rates.decode if rates else None, "busy": rates.busy if rates else False,
     }  # fmt: skip
     if free is None:
-        return {**found, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
+        return {**figures, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
     spare = free - takes.total + takes.cache
-    found["users_that_fit"] = max(0, spare // one)
-    found["context_that_fits"] = memory.fitting_context(arch, cache, spare, arch.config.longest, wish.users)
-    found["verdict"] = "fits" if takes.total <= free else "slow" if takes.own <= free else "no"
-    if found["verdict"] == "slow":
+    figures["users_that_fit"] = max(0, spare // one)
+    figures["context_that_fits"] = memory.fitting_context(arch, cache, spare, arch.config.longest, wish.users)
+    figures["verdict"] = "fits" if takes.total <= free else "slow" if takes.own <= free else "no"
+    if figures["verdict"] == "slow":
         rate = disk.decode_rate(takes.weights, free - takes.own, known_disk(), rates.decode if rates else None)
-        found["decode_per_second"], found["prefill_per_second"] = rate, None
-    return found
+        figures["decode_per_second"], figures["prefill_per_second"] = rate, None
+    return figures
 
 
 def known_disk() -> float | None:
     """How fast the cache folder's disk reads, by one of the files that it holds, or soban's own."""
-    packed = system.cache_folder() / "packed"
-    large = [path for path in packed.glob("*.safetensors") if path.stat().st_size >= disk.PIECE]
+    folder = system.cache_folder() / "packed"
+    large = [path for path in folder.glob("*.safetensors") if path.stat().st_size >= disk.PIECE]
     return disk.disk_rate(large[0]) if large else None
 
 
 def rough_form(checkpoint: Checkpoint, dtype: str, free: int | None) -> dict[str, Any]:
     """What the weights of a model that soban cannot run would take: every matrix in the format of the dtype."""
     size = 0
-    for tensor in counted(checkpoint):
+    for tensor in distinct_tensors(checkpoint):
         if len(tensor.shape) == 2:
             part = Part(tensor.name, tensor.shape, precise=tensor.name in (EMBEDDING, HEAD))
             size += formats.stored_bytes(target_format(part, tensor, dtype), *tensor.shape)
@@ -317,25 +317,25 @@ def rough_form(checkpoint: Checkpoint, dtype: str, free: int | None) -> dict[str
 
 
 def advice(
-    arch: Architecture, found: Outline, forms: list[dict[str, Any]], wish: Wish, free: int | None
+    arch: Architecture, headers: Outline, forms: list[dict[str, Any]], wish: Wish, free: int | None
 ) -> dict[str, Any]:
     """What to take: the fastest form that fits; where one does not, what would; where none does, a smaller model."""
     fitting = [one for one in forms if one["verdict"] in ("fits", "unknown")]
     best = max(fitting, key=lambda one: one["decode_per_second"] or 0.0) if fitting else None
-    wanted = Form(forms[0]["dtype"], forms[0]["cache_dtype"], wish.context)
+    first = Form(forms[0]["dtype"], forms[0]["cache_dtype"], wish.context)
     others = []
-    if best is None and free is not None and not packed_layout(found.checkpoint):
-        others = memory.fitting_forms(arch, found.checkpoint, wanted, free, wish.users)
+    if best is None and free is not None and not packed_layout(headers.checkpoint):
+        others = memory.fitting_forms(arch, headers.checkpoint, first, free, wish.users)
     return {
         "take": best["dtype"] if best else None,
-        "instead": [{**asdict(one), "flags": one.flags(wanted)} for one in others],
-        "smaller_models": smaller(found, free) if best is None and free is not None else [],
+        "instead": [{**asdict(one), "flags": one.flags(first)} for one in others],
+        "smaller_models": smaller(headers, free) if best is None and free is not None else [],
     }  # fmt: skip
 
 
-def smaller(found: Outline, free: int) -> list[dict[str, Any]]:
+def smaller(headers: Outline, free: int) -> list[dict[str, Any]]:
     """Models of the same family in the catalogue whose weights would fit in 4 bits, the largest first."""
-    entry = found.repository.entry if found.repository else None
+    entry = headers.repository.entry if headers.repository else None
     if entry is None:
         return []
     family = entry.name.partition(":")[0]
@@ -369,11 +369,11 @@ def training(arch: Architecture, checkpoint: Checkpoint, wish: Wish, free: int |
         frozen = {dtype: memory.stored_weights(arch, checkpoint, dtype) for dtype in dtypes}
         parts = {dtype: (size + 4 * adapter, 4 * adapter, 8 * adapter) for dtype, size in frozen.items()}
     ways = []
-    for dtype, (held, gradients, optimiser) in parts.items():
-        total = held + gradients + optimiser + activations + memory.TORCH
+    for dtype, (size, gradients, optimiser) in parts.items():
+        total = size + gradients + optimiser + activations + memory.TORCH
         ways.append(
             {
-                "dtype": dtype, "weights": held, "gradients": gradients, "optimiser": optimiser,
+                "dtype": dtype, "weights": size, "gradients": gradients, "optimiser": optimiser,
                 "activations": activations, "program": memory.TORCH, "total": total,
                 "fits": None if free is None else total <= free,
             }

@@ -50,17 +50,17 @@ class Probe:
     def decode(self, context: int, count: int, sequences: int = 1, seconds: float = 1e9) -> list[float]:
         """Seconds of each of `count` steps (fewer, but 3, if `seconds` are over) that begin at `context` tokens."""
         tables = self.fill(context + count, sequences)
-        tokens, taken = self._ids(sequences), []
+        tokens, durations = self._ids(sequences), []
         end = time.perf_counter() + seconds
         for n in range(count):
             start = time.perf_counter()
             batch = make_batch([[t] for t in tokens], [context + n] * sequences, tables, range(sequences))
             tokens = [int(row.argmax()) for row in self.model.runner.run(batch, self.cache)]
             now = time.perf_counter()
-            taken.append(now - start)
+            durations.append(now - start)
             if now > end and n >= 2:
                 break
-        return taken
+        return durations
 
     def _ids(self, count: int) -> list[int]:
         return [int(i) for i in self.random.integers(0, self.model.config.vocab_size, count)]

@@ -27,12 +27,12 @@ def read(path: str) -> list[Report]:
     try:
         if Path(path).stat().st_size > LARGEST:
             raise ValueError("it is too large")
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError):
-        found = None
-    reports = found if isinstance(found, list) else [found]
+        value = None
+    reports = value if isinstance(value, list) else [value]
     if not reports or not all(_is_report(report) for report in reports):
         raise UserError(
             "{path} holds no results of soban bench", path=path,
@@ -114,9 +114,9 @@ def _clean(text: Any) -> str:
 
 def columns(reports: Sequence[Report]) -> list[list[str]]:
     """The table: a row for each name that some report has, in order; a column for each report."""
-    made = [dict(rows(report)) for report in reports]
-    names = list(dict.fromkeys(name for report in made for name in report))
-    return [[name, *(report.get(name, "") for report in made)] for name in names]
+    tables = [dict(rows(report)) for report in reports]
+    names = list(dict.fromkeys(name for report in tables for name in report))
+    return [[name, *(report.get(name, "") for report in tables)] for name in names]
 
 
 def text(reports: Sequence[Report]) -> str:
@@ -153,11 +153,11 @@ def flat(report: Report) -> dict[str, Any]:
 
 def as_csv(reports: Sequence[Report]) -> str:
     lines = [flat(report) for report in reports]
-    made = io.StringIO()
-    writer = csv.DictWriter(made, fieldnames=list(lines[0]), lineterminator="\n")
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    return made.getvalue()
+    return file.getvalue()
 
 
 def as_json(reports: Sequence[Report]) -> str:

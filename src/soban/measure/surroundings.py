@@ -68,24 +68,28 @@ def installation(findings: list[Finding]) -> Report:
 
 def packages(findings: list[Finding]) -> Report:
     """Versions of what soban stands on, and of its extras; nothing is imported but NumPy, which everything needs."""
-    held: dict[str, str | None] = {}
+    all_versions: dict[str, str | None] = {}
     for name, (least, _) in CORE.items():
-        held[name] = _version(name)
-        _check_version(name, held[name], least, f"pip install '{name}>={least}'", findings)
-    if held["numpy"] is not None:
+        all_versions[name] = _version(name)
+        _check_version(name, all_versions[name], least, f"pip install '{name}>={least}'", findings)
+    if all_versions["numpy"] is not None:
         _check_numpy(findings)
     extras = {}
-    for extra, needed in EXTRAS.items():
-        versions = {name: _version(name) for name in needed}
+    for extra, requirements in EXTRAS.items():
+        versions = {name: _version(name) for name in requirements}
         there = [name for name, version in versions.items() if version is not None]
-        extras[extra] = {"complete": len(there) == len(needed), "missing": sorted(set(needed) - set(there))}
+        extras[extra] = {"complete": len(there) == len(requirements), "missing": sorted(set(requirements) - set(there))}
         for name in there:
-            _check_version(name, versions[name], needed[name][0], f"pip install 'soban[{extra}]'", findings)
-        held |= versions
-    held |= {name: _version(name) for name in OTHERS}
-    _check_together({name: version for name, version in held.items() if version}, findings)
-    tried = {name: range_[1] for table in (CORE, *EXTRAS.values()) for name, range_ in table.items()}
-    return {"versions": {name: version for name, version in held.items() if version}, "tried": tried, "extras": extras}
+            _check_version(name, versions[name], requirements[name][0], f"pip install 'soban[{extra}]'", findings)
+        all_versions |= versions
+    all_versions |= {name: _version(name) for name in OTHERS}
+    _check_together({name: version for name, version in all_versions.items() if version}, findings)
+    highest = {name: range_[1] for table in (CORE, *EXTRAS.values()) for name, range_ in table.items()}
+    return {
+        "versions": {name: version for name, version in all_versions.items() if version},
+        "tried": highest,
+        "extras": extras,
+    }
 
 
 def _version(name: str) -> str | None:
@@ -100,18 +104,18 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[+a-z-]", version, maxsplit=1)[0])[:3])
 
 
-def _check_version(name: str, held: str | None, least: str, command: str, findings: list[Finding]) -> None:
-    if held is None:
+def _check_version(name: str, version: str | None, least: str, command: str, findings: list[Finding]) -> None:
+    if version is None:
         error = UserError(
             "{name} is not installed, and soban needs it", name=name, command=command, hint="run {command}"
         )  # fmt: skip
         findings.append(Finding("package-missing", error, name))
-    elif numbers(held) < numbers(least):
+    elif numbers(version) < numbers(least):
         error = UserError(
-            "{name} {version} is older than {least}, which soban needs", name=name, version=held, least=least,
+            "{name} {version} is older than {least}, which soban needs", name=name, version=version, least=least,
             command=command, hint="run {command}",
         )  # fmt: skip
-        findings.append(Finding("package-old", error, name, held))
+        findings.append(Finding("package-old", error, name, version))
 
 
 def _check_numpy(findings: list[Finding]) -> None:
@@ -127,27 +131,27 @@ def _check_numpy(findings: list[Finding]) -> None:
         findings.append(Finding("numpy-broken", broken, "numpy"))
 
 
-def _check_together(held: Mapping[str, str], findings: list[Finding]) -> None:
+def _check_together(versions: Mapping[str, str], findings: list[Finding]) -> None:
     """Whether each package's own demands on the others are met."""
     try:
         from packaging.requirements import InvalidRequirement, Requirement
         from packaging.utils import canonicalize_name
     except ImportError:
         return
-    names = {canonicalize_name(name): (name, version) for name, version in held.items()}
-    for package in held:
+    names = {canonicalize_name(name): (name, version) for name, version in versions.items()}
+    for package in versions:
         for line in importlib.metadata.requires(package) or []:
             try:
-                wanted = Requirement(line)
+                demand = Requirement(line)
             except InvalidRequirement:
                 continue
-            other, version = names.get(canonicalize_name(wanted.name), ("", ""))
-            if not other or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})):
+            other, version = names.get(canonicalize_name(demand.name), ("", ""))
+            if not other or (demand.marker is not None and not demand.marker.evaluate({"extra": ""})):
                 continue
-            if not wanted.specifier.contains(version, prereleases=True):
+            if not demand.specifier.contains(version, prereleases=True):
                 error = UserError(
                     "{package} {own} wants {other}{specifier}, and {version} is installed", package=package,
-                    own=held[package], other=other, specifier=wanted.specifier, version=version,
+                    own=versions[package], other=other, specifier=demand.specifier, version=version,
                     hint="run pip install '{other}{specifier}'",
                 )  # fmt: skip
                 findings.append(Finding("packages-clash", error, other, version))
@@ -212,28 +216,28 @@ def _token(findings: list[Finding]) -> Report:
 
 def terminal(findings: list[Finding]) -> Report:
     """How text goes in and out, and in which language soban speaks."""
-    language, wanted = messages.language(), os.environ.get("SOBAN_LANG")
-    if wanted and language != "en" and not _speaks(language):
+    language, setting = messages.language(), os.environ.get("SOBAN_LANG")
+    if setting and language != "en" and not _speaks(language):
         findings.append(
             Finding(
                 "language-unknown",
                 UserError(
-                    "SOBAN_LANG={value}: soban speaks English and Korean", value=wanted, hint="set it to ko or en"
+                    "SOBAN_LANG={value}: soban speaks English and Korean", value=setting, hint="set it to ko or en"
                 ),
-                "SOBAN_LANG", wanted, "note",
+                "SOBAN_LANG", setting, "note",
             )
         )  # fmt: skip
     names = ("LC_ALL", "LC_CTYPE", "LANG")  # in the order in which the system takes them
-    variable, named = next(((name, value) for name in names if (value := os.environ.get(name))), ("", ""))
-    if sys.platform != "win32" and named and not re.search(r"utf-?8", named, re.IGNORECASE):
+    variable, locale_name = next(((name, value) for name in names if (value := os.environ.get(name))), ("", ""))
+    if sys.platform != "win32" and locale_name and not re.search(r"utf-?8", locale_name, re.IGNORECASE):
         findings.append(
             Finding(
                 "locale-not-utf-8",
                 UserError(
-                    "the locale {name} is not UTF-8, so Hangul may come out as other signs", name=named,
+                    "the locale {name} is not UTF-8, so Hangul may come out as other signs", name=locale_name,
                     variable=variable, hint="set {variable} to ko_KR.UTF-8 or C.UTF-8",
                 ),
-                variable, named,
+                variable, locale_name,
             )
         )  # fmt: skip
     size = shutil.get_terminal_size()
@@ -329,7 +333,7 @@ def network(findings: list[Finding]) -> Report:
         seconds = time.perf_counter() - start
         return {"reached": True, "seconds": seconds, "token": _accepted(findings)}
     except (UserError, ImportError) as error:
-        told = (
+        problem = (
             error
             if isinstance(error, UserError)
             else UserError("{problem}", problem=error, hint="pip install huggingface_hub truststore")
@@ -337,7 +341,7 @@ def network(findings: list[Finding]) -> Report:
         from soban.hub import place
 
         if not place.is_offline():  # which is told already
-            findings.append(Finding("hub-unreachable", told))
+            findings.append(Finding("hub-unreachable", problem))
         return {"reached": False, "seconds": time.perf_counter() - start, "token": None}
 
 
@@ -346,7 +350,7 @@ def _reach() -> None:
     from soban.hub import place, session
 
     try:
-        with session.opened() as client:
+        with session.open_client() as client:
             # Whoever asks without a token is refused in JSON, which a network's login page would not do.
             url = f"{place.endpoint()}/api/whoami-v2"
             with session.answer(client, url, session.headers(None)) as response:
@@ -365,9 +369,9 @@ def _accepted(findings: list[Finding]) -> Report | None:
     from soban.hub import access
 
     try:
-        if (found := access.token()) is None:
+        if (secret := access.token()) is None:
             return None
-        identity = access.identify(found)
+        identity = access.identify(secret)
     except UserError as error:
         findings.append(Finding("token-refused", error))
         return {"accepted": False}
