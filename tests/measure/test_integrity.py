@@ -71,3 +71,22 @@ def test_the_command_tells_of_it_and_ends_with_1(
     report = json.loads(capsys.readouterr().out)
     assert [one["damaged"] for one in report["checked"]] == [True] and report["findings"][0]["code"] == "file-damaged"
     assert main(["show"]) == 0 and main(["show", "--check"]) == 0
+
+
+def test_a_gguf_file_is_read_whole_by_the_hubs_hash_or_for_numbers(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    assert main(["convert", str(make_model(tmp_path / "model")), str(path), "--weights-only", "--type", "f32"]) == 0
+    assert [(one.by, one.bytes, one.damage) for one in integrity.check(path)] == [("numbers", path.stat().st_size, ())]
+    data = bytearray(path.read_bytes())
+    blob = tmp_path / "blobs" / hashlib.sha256(data).hexdigest()
+    blob.parent.mkdir()
+    path.rename(blob)
+    path.symlink_to(blob)
+    assert [(one.by, one.damage) for one in integrity.check(path)] == [("hash", ())]
+    flipped(blob, random.Random(3), first=len(data) - 1000)
+    assert [finding.code for finding in integrity.check(path)[0].damage] == ["file-damaged"]
+    path.unlink()
+    data[-4:] = b"\x00\x00\xc0\x7f"  # NaN; the last tensor ends with the file
+    path.write_bytes(data)
+    (found,) = integrity.check(path)
+    assert "nan" in found.damage[0].problem and found.damage[0].file == "tiny.gguf"

@@ -13,7 +13,6 @@ from soban.messages import translate
 if TYPE_CHECKING:
     from soban.convert.source import Source
 
-LLAMA2C, GGUF = ".bin", ".gguf"
 EXAMPLES = """\
   soban convert path/to/model model.bin                     llama2.c's run.c: ./run model.bin -z tokenizer.bin
   soban convert path/to/model model-q8.bin --format v2      its runq.c
@@ -67,35 +66,33 @@ def call(options: ConvertOptions) -> int:
     from soban.convert.source import open_source
     from soban.loading.loaded import BUNDLED
     from soban.loading.locate import locate
+    from soban.weights.checkpoint import GGUF, LLAMA2C
+    from soban.weights.opening import named_form
 
     name, out = _places(options)
-    is_bin, is_gguf = (out.suffix.lower() == suffix for suffix in (LLAMA2C, GGUF))
+    form = named_form(out)
     words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
-    for place in (out, words_out) if is_bin else (out,):
+    for place in (out, words_out) if form == LLAMA2C else (out,):
         if not place.parent.is_dir():
             raise UserError("{path}: there is no such folder", path=place.parent, hint="make it first")
     source = open_source(BUNDLED if name is None else locate(name, bring))
-    _check_flags(options, source, is_bin, is_gguf)
+    _check_flags(options, source, is_bin=form == LLAMA2C, is_gguf=form == GGUF)
     tokenizer = _tokenizer(options, source)
     with console.Status(False) as status:
 
         def progress(share: float) -> None:
             status.show(translate("writing {path} ... {percent:.0f} %", path=out, percent=100 * share))
 
-        if is_bin:
+        if form == LLAMA2C:
             to_llama2c(
                 source, out, options.format or "v0", tokenizer=tokenizer, progress=progress,
                 tokenizer_out=None if options.weights_only else words_out,
             )  # fmt: skip
-        elif is_gguf:
+        elif form == GGUF:
             to_gguf(
-                source,
-                out,
-                options.type or "f16",
-                tokenizer=tokenizer,
-                words=not options.weights_only,
+                source, out, options.type or "f16", tokenizer=tokenizer, words=not options.weights_only,
                 progress=progress,
-            )
+            )  # fmt: skip
         else:
             to_folder(source, out, options.dtype or "f32", tokenizer=tokenizer, progress=progress)
     _tell(out)

@@ -38,10 +38,9 @@ def check(path: Path, progress: Callable[[int], None] = lambda count: None) -> l
     """
     checkpoint = open_any(path)
     results = []
-    for file in checkpoint.files:
-        if file.suffix in (".safetensors", ".bin"):
-            results.append(_checked(file, checkpoint))
-            progress(results[-1].bytes)
+    for file in checkpoint.weight_files:
+        results.append(_checked(file, checkpoint))
+        progress(results[-1].bytes)
     for one in stored.kept():
         if one.source == path.resolve() and one.state == "current":
             results.append(_check_packed(one))

@@ -14,8 +14,10 @@ from soban.base.files import quoted
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # torch's zip, torch's old files, pickles of protocol 4 and 5. Two bytes are too few: llama2.c's width 640 begins 80 02.
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02\x8a", b"\x80\x04\x95", b"\x80\x05\x95")
-LLAMA2C = "llama2c"  # the form of llama2.c's files
-GGUF = "gguf"  # and of llama.cpp's
+# The forms of a model's files, which name its tensors.
+HF = "hf"  # Hugging Face's folder
+LLAMA2C = "llama2c"  # llama2.c's .bin
+GGUF = "gguf"  # llama.cpp's file
 # GGUF's types of blocks that are read; weights/gguf/blocks.py says what they hold.
 BLOCKS = frozenset((
     "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "iq3_s",
@@ -85,9 +87,15 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     files: tuple[Path, ...]  # their sizes and times of change identify the content
     metadata: dict[str, str]  # __metadata__ of the safetensors files
-    form: str = "hf"  # the kind of files, whose names the tensors have: "hf" (Hugging Face), "llama2c" or "gguf"
+    form: str = HF
     interleaved: bool = False  # of a head's numbers neighbours turn together, not the two halves
     keys: Mapping[str, Any] = field(default_factory=dict, repr=False)  # of a GGUF file
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """Those of the files that hold tensors."""
+        sources = {tensor.source for tensor in self.tensors.values()}
+        return tuple(file for file in self.files if file in sources)
 
 
 def pickle_refused(path: Path) -> UserError:

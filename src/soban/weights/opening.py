@@ -5,8 +5,15 @@ from pathlib import Path
 from soban.base.errors import UserError
 from soban.base.files import map_file, unreadable
 from soban.weights import folder
-from soban.weights.checkpoint import PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, pickle_refused
+from soban.weights.checkpoint import GGUF, HF, LLAMA2C, PICKLE_MAGIC, PICKLE_SUFFIXES, Checkpoint, pickle_refused
 from soban.weights.naming import is_manifest
+
+ENDINGS = {".bin": LLAMA2C, ".gguf": GGUF}
+
+
+def named_form(path: Path) -> str:
+    """The form of a model's files that a name promises: by its ending "llama2c" or "gguf", else "hf", a folder."""
+    return ENDINGS.get(path.suffix.lower(), HF)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -39,7 +46,7 @@ def _open(path: Path) -> Checkpoint:
         return open_gguf(path)
     if path.suffix.lower() in PICKLE_SUFFIXES or path.name == "pytorch_model.bin" or head.startswith(PICKLE_MAGIC):
         raise pickle_refused(path)
-    if path.suffix.lower() == ".bin":
+    if named_form(path) == LLAMA2C:
         from soban.weights import llama2c
 
         return llama2c.open_bin(path)
