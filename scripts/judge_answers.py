@@ -23,7 +23,7 @@ from soban.learn import synthetic
 from soban.learn.synthetic.narrator import Narrator
 from soban.learn.synthetic.small import Kind, ask, draw_kind, kinds, speaks
 from soban.learn.synthetic.table import Language
-from soban.learn.synthetic.talk import LEVEL, Message, Talk, listener, meant, named, stage, stranger
+from soban.learn.synthetic.talk import LEVEL, Message, Talk, listener, questions_of, stage, stranger, turn_of
 from soban.learn.synthetic.tell import Story, story_of
 
 HEADING = "## What it answers"
@@ -80,7 +80,7 @@ def questions(language: Language, count: int, chance: random.Random, kind: str) 
 
 def about(talk: Talk, story: Story) -> tuple[str, set[str]] | None:
     """A question about what happened in a story, with its right answers."""
-    possible = list(meant(talk, story, listener(story)))
+    possible = list(questions_of(talk, story, listener(story)))
     if not possible:
         return None
     question, _, turn, roles = talk.chance.choice(possible)
@@ -91,7 +91,7 @@ def about_stranger(talk: Talk, story: Story) -> tuple[str, set[str]]:
     """A question about somebody who is not in a story, with its right answers."""
     narrator = listener(story)
     roles = knowing(narrator, story.cast.roles, "c", stranger(talk, story))
-    turn = named("stranger", talk.language)
+    turn = turn_of("stranger", talk.language)
     return talk.say(talk.chance.choice(turn.questions), narrator, roles), answers(talk, story, turn.answers, roles)
 
 

@@ -42,7 +42,7 @@ def refused(call: Callable[[], object]) -> None:
 
 
 def test_a_panic_of_the_library_is_told_wherever_data_are_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = encoding.given(folder)
+    encoder = encoding.from_folder(folder)
     assert encoder.path == folder / "tokenizer.json" and len(list(encoder.encode(TEXTS))) == len(TEXTS)
     writer = writer_in(folder, "llama2")
     writer._tokenizer.library = Broken()  # type: ignore[union-attr,assignment]
@@ -86,6 +86,6 @@ def test_a_panic_over_a_sample_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     monkeypatch.setattr("soban.learn.data.shards.read_manifest", lambda _: manifest)
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE"}}', encoding="utf-8")
-    for open_it in (lambda: samples.Sampler(computer, folder, 8), lambda: encoding.given(folder)):
+    for open_it in (lambda: samples.Sampler(computer, folder, 8), lambda: encoding.from_folder(folder)):
         with pytest.raises(UserError, match=r"tokenizer\.json"):
             open_it()

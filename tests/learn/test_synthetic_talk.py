@@ -9,7 +9,7 @@ import pytest
 from soban.learn import synthetic
 from soban.learn.synthetic.small import speaks
 from soban.learn.synthetic.table import CLASSES, Language, events, words
-from soban.learn.synthetic.talk import LEVEL, Talk, listener, meant, turns
+from soban.learn.synthetic.talk import LEVEL, Talk, listener, questions_of, turns
 from soban.learn.synthetic.tell import story_of
 from tests.scripts import script
 
@@ -94,7 +94,7 @@ def test_what_the_world_answers_is_right(language: Language) -> None:
     talk = Talk(chance, language, [])
     for _ in range(30):
         story = story_of(chance, language, level=LEVEL)
-        for _, answer, turn, roles in meant(talk, story, listener(story)):
+        for _, answer, turn, roles in questions_of(talk, story, listener(story)):
             assert answer in judge.answers(talk, story, turn.answers, roles)
 
 

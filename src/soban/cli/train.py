@@ -14,7 +14,7 @@ from typing import Any, Literal
 from soban.base import system
 from soban.cli.llama2c_train import LLAMA2C, Llama2cFlags, check_vocabulary, translated
 from soban.learn.data.shards import read_manifest
-from soban.learn.training.arguments import TrainArguments, chosen, flag_of
+from soban.learn.training.arguments import TrainArguments, flag_of, unusual
 from soban.learn.training.events import Begin, Event
 
 EXAMPLES = """\
@@ -71,7 +71,7 @@ def arguments_of(options: TrainOptions) -> dict[str, Any]:
         check_vocabulary(options.llama2c, options.data, read_manifest(Path(options.data))["tokenizer"]["entries"])
     spelled = {name for name in TrainArguments.__dataclass_fields__ if flag_of(name) in options.spelled}
     options = replace(options, **translation)
-    return {name: getattr(options, name) for name in spelled | chosen(options)}
+    return {name: getattr(options, name) for name in spelled | unusual(options)}
 
 
 def _train(arguments: dict[str, Any], line_steps: int | None) -> int:

@@ -28,11 +28,11 @@ def _called_with(
 
     def decorate(work: Callable[[Arguments, frozenset[str]], Result]) -> Callable[P, Result]:
         @functools.wraps(work)
-        def call(*values: P.args, **named: P.kwargs) -> Result:
-            given = signature.bind(*values, **named).arguments
-            for name, value in given.items():
+        def call(*values: P.args, **keywords: P.kwargs) -> Result:
+            arguments = signature.bind(*values, **keywords).arguments
+            for name, value in arguments.items():
                 _check(name, value, hints[name])
-            return work(kind(*values, **named), frozenset(given))
+            return work(kind(*values, **keywords), frozenset(arguments))
 
         result = inspect.signature(work).return_annotation
         call.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def _check(name: str, value: object, hint: Any) -> None:
 
 
 @_called_with(TrainArguments)
-def train(arguments: TrainArguments, given: frozenset[str]) -> session.Training:
+def train(arguments: TrainArguments, explicit: frozenset[str]) -> session.Training:
     """Trains a small model on data that `prepare` has made; it lies in the folder `out` from its first measurement on.
 
     Every argument but `data` and `out` has a value that is usual. `progress` is called with each event of
@@ -63,20 +63,20 @@ def train(arguments: TrainArguments, given: frozenset[str]) -> session.Training:
 
     Raises UserError for what cannot be, in the words of the command: `batch_size` is --batch-size there.
     """
-    return session.train(arguments, given)
+    return session.train(arguments, explicit)
 
 
 @_called_with(TrainArguments)
-def forecast(arguments: TrainArguments, given: frozenset[str]) -> session.Outlook:
+def forecast(arguments: TrainArguments, explicit: frozenset[str]) -> session.Outlook:
     """What `train` would take and come to with the same arguments: seconds, bytes, bits a byte. Nothing is written.
 
     Takes some steps to measure the speed. Raises UserError for what cannot be.
     """
-    return session.outlook(arguments, given)
+    return session.outlook(arguments, explicit)
 
 
 @_called_with(PrepareArguments)
-def prepare(arguments: PrepareArguments, given: frozenset[str]) -> preparing.TrainingData:
+def prepare(arguments: PrepareArguments, explicit: frozenset[str]) -> preparing.TrainingData:
     """Makes training data of text: files, folders and zips are read, cleaned, split and encoded into the folder `out`.
 
     Without `out` it only looks; the result's `report` tells what it found. What is made already is not made again.
@@ -85,5 +85,5 @@ def prepare(arguments: PrepareArguments, given: frozenset[str]) -> preparing.Tra
 
     Raises UserError for what cannot be read or written, in the words of the command.
     """
-    wanted = preparing.preparation(arguments)
-    return preparing.prepare(wanted) if arguments.progress is None else preparing.prepare(wanted, arguments.progress)
+    request = preparing.preparation(arguments)
+    return preparing.prepare(request) if arguments.progress is None else preparing.prepare(request, arguments.progress)

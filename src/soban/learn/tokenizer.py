@@ -53,39 +53,39 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, layout: Layout = "gem
     )  # fmt: skip
     with library_errors(FILE):
         tokenizer.train_from_iterator(chain(first, rest), trainer)
-    learnt = json.loads(tokenizer.to_str())
+    state = json.loads(tokenizer.to_str())
     # The byte entries were listed as special only to get their places; a special token would be dropped from the text.
-    learnt["added_tokens"] = [token for token in learnt["added_tokens"] if token["content"] in specials]
-    learnt["pre_tokenizer"] = None
-    tokenizer = Tokenizer.from_str(json.dumps(learnt))
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in specials]
+    state["pre_tokenizer"] = None
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     _frame(tokenizer, layout)
     return tokenizer
 
 
 def _beginning(texts: Iterator[str], characters: int) -> list[str]:
     """The first texts, until they have so many characters."""
-    taken: list[str] = []
+    beginning: list[str] = []
     size = 0
     for text in texts:
-        taken.append(text)
+        beginning.append(text)
         size += len(text)
         if size >= characters:
             break
-    return taken
+    return beginning
 
 
 def _alphabet(texts: list[str], room: int) -> list[str]:
     """The characters that get entries of their own: the commonest ones, and no more than leave room for merges."""
     counts = Counter(chain.from_iterable(unicodedata.normalize("NFC", text).replace(" ", SPACE) for text in texts))
-    total, seen = sum(counts.values()), 0
-    taken: list[str] = []
+    total, covered = sum(counts.values()), 0
+    alphabet: list[str] = []
     # of equally common ones the first, so that the same text always gives the same tokenizer
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if seen >= COVERED * total or len(taken) >= int(MOST_SINGLE * room):
+        if covered >= COVERED * total or len(alphabet) >= int(MOST_SINGLE * room):
             break
-        seen += count
-        taken.append(character)
-    return taken
+        covered += count
+        alphabet.append(character)
+    return alphabet
 
 
 def _frame(tokenizer: "Tokenizer", layout: Layout) -> None:
@@ -108,7 +108,7 @@ def special_ids(tokenizer: "Tokenizer") -> dict[str, int]:
     """The ids that config.json names; Llama's layout has no padding of its own."""
     names = {"pad_token_id": (PAD,), "eos_token_id": (EOS, "</s>"), "bos_token_id": (BOS, "<s>")}
     vocabulary = tokenizer.get_vocab()
-    return {key: vocabulary[name] for key, known in names.items() for name in known if name in vocabulary}
+    return {key: vocabulary[name] for key, candidates in names.items() for name in candidates if name in vocabulary}
 
 
 def save_tokenizer(tokenizer: "Tokenizer", folder: Path, context: int | None = None) -> None:
@@ -116,14 +116,14 @@ def save_tokenizer(tokenizer: "Tokenizer", folder: Path, context: int | None = N
     # as its own save does, whose errors are no OSError
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
     ids = special_ids(tokenizer)
-    named = {key.removesuffix("_id"): tokenizer.id_to_token(index) for key, index in ids.items()}
+    roles = {key.removesuffix("_id"): tokenizer.id_to_token(index) for key, index in ids.items()}
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "add_bos_token": True,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
-        **named,
+        **roles,
         "unk_token": UNKNOWN,
     }
     if context is None:

@@ -17,10 +17,10 @@ def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
     what is no object or lacks a value.
     """
     hints = get_type_hints(kind)
-    known = {field.name: values[field.name] for field in fields(kind) if field.name in values}  # type: ignore[arg-type]
-    if wrong := [name for name, value in known.items() if not (fits(value, hints[name]) and _is_usable(value))]:
-        raise ValueError(f"{wrong[0]}: {str(known[wrong[0]])[:40]!r}")
-    return kind(**known)
+    own = {field.name: values[field.name] for field in fields(kind) if field.name in values}  # type: ignore[arg-type]
+    if wrong := [name for name, value in own.items() if not (fits(value, hints[name]) and _is_usable(value))]:
+        raise ValueError(f"{wrong[0]}: {str(own[wrong[0]])[:40]!r}")
+    return kind(**own)
 
 
 def fits(value: object, hint: Any) -> bool:

@@ -148,10 +148,10 @@ def test_the_word_of_the_user_goes_before_the_guess_and_a_mark_before_it(tmp_pat
     (tmp_path / "a.txt").write_bytes("가나다라마바사".encode())
     with pytest.raises(UserError, match=r"a\.txt: not text in ascii; .*--encoding"):
         read(tmp_path / "a.txt", encoding="ascii")
-    assert decoding.named("EUC-KR") == "euc_kr"
+    assert decoding.python_name("EUC-KR") == "euc_kr"
     for name in ("klingon", "base64", "rot13", "undefined", "idna", "a\0b", ""):
         with pytest.raises(UserError, match=r"--encoding .* is not known"):
-            decoding.named(name)
+            decoding.python_name(name)
 
 
 def test_where_the_encoding_is_not_certain_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -88,7 +88,7 @@ def test_time_and_passes_are_sums_of_what_is_to_be_done(data: Path) -> None:
     speed = Speed(tokens=1000, update=0.1)
     tokens = known.step_tokens
     held_out = Shards(data, "validation").tokens
-    outlook = forecast.forecast("x", known, speed, data, 2.0, every=10, done=20)
+    outlook = forecast.forecast("x", known, speed, data, 2.0, every=10, start=20)
     assert outlook.seconds == pytest.approx(80 * (tokens / 1000 + 0.1) + 8 * held_out / 3 / 1000)
     assert outlook.passes == pytest.approx(100 * tokens / Shards(data).tokens)
     assert outlook.bits[0] < 2 * forecast.ratio(sizes.parameters(known), 100 * tokens) < outlook.bits[1]

@@ -111,7 +111,7 @@ class Writer:
             return dialogue
         return folded([dialogue[0]["content"]], dialogue[1:])
 
-    def written(self, text: str) -> str:
+    def render(self, text: str) -> str:
         """A kept document as the model is to write it; plain text as it is."""
         return self._render(self._messages(text)) if is_conversation(text) else text
 
@@ -122,7 +122,7 @@ class Writer:
         """
         assert self._tokenizer is not None
         rare = [number for number, text in enumerate(conversations) if self._tokenizer.find_markup(text)]
-        rendered = [self.written(text) for text in conversations]
+        rendered = [self.render(text) for text in conversations]
         with library_errors(self._tokenizer.path):
             ids = [
                 encoding.ids

@@ -54,9 +54,9 @@ class Tally:
 
     def show(self, why: str, text: str) -> None:
         """Keeps it as an example, if there are few of its kind."""
-        shown = self.examples.setdefault(why, [])
-        if len(shown) < EXAMPLES:
-            shown.append(text[:SHOWN])
+        examples = self.examples.setdefault(why, [])
+        if len(examples) < EXAMPLES:
+            examples.append(text[:SHOWN])
 
 
 class Texts:
@@ -172,7 +172,7 @@ def _worthy(
     tell: Callable[[str, int, float | None], None],
 ) -> Iterator[near.Codes]:  # fmt: skip
     """The code points of each document that is good enough and new; its text goes to `texts`."""
-    seen: set[int] = set()
+    hashes: set[int] = set()
     for document in documents:
         tally.documents += 1
         parts = chats.parts(document)
@@ -184,12 +184,12 @@ def _worthy(
             hidden = [masked(part) for part in parts]
             if kinds := sum((counts for _, counts in hidden), Counter[str]()):
                 parts = [part for part, _ in hidden]
-                shown = "\n".join(parts)
-                tally.show("personal", shown)  # masked: a report is shown to others
+                example = "\n".join(parts)
+                tally.show("personal", example)  # masked: a report is shown to others
                 tally.documents_with_personal += 1
                 tally.personal += kinds
                 if how.personal == "drop":
-                    tally.leave_out("personal", shown)
+                    tally.leave_out("personal", example)
                     continue
         if (why := chats.fault(document, parts)) is not None:
             tally.leave_out(why, "\n".join(parts))
@@ -201,20 +201,20 @@ def _worthy(
             tally.leave_out(why, text)
             continue
         one = key(text)
-        if one in seen:
+        if one in hashes:
             tally.leave_out("duplicates", text)
             continue
-        seen.add(one)
+        hashes.add(one)
         keys.append(one)
         texts.add(content)
         yield codes
 
 
-def _signed(documents: Iterable[near.Codes], wanted: bool) -> Iterator[NDArray[np.uint32]]:
+def _signed(documents: Iterable[near.Codes], near_too: bool) -> Iterator[NDArray[np.uint32]]:
     """The signatures of some documents at a time; none where they are not wanted."""
     waiting: list[near.Hashes] = []
     for codes in documents:
-        if wanted:
+        if near_too:
             waiting.append(near.runs(codes))
             if len(waiting) == AT_ONCE:
                 yield near.signatures(waiting)

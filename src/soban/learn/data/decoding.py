@@ -66,7 +66,7 @@ class _Seen:
             self.stride *= 2
 
 
-def named(name: str) -> str:
+def python_name(name: str) -> str:
     """An encoding as Python calls it. Raises UserError for one that it does not know, or that is none of text."""
     try:
         codec = codecs.lookup(name)
@@ -81,13 +81,13 @@ def named(name: str) -> str:
     return codec.name
 
 
-def detect(source: Source, given: str | None = None) -> Encoding:
+def detect(source: Source, user_name: str | None = None) -> Encoding:
     """The encoding of a file: by its mark, as it is given, UTF-8 if all of it is, else the likeliest.
 
     Raises UserError for what is no text, or too damaged.
     """
-    seen = _look(source)
-    if name := seen.mark or given:
+    look = _look(source)
+    if name := look.mark or user_name:
         encoding = _read_as(source, name)
         if encoding is None:
             raise UserError(
@@ -95,13 +95,13 @@ def detect(source: Source, given: str | None = None) -> Encoding:
                 hint="save it again as UTF-8, leave it out, or name another encoding: --encoding",
             )  # fmt: skip
         return encoding
-    if seen.utf8 and not seen.switched and not encodings.too_many_controls(seen.controls, seen.size):
-        return Encoding("utf-8", seen.marked)
-    guess = encodings.guess(seen.chunks)
+    if look.utf8 and not look.switched and not encodings.too_many_controls(look.controls, look.size):
+        return Encoding("utf-8", look.marked)
+    guess = encodings.guess(look.chunks)
     encoding = _read_as(source, guess.names[0]) if guess.names else None
     if guess.names[:1] == ("euc_kr",) and (encoding is None or encoding.damage):  # it lacks most of cp949's syllables
         encoding = min(filter(None, (encoding, _read_as(source, "cp949"))), key=lambda one: one.damage, default=None)
-    if encoding is None and seen.switched and seen.utf8:
+    if encoding is None and look.switched and look.utf8:
         encoding, guess = Encoding("utf-8"), encodings.Guess(("utf-8",), True)
     if encoding is None:
         raise UserError(
@@ -123,31 +123,31 @@ def _pieces(source: Source) -> Iterator[bytes]:
 
 
 def _look(source: Source) -> _Seen:
-    seen, tail = _Seen(), b""  # the tail so that neither the mark nor a character is cut in two
+    look, tail = _Seen(), b""  # the tail so that neither the mark nor a character is cut in two
     utf8 = codecs.getincrementaldecoder("utf-8")()
     for data in _pieces(source):
-        if not seen.size:
-            seen.mark = encodings.marked(data)
-        if seen.utf8:
+        if not look.size:
+            look.mark = encodings.marked(data)
+        if look.utf8:
             try:
                 utf8.decode(data, not data)
             except UnicodeDecodeError:
-                seen.utf8 = False
-        seen.controls += encodings.controls(data)
+                look.utf8 = False
+        look.controls += encodings.controls(data)
         joined = tail + data
-        seen.marked = seen.marked or MARK in joined
-        seen.switched = seen.switched or any(switch.search(data) for switch, _ in encodings.SWITCHES)
-        if not seen.size and len(data) <= SMALL:
-            seen.keep(data)
+        look.marked = look.marked or MARK in joined
+        look.switched = look.switched or any(switch.search(data) for switch, _ in encodings.SWITCHES)
+        if not look.size and len(data) <= SMALL:
+            look.keep(data)
         else:
             step = max(CHUNK, len(data) // CHUNKS_OF_A_PIECE)
             for start in range(max(0, len(tail) - 3), len(joined), step):
                 if other := NO_ASCII.search(joined, start, start + step):
                     first = other.start() & ~3  # a character of UTF-32 begins there
-                    seen.keep(joined[first : first + CHUNK])
+                    look.keep(joined[first : first + CHUNK])
         tail = data[-TAIL:]
-        seen.size += len(data)
-    return seen
+        look.size += len(data)
+    return look
 
 
 def _read_as(source: Source, name: str) -> Encoding | None:
@@ -175,11 +175,13 @@ def _read_as(source: Source, name: str) -> Encoding | None:
 
 def _check_pairs(source: Source, data: bytes, big: bool) -> None:
     """UserError where a byte of UTF-16 is missing or one too many, so that what follows would be garbled."""
-    known = _plausible()
+    plausible = _plausible()
     units = [np.frombuffer(data, ">u2" if big else "<u2", max(0, (len(data) - odd) // 2), odd) for odd in (0, 1)]
     per_block = BLOCK // 2
     for start in range(0, len(units[0]), per_block):
-        right, shifted = (known[one[start : start + per_block]].mean() if len(one) > start else 0.0 for one in units)
+        right, shifted = (
+            plausible[one[start : start + per_block]].mean() if len(one) > start else 0.0 for one in units
+        )
         if right < 0.5 and shifted > 0.8:
             raise UserError(
                 "{path}: a byte of its {encoding} is missing, or one too many", path=source.name, encoding="UTF-16",

@@ -45,14 +45,14 @@ class Encoder:
         for some in _batches(texts):
             talk = [self.writer is not None and is_conversation(text) for text in some]
             conversations = [text for text, one in zip(some, talk, strict=True) if one]
-            written = iter(self.writer.encode(conversations) if self.writer else ())
+            talks = iter(self.writer.encode(conversations) if self.writer else ())
             stories = [text for text, one in zip(some, talk, strict=True) if not one]
             with library_errors(self.path):
                 encoded = iter(
                     [encoding.ids for encoding in plain.encode_batch_fast(stories, add_special_tokens=False)]
                 )
             for one in talk:
-                yield np.array(self._framed(next(written if one else encoded)), np.int64)
+                yield np.array(self._framed(next(talks if one else encoded)), np.int64)
 
     def _framed(self, ids: list[int]) -> list[int]:
         """The ids with one BOS before them and one EOS after them."""
@@ -66,7 +66,7 @@ def own(tokenizer: "Tokenizer") -> Encoder:
     return Encoder(tokenizer, tokenizer.get_vocab_size(), ids["bos_token_id"], ids["eos_token_id"])
 
 
-def given(path: Path) -> Encoder:
+def from_folder(path: Path) -> Encoder:
     """The encoder of a model's tokenizer.json. Raises UserError for a missing or broken one, or one without an EOS."""
     from soban.text.tokenizers.tokenizer import load_tokenizer
 

@@ -68,9 +68,9 @@ class Fields:
         system = [("system", words(values.pop(0)))] if self.fields[0].role == "system" else []
         system = [turn for turn in system if turn[1]]
         if isinstance(values[0], list) and (len(values) > 1 or self._lists_turns(values[0])):
-            said = [_turn(part, number) for number, part in enumerate(values[0])]
+            turns = [_turn(part, number) for number, part in enumerate(values[0])]
             answers = [("assistant", text) for one in values[1:] if (text := answer(one))]
-            return Conversation((*system, *said, *answers))
+            return Conversation((*system, *turns, *answers))
         if len(values) < 2:
             return None
         question = "\n".join(filter(None, (words(one).strip() for one in values[:-1])))
@@ -85,16 +85,16 @@ class Fields:
         return " + ".join(field.name for field in self.fields)
 
 
-def choose(records: Sequence[Any], given: Sequence[str], path: str) -> Fields:
+def choose(records: Sequence[Any], own_names: Sequence[str], path: str) -> Fields:
     """The fields that hold the text of such records. Raises UserError where that cannot be told."""
     rows = [record for record in records if isinstance(record, Mapping)]
     if not rows:
         return Fields(())  # strings, which are texts themselves
     names = list(dict.fromkeys(name for row in rows for name in row))
-    if given:
-        if missing := [name for name in given if not any(words(value(row, name)) for row in rows)]:
+    if own_names:
+        if missing := [name for name in own_names if not any(words(value(row, name)) for row in rows)]:
             raise _no_field(path, missing[0], names)
-        return Fields(tuple(map(Field, given)))
+        return Fields(tuple(map(Field, own_names)))
     for usual in KNOWN:
         fields = _spelled(usual, names)
         if fields and 2 * sum(bool(fields.text(row)) for row in rows) >= len(rows):
@@ -115,7 +115,7 @@ def _role(part: Any) -> str:
     return role.lower() if isinstance(role, str) else ""
 
 
-def known(record: Record) -> bool:
+def has_text(record: Record) -> bool:
     """Whether a record has its text in fields of usual names."""
     spellings = (_spelled(usual, list(record)) for usual in KNOWN)
     return any(fields.text(record) for fields in spellings if fields)
@@ -159,8 +159,8 @@ def _no_field(path: str, field: str, names: Sequence[str]) -> UserError:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [ascii(name)[1:-1] if not str(name).isprintable() else str(name) for name in names[:12]]
-    return ", ".join(name[:40] for name in shown) + (", ..." if len(names) > 12 else "")
+    printable = [ascii(name)[1:-1] if not str(name).isprintable() else str(name) for name in names[:12]]
+    return ", ".join(name[:40] for name in printable) + (", ..." if len(names) > 12 else "")
 
 
 def value(record: Any, name: str) -> Any:

@@ -24,9 +24,9 @@ ROOM = 2
 
 def room(out: Path, size: int) -> None:
     """UserError where the disk is too full for what comes of `size` bytes of input."""
-    needed, free = ROOM * size, free_bytes(out.absolute())
-    if needed > free:
-        raise no_space(out, needed, free)
+    size_needed, free = ROOM * size, free_bytes(out.absolute())
+    if size_needed > free:
+        raise no_space(out, size_needed, free)
 
 
 def finished_report(out: Path, mark: str) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ class _Line:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def cut(self, start: int, stop: int) -> tuple[NDArray[np.int64], list[int]]:
+    def slice(self, start: int, stop: int) -> tuple[NDArray[np.int64], list[int]]:
         """The tokens from one place to another, and where in them documents begin."""
         tokens = np.empty(stop - start, np.int64)
         begins: list[int] = []
@@ -86,14 +86,14 @@ def batches(
     per_epoch = rows_in(tokens, length)
     lines: dict[int, _Line] = {}
     while True:
-        cut = []
+        parts = []
         for row in range(rows):
             epoch, within = divmod((step * ranks + rank) * rows + row, per_epoch)
             if epoch not in lines:
                 lines = dict(list(lines.items())[1 - KEPT_ORDERS :])
                 lines[epoch] = _Line(documents, np.random.default_rng((seed, epoch)).permutation(len(documents)))
-            cut.append(lines[epoch].cut(within * length, (within + 1) * length + 1))
-        yield _batch(cut, length)
+            parts.append(lines[epoch].slice(within * length, (within + 1) * length + 1))
+        yield _batch(parts, length)
         step += 1
 
 
@@ -102,25 +102,25 @@ def once(documents: Documents, rows: int, length: int, numbers: NDArray[np.int64
     line = _Line(documents, np.arange(len(documents)) if numbers is None else numbers)
     places = range(0, len(line) - 1, length)
     for first in range(0, len(places), rows):
-        known = [min(len(line) - start, length + 1) for start in places[first : first + rows]]
-        cut = []
-        for start, count in zip(places[first : first + rows], known, strict=True):
-            tokens, begins = line.cut(start, start + count)
+        counts = [min(len(line) - start, length + 1) for start in places[first : first + rows]]
+        parts = []
+        for start, count in zip(places[first : first + rows], counts, strict=True):
+            tokens, begins = line.slice(start, start + count)
             # what fills the last row up belongs to no document
             filled = [count] if count < length + 1 else []
-            cut.append((np.pad(tokens, (0, length + 1 - count)), begins + filled))
-        batch = _batch(cut, length)
-        for row, count in enumerate(known):
+            parts.append((np.pad(tokens, (0, length + 1 - count)), begins + filled))
+        batch = _batch(parts, length)
+        for row, count in enumerate(counts):
             batch.targets[row, count - 1 :] = IGNORED
         yield batch
 
 
-def _batch(cut: list[tuple[NDArray[np.int64], list[int]]], length: int) -> Batch:
+def _batch(parts: list[tuple[NDArray[np.int64], list[int]]], length: int) -> Batch:
     """Rows of `length` and one more token; none is learnt to follow from the document before it."""
-    both = np.stack([tokens for tokens, _ in cut])
+    both = np.stack([tokens for tokens, _ in parts])
     targets = both[:, 1:].copy()
     starts = []
-    for number, (_, begins) in enumerate(cut):
+    for number, (_, begins) in enumerate(parts):
         targets[number, [begin - 1 for begin in begins if begin > 0]] = IGNORED
         starts += [number * length + begin for begin in dict.fromkeys([0, *begins]) if begin < length]
     return Batch(both[:, :-1].copy(), targets, np.array(starts, np.int64))

@@ -85,7 +85,7 @@ def preparation(arguments: PrepareArguments) -> Preparation:
         out=None if arguments.out is None else Path(arguments.out),
         reading=Reading(
             arguments.field, arguments.parting, max(3, arguments.samples), arguments.template is not None,
-            None if arguments.encoding is None else decoding.named(arguments.encoding),
+            None if arguments.encoding is None else decoding.python_name(arguments.encoding),
         ),
         cleaning=Cleaning(quality, arguments.personal, arguments.similarity, arguments.near),
         validation=arguments.validation, test=arguments.test, seed=arguments.seed,
@@ -95,36 +95,36 @@ def preparation(arguments: PrepareArguments) -> Preparation:
     )  # fmt: skip
 
 
-def prepare(wanted: Preparation, tell: Progress = lambda stage, count, share: None) -> TrainingData:
+def prepare(request: Preparation, tell: Progress = lambda stage, count, share: None) -> TrainingData:
     """Reads, cleans, splits, learns a tokenizer and writes shards; where all that is there already, does nothing.
 
     Raises UserError for what cannot be read or written; `out` is then as it was, as after a KeyboardInterrupt. `tell`
     hears of the stage "moving" when the finished files are about to be moved to their place.
     """
     start = time.monotonic()
-    check(wanted)
-    inputs = _found(wanted)
-    if wanted.out is None:
+    check(request)
+    inputs = _inputs(request)
+    if request.out is None:
         with _room_told(inputs, None), tempfile.TemporaryDirectory(**TEMPORARY) as folder:
-            report = _look(wanted, inputs, Path(folder), tell)
+            report = _look(request, inputs, Path(folder), tell)
             return TrainingData(None, report | {"seconds": time.monotonic() - start}, True)
-    keeping.room(wanted.out, sum(source.size for source in inputs.sources))
-    mark = fingerprint(wanted, inputs.sources)
-    with keeping.alone(wanted.out, wanted.beside):
-        if not wanted.force and (finished := keeping.finished_report(wanted.out, mark)) is not None:
-            return TrainingData(wanted.out, finished, False)
-        if not wanted.force and keeping.earlier_files(wanted.out) is not None:
+    keeping.room(request.out, sum(source.size for source in inputs.sources))
+    mark = fingerprint(request, inputs.sources)
+    with keeping.alone(request.out, request.beside):
+        if not request.force and (finished := keeping.finished_report(request.out, mark)) is not None:
+            return TrainingData(request.out, finished, False)
+        if not request.force and keeping.earlier_files(request.out) is not None:
             raise UserError(
-                "{path}: holds finished data, of other text or made with other options", path=wanted.out,
+                "{path}: holds finished data, of other text or made with other options", path=request.out,
                 hint="--force replaces them; or choose another folder with --out",
             )  # fmt: skip
-        work = wanted.out / keeping.WORK
+        work = request.out / keeping.WORK
         # of a run that could not move it to its place
-        report = keeping.finished_report(work, mark) or _finish(wanted, inputs, work, mark, start, tell)
+        report = keeping.finished_report(work, mark) or _finish(request, inputs, work, mark, start, tell)
         tell("moving", 0, None)
-        keeping.publish(work, wanted.out)
+        keeping.publish(work, request.out)
         shutil.rmtree(work, ignore_errors=True)
-    return TrainingData(wanted.out, report, True)
+    return TrainingData(request.out, report, True)
 
 
 @contextlib.contextmanager
@@ -137,67 +137,67 @@ def _room_told(inputs: sources.Inputs, out: Path | None) -> Iterator[None]:
         raise write_error(place, keeping.ROOM * sum(source.size for source in inputs.sources), error) from error
 
 
-def check(wanted: Preparation) -> None:
+def check(request: Preparation) -> None:
     """UserError for values that cannot be."""
-    held_out = wanted.validation + wanted.test
-    if not (0 <= wanted.validation < 1 and 0 <= wanted.test < 1 and held_out < 1):
+    held_out = request.validation + request.test
+    if not (0 <= request.validation < 1 and 0 <= request.test < 1 and held_out < 1):
         raise UserError(
             "{share} of the documents cannot be held out", share=held_out,
             hint="give --validation and --test as shares from 0, below 1 together",
         )  # fmt: skip
-    if wanted.template is not None:
-        find_template(wanted.template)
-    if wanted.seed < 0:
-        raise UserError("--seed {value} is below 0", value=wanted.seed, hint="give 0 or more")
-    if wanted.vocab_size is not None and not SMALLEST_VOCABULARY <= wanted.vocab_size <= MOST_ENTRIES:
+    if request.template is not None:
+        find_template(request.template)
+    if request.seed < 0:
+        raise UserError("--seed {value} is below 0", value=request.seed, hint="give 0 or more")
+    if request.vocab_size is not None and not SMALLEST_VOCABULARY <= request.vocab_size <= MOST_ENTRIES:
         raise UserError(
-            "--vocab-size {value}: out of range", value=wanted.vocab_size, least=SMALLEST_VOCABULARY,
+            "--vocab-size {value}: out of range", value=request.vocab_size, least=SMALLEST_VOCABULARY,
             most=MOST_ENTRIES, hint="give {least} to {most}: 256 entries stand for bytes",
         )  # fmt: skip
 
 
-def _found(wanted: Preparation) -> sources.Inputs:
+def _inputs(request: Preparation) -> sources.Inputs:
     """The sources, but for what earlier runs have written themselves."""
-    inputs = sources.find(wanted.paths)
-    if wanted.out is not None:
-        out = wanted.out.resolve()
-        for path in map(Path, wanted.paths):
+    inputs = sources.find(request.paths)
+    if request.out is not None:
+        out = request.out.resolve()
+        for path in map(Path, request.paths):
             if not (full := path.resolve()).is_relative_to(out):
                 inputs.sources = [one for one in inputs.sources if not one.path.resolve().is_relative_to(out)]
             elif full == out or full.relative_to(out).parts[0] in keeping.OURS:  # which would be replaced
                 raise UserError(
-                    "{path}: holds the text itself", path=wanted.out, hint="choose another folder with --out"
+                    "{path}: holds the text itself", path=request.out, hint="choose another folder with --out"
                 )
     return inputs
 
 
-def fingerprint(wanted: Preparation, files: Sequence[sources.Source]) -> str:
+def fingerprint(request: Preparation, files: Sequence[sources.Source]) -> str:
     """What the result depends on, as a hash: the files by name, size and time, and the options."""
-    options = asdict(replace(wanted, out=None, force=False, paths=(), beside=frozenset()))
+    options = asdict(replace(request, out=None, force=False, paths=(), beside=frozenset()))
     causes = [shards.FORMAT, options, [(file.name, file.size, file.modified) for file in files]]
-    if wanted.tokenizer is not None and (path := wanted.tokenizer / "tokenizer.json").is_file():
+    if request.tokenizer is not None and (path := request.tokenizer / "tokenizer.json").is_file():
         causes.append(shards.file_hash(path))
-    if wanted.template is not None:
-        causes.append(find_template(wanted.template).source)
+    if request.template is not None:
+        causes.append(find_template(request.template).source)
     return hashlib.sha256(json.dumps(causes, sort_keys=True, default=str).encode("utf-8", "replace")).hexdigest()
 
 
-def _look(wanted: Preparation, inputs: sources.Inputs, work: Path, tell: Progress) -> dict[str, Any]:
+def _look(request: Preparation, inputs: sources.Inputs, work: Path, tell: Progress) -> dict[str, Any]:
     """The report alone."""
     read: list[Read] = []
-    with clean(documents(inputs.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
-        return _report(wanted, inputs, read, cleaned)
+    with clean(documents(inputs.sources, request.reading, read), request.cleaning, work, tell) as cleaned:
+        return _report(request, inputs, read, cleaned)
 
 
 def _finish(
-    wanted: Preparation, inputs: sources.Inputs, work: Path, mark: str, start: float, tell: Progress
+    request: Preparation, inputs: sources.Inputs, work: Path, mark: str, start: float, tell: Progress
 ) -> dict[str, Any]:
     """The report; the working folder then holds all that is to be moved, or is gone."""
     shutil.rmtree(work, ignore_errors=True)
     try:
-        with _room_told(inputs, wanted.out):
+        with _room_told(inputs, request.out):
             work.mkdir()
-            report, manifest = _make(wanted, inputs, work, tell)
+            report, manifest = _make(request, inputs, work, tell)
             report["seconds"] = time.monotonic() - start
             shards.write_json(work / keeping.REPORT, report)
             shards.write_json(work / shards.MANIFEST, manifest | {"fingerprint": mark})
@@ -208,63 +208,63 @@ def _finish(
 
 
 def _make(
-    wanted: Preparation, inputs: sources.Inputs, work: Path, tell: Progress
+    request: Preparation, inputs: sources.Inputs, work: Path, tell: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Everything but the manifest, in the working folder; the report and the manifest."""
     read: list[Read] = []
-    with clean(documents(inputs.sources, wanted.reading, read), wanted.cleaning, work, tell) as cleaned:
+    with clean(documents(inputs.sources, request.reading, read), request.cleaning, work, tell) as cleaned:
         if not len(cleaned):
             raise UserError(
                 "no text is left of {count} documents", count=cleaned.tally.documents,
                 hint="the report without --out tells why: soban data ... --examples",
             )  # fmt: skip
-        parts = split(cleaned.keys, cleaned.groups, cleaned.numbers, (wanted.validation, wanted.test), wanted.seed)
-        encoder, trials = _encoder(wanted, cleaned, parts["train"], tell)
+        parts = split(cleaned.keys, cleaned.groups, cleaned.numbers, (request.validation, request.test), request.seed)
+        encoder, trials = _encoder(request, cleaned, parts["train"], tell)
         learning.save_tokenizer(encoder.tokenizer, work)
-        if wanted.tokenizer is not None:
-            _copy_config(wanted.tokenizer, work)
-        if wanted.template is not None:
-            encoder = replace(encoder, writer=chats.writer_in(work, wanted.template))
+        if request.tokenizer is not None:
+            _copy_config(request.tokenizer, work)
+        if request.template is not None:
+            encoder = replace(encoder, writer=chats.writer_in(work, request.template))
         splits = {
-            name: _written(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])
+            name: _write_split(cleaned, name, parts[name], encoder, work, tell) for name in SPLITS if len(parts[name])
         }
     about = {
         "sha256": shards.file_hash(work / "tokenizer.json"), "entries": encoder.entries,
         "bos_token_id": encoder.bos_id, "eos_token_id": encoder.eos_id,
     }  # fmt: skip
     manifest = {
-        "format": shards.FORMAT, "data_hash": _data_hash(wanted, cleaned.keys, parts), "tokenizer": about,
-        "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": wanted.seed, "splits": splits,
+        "format": shards.FORMAT, "data_hash": _data_hash(request, cleaned.keys, parts), "tokenizer": about,
+        "dtype": np.dtype(shards.dtype_for(encoder.entries)).name, "seed": request.seed, "splits": splits,
         "inputs": [{"name": source.name, "bytes": source.size} for source in inputs.sources],
     }  # fmt: skip
-    report = _report(wanted, inputs, read, cleaned)
+    report = _report(request, inputs, read, cleaned)
     short = {name: {key: one[key] for key in ("documents", "bytes", "tokens")} for name, one in splits.items()}
     report |= {"splits": short, "tokenizer": {"entries": encoder.entries, "tried": [asdict(one) for one in trials]}}
     return report | {"data_hash": manifest["data_hash"]}, manifest
 
 
 def _encoder(
-    wanted: Preparation, cleaned: Cleaned, train: NDArray[np.int64], tell: Progress
+    request: Preparation, cleaned: Cleaned, train: NDArray[np.int64], tell: Progress
 ) -> tuple[encoding.Encoder, list[vocabulary.Trial]]:
     """The tokenizer: the one that is given, or one that is learnt from the texts to learn from."""
-    if wanted.tokenizer is not None:
-        return encoding.given(wanted.tokenizer), []
+    if request.tokenizer is not None:
+        return encoding.from_folder(request.tokenizer), []
     sample = [cleaned.texts[number] for number in _spread(cleaned, train, SAMPLE)]
-    if wanted.template is not None:
-        writer = chats.Writer(wanted.template)
-        sample = [writer.written(text) for text in sample]
-    size, trials = wanted.vocab_size, list[vocabulary.Trial]()
+    if request.template is not None:
+        writer = chats.Writer(request.template)
+        sample = [writer.render(text) for text in sample]
+    size, trials = request.vocab_size, list[vocabulary.Trial]()
     if size is None:
         tell("sizes", len(sample), 0.0)
-        size, trials = vocabulary.choose_size(sample, wanted.layout, lambda share: tell("sizes", len(sample), share))
+        size, trials = vocabulary.choose_size(sample, request.layout, lambda share: tell("sizes", len(sample), share))
     tell("tokenizer", len(sample), None)
-    learnt = learning.train_tokenizer(sample, size, wanted.layout)
-    if (entries := learnt.get_vocab_size()) < size and wanted.vocab_size is not None:
+    tokenizer = learning.train_tokenizer(sample, size, request.layout)
+    if (entries := tokenizer.get_vocab_size()) < size and request.vocab_size is not None:
         raise UserError(
             "--vocab-size {value}: this text supports only {most} entries", value=size, most=entries,
             hint="give at most {most}, or more text, or leave it out",
         )  # fmt: skip
-    return encoding.own(learnt), trials
+    return encoding.own(tokenizer), trials
 
 
 def _spread(cleaned: Cleaned, numbers: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -273,7 +273,7 @@ def _spread(cleaned: Cleaned, numbers: NDArray[np.int64], most: int) -> NDArray[
     return numbers[:: max(1, -(-total // most))]
 
 
-def _written(
+def _write_split(
     cleaned: Cleaned, name: str, numbers: NDArray[np.int64], encoder: encoding.Encoder, work: Path, tell: Progress
 ) -> dict[str, Any]:
     """The shards of a split, for the manifest."""
@@ -291,12 +291,12 @@ def _written(
     }  # fmt: skip
 
 
-def _data_hash(wanted: Preparation, keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
+def _data_hash(request: Preparation, keys: NDArray[np.uint64], parts: dict[str, NDArray[np.int64]]) -> str:
     """Which documents there are, in which order and split, as a hash."""
     digest = hashlib.sha256()
-    if wanted.template is not None and wanted.tokenizer is not None:
+    if request.template is not None and request.tokenizer is not None:
         # one that is learnt differs with the template, and has a hash of its own in the manifest
-        digest.update(find_template(wanted.template).source.encode())
+        digest.update(find_template(request.template).source.encode())
     for name in SPLITS:
         digest.update(name.encode() + keys[parts[name]].astype("<u8").tobytes())
     return digest.hexdigest()
@@ -309,7 +309,7 @@ def _copy_config(tokenizer: Path, work: Path) -> None:
         shutil.copyfile(path, work / path.name)
 
 
-def _report(wanted: Preparation, inputs: sources.Inputs, read: Sequence[Read], cleaned: Cleaned) -> dict[str, Any]:
+def _report(request: Preparation, inputs: sources.Inputs, read: Sequence[Read], cleaned: Cleaned) -> dict[str, Any]:
     """What was found, as JSON has it."""
     tally: Tally = cleaned.tally
     report: dict[str, Any] = {
@@ -318,7 +318,7 @@ def _report(wanted: Preparation, inputs: sources.Inputs, read: Sequence[Read], c
         "left_out": {why: count for why, count in tally.left_out.items() if count},
         "kept": len(cleaned), "kept_bytes": sum(cleaned.texts.size(int(number)) for number in cleaned.numbers),
         "near_duplicates_kept": tally.near,
-        "personal": {"what": wanted.cleaning.personal, "documents": tally.documents_with_personal, **tally.personal},
-        "options": asdict(wanted.cleaning) | {"seed": wanted.seed},
+        "personal": {"what": request.cleaning.personal, "documents": tally.documents_with_personal, **tally.personal},
+        "options": asdict(request.cleaning) | {"seed": request.seed},
     }  # fmt: skip
-    return report | ({"examples": tally.examples} if wanted.examples else {})
+    return report | ({"examples": tally.examples} if request.examples else {})

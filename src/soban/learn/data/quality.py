@@ -59,20 +59,20 @@ def tidied(text: str) -> str:
     return TRAILING.sub("", text).strip()
 
 
-def fault(text: str, codes: NDArray[np.uint32], wanted: Quality) -> str | None:
+def fault(text: str, codes: NDArray[np.uint32], quality: Quality) -> str | None:
     """Why a tidied text is not good enough, a word of REASONS; None if it is. `codes` are its code points."""
-    if len(text) < wanted.min_characters:
+    if len(text) < quality.min_characters:
         return "short" if text else "empty"
-    if len(text) > wanted.max_characters:
+    if len(text) > quality.max_characters:
         return "long"
     if REPLACEMENT.search(text) or len(MOJIBAKE.findall(text)) >= MOST_MOJIBAKE:
         return "broken"
     counts = np.bincount(classes()[np.minimum(codes, BMP)], minlength=THAI + 1)
-    if counts[SIGN] > wanted.max_symbols * len(text):
+    if counts[SIGN] > quality.max_symbols * len(text):
         return "symbols"
     if _is_repetitive(text, codes):
         return "repetitive"
-    if wanted.languages and not _is_in(wanted.languages, wanted.min_language, counts):
+    if quality.languages and not _is_in(quality.languages, quality.min_language, counts):
         return "language"
     return None
 

@@ -105,16 +105,16 @@ def _file(source: Source, how: Reading, file: Read) -> Iterator[Document]:
     whole = [record for record in first if not isinstance(record, Broken)]
     if first and not whole:
         raise Unreadable(_not_what_it_says(source, first[0]))
-    chosen = choosing.choose(whole, how.fields, source.name)
-    file.fields = str(chosen)
+    choice = choosing.choose(whole, how.fields, source.name)
+    file.fields = str(choice)
     for record in chain(first, all_of_it):
         if isinstance(record, Broken):
             file.broken += 1
-        elif text := chosen.text(record).strip():
+        elif text := choice.text(record).strip():
             file.documents += 1
             if len(file.samples) < how.samples:
                 file.samples.append(text[:SAMPLE])
-            yield (chosen.conversation(record) if how.conversations else None) or text
+            yield (choice.conversation(record) if how.conversations else None) or text
         elif not isinstance(record, str):
             file.empty += 1
     if file.broken:

@@ -107,10 +107,10 @@ def _parquet(source: Source) -> Iterator[Any]:
             "{path}: reading parquet needs pyarrow, which is not installed", path=source.name,
             hint='pip install "soban[parquet]"',
         ) from error  # fmt: skip
-    with source.stream() as packed, tempfile.TemporaryFile() as whole:
-        file = packed
+    with source.stream() as stream, tempfile.TemporaryFile() as whole:
+        file = stream
         if source.member is not None or source.gzipped:  # which cannot be read from the end
-            shutil.copyfileobj(packed, whole)
+            shutil.copyfileobj(stream, whole)
             file = whole
         try:
             for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):

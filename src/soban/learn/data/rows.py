@@ -143,11 +143,11 @@ def rows(
         if plain and dialect.delimiter and (not dialect.quote or dialect.quote not in line) and not dialect.blanks:
             row = Parsed(line.rstrip("\r\n").split(dialect.delimiter))
         else:
-            row, taken = _row(source, line, dialect, most)
-            if row.state or _swallows(taken, dialect, columns, keys):
-                source.back(taken[1:])
+            row, parts = _row(source, line, dialect, most)
+            if row.state or _swallows(parts, dialect, columns, keys):
+                source.back(parts[1:])
                 meet(Parsed([], "wrong"))
-                row = parse(taken[0], dialect.raw)
+                row = parse(parts[0], dialect.raw)
                 if row.state or len(row.cells) != columns:
                     if not behind or _has_key(row.cells, keys):
                         yield Broken("its quotes do not close" if columns > 1 else "a wrong quote")
@@ -165,11 +165,11 @@ def rows(
 
 def _row(source: Lines, line: str, dialect: Dialect, most: int) -> tuple[Parsed, list[str]]:
     """The row that begins with a line, and the lines that it takes."""
-    taken, size = [line], len(line)
+    parts, size = [line], len(line)
     row = parse(line, dialect)
     while row.state in ("open", "continued"):
         while (more := source.next()) and size <= most:
-            taken.append(more)
+            parts.append(more)
             size += len(more)
             if row.state == "continued" or dialect.closed.match(more):
                 break
@@ -178,15 +178,15 @@ def _row(source: Lines, line: str, dialect: Dialect, most: int) -> tuple[Parsed,
                 source.back([more])
             row.state = "wrong" if row.state == "open" or more else ""
             break
-        row = parse("".join(taken), dialect)
-    return row, taken
+        row = parse("".join(parts), dialect)
+    return row, parts
 
 
-def _swallows(taken: Sequence[str], dialect: Dialect, columns: int, keys: Sequence[int]) -> bool:
+def _swallows(parts: Sequence[str], dialect: Dialect, columns: int, keys: Sequence[int]) -> bool:
     """Whether lines in a quoted field look like rows by themselves: as many cells, and keys where those have them."""
-    if len(taken) < 2 or columns < 2 or not (keys or dialect.delimiter == "\t"):
+    if len(parts) < 2 or columns < 2 or not (keys or dialect.delimiter == "\t"):
         return False
-    alone = [parse(line, dialect.raw).cells for line in taken]
+    alone = [parse(line, dialect.raw).cells for line in parts]
     return all(len(cells) == columns and (not keys or _has_key(cells, keys)) for cells in alone)
 
 

@@ -154,9 +154,9 @@ class Documents:
 
     def sample(self, most: int) -> NDArray[np.int64]:
         """Numbers of documents from all over that have so many ids together, or of all; always the same, in order."""
-        drawn = np.random.default_rng(0).permutation(len(self))
-        count = int(np.searchsorted(np.cumsum(self.lengths[drawn]), most)) + 1
-        return np.sort(drawn[:count])
+        order = np.random.default_rng(0).permutation(len(self))
+        count = int(np.searchsorted(np.cumsum(self.lengths[order]), most)) + 1
+        return np.sort(order[:count])
 
     def __iter__(self) -> Iterator[Ids]:
         return (self[number] for number in range(len(self)))
@@ -175,8 +175,8 @@ class Shards:
         self.eos_id: int = self.manifest["tokenizer"]["eos_token_id"]
         self.data_hash: str = self.manifest["data_hash"]
         self.bytes: int = about["bytes"]  # of the documents as text: bits per byte are over these
-        opened = [_open(self.folder, shard, self.entries) for shard in about["shards"]]
-        self.documents = Documents([tokens for tokens, _ in opened], [starts for _, starts in opened])
+        parts = [_open(self.folder, shard, self.entries) for shard in about["shards"]]
+        self.documents = Documents([tokens for tokens, _ in parts], [starts for _, starts in parts])
 
     @property
     def tokens(self) -> int:
@@ -223,12 +223,12 @@ def check_hashes(folder: Path) -> None:
     for split in read_manifest(folder)["splits"].values():
         for shard in split["shards"]:
             path = folder / shard["name"]
-            for file, wanted in ((path, shard["sha256"]), (starts_of(path), shard.get("starts_sha256"))):
+            for file, expected in ((path, shard["sha256"]), (starts_of(path), shard.get("starts_sha256"))):
                 try:
                     digest = file_hash(file)
                 except OSError as error:
                     raise _damaged(file, reason(error)) from error
-                if wanted and digest != wanted:
+                if expected and digest != expected:
                     raise _damaged(file, "sha256")
 
 

@@ -97,7 +97,7 @@ def find(paths: Sequence[str | Path]) -> Inputs:
         if path.is_dir():
             _add_folder(inputs, path)
         else:
-            _add(inputs, path, path.name, named=True)
+            _add(inputs, path, path.name, strict=True)
     if not inputs.sources:
         raise UserError(
             "{path}: no text in it", path=", ".join(map(str, paths)),
@@ -114,29 +114,29 @@ def _add_folder(inputs: Inputs, folder: Path) -> None:
     for path in paths:
         inner = path.relative_to(folder)
         if not any(part.startswith(".") or part == "__MACOSX" for part in inner.parts):
-            _add(inputs, path, f"{folder.name or folder}/{inner.as_posix()}", named=False)
+            _add(inputs, path, f"{folder.name or folder}/{inner.as_posix()}", strict=False)
 
 
-def _add(inputs: Inputs, path: Path, name: str, named: bool) -> None:
+def _add(inputs: Inputs, path: Path, name: str, strict: bool) -> None:
     """One file of the disk."""
     kind, suffix, gzipped = _kind(path.name)
     if kind == "zip" and not gzipped:
-        _add_zip(inputs, path, name, named)
+        _add_zip(inputs, path, name, strict)
     elif kind and kind != "zip":
-        inputs.sources.append(Source(name, kind, suffix, path, path.stat().st_size, None, gzipped, named))
-    elif named:
-        inputs.sources.append(Source(name, "text", suffix, path, path.stat().st_size, None, gzipped, named))
+        inputs.sources.append(Source(name, kind, suffix, path, path.stat().st_size, None, gzipped, strict))
+    elif strict:
+        inputs.sources.append(Source(name, "text", suffix, path, path.stat().st_size, None, gzipped, strict))
     else:
         inputs.ignored[suffix or "-"] = inputs.ignored.get(suffix or "-", 0) + 1
 
 
-def _add_zip(inputs: Inputs, path: Path, name: str, named: bool) -> None:
+def _add_zip(inputs: Inputs, path: Path, name: str, strict: bool) -> None:
     """The files in a zip; one of a folder that cannot be read is passed over, with a note."""
     inside = Inputs()
     try:
         inside.sources += _members(inside, path, name)
     except UserError as error:
-        if named:
+        if strict:
             raise
         warn("passed over: {problem}", problem=error)
         inside = Inputs([], {".zip": 1})
@@ -164,30 +164,30 @@ def _members(inputs: Inputs, path: Path, name: str) -> Iterator[Source]:
     if len(members) > MOST_MEMBERS or total > max(HARMLESS, MOST_EXPANSION * path.stat().st_size):
         raise _bomb(name)
     for member in sorted(members, key=lambda member: member.filename):
-        shown = _shown(member)
-        parts = re.split(r"[/\\]", shown)
-        if shown.startswith(("/", "\\")) or ".." in parts or shown[1:2] == ":" or "\0" in shown:
+        inner = _inner_name(member)
+        parts = re.split(r"[/\\]", inner)
+        if inner.startswith(("/", "\\")) or ".." in parts or inner[1:2] == ":" or "\0" in inner:
             raise UserError(
                 "{path}: it has a file called {name}, which would lie outside of it", path=name,
-                name=ascii(shown)[1:-1][:80], hint="do not trust this archive",
+                name=ascii(inner)[1:-1][:80], hint="do not trust this archive",
             )  # fmt: skip
         if not member.filename or member.is_dir() or parts[-1].startswith(".") or "__MACOSX" in parts:
             continue
-        kind, suffix, gzipped = _kind(shown)
+        kind, suffix, gzipped = _kind(inner)
         if kind in (None, "zip") or gzipped:
             inputs.ignored[suffix or "-"] = inputs.ignored.get(suffix or "-", 0) + 1
             if kind == "zip":
-                warn("{path}: a zip in a zip, which is not read: unpack the outer one", path=f"{name}/{shown}")
+                warn("{path}: a zip in a zip, which is not read: unpack the outer one", path=f"{name}/{inner}")
             continue
         if member.flag_bits & ENCRYPTED:
             raise UserError(
-                "{path}: locked by a password", path=f"{name}/{shown}", hint="unpack it, and name the folder"
+                "{path}: locked by a password", path=f"{name}/{inner}", hint="unpack it, and name the folder"
             )
         assert kind is not None
-        yield Source(f"{name}/{shown}", kind, suffix, path, member.file_size, member.filename)
+        yield Source(f"{name}/{inner}", kind, suffix, path, member.file_size, member.filename)
 
 
-def _shown(member: zipfile.ZipInfo) -> str:
+def _inner_name(member: zipfile.ZipInfo) -> str:
     """The name as it was meant: Korean archivers write cp949 where the flag for UTF-8 is not set."""
     if member.flag_bits & UTF8_NAME:
         return member.filename

@@ -21,15 +21,15 @@ def split(
     least = np.full(len(keys), np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(least, groups, keys)
     firsts = np.unique(groups[numbers])
-    wanted = [share > 0 for share in shares]
-    if len(firsts) <= sum(wanted):
+    nonempty = [share > 0 for share in shares]
+    if len(firsts) <= sum(nonempty):
         raise UserError(
             "{count} documents that differ: too few to hold some out", count=len(firsts),
             hint="add more text, or part it into more documents: --parting",
         )  # fmt: skip
     order = firsts[np.argsort(_mixed(least[firsts], seed), kind="stable")]
     places = np.sort(_mixed(least[firsts], seed)) / 2.0**64
-    train_left = len(order) - sum(wanted)  # groups that may go to the others beyond one each
+    train_left = len(order) - sum(nonempty)  # groups that may go to the others beyond one each
     parts: dict[str, NDArray[np.int64]] = {}
     start, below = 0, 0.0
     for name, share in zip(SPLITS[1:], shares, strict=True):

@@ -120,7 +120,7 @@ def understand(open_lines: Callable[[], AbstractContextManager[Iterator[str]]], 
         # quotes between tabs are often the text's own
         relative = best.dialect.raw if tabs else replace(best.dialect, escape=not best.dialect.escape)
         best = _checked(best.dialect, relative, open_lines, skipped)
-    return _named(best, skipped)
+    return _with_names(best, skipped)
 
 
 def _sample(lines: Iterator[str]) -> tuple[list[str], bool]:
@@ -180,7 +180,7 @@ def _checked(
     return min(surveys, key=lambda one: one.cost)
 
 
-def _named(best: Survey, skipped: int) -> Table:
+def _with_names(best: Survey, skipped: int) -> Table:
     """The names of the columns: the first row, or numbers where that is a row as the others."""
     body = [row for row in best.cells[1:] if len(row) == best.columns]
     keys = tuple(

@@ -58,16 +58,16 @@ def stories(out: Path, progress: download.Report, fetch: bool) -> tuple[str, ...
 
 def unpack(archive: Path, folder: Path) -> None:
     """The archive's stories into the folder; whatever else is in it is left there. Raises UserError."""
-    needed, free = EXPANSION * archive.stat().st_size, free_bytes(folder)
-    if needed > free:
-        raise no_space(folder, needed, free)
+    size, free = EXPANSION * archive.stat().st_size, free_bytes(folder)
+    if size > free:
+        raise no_space(folder, size, free)
     folder.mkdir(exist_ok=True)
     count = 0
     try:
-        with tarfile.open(archive, "r|gz") as packed:
-            for member in packed:
+        with tarfile.open(archive, "r|gz") as stream:
+            for member in stream:
                 name = MEMBER.fullmatch(member.name)
-                content = packed.extractfile(member) if name and member.isfile() else None
+                content = stream.extractfile(member) if name and member.isfile() else None
                 if name is None or content is None:
                     continue
                 part = folder / f"{name[1]}.part"
@@ -78,40 +78,42 @@ def unpack(archive: Path, folder: Path) -> None:
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise broken(archive.name, error) from error
     except OSError as error:
-        raise write_error(folder, needed, error) from error
+        raise write_error(folder, size, error) from error
     if not count:
         raise UserError("{path}: no stories in it", path=archive, hint="delete it, and fetch it again")
     (folder / DONE).write_text("", encoding="utf-8")
 
 
-def train_vocabulary(wanted: Preparation, tell: Progress) -> Path:
-    """Learns a tokenizer of `wanted.vocab_size` entries from the stories, as llama2.c's train_vocab does.
+def train_vocabulary(request: Preparation, tell: Progress) -> Path:
+    """Learns a tokenizer of `request.vocab_size` entries from the stories, as llama2.c's train_vocab does.
 
     Returns its folder, which has a tokenizer.json and a SentencePiece model named as llama2.c names it.
     """
-    assert wanted.out is not None
-    check(wanted)
-    size = wanted.vocab_size or USUAL_ENTRIES
-    folder = wanted.out / VOCABULARY
+    assert request.out is not None
+    check(request)
+    size = request.vocab_size or USUAL_ENTRIES
+    folder = request.out / VOCABULARY
     inner = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []  # which is replaced
     if others := [name for name in inner if name not in LEFT_BY_SYSTEMS and not MADE.fullmatch(name)]:
         raise UserError(
             "{path}: holds other files ({name})", path=folder, name=others[0][:60],
             hint="choose a new folder with --out",
         )  # fmt: skip
-    inputs = find(wanted.paths)
+    inputs = find(request.paths)
     with tempfile.TemporaryDirectory(prefix="soban-data-", ignore_cleanup_errors=True) as work:
         reads: list[Read] = []
-        texts = _first(documents(inputs.sources, replace(wanted.reading, conversations=False), reads))
-        with clean(texts, replace(wanted.cleaning, similarity=2.0), Path(work), tell) as cleaned:
+        texts = _first(documents(inputs.sources, replace(request.reading, conversations=False), reads))
+        with clean(texts, replace(request.cleaning, similarity=2.0), Path(work), tell) as cleaned:
             tell("tokenizer", len(cleaned), None)
-            tokenizer = train_tokenizer((cleaned.texts[int(number)] for number in cleaned.numbers), size, wanted.layout)
+            tokenizer = train_tokenizer(
+                (cleaned.texts[int(number)] for number in cleaned.numbers), size, request.layout
+            )
     if (most := tokenizer.get_vocab_size()) < size:
         raise UserError(
             "--vocab-size {value}: this text supports only {most} entries", value=size, most=most,
             hint="give at most {most}, or more text, or leave it out",
         )  # fmt: skip
-    new = wanted.out / f"{VOCABULARY}.new"
+    new = request.out / f"{VOCABULARY}.new"
     shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir(parents=True)
@@ -134,15 +136,15 @@ def _first(texts: Iterable[Document]) -> Iterator[Document]:
             return
 
 
-def with_vocabulary(wanted: Preparation) -> Preparation:
+def with_vocabulary(request: Preparation) -> Preparation:
     """With the tokenizer that train-vocab has left, unless another is asked for."""
-    assert wanted.out is not None
-    folder = wanted.out / VOCABULARY
-    if wanted.tokenizer is None and (folder / "tokenizer.json").is_file():
-        if wanted.vocab_size is not None and not (folder / f"tok{wanted.vocab_size}.model").is_file():
+    assert request.out is not None
+    folder = request.out / VOCABULARY
+    if request.tokenizer is None and (folder / "tokenizer.json").is_file():
+        if request.vocab_size is not None and not (folder / f"tok{request.vocab_size}.model").is_file():
             raise UserError(
-                "{path}: its tokenizer has not {value} entries", path=folder, value=wanted.vocab_size,
+                "{path}: its tokenizer has not {value} entries", path=folder, value=request.vocab_size,
                 hint="soban data tinystories train-vocab --vocab-size {value} --out ... makes one",
             )  # fmt: skip
-        return replace(wanted, tokenizer=folder, vocab_size=None)
-    return wanted
+        return replace(request, tokenizer=folder, vocab_size=None)
+    return request

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from soban.base.errors import UserError
-from soban.learn.data.fields import ROLE, known
+from soban.learn.data.fields import ROLE, has_text
 from soban.learn.data.rows import Broken
 from soban.learn.data.sources import Source
 
@@ -57,7 +57,7 @@ def whole(source: Source, stream: io.TextIOBase, longest: int) -> Iterator[Any]:
             yield _row(value)
     else:
         for value in values.each(""):
-            yield from opened(value) if not isinstance(value, Broken) else [value]
+            yield from records_in(value) if not isinstance(value, Broken) else [value]
 
 
 class _Values:
@@ -195,12 +195,12 @@ class _Values:
         return at
 
 
-def opened(value: Any) -> Iterator[Any]:
+def records_in(value: Any) -> Iterator[Any]:
     """The records in a value: itself, or the rows of a table in it that has no text beside it."""
     if isinstance(value, list):
         yield from map(_row, value)
         return
-    if not isinstance(value, dict) or known(value):
+    if not isinstance(value, dict) or has_text(value):
         yield value
         return
     lists = [table for table in value.values() if _is_table(table)]
@@ -227,7 +227,7 @@ def _of_pandas(value: dict[str, Any]) -> list[Any]:
         return parts  # by rows
     if _are_numbers(labels) or len(labels) > max(3, len(parts)):
         return [{name: column[label] for name, column in value.items()} for label in labels]
-    return parts if len(parts) > 1 and known(parts[0]) else []
+    return parts if len(parts) > 1 and has_text(parts[0]) else []
 
 
 def _are_numbers(names: Iterable[str]) -> bool:

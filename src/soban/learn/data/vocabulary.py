@@ -36,14 +36,14 @@ def choose_size(
 
     One text in eight is measured with, and not learnt from. Too little text gives the first of SIZES, and no trials.
     """
-    learnt = _some([text for number, text in enumerate(texts) if number % 8], LEARNT)
-    measured = _some(list(texts[::8]), MEASURED)
+    lessons = _some([text for number, text in enumerate(texts) if number % 8], LEARNT)
+    tests = _some(list(texts[::8]), MEASURED)
     trials: list[Trial] = []
-    for number, size in enumerate(SIZES if learnt else ()):
-        tokenizer = train_tokenizer(learnt, size, layout)
+    for number, size in enumerate(SIZES if lessons else ()):
+        tokenizer = train_tokenizer(lessons, size, layout)
         if tokenizer.get_vocab_size() < size and trials:
             break  # the text offers no more
-        if (attempt := trial(tokenizer, learnt, measured)) is None:
+        if (attempt := trial(tokenizer, lessons, tests)) is None:
             break
         trials.append(attempt)
         tell((number + 1) / len(SIZES))
@@ -63,31 +63,29 @@ def _some(texts: Sequence[str], characters: int) -> list[str]:
     return list(texts[::step])
 
 
-def trial(tokenizer: "Tokenizer", learnt: Sequence[str], measured: Sequence[str]) -> Trial | None:
+def trial(tokenizer: "Tokenizer", lessons: Sequence[str], tests: Sequence[str]) -> Trial | None:
     """Bits per byte of some texts, as a model sees them that has counted the tokens of others; None for too few."""
     with library_errors(FILE):
-        seen, new = (
-            np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (learnt, measured)
+        old, new = (
+            np.concatenate([e.ids for e in tokenizer.encode_batch_fast(list(some))]) for some in (lessons, tests)
         )
-    if min(len(seen), len(new)) < ORDER:
+    if min(len(old), len(new)) < ORDER:
         return None
-    count = sum(len(text.encode()) for text in measured)
-    bits = -np.log2(probabilities(seen.astype(np.int64), new.astype(np.int64), tokenizer.get_vocab_size())).sum()
+    count = sum(len(text.encode()) for text in tests)
+    bits = -np.log2(probabilities(old.astype(np.int64), new.astype(np.int64), tokenizer.get_vocab_size())).sum()
     return Trial(tokenizer.get_vocab_size(), float(bits / count), count / len(new))
 
 
-def probabilities(
-    seen: NDArray[np.int64], new: NDArray[np.int64], size: int, order: int = ORDER
-) -> NDArray[np.float64]:
-    """The probability of each token of `new` but the first ones, by n-grams of `seen`: Witten-Bell, interpolated.
+def probabilities(old: NDArray[np.int64], new: NDArray[np.int64], size: int, order: int = ORDER) -> NDArray[np.float64]:
+    """The probability of each token of `new` but the first ones, by n-grams of `old`: Witten-Bell, interpolated.
 
     p(w|h) = (c(hw) + t(h) p(w|shorter h)) / (c(h) + t(h)), where t(h) is how many different tokens followed h. Witten
     and Bell, "The zero-frequency problem" (1991).
     """
     chances = np.full(len(new) - order + 1, 1 / size)
     for length in range(1, order + 1):
-        history, history_new = _grams(seen, length - 1, order, size), _grams(new, length - 1, order, size)
-        whole, whole_new = history * size + seen[order - 1 :], history_new * size + new[order - 1 :]
+        history, history_new = _grams(old, length - 1, order, size), _grams(new, length - 1, order, size)
+        whole, whole_new = history * size + old[order - 1 :], history_new * size + new[order - 1 :]
         kinds, counts = np.unique(whole, return_counts=True)
         followed = _lookup(kinds, counts, whole_new)
         histories, totals = np.unique(history, return_counts=True)
@@ -106,7 +104,7 @@ def _grams(tokens: NDArray[np.int64], length: int, order: int, size: int) -> NDA
     return grams
 
 
-def _lookup(keys: NDArray[np.int64], values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+def _lookup(keys: NDArray[np.int64], values: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.int64]:
     """The values of the keys that are wanted, 0 where there is none; keys are in order."""
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[places] == wanted, values[places], 0)
+    places = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+    return np.where(keys[places] == queries, values[places], 0)

@@ -37,10 +37,10 @@ def check(text: str, language: Language, opening: str | None = None) -> Verdict:
     """Whether a story is consistent, and what is wrong; of `opening`, which another wrote, only names are taken."""
     verdict = Verdict()
     text = " ".join(text.split())
-    known = words(language)
-    old = frozenset(known.lists["elder_women"] + known.lists["elder_men"])
+    vocabulary = words(language)
+    old = frozenset(vocabulary.lists["elder_women"] + vocabulary.lists["elder_men"])
     reader = Reader(language, old, {}, elders(language), {}, [])
-    given = len(" ".join((opening or "").split()))
+    opening_end = len(" ".join((opening or "").split()))
     position = 0
     while position < len(text):
         reading = best(reader, text, position)
@@ -50,7 +50,7 @@ def check(text: str, language: Language, opening: str | None = None) -> Verdict:
             continue
         sentence = SENTENCE.match(text, position)
         assert sentence is not None
-        if position < given:
+        if position < opening_end:
             overhear(reader, sentence[0])
         else:
             verdict.unread.append(sentence[0])

@@ -42,9 +42,9 @@ def person(narrator: Narrator, slot: Slot, key: str) -> str:
     """A character in one of its forms."""
     who = narrator.cast.persons[key]
     if slot.subject:
-        meant = narrator.topic == key and narrator.chance.random() < PRONOUN
+        pronoun = narrator.topic == key and narrator.chance.random() < PRONOUN
         slot = Slot(slot.role)
-        if meant:
+        if pronoun:
             return PRONOUNS["he"][who.gender]
     match slot.attribute:
         case "intro":
@@ -84,13 +84,13 @@ def pattern(slot: Slot) -> str:
         if forms is None:
             return f"{NAME}(?: the {kinds})?"
         return "(?:" + "|".join(f"[{f[0].upper()}{f[0]}]{f[1:]}" for f in forms.values()) + ")"
-    known = words("en")
+    vocabulary = words("en")
     if slot.kind == "thing" and slot.attribute in ("", "n", "colour"):
-        colours = one_of(known.lists["colours"])
-        nouns = one_of(known.get("thing", key) for key in known.classes["thing"])
+        colours = one_of(vocabulary.lists["colours"])
+        nouns = one_of(vocabulary.get("thing", key) for key in vocabulary.classes["thing"])
         form = {"": f"(?:{colours} )?{nouns}", "n": nouns, "colour": colours}[slot.attribute]
     else:
-        form = one_of(known.get(slot.kind, key, slot.attribute or "noun") for key in known.classes[slot.kind])
+        form = one_of(vocabulary.get(slot.kind, key, slot.attribute or "noun") for key in vocabulary.classes[slot.kind])
     return rf"(?:an? {form})" if slot.particle == "a" else form
 
 
@@ -109,9 +109,9 @@ def who(slot: Slot, text: str) -> tuple[str, str | None]:
     if text.lower() == "her":
         return "", "girl"
     if slot.attribute == "intro":
-        named = re.search(rf"(?:named|friend) ({NAME})", text)
+        match = re.search(rf"(?:named|friend) ({NAME})", text)
         kind = re.search(r"\b(girl|boy) named", text)
-        return (named[1] if named else ""), (kind[1] if kind else None)
+        return (match[1] if match else ""), (kind[1] if kind else None)
     return text.split(" the ")[0], None
 
 

@@ -107,25 +107,25 @@ def style(chance: random.Random) -> tuple[str, bool]:
 def pattern(slot: Slot) -> str:
     """What may stand in a gap, as a regular expression; a particle in either form."""
     particle = "(?:" + "|".join(PARTICLES[slot.particle]) + ")" if slot.particle else ""
-    known = words("ko")
-    elders = "|".join(dict.fromkeys(known.lists["elder_women"] + known.lists["elder_men"]))
+    vocabulary = words("ko")
+    elders = "|".join(dict.fromkeys(vocabulary.lists["elder_women"] + vocabulary.lists["elder_men"]))
     person = f"(?:{elders}|{NAME})"
     if slot.subject:
-        return f"(?:(?:{one_of(known.lists['animals'])} )?{person}(?:{'|'.join(PARTICLES[slot.attribute])}) )?"
+        return f"(?:(?:{one_of(vocabulary.lists['animals'])} )?{person}(?:{'|'.join(PARTICLES[slot.attribute])}) )?"
     if slot.kind == "person":
-        kinds = one_of([*known.lists["animals"], "아이"])
-        traits = one_of(known.lists["traits"])
+        kinds = one_of([*vocabulary.lists["animals"], "아이"])
+        traits = one_of(vocabulary.lists["traits"])
         form = {
             "intro": f"(?:{NAME}(?:이라|라)는 {traits} {kinds}|친구 {NAME}|{traits} {kinds} {NAME})",
             "call": f"(?:{elders}|{NAME}(?:아|야))",
             "kind": kinds,
         }.get(slot.attribute, f"(?:{kinds} )?{person}")
     elif slot.kind == "thing" and slot.attribute in ("", "n", "colour"):
-        colours = one_of(known.lists["colours"])
-        nouns = one_of(known.get("thing", key) for key in known.classes["thing"])
+        colours = one_of(vocabulary.lists["colours"])
+        nouns = one_of(vocabulary.get("thing", key) for key in vocabulary.classes["thing"])
         form = {"": f"(?:{colours} )?{nouns}", "n": nouns, "colour": colours}[slot.attribute]
     else:
-        form = one_of(known.get(slot.kind, key, slot.attribute or "noun") for key in known.classes[slot.kind])
+        form = one_of(vocabulary.get(slot.kind, key, slot.attribute or "noun") for key in vocabulary.classes[slot.kind])
     return form + particle
 
 
@@ -142,8 +142,8 @@ def who(slot: Slot, text: str) -> tuple[str, str | None]:
         return "", None
     if slot.attribute == "call":
         text = without_particle(text, "아")
-    if slot.attribute == "intro" and (named := re.match(rf"({NAME})(?:이라|라)는 ", text)):
-        return named[1], None
+    if slot.attribute == "intro" and (match := re.match(rf"({NAME})(?:이라|라)는 ", text)):
+        return match[1], None
     return plain(text.split(" ")[-1]), None
 
 
@@ -173,13 +173,16 @@ NO_OBJECTS = {"마을", "가을", "노을", "고을", "그을", "겨를"}
 
 def wrong_particles(text: str, names: Iterable[str]) -> tuple[int, list[str]]:
     """How many particles after words that we know were looked at, and those that do not fit the word's last sound."""
-    known = words("ko")
+    vocabulary = words("ko")
     nouns = {
-        known.get(kind, key) for kind in known.classes for key in known.classes[kind] if kind not in ("trap", "weather")
+        vocabulary.get(kind, key)
+        for kind in vocabulary.classes
+        for key in vocabulary.classes[kind]
+        if kind not in ("trap", "weather")
     }
     nouns |= {word for noun in nouns for word in noun.split()[-1:]}
     nouns |= {form for name in names for form in (name, name + "이" if final(name) else name)}
-    nouns |= set(known.lists["animals"] + known.lists["elder_women"] + known.lists["elder_men"])
+    nouns |= set(vocabulary.lists["animals"] + vocabulary.lists["elder_women"] + vocabulary.lists["elder_men"])
     count, wrong = 0, []
     for word in re.findall(r"[가-힣]+", text):
         for kind, pair in PARTICLES.items():

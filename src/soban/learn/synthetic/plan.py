@@ -48,51 +48,51 @@ class Happening:
 
 def draw(chance: random.Random, language: Language) -> Cast:
     """The cast of a story."""
-    known = words(language)
+    vocabulary = words(language)
     child = chance.random() < CHILDREN
     persons: dict[str, Person] = {}
     roles = {}
     for role in "abc":
-        person = character(chance, known, child and (role == "a" or chance.random() > MIXED), persons)
+        person = character(chance, vocabulary, child and (role == "a" or chance.random() > MIXED), persons)
         roles[role] = person.name
         persons[person.name] = person
     gender = chance.choice(("girl", "boy"))
-    elder = chance.choice(known.lists["elder_women" if gender == "girl" else "elder_men"])
+    elder = chance.choice(vocabulary.lists["elder_women" if gender == "girl" else "elder_men"])
     roles["e"] = elder
     persons[elder] = Person(elder, gender, old=True)  # type: ignore[arg-type]
     for letter, kind in (("t", "thing"), ("h", "high"), ("k", "skill"), ("x", "fear"), ("g", "fruit"), ("y", "trap")):
-        roles[letter] = chance.choice(list(known.classes[kind]))
+        roles[letter] = chance.choice(list(vocabulary.classes[kind]))
     for letter, kind in (("z", "lure"), ("j", "chore"), ("v", "flower"), ("w", "weather"), ("i", "ingredient")):
-        roles[letter] = chance.choice(list(known.classes[kind]))
+        roles[letter] = chance.choice(list(vocabulary.classes[kind]))
     roles["f"] = roles["i"].split("-")[0]
-    roles["p"], roles["q"] = chance.sample([place for place in known.classes["place"] if place != "home"], 2)
-    spots = [spot for spot in known.classes["spot"] if spot.startswith(roles["p"] + "-")]
+    roles["p"], roles["q"] = chance.sample([place for place in vocabulary.classes["place"] if place != "home"], 2)
+    spots = [spot for spot in vocabulary.classes["spot"] if spot.startswith(roles["p"] + "-")]
     roles |= dict(zip("sro", chance.sample(spots, 3), strict=True))
     number = chance.randint(2, 5)
     roles |= {"n": str(number), "m": str(number - 1)}
-    return Cast(roles, persons, {roles["t"]: chance.choice(known.lists["colours"])})
+    return Cast(roles, persons, {roles["t"]: chance.choice(vocabulary.lists["colours"])})
 
 
-def character(chance: random.Random, known: Words, child: bool, others: dict[str, Person]) -> Person:
+def character(chance: random.Random, vocabulary: Words, child: bool, others: dict[str, Person]) -> Person:
     """A child or an animal that is none of the others."""
     gender: Literal["girl", "boy"] = "girl" if chance.random() < 0.5 else "boy"
-    lists = known.lists
+    lists = vocabulary.lists
     trait = chance.choice(lists["traits"])
     names = lists[f"{gender}s" if child else f"animal_{gender}s"]
     name = chance.choice([name for name in names if name not in others])
     if chance.random() < (INVENTED_LATER if others else INVENTED):
-        name = invented(chance, known, others)
+        name = invented(chance, vocabulary, others)
     kinds = {person.kind for person in others.values()}
     kind = "" if child else chance.choice([kind for kind in lists["animals"] if kind not in kinds])
     return Person(name, gender, kind, trait)
 
 
-def invented(chance: random.Random, known: Words, others: Container[str]) -> str:
+def invented(chance: random.Random, vocabulary: Words, others: Container[str]) -> str:
     """A name that is no word of the language's stories, in no list, and not kept for judging."""
     while True:
-        name = spelled(chance, known.lists)
-        never = any(part in name.lower() for part in known.lists["name_never"])
-        if not never and len(name) > 1 and name not in others and name.lower() not in known.spoken:
+        name = spelled(chance, vocabulary.lists)
+        never = any(part in name.lower() for part in vocabulary.lists["name_never"])
+        if not never and len(name) > 1 and name not in others and name.lower() not in vocabulary.spoken:
             return name
 
 
@@ -120,32 +120,32 @@ def chain(chance: random.Random, cast: Cast) -> list[Happening]:
 
 
 def expand(
-    chance: random.Random, steps: list[Step], done: list[Happening], state: State, cast: Cast, old: frozenset[str]
+    chance: random.Random, steps: list[Step], happenings: list[Happening], state: State, cast: Cast, old: frozenset[str]
 ) -> Iterator[tuple[list[Happening], State]]:
     """Every way to carry the steps out, in random order: goals are replaced by their steps, events must be possible."""
     if not steps:
-        yield done, state
+        yield happenings, state
         return
     step, rest = steps[0], steps[1:]
     if step.optional and chance.random() < 0.5:
-        yield from expand(chance, rest, done, state, cast, old)
+        yield from expand(chance, rest, happenings, state, cast, old)
         return
     if step.goal:
         alternatives = plots()[step.name]
         for alternative in chance.sample(alternatives, len(alternatives)):
-            yield from expand(chance, [*alternative, *rest], done, state, cast, old)
+            yield from expand(chance, [*alternative, *rest], happenings, state, cast, old)
         return
     event = events()[step.name]
     roles = {formal: cast.roles[actual] for formal, actual in zip(event.roles, step.roles, strict=True)}
     after = dict(state)
-    if not done:
+    if not happenings:
         introduce(event.roles, roles, after, old)
     filled = None if strangers(event, roles, after, old) else satisfy(event, roles, after, old)
     if filled is not None:
         happen(event, filled, after)
-        yield from expand(chance, rest, [*done, Happening(step.name, roles, filled)], after, cast, old)
+        yield from expand(chance, rest, [*happenings, Happening(step.name, roles, filled)], after, cast, old)
     elif step.optional:
-        yield from expand(chance, rest, done, state, cast, old)
+        yield from expand(chance, rest, happenings, state, cast, old)
 
 
 def introduce(letters: str, roles: dict[str, str], state: State, old: frozenset[str]) -> None:

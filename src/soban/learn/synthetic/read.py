@@ -172,10 +172,10 @@ class Reader:
 @cache
 def index(language: Language, kind: str, attribute: str) -> Mapping[str, list[str]]:
     """The keys that a word of a class can mean."""
-    known = words(language)
+    vocabulary = words(language)
     meanings: dict[str, list[str]] = {}
-    for key in known.classes[kind]:
-        meanings.setdefault(known.get(kind, key, attribute).lower(), []).append(key)
+    for key in vocabulary.classes[kind]:
+        meanings.setdefault(vocabulary.get(kind, key, attribute).lower(), []).append(key)
     return meanings
 
 

@@ -65,8 +65,8 @@ def solutions(
     elif clause.sign == "-":
         holding = not holds(fact, state)
     elif clause.sign == "?":
-        known = [other for other in state if other[:2] == fact[:2]]
-        holding = not known or fact in known
+        rivals = [other for other in state if other[:2] == fact[:2]]
+        holding = not rivals or fact in rivals
     elif fact[0] == "at" and fact[1] in old:
         holding = True
     elif ANY not in fact:
@@ -85,8 +85,8 @@ def matched(pattern: Fact, fact: Fact, binding: Binding) -> dict[str, str] | Non
     more = dict(binding)
     for word, value in zip(pattern, fact, strict=True):
         if is_role(word) and word not in more:
-            taken = CLASSES[word] == "person" and any(CLASSES[r] == "person" and v == value for r, v in more.items())
-            if taken:
+            double = CLASSES[word] == "person" and any(CLASSES[r] == "person" and v == value for r, v in more.items())
+            if double:
                 return None
             more[word] = value
     return more
@@ -115,9 +115,9 @@ def missing(event: Event, binding: Binding, state: State, old: frozenset[str]) -
 
 def strangers(event: Event, binding: Binding, state: State, old: frozenset[str]) -> list[str]:
     """Who or what is spoken of without having been introduced; elders belong to every house."""
-    named = [binding[role] for role in event.roles if CLASSES[role] in ("person", "thing") and role in binding]
-    known = {*old, *(binding.get(role) for role in event.new)}
-    return [name for name in named if name not in known and ("known", name) not in state]
+    present = [binding[role] for role in event.roles if CLASSES[role] in ("person", "thing") and role in binding]
+    familiar = {*old, *(binding.get(role) for role in event.new)}
+    return [name for name in present if name not in familiar and ("known", name) not in state]
 
 
 def happen(event: Event, binding: Binding, state: State) -> None:

@@ -60,18 +60,18 @@ class Sum:
 def read(language: Language) -> tuple[Mapping[str, Kind], Mapping[str, list[str]]]:
     """The kinds and the lists of words of a language's small.txt."""
     kinds: dict[str, Kind] = {}
-    known: dict[str, list[str]] = {}
+    word_lists: dict[str, list[str]] = {}
     kind = Kind("", is_sum=False)
     for line in lines(HERE / language / "small.txt"):
         mark, _, rest = line.partition(" ")
         if mark in ("list", "unseen"):
             name, _, members = rest.partition(": ")
-            known[name if mark == "list" else f"unseen {name}"] = members.split(", ")
+            word_lists[name if mark == "list" else f"unseen {name}"] = members.split(", ")
         elif mark in ("small", "sum"):
             kinds[rest] = kind = Kind(rest, mark == "sum")
         else:
             {"?": kind.questions, "!": kind.unseen, "=": kind.answers}[mark].append(rest)
-    return kinds, known
+    return kinds, word_lists
 
 
 def kinds(language: Language) -> Mapping[str, Kind]:
@@ -96,9 +96,9 @@ class Filling:
 
     def fill(self, text: str) -> str:
         """The text with choices made and gaps filled."""
-        chosen = CHOICE.sub(lambda match: self.chance.choice(match[1].split("|")), text)
-        said = re.sub(" +", " ", GAP.sub(self.gap, chosen)).strip()
-        return said[0].upper() + said[1:]
+        choice = CHOICE.sub(lambda match: self.chance.choice(match[1].split("|")), text)
+        sentence = re.sub(" +", " ", GAP.sub(self.gap, choice)).strip()
+        return sentence[0].upper() + sentence[1:]
 
     def gap(self, match: re.Match[str]) -> str:
         """The word of one gap."""
@@ -118,14 +118,14 @@ class Filling:
             return self.name
         if kind == "odd":
             return invented(self.chance, words(self.language), ()).lower()
-        known = lists(self.language)
-        return self.chance.choice(known[f"unseen {kind}" if self.unseen else kind])
+        word_lists = lists(self.language)
+        return self.chance.choice(word_lists[f"unseen {kind}" if self.unseen else kind])
 
 
 def draw_kind(chance: random.Random, language: Language) -> Kind:
     """A kind of small talk."""
-    known = kinds(language)
-    return chance.choices(list(known.values()), [WEIGHTS.get(name, 1.0) for name in known])[0]
+    by_name = kinds(language)
+    return chance.choices(list(by_name.values()), [WEIGHTS.get(name, 1.0) for name in by_name])[0]
 
 
 def speaks(question: str) -> bool:
@@ -135,8 +135,8 @@ def speaks(question: str) -> bool:
 
 def ask(chance: random.Random, language: Language, kind: Kind, unseen: bool = False) -> tuple[str, list[str]]:
     """A question of a kind and all its answers; `unseen`: in words that are kept for judging."""
-    drawn = draw_sum(chance, language, kind)
-    filling = Filling(chance, language, unseen, drawn, draw_name(chance, language, unseen))
+    numbers = draw_sum(chance, language, kind)
+    filling = Filling(chance, language, unseen, numbers, draw_name(chance, language, unseen))
     question = filling.fill(chance.choice(kind.unseen if unseen else kind.questions))
     answers = [filling.fill(answer) for answer in kind.answers]
     return question if unseen else casual(chance, question), answers
@@ -156,12 +156,12 @@ def draw_sum(chance: random.Random, language: Language, kind: Kind) -> Sum:
 
 def draw_name(chance: random.Random, language: Language, unseen: bool) -> str:
     """The name of whoever talks."""
-    known = words(language)
+    vocabulary = words(language)
     if unseen:
-        return chance.choice(known.lists["unseen"])
+        return chance.choice(vocabulary.lists["unseen"])
     if chance.random() < INVENTED:
-        return invented(chance, known, ())
-    return chance.choice(known.lists["girls"] + known.lists["boys"])
+        return invented(chance, vocabulary, ())
+    return chance.choice(vocabulary.lists["girls"] + vocabulary.lists["boys"])
 
 
 def casual(chance: random.Random, question: str) -> str:

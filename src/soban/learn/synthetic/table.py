@@ -150,8 +150,10 @@ def words(language: Language) -> Words:
         else:
             members[head] = dict(zip(attributes, rest.split(" | "), strict=True))
     files = (HERE / language / name for name in ("words.txt", "wordings.txt", "talk.txt", "small.txt"))
-    spoken = frozenset(word for path in files for word in re.findall(r"\w+", path.read_text(encoding="utf-8").lower()))
-    return Words(lists, classes, spoken)
+    every_word = frozenset(
+        word for path in files for word in re.findall(r"\w+", path.read_text(encoding="utf-8").lower())
+    )
+    return Words(lists, classes, every_word)
 
 
 @cache

@@ -57,7 +57,7 @@ def turns(language: Language) -> list[Turn]:
     return table
 
 
-def named(name: str, language: Language) -> Turn:
+def turn_of(name: str, language: Language) -> Turn:
     """The turn that is said at any time by that name."""
     return next(turn for turn in turns(language) if turn.kind == "turn" and turn.subject == (name,))
 
@@ -80,7 +80,7 @@ class Talk:
 
     def turn(self, name: str, narrator: Narrator, roles: dict[str, str]) -> tuple[str, str]:
         """A question of a kind and one of its answers ("" where a story is the answer)."""
-        kind = named(name, self.language)
+        kind = turn_of(name, self.language)
         question, answer = self.chance.choice(kind.questions or [""]), self.chance.choice(kind.answers or [""])
         return self.say(question, narrator, roles), self.say(answer, narrator, roles)
 
@@ -117,8 +117,8 @@ def sum_conversations(seed: int, language: Language) -> Iterator[list[Message]]:
         for _ in range(chance.randint(*SUMS)):
             if chance.random() < OTHER_LANGUAGE:
                 talk = switched(talk)
-            known = kinds(talk.language)
-            talk.small(chance.choice([name for name, kind in known.items() if kind.is_sum or name == "hard"]))
+            by_name = kinds(talk.language)
+            talk.small(chance.choice([name for name, kind in by_name.items() if kind.is_sum or name == "hard"]))
         yield talk.messages
 
 
@@ -208,10 +208,10 @@ def request(talk: Talk, kind: str) -> Story:
 
 def questions(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str]]:
     """One question with its answer for everything that happened, and for what is so at the end."""
-    yield from ((question, answer) for question, answer, _, _ in meant(talk, story, narrator))
+    yield from ((question, answer) for question, answer, _, _ in questions_of(talk, story, narrator))
 
 
-def meant(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str, Turn, dict[str, str]]]:
+def questions_of(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, str, Turn, dict[str, str]]]:
     """The same with what each question is about: a turn and its roles.
 
     A question that two things answer differently ("Where did she go?") is asked of none.
@@ -224,10 +224,10 @@ def meant(talk: Talk, story: Story, narrator: Narrator) -> Iterator[tuple[str, s
             answer = talk.say(talk.chance.choice(turn.answers), narrator, roles)
             candidates.append((question, answer, turn, roles))
     possible = [
-        said
+        other
         for turn in turns(talk.language)
         for roles in subjects(turn, story)
-        for said in every(talk, turn, narrator, roles)
+        for other in every(talk, turn, narrator, roles)
     ]
     yield from (one for one in candidates if possible.count(one[0]) == 1)
 
@@ -256,10 +256,12 @@ def subjects(turn: Turn, story: Story) -> Iterator[dict[str, str]]:
 
 def stranger(talk: Talk, story: Story) -> str:
     """A name that is not in the story."""
-    known = words(talk.language)
+    vocabulary = words(talk.language)
     if talk.chance.random() < INVENTED:
-        return invented(talk.chance, known, story.text)
-    return talk.chance.choice([name for name in known.lists["girls"] + known.lists["boys"] if name not in story.text])
+        return invented(talk.chance, vocabulary, story.text)
+    return talk.chance.choice(
+        [name for name in vocabulary.lists["girls"] + vocabulary.lists["boys"] if name not in story.text]
+    )
 
 
 def shortened(chance: random.Random, story: Story) -> str:
@@ -284,7 +286,7 @@ def stage(talk: Talk) -> tuple[Narrator, dict[str, str]]:
 def filled(text: str, narrator: Narrator, roles: dict[str, str], voice: ModuleType) -> str:
     """A line with its gaps filled."""
     pieces = parts(text)
-    said = "".join(
+    line = "".join(
         voice.say(narrator, piece, roles[piece.role]) if isinstance(piece, Slot) else piece for piece in pieces
     )
-    return str(voice.finish(said, LEVEL))
+    return str(voice.finish(line, LEVEL))

@@ -48,9 +48,9 @@ def stories(seed: int, language: Language) -> Iterator[str]:
 
 def story_of(chance: random.Random, language: Language, level: str | None = None) -> Story:
     """A story with a cast that is drawn, in a level of speech where one is given."""
-    drawn, familiar = VOICES[language].style(chance)
+    usual, familiar = VOICES[language].style(chance)
     cast = draw(chance, language)
-    return tell(chance, cast, chain(chance, cast), language, drawn if level is None else level, familiar)
+    return tell(chance, cast, chain(chance, cast), language, usual if level is None else level, familiar)
 
 
 def tell(
@@ -62,7 +62,7 @@ def tell(
     narrator = Narrator(chance, cast, cast.roles["a"], familiar, not names & STRANGERS)
     old = frozenset(name for name, person in cast.persons.items() if person.old)
     paragraphs = chance.random() < PARAGRAPHS
-    said: list[str] = []
+    sentences: list[str] = []
     text, day = "", False
     for happening in happenings:
         event = events()[happening.event]
@@ -70,13 +70,13 @@ def tell(
             introduce(event.roles, happening.roles, narrator.state, old)
         wording = choose(narrator, happening, language, day)
         day = day or wording.names_day or event.name == "dawn" or event.name not in STILL
-        said.append(voice.finish(render(narrator, wording, happening.roles, voice), level))
-        text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + said[-1]
+        sentences.append(voice.finish(render(narrator, wording, happening.roles, voice), level))
+        text += (("\n" if paragraphs and event.name in TURNS else " ") if text else "") + sentences[-1]
         happen(event, happening.filled, narrator.state)
         narrator.mentioned |= {happening.roles[role] for role in event.roles if CLASSES[role] == "person"}
     events_in_words = tuple(in_words(happening, cast, language) for happening in happenings)
     return Story(
-        text, tuple(said), frozenset(narrator.state), events_in_words, language, cast, tuple(happenings), familiar
+        text, tuple(sentences), frozenset(narrator.state), events_in_words, language, cast, tuple(happenings), familiar
     )
 
 
@@ -122,18 +122,18 @@ def render(narrator: Narrator, wording: Wording, roles: Mapping[str, str], voice
     binding = {**narrator.cast.roles, **roles}
     pieces = parts(narrator.chance.choice(alternatives(wording.text)))
     slots = [piece for piece in pieces if isinstance(piece, Slot)]
-    said = []
+    phrases = []
     for piece in pieces:
-        said.append(voice.say(narrator, piece, binding[piece.role]) if isinstance(piece, Slot) else piece)
+        phrases.append(voice.say(narrator, piece, binding[piece.role]) if isinstance(piece, Slot) else piece)
     narrator.topic = topic_after(slots, binding)
-    return "".join(said)
+    return "".join(phrases)
 
 
 def in_words(happening: Happening, cast: Cast, language: Language) -> Happening:
     """The event with words of the language for its roles."""
-    known = words(language)
+    vocabulary = words(language)
     roles = {
-        role: key if CLASSES[role] == "person" else known.get(CLASSES[role], key)
+        role: key if CLASSES[role] == "person" else vocabulary.get(CLASSES[role], key)
         for role, key in happening.roles.items()
     }
     return Happening(happening.event, roles)

@@ -108,15 +108,15 @@ class TrainArguments:
 DEFAULTS = {one.name: one.default for one in fields(TrainArguments)}
 
 
-def completed(arguments: TrainArguments, given: frozenset[str]) -> TrainArguments:
+def completed(arguments: TrainArguments, explicit: frozenset[str]) -> TrainArguments:
     """With the widths and heads that others decide. Raises UserError for what would say nothing beside the others;
-    `given`: the names of those that somebody has chosen."""
+    `explicit`: the names of those that somebody has chosen."""
     if arguments.family not in FAMILIES:
         raise UserError(
             "{flag} {value} is not known", flag="--family", value=arguments.family, known=", ".join(FAMILIES),
             hint="choose among {known}",
         )  # fmt: skip
-    _refuse_idle(arguments, given)
+    _refuse_idle(arguments, explicit)
     if arguments.hidden_size is not None and arguments.intermediate_size is None:
         arguments = replace(arguments, intermediate_size=feed_forward(arguments.hidden_size, MULTIPLE))
     if arguments.heads is not None and arguments.key_value_heads is None:
@@ -124,7 +124,7 @@ def completed(arguments: TrainArguments, given: frozenset[str]) -> TrainArgument
     return arguments
 
 
-def chosen(arguments: TrainArguments) -> frozenset[str]:
+def unusual(arguments: TrainArguments) -> frozenset[str]:
     """The names of the arguments that are not as usual."""
     return frozenset(name for name, usual in DEFAULTS.items() if getattr(arguments, name) != usual)
 
@@ -139,12 +139,12 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _refuse_idle(arguments: TrainArguments, given: frozenset[str]) -> None:
+def _refuse_idle(arguments: TrainArguments, explicit: frozenset[str]) -> None:
     family = FAMILIES[arguments.family]
     windowed = next(name for name, one in FAMILIES.items() if one.windowed)
     idle = {
         "window": (arguments.window is not None and not (family.windowed or arguments.resume), f"--family {windowed}"),
-        "decay": ("decay" in given and arguments.schedule != "wsd", "--schedule wsd"),
+        "decay": ("decay" in explicit and arguments.schedule != "wsd", "--schedule wsd"),
         "prompt": (bool(arguments.prompt) and not arguments.samples, "--samples"),
     }
     for name, (says_nothing, other) in idle.items():

@@ -143,8 +143,8 @@ def blocks(hidden: Tensor, heads: int, group: int) -> list[Block]:
     else:  # many small products would not fill a GPU
         spans = [(slice(0, rows), [0] * length)]
     parts = []
-    for some, seen in spans:
-        for start, first in zip(range(0, length, AT_ONCE), seen, strict=False):
+    for some, reach in spans:
+        for start, first in zip(range(0, length, AT_ONCE), reach, strict=False):
             stop = min(start + AT_ONCE, length)
             theirs = slice(some.start * heads, some.stop * heads)
             queries = slice(start * group, stop * group)

@@ -102,21 +102,21 @@ def load(path: Path, weights: Mapping[str, "Tensor"], state: Mapping[str, "Tenso
     import torch
     from safetensors import SafetensorError, safe_open
 
-    wanted = {f"weight.{name}": tensor for name, tensor in weights.items()}
-    wanted |= {f"state.{name}": tensor for name, tensor in state.items()}
+    targets = {f"weight.{name}": tensor for name, tensor in weights.items()}
+    targets |= {f"state.{name}": tensor for name, tensor in state.items()}
     try:
         with safe_open(path, "pt") as file, torch.no_grad():
             progress, trained = _progress(path, file.metadata())
             if trained not in (None, mark):
                 raise ValueError(translate("of another one"))
-            if set(file.keys()) != set(wanted):
+            if set(file.keys()) != set(targets):
                 raise ValueError(translate("other tensors"))
-            tensors = {name: file.get_tensor(name) for name in wanted}
-            for name, tensor in wanted.items():
+            tensors = {name: file.get_tensor(name) for name in targets}
+            for name, tensor in targets.items():
                 if tensors[name].shape != tensor.shape:
                     shapes = {"found": list(tensors[name].shape), "wanted": list(tensor.shape)}
                     raise ValueError(translate("{name}: {found}, not {wanted}", name=name, **shapes))
-            for name, tensor in wanted.items():
+            for name, tensor in targets.items():
                 tensor.copy_(tensors[name])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _not_one(path, error) from error

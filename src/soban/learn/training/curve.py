@@ -25,20 +25,20 @@ def draw(rows: Sequence[dict[str, str]], path: Path, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    learnt = _columns(rows, "loss")
+    training = _columns(rows, "loss")
     held_out = _columns(rows, "held_out_bits_per_byte")
     figure = Figure(SIZE, DOTS, layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True)
-    unit, scale = _unit(max([1.0, *learnt[0], *held_out[0]]))
-    _learning(above, learnt[0] / scale, learnt[1])
+    unit, scale = _unit(max([1.0, *training[0], *held_out[0]]))
+    _learning(above, training[0] / scale, training[1])
     _measuring(below, held_out[0] / scale, held_out[1])
     for axes, label in ((above, "training loss\nnats a token"), (below, "held out\nbits a byte")):
         _plain(axes, label)
     figure.align_ylabels()
     above.set_title(title, loc="left", fontsize=11, color=INK, pad=12, fontfamily=_fonts(), parse_math=False)
     below.set_xlabel(f"tokens learnt from{unit}", color=INK, fontsize=10)
-    below.set_xlim(0, max([1e-9, *learnt[0], *held_out[0]]) / scale * LABEL_ROOM)
+    below.set_xlim(0, max([1e-9, *training[0], *held_out[0]]) / scale * LABEL_ROOM)
     checkpoint.whole(path, lambda part: figure.savefig(part, format="png"))
 
 

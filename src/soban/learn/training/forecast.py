@@ -74,12 +74,12 @@ def steps_within(settings: Settings, speed: Speed, minutes: float, measuring: fl
 
 
 def forecast(
-    name: str | None, settings: Settings, speed: Speed, data: Path, hardness: float, every: int, done: int = 0
+    name: str | None, settings: Settings, speed: Speed, data: Path, hardness: float, every: int, start: int = 0
 ) -> Forecast:
     """What these settings will come to. `hardness`: bits per byte of a trigram model; `every`: steps between two
-    measurements; `done`: steps that are taken already."""
+    measurements; `start`: steps that are taken already."""
     tokens = settings.steps * settings.step_tokens
-    steps = settings.steps - done
+    steps = settings.steps - start
     seconds = steps * speed.step_seconds(settings) + steps / every * measuring_seconds(speed, data)
     parameters = sizes.parameters(settings)
     expected = hardness * ratio(parameters, tokens)
@@ -100,17 +100,17 @@ def ratio(parameters: float, tokens: float) -> float:
     return FLOOR + WIDTH / parameters**OF_WEIGHTS + DATA / max(tokens, FEWEST) ** OF_TOKENS
 
 
-def slower(speed: Speed, measured: Settings, other: Settings) -> Speed:
+def slower(speed: Speed, settings: Settings, other: Settings) -> Speed:
     """The speed of another network on the same PC: by its count of operations."""
-    share = sizes.flops_per_token(measured) / sizes.flops_per_token(other)
+    share = sizes.flops_per_token(settings) / sizes.flops_per_token(other)
     return Speed(speed.tokens * share, speed.update / share)
 
 
 def trigram_bits(data: Path) -> float:
     """Bits per byte of the text held out, by a trigram model of the data: how hard the text is."""
     held_out = Shards(data, "validation")
-    seen, new = _some(Shards(data).documents, COUNTED), _some(held_out.documents, MEASURED)
-    bits = -np.log2(probabilities(seen, new, held_out.entries)).sum()
+    old, new = _some(Shards(data).documents, COUNTED), _some(held_out.documents, MEASURED)
+    bits = -np.log2(probabilities(old, new, held_out.entries)).sum()
     predicted = held_out.tokens - len(held_out.documents)  # BOS is given, and costs the trigrams nothing either
     return float(bits / max(1, int((new != held_out.bos_id).sum())) * predicted / held_out.bytes)
 
@@ -146,13 +146,13 @@ def disk(settings: Settings) -> int:
 def check_room(settings: Settings, out: Path, name: str) -> None:
     """UserError where the training cannot fit into the memory or onto the disk. `name`: its preset."""
     free = system.available_memory()
-    needed = memory(settings)
-    if settings.device == "cpu" and free is not None and needed > FREE * free:
+    takes = memory(settings)
+    if settings.device == "cpu" and free is not None and takes > FREE * free:
         less = presets.smaller(name)
         while less and memory(replace(settings, shape=presets.PRESETS[less])) > FREE * free:
             less = presets.smaller(less)
         raise UserError(
-            "training this takes {needed} of memory, and {free} are free", needed=of_bytes(needed),
+            "training this takes {needed} of memory, and {free} are free", needed=of_bytes(takes),
             free=of_bytes(free), preset=less or "260k", hint="close other programs, or take --preset {preset}",
         )  # fmt: skip
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())

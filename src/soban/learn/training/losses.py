@@ -17,12 +17,12 @@ class NextTokenLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
         """states (N, hidden), head (vocabulary, hidden), targets (N,) with IGNORED; `cap`: soft cap of the logits."""
-        wanted = targets != IGNORED
+        counts = targets != IGNORED
         grad_states = torch.zeros_like(states) if ctx.needs_input_grad[0] else None
         grad_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float64, device=states.device)
         scratch = torch.empty(len(head), dtype=torch.float32, device=states.device)
-        for rows in torch.nonzero(wanted).squeeze(1).split(AT_ONCE):
+        for rows in torch.nonzero(counts).squeeze(1).split(AT_ONCE):
             some, aims = states[rows], targets[rows]
             logits = some @ head.T
             if kernels.take(logits):

@@ -109,13 +109,13 @@ class Pauses:
         self._looked = self.clock()
         if "battery" in self.causes and self.sensors.on_battery():
             return translate("paused: the PC runs on battery")
-        if "load" in self.causes and self._others_at_work(used := self.sensors.others()):
-            return translate("paused: other programs use the processor ({cores:.1f} cores)", cores=used)
+        if "load" in self.causes and self._others_at_work(cores := self.sensors.others()):
+            return translate("paused: other programs use the processor ({cores:.1f} cores)", cores=cores)
         return ""
 
-    def _others_at_work(self, used: float) -> bool:
-        self._busy = self._busy + 1 if used > MUCH else 0
-        self._quiet = self._quiet + 1 if used < LITTLE else 0
+    def _others_at_work(self, cores: float) -> bool:
+        self._busy = self._busy + 1 if cores > MUCH else 0
+        self._quiet = self._quiet + 1 if cores < LITTLE else 0
         self._loaded = self._quiet < LOOKS_QUIET if self._loaded else self._busy >= LOOKS_BUSY
         return self._loaded
 

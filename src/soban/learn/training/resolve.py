@@ -35,14 +35,14 @@ SHAPING = (
 DECIDING = {name: RENAMED.get(name, name) for name in DEFAULTS if RENAMED.get(name, name) in SETTLED}
 
 
-def resolved(arguments: TrainArguments, data: Path, given: frozenset[str] = frozenset()) -> Settings:
-    """The settings that the arguments mean for this data on this PC; `given`: the names of those that were chosen."""
+def resolved(arguments: TrainArguments, data: Path, explicit: frozenset[str] = frozenset()) -> Settings:
+    """The settings that the arguments mean for this data on this PC; `explicit`: the names of those chosen."""
     manifest = read_manifest(data)
     train = split_of(data, manifest, "train")
     family, shape = arguments.family, presets.preset(arguments.preset)
     initial = initial_folder(arguments)
     if initial is not None:
-        shaping = sorted(flag_of(name) for name in SHAPING if name in given)
+        shaping = sorted(flag_of(name) for name in SHAPING if name in explicit)
         if shaping:
             raise UserError(
                 "{flags}: the model of --init-from has a shape already", flags=", ".join(shaping),
@@ -84,17 +84,17 @@ def resolved(arguments: TrainArguments, data: Path, given: frozenset[str] = froz
 
 
 def continued(
-    arguments: TrainArguments, now: Settings, before: Settings, given: frozenset[str] = frozenset()
+    arguments: TrainArguments, now: Settings, before: Settings, explicit: frozenset[str] = frozenset()
 ) -> Settings:
     """What a resumed training goes on with: what it began with, but for how long it lasts and how it ends.
 
     Raises UserError for arguments and data that would make another training of it.
     """
-    deciding = {name for argument, name in DECIDING.items() if argument in given}
+    deciding = {name for argument, name in DECIDING.items() if argument in explicit}
     names = deciding | {"data_hash", "tokenizer_hash", "processes"}
     if initial_folder(arguments) is not None:
         names |= {"initial_hash"}
-    if "preset" in given:
+    if "preset" in explicit:
         names |= {field.name for field in fields(presets.Shape)}
     folder.check_same(before, now, frozenset(names))
     changes = {name: getattr(now, name) for name in deciding & MAY_CHANGE}
@@ -151,20 +151,20 @@ def usual_steps(settings: Settings, tokens: int) -> int:
     return max(1, min(TOKENS_PER_WEIGHT * sizes.parameters(settings), PASSES * tokens) // max(1, settings.step_tokens))
 
 
-def chosen_device(wanted: str) -> str:
+def chosen_device(name: str) -> str:
     """cpu or cuda. Raises UserError where cuda is asked for and not there."""
     import torch
 
     there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
+    if name == "cuda" and not there:
         raise UserError("--device cuda: torch finds no GPU", hint="leave it out to train on the processor")
-    return "cuda" if there and wanted != "cpu" else "cpu"
+    return "cuda" if there and name != "cpu" else "cpu"
 
 
-def chosen_dtype(wanted: str, device: str) -> Dtype:
+def chosen_dtype(name: str, device: str) -> Dtype:
     """bfloat16 only where it is computed by units of its own: elsewhere it is three times slower."""
-    if wanted != "auto":
-        return "float32" if wanted == "float32" else "bfloat16"
+    if name != "auto":
+        return "float32" if name == "float32" else "bfloat16"
     import torch
 
     if device == "cuda":

@@ -54,7 +54,7 @@ class Sampler:
                 logits = self._logits(ids)
                 if not np.isfinite(logits).all():  # of which the next step will tell
                     break
-                token = drawn(logits, rng)
+                token = draw(logits, rng)
                 if token == self.eos_id:
                     break
                 ids.append(token)
@@ -76,7 +76,7 @@ class Sampler:
         return logits if cap is None else np.tanh(logits / cap) * cap
 
 
-def drawn(logits: Any, rng: np.random.Generator) -> int:
+def draw(logits: Any, rng: np.random.Generator) -> int:
     """A token, at the temperature of samples."""
     weights = np.exp((logits - logits.max()) / TEMPERATURE)
     return int(rng.choice(len(weights), p=weights / weights.sum()))
@@ -84,8 +84,8 @@ def drawn(logits: Any, rng: np.random.Generator) -> int:
 
 def usual(tokenizer: "Tokenizer") -> tuple[str, ...]:
     """The openings in languages that the tokenizer knows: it takes no more of them apart than it must."""
-    known = tuple(text for text in OPENINGS if knows(tokenizer, text))
-    return known or OPENINGS[:1]
+    openings = tuple(text for text in OPENINGS if knows(tokenizer, text))
+    return openings or OPENINGS[:1]
 
 
 def knows(tokenizer: "Tokenizer", text: str) -> bool:

@@ -22,16 +22,16 @@ from soban.learn.training.settings import Settings
 
 def start(
     settings: Settings, data: Path, folder: Path, *, initial: Path | None = None, evaluate_every: int,
-    measured: int = MEASURED,
+    measure_tokens: int = MEASURED,
 ) -> Run:  # fmt: skip
     """A run with fresh weights, or those of the model in `initial`. Raises UserError for data that is missing or too
     little, and for another model than the settings say."""
     folders.check_apart(folder, data)
     check_hashes(data)
-    learnt, held_out = Shards(data), Shards(data, "validation")
-    check_data(learnt, held_out, settings)
+    train, held_out = Shards(data), Shards(data, "validation")
+    check_data(train, held_out, settings)
     tokenizer = folders.tokenizer_files(data, settings.shape.context)
-    ids = {"bos_token_id": learnt.bos_id, "eos_token_id": learnt.eos_id}
+    ids = {"bos_token_id": train.bos_id, "eos_token_id": train.eos_id}
     model = network.new_model(settings, ids)
     if initial is not None:
         beginning.take_weights(model, settings, initial)
@@ -40,7 +40,7 @@ def start(
     computer = Computer(model, dtype=dtype, device=settings.device, parts=settings.parts, learns=settings.learns_by)
 
     def measure() -> float:
-        return bits_per_byte(computer, held_out, settings, measured)
+        return bits_per_byte(computer, held_out, settings, measure_tokens)
 
     def export(target: Path) -> None:
         folders.export(target, model, computer.weights | computer.frozen, tokenizer)
@@ -49,7 +49,7 @@ def start(
         settings=settings,
         computer=computer,
         state=optimise.initial_state(computer.weights, settings),
-        batches=lambda step: steps_of(learnt, settings, step, computer.group.rank),
+        batches=lambda step: steps_of(train, settings, step, computer.group.rank),
         measure=measure,
         export=export,
         folder=folder,
@@ -67,11 +67,11 @@ def check_names(names: Sequence[str], settings: Settings) -> None:
             )  # fmt: skip
 
 
-def check_data(learnt: Shards, held_out: Shards, settings: Settings) -> None:
+def check_data(train: Shards, held_out: Shards, settings: Settings) -> None:
     """UserError for another tokenizer, or for data too little for one row to learn from or one token to measure."""
-    folder = learnt.folder
-    for name, wanted in (("tokenizer.json", learnt.manifest["tokenizer"]["sha256"]), ("tokenizer_config.json", None)):
-        if not (folder / name).is_file() or wanted not in (None, file_hash(folder / name)):
+    folder = train.folder
+    for name, expected in (("tokenizer.json", train.manifest["tokenizer"]["sha256"]), ("tokenizer_config.json", None)):
+        if not (folder / name).is_file() or expected not in (None, file_hash(folder / name)):
             raise UserError(
                 "{path}: not the file that the manifest tells of", path=folder / name,
                 hint="prepare the data again: soban data ... --force",
@@ -81,7 +81,7 @@ def check_data(learnt: Shards, held_out: Shards, settings: Settings) -> None:
             "{path}: no text is held out for measuring", path=folder,
             hint="prepare the data again with a larger --validation",
         )  # fmt: skip
-    next(steps_of(learnt, settings, 0, 0))
+    next(steps_of(train, settings, 0, 0))
 
 
 def steps_of(shards: Shards, settings: Settings, step: int, rank: int) -> Iterator[Sequence[Batch]]:

@@ -12,7 +12,7 @@ from soban.base.version import VERSION
 from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest, split_of
 from soban.learn.training import checkpoint, folder, forecast, pausing, presets, resolve
-from soban.learn.training.arguments import TrainArguments, chosen, completed
+from soban.learn.training.arguments import TrainArguments, completed, unusual
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.events import Begin, Event, Note
 from soban.learn.training.forecast import Forecast, Speed
@@ -55,12 +55,12 @@ class Outlook:
         return f"<Outlook: {one.seconds:.0f} s, {one.memory / 1e6:.0f} MB of memory, {one.disk / 1e6:.0f} MB of disk>"
 
 
-def train(arguments: TrainArguments, given: frozenset[str]) -> Training:
+def train(arguments: TrainArguments, explicit: frozenset[str]) -> Training:
     """Trains to the end, or until it is told to stop. Raises UserError for what cannot be."""
     require_torch()
     causes = pausing.causes(arguments.pause_on)
     with ExitStack() as stack:
-        arguments, settings, run = _ready(arguments, given, stack)
+        arguments, settings, run = _ready(arguments, explicit, stack)
         if run.leads:
             stack.enter_context(folder.alone(run.folder))
             if not arguments.resume:
@@ -69,12 +69,12 @@ def train(arguments: TrainArguments, given: frozenset[str]) -> Training:
         return _trained(arguments, run, speed, progress, causes)
 
 
-def outlook(arguments: TrainArguments, given: frozenset[str]) -> Outlook:
+def outlook(arguments: TrainArguments, explicit: frozenset[str]) -> Outlook:
     """What `train` would come to with these arguments. Raises UserError for what cannot be; writes nothing."""
     require_torch()
     pausing.causes(arguments.pause_on)
     with ExitStack() as stack:
-        arguments, settings, run = _ready(arguments, given, stack, writing=False)
+        arguments, settings, run = _ready(arguments, explicit, stack, writing=False)
         run, speed, progress = _planned(arguments, settings, run)
         return Outlook(_compared(arguments, run.settings, speed, progress), speed, run.leads)
 
@@ -91,17 +91,17 @@ def require_torch() -> None:
 
 
 def _ready(
-    arguments: TrainArguments, given: frozenset[str], stack: ExitStack, writing: bool = True
+    arguments: TrainArguments, explicit: frozenset[str], stack: ExitStack, writing: bool = True
 ) -> tuple[TrainArguments, Settings, "Run"]:
     """The arguments and their settings, checked, and a run that has taken no step; `stack` lets go of it."""
-    arguments = completed(arguments, given)
-    given |= chosen(arguments)
+    arguments = completed(arguments, explicit)
+    explicit |= unusual(arguments)
     out, data = Path(arguments.out), Path(arguments.data)
     if not str(arguments.out).strip():
         raise UserError("--out is empty", hint="name a folder")
-    settings = resolve.resolved(arguments, data, given)
+    settings = resolve.resolved(arguments, data, explicit)
     if arguments.resume:
-        settings = resolve.continued(arguments, settings, folder.settings_of(out), given)
+        settings = resolve.continued(arguments, settings, folder.settings_of(out), explicit)
     elif writing:
         folder.check_free(out)
     check(settings)
@@ -120,7 +120,7 @@ def _ready(
         )  # fmt: skip
     run = scratch.start(
         settings, data, out, initial=initial, evaluate_every=1,
-        measured=resolve.measured_tokens(arguments, settings),
+        measure_tokens=resolve.measured_tokens(arguments, settings),
     )  # fmt: skip
     stack.callback(run.computer.close)
     return arguments, settings, run
@@ -170,15 +170,15 @@ def _trained(
     tell(Begin(settings, progress, _foreseen(arguments, settings, speed, progress), run.leads))
     sensors = pausing.PcSensors() if causes else pausing.Asleep()
     pauses = pausing.Pauses(causes, sensors, lambda text: tell(Note(text)))
-    wanted = _asking(arguments)
+    asks = _asking(arguments)
 
     def notify(event: Event) -> None:
         record.keep(event)
         tell(event)
 
     def stop() -> bool:
-        pauses.wait(wanted)
-        return wanted()
+        pauses.wait(asks)
+        return asks()
 
     progress, finished = running.run(replace(run, clock=pauses.working_clock), progress, notify, stop)
     return Training(
@@ -240,7 +240,7 @@ def _about(arguments: TrainArguments) -> dict[str, Any]:
     import transformers
 
     values = {one.name: getattr(arguments, one.name) for one in fields(arguments) if "help" in one.metadata}
-    call = tuple(f"{name}={values[name]}" for name in sorted(chosen(arguments) & values.keys()))
+    call = tuple(f"{name}={values[name]}" for name in sorted(unusual(arguments) & values.keys()))
     return {
         "command": [*(arguments.command or ("soban.learn.train", *call))],
         "minutes": arguments.minutes,
