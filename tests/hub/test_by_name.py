@@ -185,6 +185,6 @@ def test_what_is_packed_is_still_there_after_the_cache_was_moved_twice(
         moving.move(tmp_path / f"disk{number}", lambda progress: None)
     soban.load("gemma2:2b", dtype="q8")
     assert sorted((tmp_path / "cache" / "packed").iterdir()) == before
-    assert {one.state for one in stored.kept()} == {"current"}
+    assert {one.state for one in stored.packed_files()} == {"current"}
     (held,) = store.models()
-    assert len(packed_of(held, stored.kept())) == len(stored.kept()) > 0
+    assert len(packed_of(held, stored.packed_files())) == len(stored.packed_files()) > 0

@@ -285,7 +285,7 @@ def takes(folder: Path, kind: str, **options: Any) -> memory.Needs:
     """What a kind of the model in a folder needs, by the arithmetic that the tests of `needs` judge."""
     checkpoint = open_checkpoint(folder)
     made = architecture(checkpoint.config)
-    return memory.needed(made, checkpoint, kind, options.pop("context", made.config.max_position_embeddings), **options)
+    return memory.needs(made, checkpoint, kind, options.pop("context", made.config.max_position_embeddings), **options)
 
 
 def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:

@@ -77,7 +77,7 @@ def needs_of(folder: Path, kind: str) -> int:
     """Bytes that loading takes in this kind, by its own check."""
     checkpoint = open_checkpoint(folder)
     made = architecture(checkpoint.config)
-    return memory.needed(made, checkpoint, kind, made.config.max_position_embeddings).total
+    return memory.needs(made, checkpoint, kind, made.config.max_position_embeddings).total
 
 
 def test_what_does_not_fit_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def folder_of(path: Path, config: dict[str, Any], seed: int = 0) -> Path:
 def weights(config: dict[str, Any], seed: int = 0) -> dict[str, npt.NDArray]:
     """Random numbers, wide enough that positions change the logits."""
     dice = np.random.default_rng(seed)
-    shapes = architecture(config).plan.stored()
+    shapes = architecture(config).plan.file_shapes()
     return {name: dice.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
 
 

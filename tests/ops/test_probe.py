@@ -37,11 +37,11 @@ def nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 @pytest.mark.parametrize("name", native.isas())
 def test_every_instruction_set_of_this_machine_passes_its_trial(name: str) -> None:
-    assert probe._tried(native.library_path(), native.ISAS.index(name)) is True
+    assert probe._try(native.library_path(), native.ISAS.index(name)) is True
 
 
 def test_an_instruction_set_that_the_machine_does_not_claim_fails_it() -> None:
-    assert probe._tried(native.library_path(), 99) is False
+    assert probe._try(native.library_path(), 99) is False
 
 
 @pytest.mark.parametrize(

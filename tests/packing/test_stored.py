@@ -27,7 +27,7 @@ def packed(tmp_path: Path, cache: Path) -> Path:
 
 
 def weights() -> stored.Kept:
-    return next(one for one in stored.kept() if one.kind == "q8")
+    return next(one for one in stored.packed_files() if one.kind == "q8")
 
 
 def test_a_packed_file_tells_of_what_it_was_made(packed: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_model_that_changes_leaves_its_packed_file_behind(packed: Path) -> Non
     os.utime(config, (1, 1))
     assert weights().state == "changed" and weights().spare
     load_files(packed, dtype="q8", tokenizer=None, force=False)
-    states = {one.path: one.state for one in stored.kept() if one.kind == "q8"}
+    states = {one.path: one.state for one in stored.packed_files() if one.kind == "q8"}
     assert states.pop(before) == "changed" and list(states.values()) == ["current"]
 
 
@@ -65,13 +65,13 @@ def test_files_that_do_not_tell_are_of_unknown_origin_and_strangers_are_left_alo
     (folder / "model-q4-0123456789abcdef.safetensors.lock").touch()
     (folder / "notes.txt").write_text("mine")
     (folder / "link-q4-0123456789abcded.safetensors").symlink_to(folder / "notes.txt")
-    states = {one.path.name: one.state for one in stored.kept()}
+    states = {one.path.name: one.state for one in stored.packed_files()}
     assert states == {
         "model-q4-0123456789abcdef.safetensors": "unknown",
         "broken-q4-0123456789abcdee.safetensors": "unknown",
         ".model-q4-0123456789abcdef.safetensors.0a1b2c3d.tmp": "unfinished",
     }
-    for one in stored.kept():
+    for one in stored.packed_files():
         stored.remove(one)
     assert sorted(path.name for path in folder.iterdir()) == ["link-q4-0123456789abcded.safetensors", "notes.txt"]
 
@@ -80,9 +80,9 @@ def test_what_another_process_makes_just_now_is_left_alone(cache: Path) -> None:
     path = cache / "packed" / "model-q4-0123456789abcdef.safetensors"
     with packed_files.locked(path):
         path.with_name(f".{path.name}.0a1b2c3d.tmp").write_bytes(b"half")
-        (one,) = stored.kept()
+        (one,) = stored.packed_files()
         assert one.state == "begun" and not one.spare
-    (one,) = stored.kept()
+    (one,) = stored.packed_files()
     assert one.state == "unfinished" and one.spare
 
 
@@ -105,9 +105,9 @@ def test_an_origin_of_nonsense_does_no_harm(cache: Path, origin: str) -> None:
     write_safetensors(
         cache / "packed" / "x-q4-0123456789abcdef.safetensors", [], lambda name: [], {"soban.origin": origin}
     )
-    (one,) = stored.kept()
+    (one,) = stored.packed_files()
     assert one.state in ("unknown", "gone", "changed")
 
 
 def test_no_cache_folder_is_an_empty_one(cache: Path) -> None:
-    assert stored.kept() == []
+    assert stored.packed_files() == []

@@ -76,7 +76,7 @@ def test_the_rule_of_thumb_for_7b_is_near_the_true_figure() -> None:
     made, checkpoint = imagined(LLAMA_7B, "F16")
     assert round(memory.parameters(made) / 1e9, 1) == 6.7
     assert memory.stored_weights(made, checkpoint, "bf16") / 14e9 == pytest.approx(1, abs=0.05)
-    left = 16e9 - memory.needed(made, checkpoint, "bf16", 0).total
+    left = 16e9 - memory.needs(made, checkpoint, "bf16", 0).total
     assert 1 <= left // memory.cache_bytes(made, 4096, 1, "bf16") <= 2
 
 
@@ -142,7 +142,7 @@ def test_resident_memory_is_within_a_tenth_of_what_is_predicted(tmp_path: Path, 
     folder = make_model(tmp_path / "model", hidden_size=768, intermediate_size=3072, vocab_size=40_000, head_dim=64,
                         num_hidden_layers=4, max_position_embeddings=2048)  # fmt: skip
     checkpoint = open_checkpoint(folder)
-    predicted = memory.needed(architecture(checkpoint.config), checkpoint, kind, 1024)
+    predicted = memory.needs(architecture(checkpoint.config), checkpoint, kind, 1024)
     subprocess.run([sys.executable, "-c", MEASURE, str(folder), kind, "64"], check=True, capture_output=True)  # packs
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(folder), kind, "1024"], check=True, capture_output=True, text=True
@@ -155,7 +155,7 @@ def test_resident_memory_is_within_a_tenth_of_what_is_predicted(tmp_path: Path, 
 def test_forms_that_would_fit_are_the_most_exact_ones_first() -> None:
     made, checkpoint = imagined(GEMMA_2B)
     wanted = Form("f32", "f32", 8192)
-    whole = memory.needed(made, checkpoint, "f32", 8192, cache="f32").total
+    whole = memory.needs(made, checkpoint, "f32", 8192, cache="f32").total
     assert memory.fits(made, checkpoint, wanted, whole) and not memory.fits(made, checkpoint, wanted, whole - 1)
 
     def flags(free: float) -> list[str]:

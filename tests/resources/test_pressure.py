@@ -76,7 +76,7 @@ def test_what_comes_from_the_disk_is_counted(tmp_path: Path) -> None:
 def test_the_speed_of_a_disk_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOBAN_CACHE", str(tmp_path / "cache"))
     asked = []
-    monkeypatch.setattr(disk, "measured", lambda path: asked.append(path) or 5e8)
+    monkeypatch.setattr(disk, "measure", lambda path: asked.append(path) or 5e8)
     path = tmp_path / "file"
     path.write_bytes(b"x")
     assert disk.disk_rate(path) == disk.disk_rate(path) == 5e8 and asked == [path]
@@ -91,10 +91,10 @@ def test_a_disk_has_a_speed(tmp_path: Path) -> None:
     path.write_bytes(os.urandom(1 << 20) * 80)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    rate = disk.measured(path)
+    rate = disk.measure(path)
     assert rate is not None and 1e6 < rate < 1e12
     path.write_bytes(b"short")
-    assert disk.measured(path) is None
+    assert disk.measure(path) is None
 
 
 def test_weights_that_do_not_fit_take_the_time_to_read_all_of_them() -> None:

@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kind(folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(speed, "measured", clock)
+    monkeypatch.setattr(speed, "measure", clock)
     return soban.load(folder).loaded.dtype
 
 
@@ -72,7 +72,7 @@ def test_a_large_model_is_rounded_unless_that_is_slower(folder: Path, monkeypatc
 def test_what_does_not_fit_in_memory_is_not_asked_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(q8=(9.0, 9.0), f32=(1.0, 1.0))
     exact = open_checkpoint(folder)
-    takes = memory.needed(architecture(exact.config), exact, "f32", 128)
+    takes = memory.needs(architecture(exact.config), exact, "f32", 128)
     monkeypatch.setattr(system, "available_memory", lambda: takes.total - 1)
     assert kind(folder, clock, monkeypatch) == "q8" and not clock.asked
 
@@ -119,7 +119,7 @@ def test_a_measurement_is_short_and_finds_times(folder: Path) -> None:
         # two layers of 3 + 1 + 3 matrices, and half of the head with each
         wanted = 2 * (64 * 128 + 64 * 64 + 3 * 64 * 128 + 132 * 64)
         assert sum(rows * columns for rows, columns, _ in matrices) == wanted
-        found = speed.measured(matrices)
+        found = speed.measure(matrices)
         assert 0 < found.decode < 1 and 0 < found.prefill < 1
 
 

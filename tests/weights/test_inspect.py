@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soban.weights.inspect import Stored, open_any, stored
+from soban.weights.inspect import Stored, listing, open_any
 
 from . import test_llama2c as bin_writer
 
 
 def opened(path: Path, tied: bool = False) -> dict[str, Stored]:
-    return {one.name: one for one in stored(open_any(path), {}, tied)}
+    return {one.name: one for one in listing(open_any(path), {}, tied)}
 
 
 def held(folder: Path, one: Stored) -> bytes:

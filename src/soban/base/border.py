@@ -17,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ERRORS = (OSError, MemoryError, ImportError)  # of the system
 
 
-def told(error: OSError | MemoryError | ImportError, path: str | os.PathLike[str] | None = None) -> UserError:
+def user_error(error: OSError | MemoryError | ImportError, path: str | os.PathLike[str] | None = None) -> UserError:
     """What to tell of an error of the system; `path`: of what, where the error itself does not say."""
     if isinstance(error, MemoryError):
         return UserError("memory ran out", hint="close other programs, or take a smaller model or a shorter context")
@@ -26,10 +26,10 @@ def told(error: OSError | MemoryError | ImportError, path: str | os.PathLike[str
             "{module} cannot be loaded: {reason}", module=error.name or "a library", reason=reason(_innermost(error)),
             hint="make room in memory (ulimit -v), or install soban again",
         )  # fmt: skip
-    named = error.filename2 if isinstance(error.filename2, str) else error.filename
-    place = named if isinstance(named, str | os.PathLike) else path
+    name = error.filename2 if isinstance(error.filename2, str) else error.filename
+    place = name if isinstance(name, str | os.PathLike) else path
     if error.errno == errno.ENOMEM:
-        return told(MemoryError())
+        return user_error(MemoryError())
     if place is None:
         return UserError("the system refuses: {reason}", reason=reason(error), hint="try again")
     if error.errno in FULL:
@@ -48,7 +48,7 @@ def crossing(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
     try:
         yield
     except ERRORS as error:
-        raise told(error, path) from error
+        raise user_error(error, path) from error
 
 
 def is_file(path: Path) -> bool:
@@ -107,7 +107,7 @@ def _system_reasons() -> dict[int, str]:
 
 def _json_problem(message: str) -> str:
     """What is wrong at a place in JSON, in the user's language; the library's own words, set off, if they are new."""
-    told = {
+    phrases = {
         "Expecting value": translate("a value is missing"),
         "Expecting property name enclosed in double quotes": translate("a name in double quotes is missing"),
         "Expecting ':' delimiter": translate("a colon is missing"),
@@ -118,4 +118,4 @@ def _json_problem(message: str) -> str:
         "Invalid \\escape": translate("a backslash stands before a wrong character"),
         "Invalid \\uXXXX escape": translate("four hexadecimal digits are missing"),
     }
-    return next((ours for theirs, ours in told.items() if message.startswith(theirs)), f'"{message}"')
+    return next((ours for theirs, ours in phrases.items() if message.startswith(theirs)), f'"{message}"')

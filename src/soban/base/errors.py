@@ -24,11 +24,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         fields = {name: _short(value) for name, value in self.fields.items()}
-        told = messages.translate(self.template, **fields)
+        text = messages.translate(self.template, **fields)
         if self.hint is not None:
             remedy = messages.translate(self.hint, **fields)
-            told = messages.translate("{problem}; {remedy}", problem=told, remedy=remedy)
-        return messages.escaped(told)
+            text = messages.translate("{problem}; {remedy}", problem=text, remedy=remedy)
+        return messages.escaped(text)
 
 
 def _short(value: object) -> object:
@@ -64,8 +64,8 @@ class Finding:
 
     def cleaned(self, clean: Callable[[str], str]) -> "Finding":
         """The same with every text in it cleaned."""
-        given = self.error.fields.items()  # numbers may be written in a format that texts have not
-        fields = {name: value if isinstance(value, int | float) else clean(str(value)) for name, value in given}
+        items = self.error.fields.items()  # numbers may be written in a format that texts have not
+        fields = {name: value if isinstance(value, int | float) else clean(str(value)) for name, value in items}
         error = UserError(self.error.template, hint=self.error.hint, **fields)
         value = clean(self.value) if isinstance(self.value, str) else self.value
         return replace(self, error=error, file=clean(self.file), value=value)

@@ -129,11 +129,11 @@ def parse_object(data: bytes) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in pairs:
-            if key in seen:
+            if key in keys:
                 raise ValueError(translate("the key {key} stands twice", key=quoted(key)))
-            seen.add(key)
+            keys.add(key)
     return result
 
 
@@ -148,8 +148,8 @@ def _finite(text: str) -> float:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
-    """A file to be filled with `needed` bytes, which appears whole or not at all, and never replaces another.
+def new_file(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A file to be filled with `size` bytes, which appears whole or not at all, and never replaces another.
 
     One that appears meanwhile is kept, since Windows cannot replace a mapped file. Raises UserError where the path is
     taken, or the file does not fit or cannot be written.
@@ -158,7 +158,7 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
     try:
         check_absent(path)
         leftovers.remove_leftovers(path)
-        check_room(path, needed)
+        check_room(path, size)
         with begun.open("xb") as file:
             yield file
             file.flush()
@@ -167,15 +167,15 @@ def new_file(path: Path, needed: int) -> Iterator[BinaryIO]:
             if not path.exists():
                 begun.rename(path)
     except OSError as error:
-        raise write_error(path, needed, error) from error
+        raise write_error(path, size, error) from error
     finally:
         with contextlib.suppress(OSError):
             begun.unlink()
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, needed: int) -> Iterator[Path]:
-    """A folder to be filled with about `needed` bytes, which takes its name when all is in it; an empty one gives way.
+def new_folder(path: Path, size: int) -> Iterator[Path]:
+    """A folder to be filled with about `size` bytes, which takes its name when all is in it; an empty one gives way.
 
     Raises UserError where the path is taken, or there is no room.
     """
@@ -184,14 +184,14 @@ def new_folder(path: Path, needed: int) -> Iterator[Path]:
         if not path.is_dir() or any(path.iterdir()):
             check_absent(path)
         leftovers.remove_leftovers(path)
-        check_room(path, needed)
+        check_room(path, size)
         begun.mkdir()
         yield begun
         with contextlib.suppress(FileNotFoundError):
             path.rmdir()
         begun.rename(path)
     except OSError as error:
-        raise write_error(path, needed, error) from error
+        raise write_error(path, size, error) from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
 
@@ -204,10 +204,10 @@ def check_absent(path: Path) -> None:
         )
 
 
-def check_room(path: Path, needed: int) -> None:
-    """Raise UserError where `needed` bytes do not fit beside `path`."""
-    if (free := free_bytes(path.parent)) < needed:
-        raise no_space(path, needed, free)
+def check_room(path: Path, size: int) -> None:
+    """Raise UserError where `size` bytes do not fit beside `path`."""
+    if (free := free_bytes(path.parent)) < size:
+        raise no_space(path, size, free)
 
 
 def free_bytes(folder: Path) -> int:
@@ -217,10 +217,10 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def write_error(path: Path, needed: int, error: OSError) -> UserError:
-    """A failed write of `needed` bytes, told with the space that is left where space was the reason."""
+def write_error(path: Path, size: int, error: OSError) -> UserError:
+    """A failed write of `size` bytes, told with the space that is left where space was the reason."""
     if error.errno in FULL:
-        return no_space(path, needed, free_bytes(path.parent))
+        return no_space(path, size, free_bytes(path.parent))
     return UserError(
         "{path}: cannot be written: {reason}",
         path=path,
@@ -229,12 +229,12 @@ def write_error(path: Path, needed: int, error: OSError) -> UserError:
     )
 
 
-def no_space(path: Path, needed: int, free: int) -> UserError:
+def no_space(path: Path, size: int, free: int) -> UserError:
     """The error for a file that does not fit."""
     return UserError(
         "{path}: no room: {needed:,} bytes needed, {free:,} free",
         path=path,
-        needed=needed,
+        needed=size,
         free=free,
         hint="free some space or choose another folder",
     )

@@ -28,7 +28,7 @@ def remove_leftovers(path: Path) -> None:
 
 def _is_abandoned(leftover: Path) -> bool:
     """Whether no process that lives has begun it. Its number may be another's by now: in a container it often is."""
-    written = leftover.stat().st_mtime
+    modified = leftover.stat().st_mtime
     if sys.platform != "win32":  # where asking for a process would end it
         process = int(leftover.name[-12:-6], 16)
         try:
@@ -38,8 +38,8 @@ def _is_abandoned(leftover: Path) -> bool:
         except PermissionError:  # there is one, of another user
             pass
         if (began := _began(process)) is not None:
-            return written < began - SLACK_SECONDS
-    return time.time() - written > STALE_SECONDS
+            return modified < began - SLACK_SECONDS
+    return time.time() - modified > STALE_SECONDS
 
 
 def _began(process: int) -> float | None:
@@ -47,8 +47,8 @@ def _began(process: int) -> float | None:
     if sys.platform != "linux":
         return None
     try:
-        told = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        since_boot = int(told[19]) / os.sysconf("SC_CLK_TCK")
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         # the boot time in /proc/stat is a container's own under some hosts, the processes' times are not
         return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
     except (OSError, ValueError, IndexError):

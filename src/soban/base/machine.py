@@ -59,8 +59,8 @@ def memory_bytes() -> int:
     """Memory that is built in."""
     if sys.platform == "win32":
         kilobytes = ctypes.c_uint64()
-        found = getattr(ctypes, "windll").kernel32.GetPhysicallyInstalledSystemMemory  # noqa: B009
-        return int(kilobytes.value) * 1024 if found(ctypes.byref(kilobytes)) else 0
+        ask = getattr(ctypes, "windll").kernel32.GetPhysicallyInstalledSystemMemory  # noqa: B009
+        return int(kilobytes.value) * 1024 if ask(ctypes.byref(kilobytes)) else 0
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError):

@@ -21,21 +21,21 @@ SHORT_PATH = 150  # characters that leave room for what a model's folder holds, 
 
 def threads() -> int:
     """SOBAN_THREADS, or the number of fast cores that this process may use: affinity and cgroup quota respected."""
-    if given := os.environ.get("SOBAN_THREADS"):
-        return checked_threads(given)
+    if setting := os.environ.get("SOBAN_THREADS"):
+        return checked_threads(setting)
     cores = fast_cores()
     quota = cgroup_cores()
     return max(1, len(cores) if quota is None else min(len(cores), round(quota)))
 
 
-def checked_threads(given: str) -> int:
+def checked_threads(text: str) -> int:
     """A number of threads as a user wrote it. Raises UserError for what is none."""
-    if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
         raise UserError(
-            "SOBAN_THREADS={value}: not a number of threads", value=given, most=MOST_THREADS,
+            "SOBAN_THREADS={value}: not a number of threads", value=text, most=MOST_THREADS,
             hint="give a number from 1 to {most}",
         )  # fmt: skip
-    return int(given)
+    return int(text)
 
 
 def extended(path: Path) -> Path:
@@ -113,8 +113,8 @@ def _cgroup_memory() -> int | None:
     for folder in _cgroup_folders():
         limit = _read_text(f"{folder}/memory.max")
         if limit.isdecimal():
-            held = _read_text(f"{folder}/memory.stat").splitlines()
-            cache = next((int(line.split()[1]) for line in held if line.startswith("file ")), 0)
+            stat = _read_text(f"{folder}/memory.stat").splitlines()
+            cache = next((int(line.split()[1]) for line in stat if line.startswith("file ")), 0)
             left.append(int(limit) - _read_number(f"{folder}/memory.current") + cache)
     for folder in _old_memory_folders():
         limit = _read_text(f"{folder}/memory.limit_in_bytes")
@@ -165,13 +165,13 @@ def _mac_available_memory() -> int | None:
     """The share of memory that macOS calls free, of what is built in."""
     import ctypes
 
-    found = []
+    values = []
     for name in (b"kern.memorystatus_level", b"hw.memsize"):
         value, size = ctypes.c_uint64(), ctypes.c_size_t(8)
         if ctypes.CDLL(None).sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0):
             return None
-        found.append(value.value)
-    return found[1] * found[0] // 100
+        values.append(value.value)
+    return values[1] * values[0] // 100
 
 
 def _windows_memory() -> Any:
@@ -278,8 +278,8 @@ def obeys_escapes() -> bool:
     kernel, mode = getattr(ctypes, "windll").kernel32, ctypes.c_uint32()  # noqa: B009  (absent on other systems)
     handle = msvcrt.get_osfhandle(sys.stdout.fileno())
     virtual_terminal = 0x4
-    known = kernel.GetConsoleMode(handle, ctypes.byref(mode))
-    return bool(known and kernel.SetConsoleMode(handle, mode.value | virtual_terminal))
+    is_console = kernel.GetConsoleMode(handle, ctypes.byref(mode))
+    return bool(is_console and kernel.SetConsoleMode(handle, mode.value | virtual_terminal))
 
 
 class CacheUnavailableError(UserError):
@@ -313,20 +313,20 @@ def state_folder() -> Path:
 def recalled(name: str) -> dict[str, Any]:
     """What a JSON file of the cache folder remembers; nothing where it is missing or damaged."""
     try:
-        found = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+        value = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
     except (OSError, UserError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def remember(name: str, known: Mapping[str, object]) -> None:
+def remember(name: str, records: Mapping[str, object]) -> None:
     """Replaces such a file as a whole. Where the cache cannot be written, it is found out again the next time."""
     with contextlib.suppress(OSError, UserError):
         path = cache_folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         new = temporary(path)
-        new.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
+        new.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8")
         os.replace(new, path)
 
 

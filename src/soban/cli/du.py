@@ -33,7 +33,7 @@ OPTIONS = DuOptions
 
 def call(options: DuOptions) -> int:
     """Writes the sizes to stdout."""
-    models, packed = store.models(), stored.kept()
+    models, packed = store.models(), stored.packed_files()
     console.write(as_json(models, packed) if options.json else as_text(models, packed))
     return 0
 

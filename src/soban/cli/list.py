@@ -42,7 +42,7 @@ def call(options: ListOptions) -> int:
         entries = catalogue.entries()
         console.write(catalogue_json(entries) if options.json else catalogue_table(entries))
         return 0
-    models, packed, others = store.models(), stored.kept(), neighbours.neighbours()
+    models, packed, others = store.models(), stored.packed_files(), neighbours.neighbours()
     if options.json:
         report = [_as_dict(model, packed) for model in models] + [_told_of_other(other, packed) for other in others]
         console.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")

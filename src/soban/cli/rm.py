@@ -45,7 +45,7 @@ def call(options: RmOptions) -> int:
     """Deletes, after a question, and tells how much room there is now. Nothing is deleted where a name is unknown."""
     if not options.words and not options.spare:
         raise UserError("nothing is named", hint="give a model, as in soban rm gemma2:2b; soban list shows them")
-    models, packed = store.models(), stored.kept()
+    models, packed = store.models(), stored.packed_files()
     own = [path for word in options.words if (path := own_path(word)) is not None]
     if own and not options.packed:
         raise UserError(

@@ -11,7 +11,7 @@ from soban.cli.terminal import console, findings, sections
 from soban.cli.terminal.sections import one_line, size
 from soban.cli.terminal.wrapping import FIRM
 from soban.messages import escaped, translate
-from soban.packing.packed_file import called
+from soban.packing.packed_file import model_name
 
 if TYPE_CHECKING:
     from soban.hub.catalogue import Entry
@@ -114,7 +114,7 @@ def look_up(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     repository = None if os.path.lexists(word) else names.find(word)
     if repository is not None:
         return str(repository), path, repository.entry
-    entries = names.entries_of(name := called(path.resolve()))
+    entries = names.entries_of(name := model_name(path.resolve()))
     return name, path, entries[0] if len(entries) == 1 else None
 
 

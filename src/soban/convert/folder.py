@@ -59,16 +59,16 @@ def to_folder(
     elif source.layout:
         source.fitted()  # raises for what does not fit; anything else is copied as it is
     entries = [(name, _stored_dtype(source, name, dtype), shape) for name, shape in source.shapes().items()]
-    with new_folder(path, sum(map(_size, entries)) + OTHERS) as made:
+    with new_folder(path, sum(map(_size, entries)) + OTHERS) as folder:
         if source.is_llama2c:
-            _write_json(made / CONFIG, _llama_config(source.config, dtype))
-            _write_json(made / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [BOS, EOS]})
+            _write_json(folder / CONFIG, _llama_config(source.config, dtype))
+            _write_json(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [BOS, EOS]})
             if tokenizer is not None:
-                _write_tokenizer(made, tokenizer, source.config)
+                _write_tokenizer(folder, tokenizer, source.config)
         else:
-            _copy_others(source.folder, made)
-            _write_json(made / CONFIG, _same_config(source.config, dtype))
-        write_shards(made, entries, lambda name: _bytes(source, name, dtype, rotated.get(name)), progress)
+            _copy_others(source.folder, folder)
+            _write_json(folder / CONFIG, _same_config(source.config, dtype))
+        write_shards(folder, entries, lambda name: _bytes(source, name, dtype, rotated.get(name)), progress)
 
 
 def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> None:
@@ -82,7 +82,7 @@ def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> No
     heads = rotated_heads(architecture, GGUF) if source.checkpoint.interleaved else {}
     parts = architecture.plan.tensors()
     kind, name = DTYPE_NAMES[dtype]
-    entries = [(whole, kind, shape) for whole, shape in architecture.plan.stored().items()]
+    entries = [(whole, kind, shape) for whole, shape in architecture.plan.file_shapes().items()]
 
     def fill(whole: str) -> Iterator[npt.NDArray]:
         several = parts[whole]
@@ -93,15 +93,15 @@ def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> No
         for rows in pieces:
             yield np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
 
-    with new_folder(path, sum(map(_size, entries)) + OTHERS) as made:
+    with new_folder(path, sum(map(_size, entries)) + OTHERS) as folder:
         classes = {"architectures": [CLASSES[config["model_type"]]]} if config["model_type"] in CLASSES else {}
-        _write_json(made / CONFIG, {**classes, **config, "dtype": name})
-        _write_json(made / "generation_config.json", generation)
+        _write_json(folder / CONFIG, {**classes, **config, "dtype": name})
+        _write_json(folder / "generation_config.json", generation)
         for file, content in words.items():
-            _write_json(made / file, content)
+            _write_json(folder / file, content)
         if template is not None:
-            (made / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
-        write_shards(made, entries, fill, progress)
+            (folder / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
+        write_shards(folder, entries, fill, progress)
 
 
 def _joined(parts: list[Floats], part: Part) -> Floats:
@@ -154,18 +154,18 @@ def write_shards(
         if shards[-1] and sum(map(_size, shards[-1])) + _size(entry) > most:
             shards.append([])
         shards[-1].append(entry)
-    total, done = sum(map(_size, entries)), [0]
+    total, position = sum(map(_size, entries)), [0]
 
-    def counted(name: str) -> Iterator[npt.NDArray]:
+    def filling(name: str) -> Iterator[npt.NDArray]:
         for piece in fill(name):
             yield piece
-            done[0] += piece.nbytes
-            progress(done[0] / total)
+            position[0] += piece.nbytes
+            progress(position[0] / total)
 
     count = len(shards)
     names = [SINGLE] if count == 1 else [f"model-{n + 1:05}-of-{count:05}.safetensors" for n in range(count)]
     for name, shard in zip(names, shards, strict=True):
-        write_safetensors(folder / name, shard, counted, {"format": "pt"})
+        write_safetensors(folder / name, shard, filling, {"format": "pt"})
     if count > 1:
         places = {entry[0]: name for name, shard in zip(names, shards, strict=True) for entry in shard}
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
@@ -185,16 +185,16 @@ def _llama_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 def _same_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """The model's own config.json, but for the dtype; transformers knew that by another name before."""
-    kept = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
-    return {**kept, "dtype" if "torch_dtype" not in config else "torch_dtype": DTYPE_NAMES[dtype][1]}
+    rest = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
+    return {**rest, "dtype" if "torch_dtype" not in config else "torch_dtype": DTYPE_NAMES[dtype][1]}
 
 
 def _write_tokenizer(folder: Path, path: Path, config: Mapping[str, Any]) -> None:
     pieces, scores = read_pieces(path, config["vocab_size"])
     for name, content in tokenizer_files(path, pieces, scores, config["max_position_embeddings"]).items():
         _write_json(folder / name, content)
-    made = load_fast(folder / "tokenizer.json", read_settings(folder, config))
-    compare(path, made, Llama2cTokenizer(pieces, scores))
+    tokenizer = load_fast(folder / "tokenizer.json", read_settings(folder, config))
+    compare(path, tokenizer, Llama2cTokenizer(pieces, scores))
 
 
 def _copy_others(folder: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from soban.base.errors import UserError
 from soban.base.files import check_absent, quoted
-from soban.convert.gguf_keys import Told, told
+from soban.convert.gguf_keys import Told, facts_of
 from soban.convert.source import Source, pairs
 from soban.loading.model_files import files_of
 from soban.models import Architecture
@@ -45,7 +45,7 @@ def to_gguf(
     """
     checkpoint = source.checkpoint
     source, architecture = source.fitted()
-    facts = told(source.path, architecture)
+    facts = facts_of(source.path, architecture)
     check_absent(path)
     parts = _places(source, architecture)
     entries: list[Entry] = [(name, "f32", values.shape) for name, values in facts.tensors.items()]
@@ -57,17 +57,17 @@ def to_gguf(
     if words:
         keys |= _words(source, tokenizer, architecture.config.vocab_size)
     reading, formats = READINGS[facts.architecture], {name: format for name, format, _ in entries}
-    total, done = sum(math.prod(entry[2]) for entry in entries), 0
+    total, position = sum(math.prod(entry[2]) for entry in entries), 0
 
     def fill(name: str) -> Iterator[npt.NDArray]:
-        nonlocal done
+        nonlocal position
         rows = (
             iter([facts.tensors[name]]) if name in facts.tensors else _rows(source, architecture, parts[name], reading)
         )
         for piece in rows:
             yield _encoded(name, formats[name], piece)
-            done += piece.size
-            progress(done / total)
+            position += piece.size
+            progress(position / total)
 
     write_gguf(path, keys, entries, fill)
 
@@ -145,8 +145,8 @@ def _keys(source: Source, architecture: Architecture, facts: Told, type: str) ->
 def _sampling(generation: Mapping[str, Any]) -> dict[str, Any]:
     if generation.get("do_sample") is not True:
         return {}
-    found = {theirs: generation.get(ours) for theirs, ours in SAMPLING.items()}
-    numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
+    options = {theirs: generation.get(ours) for theirs, ours in SAMPLING.items()}
+    numbers = {name: value for name, value in options.items() if isinstance(value, int | float)}
     return {f"general.sampling.{name}": value if name == "top_k" else float(value) for name, value in numbers.items()}
 
 

@@ -25,7 +25,7 @@ class Told:
     tensors: dict[str, Floats] = field(default_factory=dict)
 
 
-def told(path: Path, architecture: Architecture) -> Told:
+def facts_of(path: Path, architecture: Architecture) -> Told:
     """What a GGUF file says of a model. Raises UserError for what has no place in one."""
     if (name := architecture.family.name) not in FAMILIES:
         raise UserError(

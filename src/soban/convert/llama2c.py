@@ -60,18 +60,18 @@ def to_llama2c(
     else:
         words = tokenizer_bin(*llama2c_pieces(source.folder, source.config))
     check_room(path, header.file_size + len(words))
-    made = _write_tokenizer(tokenizer_out, words)
+    is_new = _write_tokenizer(tokenizer_out, words)
     try:
         write_bin(path, header, rows, progress)
     except BaseException:
-        if made:
+        if is_new:
             tokenizer_out.unlink(missing_ok=True)
         raise
 
 
-def described(source: Source, made: Architecture, version: int) -> tuple[Header, float]:
+def described(source: Source, architecture: Architecture, version: int) -> tuple[Header, float]:
     """The header of the model's .bin, and the factor that its residual stream takes on: see `_scale`."""
-    c = made.config
+    c = architecture.config
     _check(source.path, {
         "head_dim": (c.head_size, c.hidden_size / c.num_attention_heads),
         "attention_bias": (c.attention_bias, False),

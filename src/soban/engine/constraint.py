@@ -71,12 +71,12 @@ def masked(scores: Floats, mask: Mask, ends: Collection[int]) -> tuple[Ids | Non
     places = np.flatnonzero(bits)
     within = [token for token in ends if token < size]
     if 2 * len(places) < len(bits) or not len(bits):  # looked for in those bytes alone that have any
-        found = np.flatnonzero(np.unpackbits(bits[places], bitorder="little"))
-        ids = (places[found >> 3] << 3) + (found & 7)
+        inner = np.flatnonzero(np.unpackbits(bits[places], bitorder="little"))
+        ids = (places[inner >> 3] << 3) + (inner & 7)
         ids = np.union1d(ids[: int(ids.searchsorted(size))], np.array(within, np.int64))
         return ids, scores[ids]
     left = np.full(size, -np.inf, np.float32)
-    taken = ADDED.take(bits, axis=0).reshape(-1)[:size]
-    np.add(scores[: len(taken)], taken, out=left[: len(taken)])
+    added = ADDED.take(bits, axis=0).reshape(-1)[:size]
+    np.add(scores[: len(added)], added, out=left[: len(added)])
     left[within] = scores[within]
     return None, left

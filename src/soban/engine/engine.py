@@ -125,8 +125,8 @@ class Engine:
         """The step's tokens; logits are asked for where a sequence is at its end, and after each drafted token."""
         sequence, count = work[0]
         single = len(work) == 1 and sequence.pending == 1 and not draft
-        rotation, (adapters, chosen) = sequence.rotation, self._adapters(work)
-        like = (sequence.blocks, rotation, adapters, chosen)
+        rotation, (adapters, choices) = sequence.rotation, self._adapters(work)
+        like = (sequence.blocks, rotation, adapters, choices)
         if single and self.last_like == like:
             self.last_single.put(sequence.tokens[-1], sequence.cached)
             return self.last_single
@@ -140,19 +140,19 @@ class Engine:
             tokens[0] += draft
             outputs += range(end, end + len(draft))
         offsets, tables = [s.cached for s, _ in work], [s.blocks for s, _ in work]
-        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, chosen)
+        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, choices)
         if single:
             self.last_single, self.last_like = batch, (list(sequence.blocks), *like[1:])
         return batch
 
     def _adapters(self, work: Work) -> tuple[tuple[Adapter, ...], tuple[int, ...]]:
         """The adapters of a step, and which of them each sequence has chosen; -1: none."""
-        wanted = [sequence.request.adapter for sequence, _ in work]
-        if not any(wanted):
+        per_sequence = [sequence.request.adapter for sequence, _ in work]
+        if not any(per_sequence):
             return (), ()
-        if any(adapter is not None and adapter not in self.adapters for adapter in wanted):
-            self.adapters = tuple(dict.fromkeys(adapter for adapter in wanted if adapter is not None))
-        return self.adapters, tuple(-1 if one is None else self.adapters.index(one) for one in wanted)
+        if any(adapter is not None and adapter not in self.adapters for adapter in per_sequence):
+            self.adapters = tuple(dict.fromkeys(adapter for adapter in per_sequence if adapter is not None))
+        return self.adapters, tuple(-1 if one is None else self.adapters.index(one) for one in per_sequence)
 
     def _look_up(self, work: Work) -> tuple[int, list[int]]:
         """What a sequence that has the step for itself may go on with; and how many tokens this was found by.
@@ -160,8 +160,8 @@ class Engine:
         Nothing for several: their tokens fill the step as well, and are sure to be wanted.
         """
         (sequence, count), *others = work
-        wanted = sequence.request.sampling.prompt_lookup_num_tokens
-        if others or count > 1 or wanted == 0 or sequence.pending > 1 or sequence.siblings:
+        fixed = sequence.request.sampling.prompt_lookup_num_tokens
+        if others or count > 1 or fixed == 0 or sequence.pending > 1 or sequence.siblings:
             return 0, []
         room = self.context - len(sequence.tokens)  # a context that is full by the last token at the earliest
         if (limit := sequence.request.limit) is not None:
@@ -178,7 +178,7 @@ class Engine:
         place, length = sequence.lookup.find()
         if not length:
             return 0, []
-        number = min(wanted, most) if wanted else best_length(sequence.lookup.chances, length, most, self.costs)
+        number = min(fixed, most) if fixed else best_length(sequence.lookup.chances, length, most, self.costs)
         if not number:
             sequence.lookup.rest(length)
             self.costs.rest()

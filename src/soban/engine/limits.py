@@ -31,12 +31,12 @@ def check_request(request: Request, context: int, blocks: int) -> None:
     """Raises UserError for an empty prompt, one that leaves no room in the context, and a cache that is too small."""
     if not request.prompt:
         raise UserError("the prompt is empty", hint="give some text")
-    wanted = 1 if request.on_full == "wait" else request.sampling.wanted
+    count = 1 if request.on_full == "wait" else request.sampling.wanted
     # The last token to be produced is never fed, so it needs no place.
-    if request.on_full != "slide" and len(request.prompt) + wanted > context + 1:
+    if request.on_full != "slide" and len(request.prompt) + count > context + 1:
         raise UserError(
             "the prompt has {prompt} tokens and up to {wanted} are to follow, but the context holds {context}",
-            prompt=len(request.prompt), wanted=wanted, context=context,
+            prompt=len(request.prompt), wanted=count, context=context,
             hint="shorten it, lower max_new_tokens, or choose on_full slide to forget the oldest tokens",
         )  # fmt: skip
     if request.limit is not None and request.limit < 1:

@@ -122,8 +122,8 @@ class StepCosts:
             self._single += (WEIGHT if self._single else 1) * (min(seconds, 2 * self._single or seconds) - self._single)
         elif self._single and tokens in self.ratios:
             expected = self.ratios[tokens]
-            seen = min(max(seconds / self._single, expected / 2), 2 * expected)
-            self.ratios[tokens] += WEIGHT * (seen - expected)
+            ratio = min(max(seconds / self._single, expected / 2), 2 * expected)
+            self.ratios[tokens] += WEIGHT * (ratio - expected)
 
     def rest(self) -> None:
         """No step of several tokens was tried."""

@@ -74,9 +74,9 @@ class Processors:
         if self.penalised:
             # divided by the penalty if positive, multiplied if negative (Keskar et al. 2019)
             penalty = np.float32(self.sampling.repetition_penalty)
-            seen = self.seen[: len(self.known)]
-            before = scores[seen]
-            scores[seen] = np.where(before < 0, before * penalty, before / penalty)
+            ids = self.seen[: len(self.known)]
+            before = scores[ids]
+            scores[ids] = np.where(before < 0, before * penalty, before / penalty)
         if self.counts:
             # c[j] * alpha_frequency + float(c[j] > 0) * alpha_presence, in OpenAI's words
             counts = np.fromiter(self.counts.values(), np.float32, len(self.counts))

@@ -45,8 +45,8 @@ class Sampler:
             if not self.sampling.do_sample and (permits(mask, best) or best in ends):
                 return best
             few, left = _constrained(scores, logits, mask, ends)
-            chosen = self._draw(left) if self.sampling.do_sample else int(left.argmax())
-            return chosen if few is None else int(few[chosen])
+            place = self._draw(left) if self.sampling.do_sample else int(left.argmax())
+            return place if few is None else int(few[place])
         return self._draw(scores) if self.sampling.do_sample else best
 
     def _draw(self, scores: Floats) -> int:
@@ -58,8 +58,8 @@ class Sampler:
 
 def _constrained(scores: Floats, logits: Floats, mask: Mask, ends: frozenset[int]) -> tuple[Ids | None, Floats]:
     """What `masked` leaves; where that is nothing but what is banned, of the model's own scores."""
-    for given in (scores, logits):
-        few, left = masked(given, mask, ends)
+    for some in (scores, logits):
+        few, left = masked(some, mask, ends)
         if len(left) and math.isfinite(left.max()):
             return few, left
     raise UserError(

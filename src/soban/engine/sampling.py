@@ -82,8 +82,8 @@ class Sampling:
         }  # fmt: skip
         for name in (name for name, valid in ranges.items() if not valid):
             raise UserError(
-                "{name}={value} is out of range", name=name, value=_told(getattr(self, name)), allowed=allowed[name],
-                hint="it must be {allowed}",
+                "{name}={value} is out of range", name=name, value=_writable(getattr(self, name)),
+                allowed=allowed[name], hint="it must be {allowed}",
             )  # fmt: skip
         if self.temperature == 0:
             object.__setattr__(self, "do_sample", False)
@@ -156,7 +156,7 @@ def _is_bias(value: object) -> bool:
     return _are_ids(value[:1]) and isinstance(value[1], Real) and not isinstance(value[1], bool)
 
 
-def _told(value: object) -> object:
+def _writable(value: object) -> object:
     """A value as it may stand in a line: Python refuses to write out whole numbers of more than 4,300 digits."""
     from decimal import Decimal
 

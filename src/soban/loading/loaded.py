@@ -18,7 +18,7 @@ from soban.ops.run import use_native
 from soban.packing.assemble import DTYPES, assemble, needs_packing, pack
 from soban.packing.fitting import fitted
 from soban.packing.layout import check_numbers, packed_layout
-from soban.packing.packed_file import called, locked, packed_path
+from soban.packing.packed_file import locked, model_name, packed_path
 from soban.resources import disk, memory
 from soban.resources.memory import Form, cache_format
 from soban.resources.speed import speeds
@@ -78,10 +78,10 @@ class Loaded:
         """Whether a prompt is a text to go on with though there is a chat template, which is then for conversations."""
         return self.template is None or self.generation_config.get(CONTINUES) is True
 
-    def context(self, wanted: int | None) -> int:
+    def context(self, length: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""
         limit = self.architecture.config.longest
-        if wanted is None:
+        if length is None:
             usual = min(limit, USUAL_CONTEXT)
             if self.room is not None and self.room < usual:
                 messages.warn(
@@ -90,12 +90,12 @@ class Loaded:
                 )  # fmt: skip
                 return self.room
             return usual
-        if not 2 <= wanted <= limit:
+        if not 2 <= length <= limit:
             raise UserError(
-                "context={wanted}: this model reads 2 to {limit} tokens", wanted=wanted, limit=limit,
+                "context={wanted}: this model reads 2 to {limit} tokens", wanted=length, limit=limit,
                 hint="give a number in that range",
             )  # fmt: skip
-        return wanted
+        return length
 
     def users(self, context: int, wanted: int | None) -> int:
         """How many full contexts the cache is to hold at once; None: as many as a quarter of the free memory holds."""
@@ -149,14 +149,14 @@ def load_files(
         words.encode("")  # a BOS that the model does not have is told at once
     if packed_layout(checkpoint):
         check_numbers(checkpoint)
-    packed = _packed(arch, checkpoint, dtype, progress) if needs_packing(arch, checkpoint, dtype) else checkpoint
+    weights = _pack_or_find(arch, checkpoint, dtype, progress) if needs_packing(arch, checkpoint, dtype) else checkpoint
     template = files.template()
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
     cache = cache_format(dtype, cache_dtype)
-    room = _room(arch, checkpoint, packed, dtype, options)
+    room = _room(arch, checkpoint, weights, dtype, options)
     as_run_c = checkpoint.form == LLAMA2C
-    return Loaded(path, dtype, arch, assemble(arch, packed), words, template, generation, as_run_c, cache, room)
+    return Loaded(path, dtype, arch, assemble(arch, weights), words, template, generation, as_run_c, cache, room)
 
 
 @dataclass(frozen=True)
@@ -221,60 +221,62 @@ def _check_memory(arch: Architecture, checkpoint: Checkpoint, dtypes: tuple[str,
                 return dtype
     if options.force:
         return dtypes[0]
-    wanted = replace(options.form(dtypes[-1]), context=contexts[-1])
-    others = memory.fitting_forms(arch, checkpoint, wanted, free)
-    takes = memory.needed(arch, checkpoint, wanted.dtype, wanted.context, cache=wanted.cache)
+    last = replace(options.form(dtypes[-1]), context=contexts[-1])
+    others = memory.fitting_forms(arch, checkpoint, last, free)
+    takes = memory.needs(arch, checkpoint, last.dtype, last.context, cache=last.cache)
     if not others and takes.own <= free:
-        return wanted.dtype
+        return last.dtype
     raise TooLarge(
         "{path} needs {needed} of memory as {dtype}, and {free} are free",
-        path=checkpoint.path, needed=of_bytes(takes.total), dtype=wanted.dtype, free=of_bytes(free),
-        others=", ".join(form.flags(wanted) for form in others),
+        path=checkpoint.path, needed=of_bytes(takes.total), dtype=last.dtype, free=of_bytes(free),
+        others=", ".join(form.flags(last) for form in others),
         hint="what would fit: {others}" if others else "close other programs, or insist with --force",
     )  # fmt: skip
 
 
 def _room(
-    arch: Architecture, checkpoint: Checkpoint, packed: Checkpoint, dtype: str, options: LoadSettings
+    arch: Architecture, checkpoint: Checkpoint, weights: Checkpoint, dtype: str, options: LoadSettings
 ) -> int | None:
     """The context that memory holds beside the weights; None if all that is wanted. Says where they do not fit."""
     if options.free is None:
         return None
     form = options.form(dtype)
-    bare = memory.needed(arch, checkpoint, dtype, 0)
+    bare = memory.needs(arch, checkpoint, dtype, 0)
     room = memory.fitting_context(arch, form.cache, options.free - bare.total, options.context)
     if room >= min(options.context, memory.SHORT):
         return None if room == options.context else room
-    rate = disk.decode_rate(bare.weights, options.free - bare.own, disk.disk_rate(packed.files[-1]))
-    said = {"name": called(checkpoint.path), "needed": of_bytes(bare.total), "free": of_bytes(options.free)}
+    rate = disk.decode_rate(bare.weights, options.free - bare.own, disk.disk_rate(weights.files[-1]))
+    facts = {"name": model_name(checkpoint.path), "needed": of_bytes(bare.total), "free": of_bytes(options.free)}
     if rate is None:
         messages.warn(
             "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
-            "which is slow; a smaller model or form is quicker", **said,
+            "which is slow; a smaller model or form is quicker", **facts,
         )  # fmt: skip
     else:
         messages.warn(
             "{name} needs {needed} of memory, and {free} are free: its weights come from the disk for every token, "
-            "about {seconds:.1f} s each; a smaller model or form is quicker", **said, seconds=1 / rate,
+            "about {seconds:.1f} s each; a smaller model or form is quicker", **facts, seconds=1 / rate,
         )  # fmt: skip
     return min(options.context, memory.SHORT)
 
 
-def _packed(arch: Architecture, checkpoint: Checkpoint, dtype: str, progress: Callable[[float], None]) -> Checkpoint:
+def _pack_or_find(
+    arch: Architecture, checkpoint: Checkpoint, dtype: str, progress: Callable[[float], None]
+) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""
     path = packed_path(checkpoint, dtype)
-    found = _mapped(path, arch, checkpoint)
-    if found is None:
+    weights = _mapped(path, arch, checkpoint)
+    if weights is None:
         with locked(path):
-            found = _mapped(path, arch, checkpoint)
-            if found is None:
+            weights = _mapped(path, arch, checkpoint)
+            if weights is None:
                 path.unlink(missing_ok=True)
                 messages.warn(
-                    "packing {name} as {dtype}, once: {path}", name=called(checkpoint.path), dtype=dtype, path=path
+                    "packing {name} as {dtype}, once: {path}", name=model_name(checkpoint.path), dtype=dtype, path=path
                 )  # fmt: skip
                 pack(arch, checkpoint, dtype, path, progress)
-                found = _opened(path, arch, checkpoint)
-    return found
+                weights = _open_packed(path, arch, checkpoint)
+    return weights
 
 
 def _mapped(path: Path, arch: Architecture, checkpoint: Checkpoint) -> Checkpoint | None:
@@ -282,18 +284,18 @@ def _mapped(path: Path, arch: Architecture, checkpoint: Checkpoint) -> Checkpoin
     if not is_file(path):
         return None
     try:
-        return _opened(path, arch, checkpoint)
+        return _open_packed(path, arch, checkpoint)
     except UserError:
         return None
 
 
-def _opened(path: Path, arch: Architecture, checkpoint: Checkpoint) -> Checkpoint:
+def _open_packed(path: Path, arch: Architecture, checkpoint: Checkpoint) -> Checkpoint:
     """A packed file of the checkpoint, checked."""
     tensors, metadata = read_safetensors(path)
-    packed = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
-    packed = fitted(arch, packed).checkpoint
-    check_numbers(packed)
-    return packed
+    weights = Checkpoint(path, checkpoint.config, checkpoint.generation_config, tensors, (path,), metadata)
+    weights = fitted(arch, weights).checkpoint
+    check_numbers(weights)
+    return weights
 
 
 def _ids(value: Any) -> list[int]:

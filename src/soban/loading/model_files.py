@@ -106,13 +106,13 @@ class GgufFiles:
 
     def template(self) -> ChatTemplate | None:
         key, path = "tokenizer.chat_template", self.checkpoint.path
-        named = {
+        templates = {
             name.removeprefix(key).removeprefix(".") or "default": source
             for name, source in self.checkpoint.keys.items() if name == key or name.startswith(f"{key}.")
         }  # fmt: skip
-        if not named:
+        if not templates:
             return None
-        return ChatTemplate(default_template(path, named), self.vocabulary.settings.names, origin=path)
+        return ChatTemplate(default_template(path, templates), self.vocabulary.settings.names, origin=path)
 
 
 FORMS: Mapping[str, Callable[[Checkpoint], ModelFiles]] = {LLAMA2C: Llama2cFiles, GGUF: GgufFiles}

@@ -54,7 +54,7 @@ def rates(arch: Architecture, checkpoint: Checkpoint, dtype: str, users: int, ca
     None where the memory that is free does not hold a single layer twice.
     """
     layers, part = slice_of(arch, checkpoint, dtype)
-    takes, free = memory.needed(part, checkpoint, dtype, PROMPT, users, cache), system.available_memory()
+    takes, free = memory.needs(part, checkpoint, dtype, PROMPT, users, cache), system.available_memory()
     if free is not None and 2 * takes.total > free:
         return None
     scale = arch.config.num_hidden_layers / layers

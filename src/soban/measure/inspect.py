@@ -31,7 +31,7 @@ from soban.text.tokenizers.entries import Entries
 from soban.text.tokenizers.settings import read_json
 from soban.weights import llama2c
 from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint
-from soban.weights.inspect import ROTATIONS, Stored, open_any, stored
+from soban.weights.inspect import ROTATIONS, Stored, listing, open_any
 from soban.weights.naming import EMBEDDING
 
 Report = dict[str, Any]
@@ -59,7 +59,7 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
     arch, checkpoint = (fit.architecture, fit.checkpoint) if fit else (arch, checkpoint)
     layout = packed_layout(checkpoint)
     tied = arch.config.tie_word_embeddings if arch else config.get("tie_word_embeddings") is True
-    tensors = _with_names(stored(checkpoint, layout, tied), checkpoint, arch)
+    tensors = _with_names(listing(checkpoint, layout, tied), checkpoint, arch)
     rows = next((one.shape[0] for one in tensors if EMBEDDING in (one.name, one.known_as)), None)
     files, is_gguf = files_of(checkpoint), checkpoint.form == GGUF
     belongs = bool(config) and checkpoint.form not in (LLAMA2C, GGUF)  # whether what lies in the folder is this model's
@@ -303,11 +303,11 @@ class _Needs(memory.Needs):
 
 def _needs(arch: Architecture, checkpoint: Checkpoint, dtype: str, context: int, free: int | None) -> _Needs:
     """What the model takes with the context that `run` would give it: a shorter one where memory is short."""
-    takes = memory.needed(arch, checkpoint, dtype, context)
+    takes = memory.needs(arch, checkpoint, dtype, context)
     if free is not None and takes.total > free:
-        room = free - memory.needed(arch, checkpoint, dtype, 0).total
+        room = free - memory.needs(arch, checkpoint, dtype, 0).total
         context = memory.fitting_context(arch, memory.cache_format(dtype), room, context) or min(context, memory.SHORT)
-        takes = memory.needed(arch, checkpoint, dtype, context)
+        takes = memory.needs(arch, checkpoint, dtype, context)
     return _Needs(**dataclasses.asdict(takes), context=context)
 
 

@@ -41,7 +41,7 @@ def check(path: Path, progress: Callable[[int], None] = lambda count: None) -> l
     for file in checkpoint.weight_files:
         results.append(_checked(file, checkpoint))
         progress(results[-1].bytes)
-    for one in stored.kept():
+    for one in stored.packed_files():
         if one.source == path.resolve() and one.state == "current":
             results.append(_check_packed(one))
             progress(results[-1].bytes)

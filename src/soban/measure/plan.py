@@ -275,7 +275,7 @@ def form(
 ) -> dict[str, Any]:
     """Memory and speed with weights of a dtype, and whether that fits."""
     cache = cache_format(dtype, wish.cache)
-    takes = memory.needed(arch, checkpoint, dtype, wish.context, wish.users, cache)
+    takes = memory.needs(arch, checkpoint, dtype, wish.context, wish.users, cache)
     tell(translate("measuring {dtype} ...", dtype=dtype))
     rates = forecast.rates(arch, checkpoint, dtype, min(wish.users, memory.OUTPUTS), cache)
     one = memory.cache_bytes(arch, wish.context, 1, cache)

@@ -51,7 +51,7 @@ OBEYED = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u20
 
 def escaped(text: str) -> str:
     """The text as it may stand in a terminal: \\x1b, \\n and the like where a character would be obeyed."""
-    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def padded(text: str, columns: int, right: bool = False) -> str:

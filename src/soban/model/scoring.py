@@ -17,7 +17,7 @@ from soban.ops import Cache, make_batch, make_cache, runner
 from soban.ops.adapters import Adapter
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
-from soban.packing.packed_file import called
+from soban.packing.packed_file import model_name
 from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
 from soban.resources.pressure import Watch
 
@@ -48,7 +48,7 @@ class Scorer:
         self.salt = ""
 
     def __repr__(self) -> str:
-        kind, name = type(self).__name__, called(self.loaded.path)
+        kind, name = type(self).__name__, model_name(self.loaded.path)
         adapter = f" with {self.adapter_path.name!r}" if self.adapter_path else ""
         return f"<soban.{kind}: {name!r} as {self.loaded.dtype}{adapter}, {self.engine.context} tokens of context>"
 

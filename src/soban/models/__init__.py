@@ -53,8 +53,8 @@ class Architecture:
         batch = program.batch()
         layers = [LayerSlot(i) for i in range(self.config.num_hidden_layers)]
         states = self.family.forward(self.config, weights, batch, layers, longest)
-        chosen = ops.take_rows(states, batch.outputs)  # type: ignore[arg-type]
-        program.result = chosen if hidden else self.family.logits(self.config, weights, chosen)  # type: ignore[assignment]
+        outputs = ops.take_rows(states, batch.outputs)  # type: ignore[arg-type]
+        program.result = outputs if hidden else self.family.logits(self.config, weights, outputs)  # type: ignore[assignment]
         return program
 
 
@@ -101,16 +101,16 @@ def architecture(
         )  # fmt: skip
     family = _family(model_type)
     kind = family.model_types[model_type]
-    given = standard(kind, raw, family.config)
+    values = standard(kind, raw, family.config)
     ours = {"compute_dtype": compute_dtype, "rope_interleaved": rope_interleaved, "plain_norms": plain_norms}
     fields = {field.name for field in dataclasses.fields(family.config)}
-    given |= {key: value for key, value in ours.items() if key in fields}
+    values |= {key: value for key, value in ours.items() if key in fields}
     names = {ours: theirs for theirs, ours in kind.aliases.items() if theirs in raw}
-    layers = given.get("num_hidden_layers")
+    layers = values.get("num_hidden_layers")
     if type(layers) is int and layers > MOST_LAYERS:  # a config may list them as soon as it is made
         raise UserError(
             "config.json: num_hidden_layers={layers}; this reads up to {most}", layers=layers, most=MOST_LAYERS,
             hint="fetch config.json again",
         )  # fmt: skip
-    config, absent = read_config(family.config, given, names)
+    config, absent = read_config(family.config, values, names)
     return Architecture(family, config, absent, text_only=whole is not raw)

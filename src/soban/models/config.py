@@ -169,15 +169,15 @@ def standard(model_type: ModelType, raw: Mapping[str, Any], cls: type[Any]) -> d
     """config.json's object as a family's Config has it: one key for each thing, without what is read nowhere."""
     usual = {**raw, **{ours: raw[theirs] for theirs, ours in model_type.aliases.items() if theirs in raw}}
     unread = {*model_type.unread, *model_type.aliases, "rope_interleaved"}
-    given = {**model_type.defaults, **{key: value for key, value in usual.items() if key not in unread}}
+    values = {**model_type.defaults, **{key: value for key, value in usual.items() if key not in unread}}
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     if "rope_parameters" in defaults:
-        context = given.get("max_position_embeddings", defaults["max_position_embeddings"])
-        nested = (FULL, SLIDING) if model_type.nested or "layer_types" in given else ()
+        context = values.get("max_position_embeddings", defaults["max_position_embeddings"])
+        nested = (FULL, SLIDING) if model_type.nested or "layer_types" in values else ()
         about = {**model_type.defaults, **raw}
         read = model_type.positions or (lambda raw, context: rope_parameters(raw, context, nested))
-        given["rope_parameters"] = read(about, context)
-    return given
+        values["rope_parameters"] = read(about, context)
+    return values
 
 
 def read_config(
@@ -222,7 +222,7 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
     for option in options:
         origin = typing.get_origin(option)
         if origin is typing.Literal:
-            if any(type(value) is type(known) and value == known for known in typing.get_args(option)):
+            if any(type(value) is type(literal) and value == literal for literal in typing.get_args(option)):
                 return value
         elif option is float and type(value) in (int, float) and 1e-30 <= value < 1e30:
             return float(value)

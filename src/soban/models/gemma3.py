@@ -71,14 +71,16 @@ class Config(decoder.Config):
 
 def positions(raw: Mapping[str, Any], context: int) -> dict[str, Any]:
     """The rotary parameters of each type of layers, in the order of precedence that transformers has."""
-    given, scaling = raw.get("rope_parameters"), raw.get("rope_scaling")
-    if given is not None and not isinstance(given, dict):
-        raise invalid("rope_parameters", given)
-    if scaling is not None and not (isinstance(scaling, dict) and (given is None or isinstance(given.get(FULL), dict))):
+    parameters, scaling = raw.get("rope_parameters"), raw.get("rope_scaling")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise invalid("rope_parameters", parameters)
+    if scaling is not None and not (
+        isinstance(scaling, dict) and (parameters is None or isinstance(parameters.get(FULL), dict))
+    ):
         raise invalid("rope_scaling", scaling)
-    full, local = ((given or {}).get(kind) or {} for kind in (FULL, SLIDING))
+    full, local = ((parameters or {}).get(kind) or {} for kind in (FULL, SLIDING))
     if not isinstance(full, dict) or not isinstance(local, dict):
-        raise invalid("rope_parameters", given)
+        raise invalid("rope_parameters", parameters)
     share = raw.get("partial_rotary_factor")
     usual = {} if share is None else {"partial_rotary_factor": share}
     full, local = {**usual, **full, **(scaling or {})}, {**usual, **local}

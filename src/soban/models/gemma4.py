@@ -73,10 +73,10 @@ class Config(RotaryDecoder):
                 "config.json: {shared} of {layers} layers share keys and values with none of their kind",
                 shared=self.num_kv_shared_layers, layers=self.num_hidden_layers, hint="fetch config.json again",
             )  # fmt: skip
-        for layer, given in (self.per_layer_config or {}).items():
-            if not isinstance(given, dict) or not given.keys() <= {"head_dim", "num_key_value_heads"}:
+        for layer, about in (self.per_layer_config or {}).items():
+            if not isinstance(about, dict) or not about.keys() <= {"head_dim", "num_key_value_heads"}:
                 raise UserError(
-                    "config.json: {key}={value} is not implemented", key=f"per_layer_config.{layer}", value=given,
+                    "config.json: {key}={value} is not implemented", key=f"per_layer_config.{layer}", value=about,
                     hint="use a model without it, or an engine that has it",
                 )  # fmt: skip
 
@@ -98,8 +98,8 @@ class Config(RotaryDecoder):
     def head(self, layer: int) -> tuple[int, int]:
         """The width of a layer's heads, and how many of them are of keys and values."""
         if self.per_layer_config is not None:
-            given = self.per_layer_config.get(str(layer), {})
-            return given.get("head_dim", self.head_dim), given.get("num_key_value_heads", self.num_key_value_heads)
+            own = self.per_layer_config.get(str(layer), {})
+            return own.get("head_dim", self.head_dim), own.get("num_key_value_heads", self.num_key_value_heads)
         if self.types[layer] == SLIDING:
             return self.head_dim, self.num_key_value_heads
         fewer = self.num_global_key_value_heads if self.attention_k_eq_v else None
@@ -142,15 +142,15 @@ class Config(RotaryDecoder):
 
 def positions(raw: Mapping[str, Any], context: int) -> dict[str, Any]:
     """The rotary parameters of both types of layers; these models have no older keys for them."""
-    given = raw.get("rope_parameters")
-    if given is None:
-        given = {
+    parameters = raw.get("rope_parameters")
+    if parameters is None:
+        parameters = {
             SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
             FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0},
         }
-    if not isinstance(given, dict) or not all(isinstance(given.get(kind), dict) for kind in (FULL, SLIDING)):
-        raise invalid("rope_parameters", given)
-    return {kind: layer_parameters(given[kind], None, context) for kind in (FULL, SLIDING)}
+    if not isinstance(parameters, dict) or not all(isinstance(parameters.get(kind), dict) for kind in (FULL, SLIDING)):
+        raise invalid("rope_parameters", parameters)
+    return {kind: layer_parameters(parameters[kind], None, context) for kind in (FULL, SLIDING)}
 
 
 def plan(c: Config) -> Plan:

@@ -115,21 +115,21 @@ class Plan:
 
     def tensors(self, form: str = "hf") -> dict[str, list[Part]]:
         """The parts that each tensor of a kind of file holds, by its name there; not those without a place there."""
-        found: dict[str, list[Part]] = {}
+        table: dict[str, list[Part]] = {}
         for part in self.parts():
             if (name := part.source(form)) is not None:
-                found.setdefault(name, []).append(part)
-        return found
+                table.setdefault(name, []).append(part)
+        return table
 
-    def stored(self) -> dict[str, Shape]:
+    def file_shapes(self) -> dict[str, Shape]:
         """The shape of every tensor as a file of Hugging Face's holds it, by its name there."""
-        stored: dict[str, Shape] = {}
+        shapes: dict[str, Shape] = {}
         for part in self.parts():
             name, shape = part.wholes.get("hf", part.name), part.shape
             if "hf" in part.wholes:
                 shape = (part.first + shape[0], *shape[1:])  # of several parts the last one ends the tensor
-            stored[name] = shape[::-1] if part.transposed else shape
-        return stored
+            shapes[name] = shape[::-1] if part.transposed else shape
+        return shapes
 
     def names(self, form: str) -> dict[str, str]:
         """The names that tensors of one part have in a kind of file -> ours; empty where there are no such files."""

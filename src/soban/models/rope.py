@@ -32,25 +32,25 @@ def rope_parameters(raw: Mapping[str, Any], context: int, layer_types: Iterable[
         raise invalid("rope_scaling", scaling)
     if parameters is not None and not isinstance(parameters, dict):
         raise invalid("rope_parameters", parameters)
-    chosen = dict(scaling or parameters or {})
+    own = dict(scaling or parameters or {})
     for name in layer_types:  # beside parameters for all of them those of one type are never read
-        if name in chosen and not {"rope_type", "rope_theta"} <= chosen.keys():
+        if name in own and not {"rope_type", "rope_theta"} <= own.keys():
             raise UserError(
                 "config.json: rope_parameters of their own for {name} are not implemented", name=name,
                 hint="use a model without it, or an engine that has it",
             )  # fmt: skip
-    chosen.setdefault("rope_theta", raw.get("rope_theta", THETA))
+    own.setdefault("rope_theta", raw.get("rope_theta", THETA))
     if raw.get("partial_rotary_factor") is not None:
-        chosen.setdefault("partial_rotary_factor", raw["partial_rotary_factor"])
-    filled = layer_parameters(chosen, chosen["rope_theta"], context)
+        own.setdefault("partial_rotary_factor", raw["partial_rotary_factor"])
+    filled = layer_parameters(own, own["rope_theta"], context)
     if filled["rope_type"] in FILLED and "original_max_position_embeddings" in raw:
         filled["original_max_position_embeddings"] = raw["original_max_position_embeddings"]  # as Phi 3 has it: first
     return filled
 
 
-def layer_parameters(given: Mapping[str, Any], theta: Any, context: int) -> dict[str, Any]:
+def layer_parameters(own: Mapping[str, Any], theta: Any, context: int) -> dict[str, Any]:
     """An object about positions with what transformers adds to it where it is silent."""
-    filled = {"rope_theta": theta, "rope_type": given.get("type", "default"), **given}
+    filled = {"rope_theta": theta, "rope_type": own.get("type", "default"), **own}
     if filled["rope_type"] in FILLED:
         filled.setdefault("original_max_position_embeddings", context)
     return filled
@@ -122,8 +122,8 @@ class Rotation:
     @property
     def factor(self) -> float:
         """By how much the context is stretched; where nothing says so, by what the two lengths tell."""
-        given = self.parameters.get("factor")
-        return self.context / self._original if given is None else self.number("factor")
+        own = self.parameters.get("factor")
+        return self.context / self._original if own is None else self.number("factor")
 
     @property
     def scale(self) -> float:
@@ -139,10 +139,10 @@ class Rotation:
 
         Raises UserError for values with which nothing can be computed.
         """
-        found = self._computed(lambda: KINDS[self.kind](self, length))
-        if not np.isfinite(found).all():
+        radians = self._computed(lambda: KINDS[self.kind](self, length))
+        if not np.isfinite(radians).all():
             raise self._impossible()
-        return np.asarray(found, np.float32)
+        return np.asarray(radians, np.float32)
 
     def table(self, longest: int) -> Floats:
         """(K, size / 2): the frequencies of texts of up to so many tokens, in the rows that `row` names."""
@@ -262,10 +262,10 @@ class Rotation:
             raise self._impossible() from None
 
     def _impossible(self) -> UserError:
-        given = ", ".join(f"{key}={quoted(value)}" for key, value in self.parameters.items())
+        values = ", ".join(f"{key}={quoted(value)}" for key, value in self.parameters.items())
         return UserError(
             "config.json: with these rope_parameters no rotary positions can be computed: {parameters}",
-            parameters=given, hint="fetch config.json again",
+            parameters=values, hint="fetch config.json again",
         )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class Batch:
     table_width: int
     output_count: int
     rotation: int = 0  # the row
-    adapters: tuple[Adapter, ...] = ()  # without any, the memory has no `chosen`
+    adapters: tuple[Adapter, ...] = ()  # without any, the memory has no `choices`
 
     def put(self, token: int, position: int) -> None:
         """Another token and position for the batch's only one; its page has to be in the table."""
@@ -53,7 +53,7 @@ class Batch:
         return self._part(2 * self.token_count + self.sequence_count + 1, shape[0] * shape[1]).reshape(shape)
 
     @property
-    def chosen(self) -> npt.NDArray[np.int32]:  # (S,)
+    def choices(self) -> npt.NDArray[np.int32]:  # (S,)
         if not self.adapters:
             return np.full(self.sequence_count, -1, np.int32)
         return self._part(len(self.memory) - self.output_count - self.sequence_count, self.sequence_count)
@@ -73,16 +73,16 @@ def make_batch(
     outputs: Sequence[int],
     rotation: int = 0,
     adapters: tuple[Adapter, ...] = (),
-    chosen: Sequence[int] = (),
+    choices: Sequence[int] = (),
 ) -> Batch:
     """A batch from each sequence's new tokens, the position of the first of them, and its pages.
 
-    With adapters, `chosen` has for each sequence which of them it takes, or -1.
+    With adapters, `choices` has for each sequence which of them it takes, or -1.
     """
-    assert len(chosen) == (len(tokens) if adapters else 0) and all(-1 <= i < len(adapters) for i in chosen), chosen
+    assert len(choices) == (len(tokens) if adapters else 0) and all(-1 <= i < len(adapters) for i in choices), choices
     if len(tokens) == 1:  # what follows, for a single sequence: there, with a small model, microseconds count
         (new,), (first,), (table,), count = tokens, offsets, tables, len(tokens[0])
-        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *chosen, *outputs))
+        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *choices, *outputs))
         return Batch(memory, count, 1, len(table), len(outputs), rotation, adapters)
     width = max(map(len, tables))
     starts = [0]
@@ -96,6 +96,6 @@ def make_batch(
     for table in tables:
         flat += table
         flat += [0] * (width - len(table))
-    flat += chosen
+    flat += choices
     flat += outputs
     return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation, adapters)

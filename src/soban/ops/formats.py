@@ -125,7 +125,7 @@ def encode(values: Floats, format: str) -> Rows:
     padded = np.zeros((-(-rows // PANEL) * PANEL, columns), np.float32)
     padded[:rows] = values
     write = _write_q8 if format == "q8" else _write_q4
-    blocks = [write(block) for block in _cut(turn(padded, inverse=True))]
+    blocks = [write(block) for block in _blocks(turn(padded, inverse=True))]
     return Rows(format, rows, columns, np.concatenate(blocks, axis=1).reshape(-1))
 
 
@@ -153,7 +153,7 @@ def turn(x: Floats, inverse: bool = False) -> Floats:
     return out
 
 
-def _cut(x: npt.NDArray) -> list[npt.NDArray]:
+def _blocks(x: npt.NDArray) -> list[npt.NDArray]:
     """The blocks of (n, columns)."""
     return [x[:, start : start + BLOCK] for start in range(0, x.shape[1], BLOCK)]
 
@@ -294,9 +294,9 @@ def _quantise_q4(x: Floats) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floa
     for longer, shift in MOVES:
         step, offset, _ = best
         moved = offset + (np.float32(7.5) * longer - shift * step)
-        tried = _fit(y, total, _nearest(step + longer, 1, MOST_STEP), moved)
-        better = tried[-1] < best[-1]
-        best = tuple(np.where(better, new, old) for new, old in zip(tried, best, strict=True))
+        trial = _fit(y, total, _nearest(step + longer, 1, MOST_STEP), moved)
+        better = trial[-1] < best[-1]
+        best = tuple(np.where(better, new, old) for new, old in zip(trial, best, strict=True))
     step, offset, _ = best
     return _integers(y, step, offset).astype(np.uint8).reshape(x.shape), step, offset, scale
 

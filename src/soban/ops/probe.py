@@ -36,17 +36,17 @@ def works(library: Path, isa: str, number: int) -> bool:
     if isa == "scalar":
         return True
     key = f"{isa} {_surroundings(library)}"
-    known = system.recalled(MEMORY)
-    if not isinstance(known.get(key), bool):
-        verdict = _tried(library, number)
+    verdicts = system.recalled(MEMORY)
+    if not isinstance(verdicts.get(key), bool):
+        verdict = _try(library, number)
         if verdict is None:
             return True
-        known[key] = verdict
-        system.remember(MEMORY, known)
-    return bool(known[key])
+        verdicts[key] = verdict
+        system.remember(MEMORY, verdicts)
+    return bool(verdicts[key])
 
 
-def _tried(library: Path, number: int) -> bool | None:
+def _try(library: Path, number: int) -> bool | None:
     """What a child process says that uses each kernel; None where none can be started."""
     if not Path(sys.executable or "").stem.lower().startswith(("python", "pypy")):
         return None  # Python inside of another program, which is not ours to start
@@ -77,8 +77,8 @@ def _processor() -> str:
     if sys.platform == "linux":
         with contextlib.suppress(OSError), open("/proc/cpuinfo", "rb") as file:  # its first processor is enough
             words = file.read(4096).split(b"\n\n")[0].decode("utf-8", "replace").splitlines()
-            kept = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags", "CPU", "Features")
-            return " ".join(line for line in words if line.startswith(kept))
+            keys = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags", "CPU", "Features")
+            return " ".join(line for line in words if line.startswith(keys))
     if sys.platform == "darwin":
         return _sysctl(b"machdep.cpu.brand_string")
     return os.environ.get("PROCESSOR_IDENTIFIER", platform.machine())

@@ -138,34 +138,34 @@ def _problem(operand: schema.Operand, value: Any, program: Program, columns: int
     match operand:
         case schema.Value(optional):
             fits = (isinstance(value, Recorded) and value.program is program) or (optional and value is None)
-            wanted = "a value of the same program"
+            expected = "a value of the same program"
         case schema.Ids(names):
             fits = isinstance(value, Slot) and value.name in names and value.program is program
-            wanted = "the batch's " + " or ".join(names)
+            expected = "the batch's " + " or ".join(names)
         case schema.Whole(None, optional):
-            fits, wanted = isinstance(value, BatchSlots) or (optional and value is None), "the batch"
+            fits, expected = isinstance(value, BatchSlots) or (optional and value is None), "the batch"
         case schema.Whole(slot):
-            fits, wanted = isinstance(value, Slot) and value.name == slot, f"the batch's {slot}"
+            fits, expected = isinstance(value, Slot) and value.name == slot, f"the batch's {slot}"
         case schema.Layer():
-            fits, wanted = isinstance(value, LayerSlot), "a layer of the cache"
+            fits, expected = isinstance(value, LayerSlot), "a layer of the cache"
         case schema.Weights(adapted):
             plain = isinstance(value, Matrix) and (adapted or value.bias is None)
             fits = plain and columns in (None, value.shape[1])
-            wanted = (
+            expected = (
                 f"a matrix{'' if columns is None else f' of {columns} columns'}{'' if adapted else ' without a bias'}"
             )
         case schema.Vector(divides, optional):
             length = len(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0
             fits = bool(length) and (columns == length or (divides and columns is not None and columns % length == 0))
-            fits, wanted = fits or (optional and value is None), f"an array of {columns} numbers"
+            fits, expected = fits or (optional and value is None), f"an array of {columns} numbers"
         case schema.Frequencies():
-            fits, wanted = isinstance(value, np.ndarray) and value.ndim == 2, "a table of frequencies"
+            fits, expected = isinstance(value, np.ndarray) and value.ndim == 2, "a table of frequencies"
         case schema.Choice(among):
-            fits, wanted = value in among, " or ".join(among)
+            fits, expected = value in among, " or ".join(among)
         case schema.Integer(optional) | schema.Number(optional):
             types = (int, np.integer) if isinstance(operand, schema.Integer) else (int, float, np.integer, np.floating)
-            fits, wanted = isinstance(value, types) or (optional and value is None), "a number"
-    return None if fits else f"is to be {wanted}, not {_described(value)}"
+            fits, expected = isinstance(value, types) or (optional and value is None), "a number"
+    return None if fits else f"is to be {expected}, not {_described(value)}"
 
 
 def _described(value: Any) -> str:

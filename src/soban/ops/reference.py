@@ -74,7 +74,7 @@ def linear(x: Floats, w: Matrix, batch: Batch | None = None) -> Floats:
     out = np.concatenate([_linear_rows(x, part) for part in w.parts], axis=1)
     out = out if w.bias is None else out + w.bias
     if batch is not None and w.place is not None:
-        for s, adapter in enumerate(batch.chosen):
+        for s, adapter in enumerate(batch.choices):
             mine = slice(batch.starts[s], batch.starts[s + 1])
             for piece in batch.adapters[adapter].pieces.get(w.place, ()) if adapter >= 0 else ():
                 piece.add(x[mine], out[mine])
@@ -105,10 +105,10 @@ def refine(x: Floats, scores: Floats, residual: Matrix, panels: int, margin: flo
     padded = np.pad(scores, ((0, 0), (0, -rows % PANEL)), constant_values=-np.inf)
     largest = np.fmax.reduce(padded.reshape(len(scores), -1, PANEL), axis=2)
     order = np.argsort(-largest, axis=1, kind="stable")[:, :panels]
-    chosen = np.zeros(largest.shape, bool)
-    np.put_along_axis(chosen, order, True, axis=1)
-    chosen &= largest >= largest.max(axis=1, keepdims=True) - np.float32(margin)
-    return np.where(np.repeat(chosen, PANEL, axis=1)[:, :rows], scores + linear(x, residual), scores)
+    mask = np.zeros(largest.shape, bool)
+    np.put_along_axis(mask, order, True, axis=1)
+    mask &= largest >= largest.max(axis=1, keepdims=True) - np.float32(margin)
+    return np.where(np.repeat(mask, PANEL, axis=1)[:, :rows], scores + linear(x, residual), scores)
 
 
 @op

@@ -17,12 +17,12 @@ from soban.ops.recorder import Program
 
 def use_native() -> bool:
     """Whether the native library computes. SOBAN_OPS=reference forces NumPy."""
-    wanted = os.environ.get("SOBAN_OPS", "native")
-    if wanted not in ("native", "reference"):
+    choice = os.environ.get("SOBAN_OPS", "native")
+    if choice not in ("native", "reference"):
         raise UserError(
-            "SOBAN_OPS={value}: not known", value=wanted, hint="set it to native or reference, or unset it"
+            "SOBAN_OPS={value}: not known", value=choice, hint="set it to native or reference, or unset it"
         )  # fmt: skip
-    if wanted == "reference":
+    if choice == "reference":
         return False
     if native.library() is None:
         messages.warn("the native library is missing, so NumPy computes: expect a tenth of the speed or less")

@@ -91,18 +91,18 @@ class Operation:
 
     def places(self) -> dict[str, tuple[str, int]]:
         """Operand -> the instruction's field, and the place in it: ("a", 0), ("f", 1), ("vectors", 0)."""
-        used = dict.fromkeys(FIELDS.values(), 0)
-        found = {}
+        counts = dict.fromkeys(FIELDS.values(), 0)
+        result = {}
         for name, operand in self.operands.items():
             field = FIELDS[type(operand)]
-            found[name] = (VIEWS[used[field]], 0) if field == "view" else (field, used[field])
-            used[field] += 1
+            result[name] = (VIEWS[counts[field]], 0) if field == "view" else (field, counts[field])
+            counts[field] += 1
             if isinstance(operand, Weights) and operand.adapted:
                 for more, list_of in (("bias", "vectors"), ("place", "i")):
-                    found[f"{name}.{more}"] = (list_of, used[list_of])
-                    used[list_of] += 1
-        assert used["slot"] <= 1 and used["parts"] <= 1, "an instruction has one of each"
-        return found
+                    result[f"{name}.{more}"] = (list_of, counts[list_of])
+                    counts[list_of] += 1
+        assert counts["slot"] <= 1 and counts["parts"] <= 1, "an instruction has one of each"
+        return result
 
 
 def _of_x(x: Any, **_: Any) -> int:

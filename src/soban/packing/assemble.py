@@ -31,11 +31,11 @@ def target_format(part: Part, tensor: Tensor, dtype: str) -> str:
 
     Those of a large vocabulary are two matrices of this format.
     """
-    stored = tensor.format if tensor.format in formats.PLAIN else "f32"
+    own = tensor.format if tensor.format in formats.PLAIN else "f32"
     if len(part.shape) != 2 or dtype == "f32":
-        return stored
+        return own
     if dtype == "bf16":
-        return stored if stored in ("f16", "bf16") else "bf16"
+        return own if own in ("f16", "bf16") else "bf16"
     if halved(part, tensor.shape, dtype):
         return "q4"
     return "q8" if dtype == "q8" or part.precise else "q4"
@@ -87,10 +87,10 @@ def pack(
         if len(shape) == 1:
             entries.append((name, "F32", shape))
             continue
-        for stored in (name, name + RESIDUAL) if halved(part, shape, dtype) else (name,):
-            layout[stored] = (target_format(part, checkpoint.tensors[name], dtype), shape[0], shape[1])
-            size = formats.stored_bytes(*layout[stored])
-            entries.append((stored, "U8", (-(-size // 64) * 64,)))  # whole cache lines: every tensor starts on one
+        for entry in (name, name + RESIDUAL) if halved(part, shape, dtype) else (name,):
+            layout[entry] = (target_format(part, checkpoint.tensors[name], dtype), shape[0], shape[1])
+            size = formats.stored_bytes(*layout[entry])
+            entries.append((entry, "U8", (-(-size // 64) * 64,)))  # whole cache lines: every tensor starts on one
 
     moved = equalise(architecture.plan, checkpoint) if dtype in formats.QUANTISED else Factors()
 
@@ -99,19 +99,19 @@ def pack(
             finite_check(checkpoint.tensors[name])
             yield np.ascontiguousarray(moved.vectors.get(name, checkpoint.tensors[name].float32()))
             return
-        written = 0
+        count = 0
         whole = name.removesuffix(RESIDUAL)
         target = layout[name][0] if whole + RESIDUAL not in layout else "upper" if name == whole else "lower"
         for piece in converted(checkpoint.tensors[whole], target, moved):
-            written += piece.nbytes
-            done[0] += piece.nbytes
-            progress(done[0] / total)
+            count += piece.nbytes
+            bytes_so_far[0] += piece.nbytes
+            progress(bytes_so_far[0] / total)
             yield piece
-        yield np.zeros(-written % 64, np.uint8)
+        yield np.zeros(-count % 64, np.uint8)
 
-    done, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
-    told = {LAYOUT: layout_text(layout)} | origin(checkpoint.path, checkpoint.files)
-    write_safetensors(path, entries, fill, told, sums=True)
+    bytes_so_far, total = [0], sum(formats.stored_bytes(*entry) for entry in layout.values())
+    metadata = {LAYOUT: layout_text(layout)} | origin(checkpoint.path, checkpoint.files)
+    write_safetensors(path, entries, fill, metadata, sums=True)
 
 
 def converted(tensor: Tensor, format: str, moved: Factors) -> Iterator[npt.NDArray]:

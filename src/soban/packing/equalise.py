@@ -73,9 +73,9 @@ def _factors(source: Floats, reader: Floats) -> Floats | None:
 
 def _excess(sizes: Floats) -> npt.NDArray[np.float64]:
     """How many doublings each size is above the middle one; a channel of zeros counts as an ordinary one."""
-    known = sizes > 0
-    logs = np.log2(sizes, out=np.zeros(sizes.shape), where=known)
-    return np.where(known, logs - np.median(logs[known]), 0.0) if known.any() else logs
+    positive = sizes > 0
+    logs = np.log2(sizes, out=np.zeros(sizes.shape), where=positive)
+    return np.where(positive, logs - np.median(logs[positive]), 0.0) if positive.any() else logs
 
 
 def _columns(matrices: Sequence[Tensor]) -> Floats:

@@ -82,18 +82,18 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
 
 def stale_quantisation(checkpoint: Checkpoint) -> Any:
     """The method that quantization_config names though the weights are plain numbers; None where it is not so."""
-    given = checkpoint.config.get("quantization_config")
-    if given is None or not is_plain(checkpoint):
+    quantisation = checkpoint.config.get("quantization_config")
+    if quantisation is None or not is_plain(checkpoint):
         return None
-    return _method(given)
+    return _method(quantisation)
 
 
 def check_plain(checkpoint: Checkpoint) -> None:
     """Raises UserError where config.json tells of quantised weights, and they are."""
-    given = checkpoint.config.get("quantization_config")
-    if given is not None and not is_plain(checkpoint):
+    quantisation = checkpoint.config.get("quantization_config")
+    if quantisation is not None and not is_plain(checkpoint):
         raise UserError(
-            "config.json: weights quantised by {method} are not read", method=_method(given),
+            "config.json: weights quantised by {method} are not read", method=_method(quantisation),
             hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
         )  # fmt: skip
 
@@ -106,8 +106,8 @@ def is_plain(checkpoint: Checkpoint) -> bool:
     return all(tensor.format in WEIGHTS or name in layout for name, tensor in checkpoint.tensors.items())
 
 
-def _method(given: Any) -> Any:
-    return given.get("quant_method", "?") if isinstance(given, dict) else given
+def _method(quantisation: Any) -> Any:
+    return quantisation.get("quant_method", "?") if isinstance(quantisation, dict) else quantisation
 
 
 def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Tensor]:
@@ -115,8 +115,8 @@ def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Te
     plan = architecture.plan
     if checkpoint.form != "hf":
         names = plan.names(checkpoint.form)
-        known = ((names.get(name, name), tensor) for name, tensor in checkpoint.tensors.items())
-        return _viewed({name: replace(tensor, name=name) for name, tensor in known}, plan, checkpoint.form)
+        pairs = ((names.get(name, name), tensor) for name, tensor in checkpoint.tensors.items())
+        return _viewed({name: replace(tensor, name=name) for name, tensor in pairs}, plan, checkpoint.form)
     expected = {part.source() for part in plan.parts()} | {plan.head}
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
@@ -127,10 +127,10 @@ def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Te
         usual = next((option for option in options if option in expected), name)
         usual = usual if usual == name or usual not in checkpoint.tensors else name
         tensors[usual] = tensor if usual == name else replace(tensor, name=usual)
-    shapes, stored = plan.shapes(), plan.stored()
-    for name in stored.keys() & tensors.keys() - shapes.keys():
-        if tensors[name].shape != stored[name]:
-            raise _misshapen(architecture, checkpoint, name, tensors[name].shape, stored[name])
+    shapes, file_shapes = plan.shapes(), plan.file_shapes()
+    for name in file_shapes.keys() & tensors.keys() - shapes.keys():
+        if tensors[name].shape != file_shapes[name]:
+            raise _misshapen(architecture, checkpoint, name, tensors[name].shape, file_shapes[name])
     return _viewed(tensors, plan, "hf")
 
 
@@ -177,23 +177,23 @@ def _check(architecture: Architecture, checkpoint: Checkpoint, layout: Layout) -
         )  # fmt: skip
     for name, (format, rows, columns) in layout.items():
         whole = layout.get(name.removesuffix(RESIDUAL))
-        held = checkpoint.tensors.get(name)
+        tensor = checkpoint.tensors.get(name)
         size = -(-formats.stored_bytes(format, rows, columns) // 64) * 64
-        if held is None or held.format != "u8" or held.data.shape != (size,) or whole != layout[name]:
+        if tensor is None or tensor.format != "u8" or tensor.data.shape != (size,) or whole != layout[name]:
             raise Misfit(
                 "{path}: {name} is not the packed {format} matrix that it is said to be", code="tensor-shape",
                 tensor=name, path=checkpoint.path, format=format, hint="delete the file, or fetch the model again",
             )  # fmt: skip
     for name, shape in expected.items():
-        found = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
-        if found != shape:
-            raise _misshapen(architecture, checkpoint, name, found, shape)
+        actual = tuple(layout[name][1:]) if name in layout else checkpoint.tensors[name].shape
+        if actual != shape:
+            raise _misshapen(architecture, checkpoint, name, actual, shape)
 
 
-def _misshapen(architecture: Architecture, checkpoint: Checkpoint, name: str, held: Shape, shape: Shape) -> Misfit:
+def _misshapen(architecture: Architecture, checkpoint: Checkpoint, name: str, actual: Shape, shape: Shape) -> Misfit:
     return _silent(architecture, name) or Misfit(
         "{path}: {name} has the shape {held}, config.json promises {shape}", code="tensor-shape", tensor=name,
-        path=checkpoint.path, held=held, shape=shape, hint="check that config.json belongs to these weights",
+        path=checkpoint.path, held=actual, shape=shape, hint="check that config.json belongs to these weights",
     )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ def packed_layout(checkpoint: Checkpoint) -> Layout:
             hint="fetch or convert the model again",
         )  # fmt: skip
     try:
-        told = parse_object(checkpoint.metadata.get(LAYOUT, "{}").encode())
-        return {name: _entry(name, entry) for name, entry in told.items()}
+        entries = parse_object(checkpoint.metadata.get(LAYOUT, "{}").encode())
+        return {name: _entry(name, entry) for name, entry in entries.items()}
     except ValueError as error:
         raise UserError(
             "{path}: the list of packed tensors is damaged: {reason}", path=checkpoint.path, reason=reason(error),

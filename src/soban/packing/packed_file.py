@@ -64,19 +64,19 @@ def in_hub(source: Path) -> Path | None:
     return None if first is None else Path(*parts[first:])
 
 
-def called(source: Path) -> str:
+def model_name(source: Path) -> str:
     """What people call the model at a path: owner/name in the hub's cache, where folders are called by numbers."""
     if is_manifest(source):
         return f"{source.parent.name}:{source.name}"  # Ollama's model:tag
-    known = in_hub(source.absolute())
-    return source.name if known is None else place.identity(known.parts[0]) or source.name
+    inner = in_hub(source.absolute())
+    return source.name if inner is None else place.identity(inner.parts[0]) or source.name
 
 
 def _readable(source: Path) -> str:
     """A name by which people know the checkpoint again in the cache folder."""
-    name = called(source) if is_manifest(source) else source.stem if source.is_file() else source.name
-    if (known := in_hub(source)) is not None:  # models--owner--name/snapshots/commit
-        name = known.parts[0]
+    name = model_name(source) if is_manifest(source) else source.stem if source.is_file() else source.name
+    if (inner := in_hub(source)) is not None:  # models--owner--name/snapshots/commit
+        name = inner.parts[0]
     return re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME]
 
 

@@ -40,25 +40,25 @@ class Kept:
         return self.state in ("changed", "gone", "unfinished")
 
 
-def kept(folder: Path | None = None) -> list[Kept]:
+def packed_files(folder: Path | None = None) -> list[Kept]:
     """All packed files of the cache folder, the largest first."""
-    packed = (folder or cache_folder()) / "packed"
+    cache = (folder or cache_folder()) / "packed"
     try:
-        paths = [path for path in packed.iterdir() if path.is_file() and not path.is_symlink()]
+        paths = [path for path in cache.iterdir() if path.is_file() and not path.is_symlink()]
     except OSError:
         return []
-    return sorted((one for path in paths for one in _kept(path)), key=lambda one: (-one.bytes, one.path.name))
+    return sorted((one for path in paths for one in _entry(path)), key=lambda one: (-one.bytes, one.path.name))
 
 
-def _kept(path: Path) -> Iterator[Kept]:
+def _entry(path: Path) -> Iterator[Kept]:
     with contextlib.suppress(OSError):  # another process may delete it meanwhile
         size = path.stat().st_size
         if begun := LEFTOVER.fullmatch(path.name):
             state: Literal["begun", "unfinished"] = "begun" if _is_locked(path, begun["whole"]) else "unfinished"
             yield Kept(path, size, begun["whole"], "", None, state)
-        elif found := NAME.fullmatch(path.name):
+        elif match := NAME.fullmatch(path.name):
             source, names = _origin(path)
-            yield Kept(path, size, found["name"], found["kind"], source, _state(path, source, names, found["kind"]))
+            yield Kept(path, size, match["name"], match["kind"], source, _state(path, source, names, match["kind"]))
 
 
 def _is_locked(path: Path, whole: str) -> bool:
@@ -86,8 +86,8 @@ def _origin(path: Path) -> tuple[Path | None, list[str]]:
 
 def _now(source: Path) -> Path:
     """Where a model is now that the hub's cache may have been moved."""
-    if not source.exists() and (known := in_hub(source)) is not None:
-        moved = place.cache_folder() / known
+    if not source.exists() and (inner := in_hub(source)) is not None:
+        moved = place.cache_folder() / inner
         source = moved if moved.exists() else source
     return source.resolve()
 
@@ -101,10 +101,10 @@ def _state(
         return "gone"
     folder = source if source.is_dir() else source.parent
     try:
-        wanted = cached_path(source, [folder / name for name in names], kind, path.parent.parent)
+        expected = cached_path(source, [folder / name for name in names], kind, path.parent.parent)
     except UserError:
         return "changed"  # a file that it was made of is missing
-    return "current" if wanted.name == path.name else "changed"
+    return "current" if expected.name == path.name else "changed"
 
 
 def remove(one: Kept) -> int:

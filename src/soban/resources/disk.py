@@ -22,17 +22,17 @@ def disk_rate(path: Path) -> float | None:
         disk = str(path.stat().st_dev)
     except OSError:
         return None
-    known = system.recalled(MEMORY)
+    rates = system.recalled(MEMORY)
     with contextlib.suppress(TypeError, ValueError):
-        if 0 < (remembered := float(known.get(disk, 0))) < math.inf:
+        if 0 < (remembered := float(rates.get(disk, 0))) < math.inf:
             return remembered
-    rate = measured(path)
+    rate = measure(path)
     if rate is not None:
-        system.remember(MEMORY, {**known, disk: rate})
+        system.remember(MEMORY, {**rates, disk: rate})
     return rate
 
 
-def measured(path: Path) -> float | None:
+def measure(path: Path) -> float | None:
     """The same, measured now on pages that are dropped from memory first; None where the system cannot drop them."""
     rates = []
     with contextlib.suppress(OSError, ValueError), path.open("rb") as file:

@@ -53,12 +53,12 @@ class Needs:
         return self.weights + self.own
 
 
-def cache_format(dtype: str, wanted: str = "auto") -> str:
+def cache_format(dtype: str, choice: str = "auto") -> str:
     """In which format the keys and values beside weights of a dtype are kept."""
-    return ("f32" if dtype == "f32" else "bf16") if wanted == "auto" else wanted
+    return ("f32" if dtype == "f32" else "bf16") if choice == "auto" else choice
 
 
-def needed(
+def needs(
     arch: Architecture, checkpoint: Checkpoint, dtype: str, context: int, users: int = 1, cache: str = "auto"
 ) -> Needs:
     """What the checkpoint takes with weights of a dtype and a full context for each of the users."""
@@ -87,23 +87,23 @@ def cache_bytes(arch: Architecture, context: int, users: int, format: str) -> in
     """What `context` tokens of each user take in the cache, in whole pages of memory."""
     c, each = arch.config, token_bytes(arch, format)
     regions = 2 * c.num_hidden_layers  # keys and values of a layer lie together
-    used = each * context * users // regions
+    size = each * context * users // regions
     reserved = each * (context + min(context, SPARE)) * users // regions
     # Linux gives a large array memory in large pages, so a short text takes one of each region.
     if sys.platform == "linux" and reserved * c.num_hidden_layers >= HUGE_ARRAY:
-        used = min(reserved, -(-used // LARGE_PAGE) * LARGE_PAGE)
-    return used * regions
+        size = min(reserved, -(-size // LARGE_PAGE) * LARGE_PAGE)
+    return size * regions
 
 
 def fitting_context(arch: Architecture, cache: str, room: int, most: int, users: int = 1) -> int:
     """The longest context, at most `most` and in steps of 256 tokens below that, whose cache fits; 0 if none does."""
 
-    def taken(tokens: int) -> int:
+    def size_of(tokens: int) -> int:
         return cache_bytes(arch, tokens, users, cache)
 
-    if most <= 0 or taken(most) <= room:
+    if most <= 0 or size_of(most) <= room:
         return max(0, most)
-    return STEP * bisect.bisect_right(range(STEP, most + 1, STEP), room, key=taken)  # more tokens never take less
+    return STEP * bisect.bisect_right(range(STEP, most + 1, STEP), room, key=size_of)  # more tokens never take less
 
 
 def fitting_users(arch: Architecture, context: int, cache: str, room: int) -> int:
@@ -135,28 +135,28 @@ class Form:
 
 
 def fitting_forms(
-    arch: Architecture, checkpoint: Checkpoint, wanted: Form, free: int, users: int = 1, most: int = 3
+    arch: Architecture, checkpoint: Checkpoint, first: Form, free: int, users: int = 1, most: int = 3
 ) -> list[Form]:
     """Forms that fit where the wanted one does not: those that change least first, the most exact before others."""
-    later = (wanted.dtype,) if packed_layout(checkpoint) else DTYPES[DTYPES.index(wanted.dtype) :]
-    same = [Form(dtype, cache_format(dtype), wanted.context) for dtype in later]
-    small = [Form(dtype, "int8", wanted.context) for dtype in later]
-    found: list[Form] = []
+    later = (first.dtype,) if packed_layout(checkpoint) else DTYPES[DTYPES.index(first.dtype) :]
+    same = [Form(dtype, cache_format(dtype), first.context) for dtype in later]
+    small = [Form(dtype, "int8", first.context) for dtype in later]
+    forms: list[Form] = []
     for form in (*same, *small):
-        if form != wanted and fits(arch, checkpoint, form, free, users):
-            found.append(form)
+        if form != first and fits(arch, checkpoint, form, free, users):
+            forms.append(form)
     for form in (*same, *small):
-        if form == wanted or form in found:
+        if form == first or form in forms:
             continue
-        room = free - needed(arch, checkpoint, form.dtype, 0).total
-        context = fitting_context(arch, form.cache, room, wanted.context - 1, users)
+        room = free - needs(arch, checkpoint, form.dtype, 0).total
+        context = fitting_context(arch, form.cache, room, first.context - 1, users)
         if context >= SHORT:
-            found.append(Form(form.dtype, form.cache, context))
-    return found[:most]
+            forms.append(Form(form.dtype, form.cache, context))
+    return forms[:most]
 
 
 def fits(arch: Architecture, checkpoint: Checkpoint, form: Form, free: int, users: int = 1) -> bool:
-    return needed(arch, checkpoint, form.dtype, form.context, users, form.cache).total <= free
+    return needs(arch, checkpoint, form.dtype, form.context, users, form.cache).total <= free
 
 
 def activation_floats(config: Any, longest: int) -> int:
@@ -190,7 +190,7 @@ def shortened(arch: Architecture, layers: int, vocabulary: int | None = None) ->
 def hollow(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> Any:
     """Weights as `assemble` makes them, of the right shapes and formats, with nothing in them.
 
-    `made` may be a slice of the checkpoint's model: the formats are those that the whole has.
+    `arch` may be a slice of the checkpoint's model: the formats are those that the whole has.
     """
     layout = packed_layout(checkpoint)
 

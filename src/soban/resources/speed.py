@@ -44,14 +44,14 @@ Shapes = list[tuple[int, int, str]]  # rows, columns and format of matrices
 
 def speeds(arch: Architecture, checkpoint: Checkpoint, dtypes: Sequence[str]) -> list[Speed]:
     """The speed of each dtype for a model's matrices on this machine, from an earlier time if it was measured then."""
-    known = _read()
-    wanted = [trial_matrices(arch, checkpoint, dtype) for dtype in dtypes]
-    missing = [matrices for matrices in wanted if _key(matrices) not in known]
+    results = _read()
+    trials = [trial_matrices(arch, checkpoint, dtype) for dtype in dtypes]
+    missing = [matrices for matrices in trials if _key(matrices) not in results]
     for matrices in missing:
-        known[_key(matrices)] = measured(matrices)
+        results[_key(matrices)] = measure(matrices)
     if missing:
-        _write(known)
-    return [known[_key(matrices)] for matrices in wanted]
+        _write(results)
+    return [results[_key(matrices)] for matrices in trials]
 
 
 def trial_matrices(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> Shapes:
@@ -65,15 +65,15 @@ def trial_matrices(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> Sh
     parts = [(part, part.shape[0]) for part in plan.layers[0].matrices()]
     parts.append((head, -(-head.shape[0] // layers)))
     size = sum(rows * part.shape[1] for part, rows in parts)
-    cut = min(1.0, TRIAL_WEIGHTS / size)
-    found = []
+    share = min(1.0, TRIAL_WEIGHTS / size)
+    shapes = []
     for part, rows in parts:
         format = target_format(part, checkpoint.tensors[part.name], dtype)
-        found.append((max(formats.PANEL, int(rows * cut)), part.shape[1], format))
-    return found * max(1, min(layers, TRIAL_WEIGHTS // size))
+        shapes.append((max(formats.PANEL, int(rows * share)), part.shape[1], format))
+    return shapes * max(1, min(layers, TRIAL_WEIGHTS // size))
 
 
-def measured(matrices: Shapes) -> Speed:
+def measure(matrices: Shapes) -> Speed:
     """Times matrices (rows, columns, format) of numbers that mean nothing."""
     sizes = [-(-formats.stored_bytes(format, rows, columns) // 64) * 64 for rows, columns, format in matrices]
     memory = _aligned(sum(sizes))
@@ -117,14 +117,14 @@ def _key(matrices: Shapes) -> str:
 
 def _read() -> dict[str, Speed]:
     """What is remembered and can be true."""
-    found = {}
+    results = {}
     for key, entry in system.recalled(MEMORY).items():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             speed = Speed(float(entry["decode"]), float(entry["prefill"]))
             if 0 < speed.decode < math.inf and 0 < speed.prefill < math.inf:
-                found[key] = speed
-    return found
+                results[key] = speed
+    return results
 
 
-def _write(known: dict[str, Speed]) -> None:
-    system.remember(MEMORY, {key: asdict(speed) for key, speed in known.items()})
+def _write(results: dict[str, Speed]) -> None:
+    system.remember(MEMORY, {key: asdict(speed) for key, speed in results.items()})

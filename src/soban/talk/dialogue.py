@@ -121,7 +121,7 @@ class Dialogue:
         self.options: dict[str, Any] = {}
         self.messages: list[dict[str, Any]] = []
         self.dropped, self.summary = 0, ""
-        self._known: list[int] = []  # the tokens that the model has computed last
+        self._cached: list[int] = []  # the tokens that the model has computed last
         self._tries = 0  # answers to the last user turn before this one
         self._open: Reply | None = None
         self._writing: Generation | None = None  # a summary, or an answer
@@ -144,13 +144,13 @@ class Dialogue:
     def system(self, text: str | None) -> None:
         if text is not None and not isinstance(text, str):
             raise UserError("the system text is of type {kind}", kind=type(text).__name__, hint="give text")
-        said = self._settled()[self.system is not None :]
-        self.messages = [*([{"role": "system", "content": text}] if text else []), *said]
+        turns = self._settled()[self.system is not None :]
+        self.messages = [*([{"role": "system", "content": text}] if text else []), *turns]
 
     def change(self, **options: Any) -> None:
         """Changes options for the turns to come; UserError, and nothing changed, where one is wrong."""
         options = {**self.options, **options}
-        self._chosen(options)
+        self._choices(options)
         self.options = options
 
     def say(self, text: str) -> Reply:
@@ -206,13 +206,13 @@ class Dialogue:
     def load(self, path: str | Path) -> None:
         """Goes on with a saved conversation and its settings; UserError, and all as it was, where it is none."""
         transcript = read_transcript(_path(path))
-        self._chosen(transcript.options)
+        self._choices(transcript.options)
         self.model.chat_template(transcript.template)
         self._settled()
         self.messages, self.options, self.template = transcript.messages, transcript.options, transcript.template
         self.dropped, self.summary, self._tries = transcript.dropped, transcript.summary, 0
 
-    def _chosen(self, options: dict[str, Any], tries: int = 0) -> tuple[Sampling, str]:
+    def _choices(self, options: dict[str, Any], tries: int = 0) -> tuple[Sampling, str]:
         """How tokens are chosen, and what happens where the context is full."""
         others = {name: value for name, value in options.items() if name != "on_full"}
         sampling, on_full = self.model.sampling(**others), checked_on_full(options.get("on_full"))
@@ -244,7 +244,7 @@ class Dialogue:
             raise UserError("the message is empty", hint="give some text")
         self._cancelled, notes = False, Notes(self.show)
         with heard_by(notes.hear):
-            sampling, on_full = self._chosen(self.options, tries)
+            sampling, on_full = self._choices(self.options, tries)
             self.model.check_messages(messages, on_full)
             window = self._window(messages, sampling, on_full).fit(self._summary)
         self._open = Reply(self, messages, window, tries, notes)
@@ -254,7 +254,7 @@ class Dialogue:
         template = self.model.chat_template(self.template)
         return Window(
             self.model, template, messages, sampling, on_full, strict=self.strict, dropped=self.dropped,
-            summary=self.summary, known=self._known,
+            summary=self.summary, cached=self._cached,
         )  # fmt: skip
 
     def _summary(self, question: Question) -> str:
@@ -271,7 +271,7 @@ class Dialogue:
         """An answer, or as much of it as there is, becomes part of the conversation."""
         self.messages = [*reply.messages, {"role": "assistant", "content": reply.text}]
         self.dropped, self.summary, self._tries = reply.window.dropped, reply.window.summary, reply.tries
-        self._known = list(reply.generation.sequences[0].tokens)
+        self._cached = list(reply.generation.sequences[0].tokens)
         if self._open is reply:
             self._open = None
 

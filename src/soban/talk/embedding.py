@@ -38,12 +38,12 @@ class Embedder:
                 hint="shorten the text",
             )  # fmt: skip
         cache, rotation = self.cache(len(ids)), self.architecture.config.row(len(ids))
-        adapters, chosen = ((adapter,), (0,)) if adapter else ((), ())
+        adapters, choices = ((adapter,), (0,)) if adapter else ((), ())
         total = np.zeros(self.architecture.config.hidden_size, np.float64)
         states = total
         for start in range(0, len(ids), STEP):
             piece = list(ids[start : start + STEP])
-            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation, adapters, chosen)
+            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation, adapters, choices)
             states = self.runner.run(batch, cache)
             total += states.sum(axis=0, dtype=np.float64)
         vector = total / len(ids) if pooling == "mean" else states[-1].astype(np.float64)

@@ -130,12 +130,12 @@ class Generation:
     def stopped_by(self, index: int) -> str | None:
         """The stop text of the request that has ended one of the texts; None where it ended otherwise."""
         sequence = self.sequences[index]
-        asked = sequence.request.sampling.stop
+        stops = sequence.request.sampling.stop
         if sequence.ended_by is not None:
-            spelled = (stop for stop in asked if token_of(stop, self.author.tokenizer) == sequence.ended_by)
+            spelled = (stop for stop in stops if token_of(stop, self.author.tokenizer) == sequence.ended_by)
             return next(spelled, None)
         matched = self.streams[sequence].stops.matched
-        return matched if matched in asked else None
+        return matched if matched in stops else None
 
     def cancel(self) -> None:
         """Ends it from any thread, in the middle of a step or before it has begun: the iteration raises Cancelled."""
@@ -204,10 +204,10 @@ class Generation:
         try:
             with messages.heard_by(self.notes.hear):
                 question = room.send(summary)
-        except StopIteration as done:
+        except StopIteration as end:
             sequence = self.full.popleft()
-            if done.value is not None:
-                author.shared.resume(self.caller, sequence, done.value)
+            if end.value is not None:
+                author.shared.resume(self.caller, sequence, end.value)
                 return []
             return [(sequence.index, self._end(sequence, "context"))]
         (sequence,) = author.shared.engine.prepare(_request(author, question.prompt, question.sampling, "end"))

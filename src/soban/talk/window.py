@@ -45,7 +45,7 @@ Room = Generator[Question, str | None, list[int] | None]
 class Window:
     """The part of a conversation that the model sees: `ids`, after `dropped` turns, for which `summary` stands.
 
-    No model is asked here: where a summary is needed, a `Question` says so. `known` are tokens that the model has
+    No model is asked here: where a summary is needed, a `Question` says so. `cached` are tokens that the model has
     computed for this conversation; they are kept where the text is the same.
     """
 
@@ -60,9 +60,9 @@ class Window:
         strict: bool = False,
         dropped: int = 0,
         summary: str = "",
-        known: Sequence[int] = (),
+        cached: Sequence[int] = (),
     ) -> None:
-        self.speaker, self.template, self.strict, self.known = speaker, template, strict, known
+        self.speaker, self.template, self.strict, self.cached = speaker, template, strict, cached
         self.sampling, self.on_full, self.context = sampling, on_full, speaker.shared.engine.context
         self.most = self.context - max(1, self.context // 16)  # tokens of a prompt that is still worth answering
         self.system, self.turns = split(messages)
@@ -71,7 +71,7 @@ class Window:
 
     def size(self) -> int:
         """How many tokens the conversation takes as it is."""
-        return len(self._ids(self._seen(self.dropped, self.summary), False, add_generation_prompt=False))
+        return len(self._ids(self._from_turn(self.dropped, self.summary), False, add_generation_prompt=False))
 
     @property
     def prompt(self) -> Prompt:
@@ -101,11 +101,11 @@ class Window:
             )  # fmt: skip
         return self
 
-    def _check_length(self, wanted: int) -> None:
+    def _check_length(self, count: int) -> None:
         """Raises UserError where the prompt and an answer of so many tokens do not fit, with a remedy that helps."""
         # the last token of an answer is never fed, so it needs no place
         most = self.context + 1
-        if len(self.ids) + wanted <= most:
+        if len(self.ids) + count <= most:
             return
         newest = len(self._encoded(len(self.turns) - 1, "")) if len(self.turns) > 1 else len(self.ids)
         if newest + 1 > most:
@@ -115,9 +115,9 @@ class Window:
             )  # fmt: skip
         raise UserError(
             "the conversation has {tokens} tokens and up to {wanted} are to follow, but the context holds {context}",
-            tokens=len(self.ids), wanted=wanted, context=self.context,
+            tokens=len(self.ids), wanted=count, context=self.context,
             hint="lower max_new_tokens, or choose on_full slide, which ends the answer where the context is full"
-            if newest + wanted > most
+            if newest + count > most
             else "begin a new one, or choose on_full slide to forget the oldest turns",
         )  # fmt: skip
 
@@ -131,16 +131,16 @@ class Window:
         return ids + answer if len(ids) + len(answer) <= self.most else None
 
     def _encoded(self, dropped: int, summary: str) -> list[int]:
-        return self._ids(self._seen(dropped, summary), self.strict)
+        return self._ids(self._from_turn(dropped, summary), self.strict)
 
     def _ids(self, messages: Sequence[Message], strict: bool, *, add_generation_prompt: bool = True) -> list[int]:
         tokenizer = self.speaker.tokenizer
         ids = encode_chat(
             tokenizer, self.template, messages, add_generation_prompt=add_generation_prompt, strict=strict
         )  # fmt: skip
-        return spliced(tokenizer, self.known, ids) if self.known else ids
+        return spliced(tokenizer, self.cached, ids) if self.cached else ids
 
-    def _seen(self, dropped: int, summary: str) -> list[Message]:
+    def _from_turn(self, dropped: int, summary: str) -> list[Message]:
         """The system messages, and the turns from `dropped` on, with the summary of those before."""
         turns = [message for turn in self.turns[dropped:] for message in turn]
         if not summary:
@@ -148,7 +148,7 @@ class Window:
         text = in_language(HEADED, summary).format(summary=summary)
         if not (self.system or self.speaker.chat_form(self.template).takes_system):
             return folded([text], turns)
-        texts = [said for message in self.system if (said := text_of(message))]
+        texts = [own for message in self.system if (own := text_of(message))]
         return [{"role": "system", "content": "\n\n".join([*texts, text])}, *turns]
 
     def _forget(self, most: int, extra: int) -> Room:
@@ -198,10 +198,10 @@ class Window:
         It is asked in the conversation itself, whose tokens the cache still holds. None where there is no room for it.
         """
         for start in range(self.dropped, end):
-            seen = [*self._seen(start, self.summary)]
+            messages = [*self._from_turn(start, self.summary)]
             past = sum(map(len, self.turns[end:]))
-            request = in_language(ASKED, "".join(map(text_of, seen)))
-            ids = self._ids([*seen[: len(seen) - past], {"role": "user", "content": request}], False)
+            request = in_language(ASKED, "".join(map(text_of, messages)))
+            ids = self._ids([*messages[: len(messages) - past], {"role": "user", "content": request}], False)
             if len(ids) + self._summary_tokens() <= self.context:
                 prompt = Prompt(ids, self.speaker.chat_form(self.template))
                 return Question(prompt, Sampling(max_new_tokens=self._summary_tokens()))

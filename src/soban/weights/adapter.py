@@ -67,19 +67,19 @@ def open_adapter(folder: Path) -> AdapterFiles:
     tensors, _ = read_safetensors(folder / WEIGHTS)
     sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if not (found := NAME.fullmatch(name)):
+        if not (match := NAME.fullmatch(name)):
             raise UserError(
                 "{path}: {name} is no part of a plain LoRA, which is all that this reads", path=folder / WEIGHTS,
                 name=quoted(name), hint="merge the adapter into its model with peft, and run that",
             )  # fmt: skip
-        sides.setdefault(found["module"], {})[found["side"]] = tensor
-    chosen = {module: pair for module, pair in sides.items() if targeted(config, module)}
-    if left := len(sides) - len(chosen):
+        sides.setdefault(match["module"], {})[match["side"]] = tensor
+    pairs = {module: pair for module, pair in sides.items() if targeted(config, module)}
+    if left := len(sides) - len(pairs):
         messages.warn(
             "{path}: {count} layers are in the adapter, and its {name} does not name them: they are left out",
             path=folder, count=left, name=CONFIG,
         )  # fmt: skip
-    layers = {module: _layer(folder / WEIGHTS, config, module, pair) for module, pair in chosen.items()}
+    layers = {module: _layer(folder / WEIGHTS, config, module, pair) for module, pair in pairs.items()}
     if not layers:
         raise UserError("{path}: there is no layer in this adapter", path=folder, hint="fetch it again")
     base = config.get("base_model_name_or_path")
@@ -108,7 +108,7 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
 def targeted(config: Mapping[str, Any], module: str) -> bool:
     """Whether peft puts the adapter on a module: by a pattern or by the ends of names, and in some layers only."""
     targets, layers = config.get("target_modules"), config.get("layers_to_transform")
-    if _named(config.get("exclude_modules"), module):
+    if _is_named(config.get("exclude_modules"), module):
         return False
     if targets in (None, ALL_LINEAR):
         return True
@@ -116,10 +116,10 @@ def targeted(config: Mapping[str, Any], module: str) -> bool:
         numbers = [int(part) for part in module.split(".") if part.isdecimal()]
         if not numbers or numbers[0] not in ([layers] if isinstance(layers, int) else layers):
             return False
-    return _named(targets, module)
+    return _is_named(targets, module)
 
 
-def _named(names: Any, module: str) -> bool:
+def _is_named(names: Any, module: str) -> bool:
     if isinstance(names, str):
         try:
             return re.fullmatch(names, module) is not None

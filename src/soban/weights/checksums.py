@@ -24,40 +24,40 @@ HEADER = re.compile(rb'\{\\"\\":\\"([0-9a-f]{8})\\"')  # as the header spells th
 PIECE = 16 << 20  # bytes at a time, so that pages of a mapped file can go again
 
 
-def text(found: Mapping[str, int], header: int = 0) -> str:
+def text(sums: Mapping[str, int], header: int = 0) -> str:
     """The value of the metadata key; as long for every checksum."""
-    told = {"": f"{header:08x}"} | {name: f"{checksum:08x}" for name, checksum in found.items()}
-    return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
+    entries = {"": f"{header:08x}"} | {name: f"{checksum:08x}" for name, checksum in sums.items()}
+    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False)
 
 
 def sealed(header: bytes) -> bytes:
     """A header with its own checksum filled in."""
-    found = HEADER.search(header)
-    assert found is not None and found[1] == NONE.encode()
-    return header[: found.start(1)] + b"%08x" % zlib.crc32(header) + header[found.end(1) :]
+    match = HEADER.search(header)
+    assert match is not None and match[1] == NONE.encode()
+    return header[: match.start(1)] + b"%08x" % zlib.crc32(header) + header[match.end(1) :]
 
 
 def check_header(path: Path, header: bytes) -> None:
     """Raises UserError where a header has a checksum and is not what it was when that was computed."""
-    found = HEADER.search(header)
-    if found is None and KEY.encode() not in header:
+    match = HEADER.search(header)
+    if match is None and KEY.encode() not in header:
         return
-    if found is None or int(found[1], 16) != zlib.crc32(_bare(header, found)):
+    if match is None or int(match[1], 16) != zlib.crc32(_bare(header, match)):
         raise UserError(
             "{path}: damaged: the header does not have the checksum that it had when it was written", path=path,
             hint="delete the file, or fetch it again",
         )  # fmt: skip
 
 
-def _bare(header: bytes, found: re.Match[bytes]) -> bytes:
-    return header[: found.start(1)] + NONE.encode() + header[found.end(1) :]
+def _bare(header: bytes, match: re.Match[bytes]) -> bytes:
+    return header[: match.start(1)] + NONE.encode() + header[match.end(1) :]
 
 
 def read(path: Path, metadata: Mapping[str, str]) -> dict[str, int]:
     """The checksums of a file's tensors by name; {} where it has none. Raises UserError for what is none."""
     try:
-        told = json.loads(metadata.get(KEY, "{}"))
-        return {str(name): int(value, 16) for name, value in told.items() if name}
+        values = json.loads(metadata.get(KEY, "{}"))
+        return {str(name): int(value, 16) for name, value in values.items() if name}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             "{path}: its checksums are damaged: {value}", path=path, value=quoted(metadata[KEY]),
@@ -65,9 +65,9 @@ def read(path: Path, metadata: Mapping[str, str]) -> dict[str, int]:
         ) from error  # fmt: skip
 
 
-def damaged(arrays: Mapping[str, npt.NDArray], wanted: Mapping[str, int]) -> Iterator[str]:
+def damaged(arrays: Mapping[str, npt.NDArray], sums: Mapping[str, int]) -> Iterator[str]:
     """The names of the arrays that have not the checksum that they should; each is read whole."""
-    for name, checksum in wanted.items():
+    for name, checksum in sums.items():
         if name not in arrays or of(arrays[name]) != checksum:
             yield name
 

@@ -18,10 +18,10 @@ def open_folder(path: Path) -> Checkpoint:
     Where there is neither, the only file of weights is taken, or all parts of one. Raises UserError for what is
     missing, damaged, or in a format that is not read.
     """
-    if (named := _named(path)) is not None:
-        return _opened(path, path, [path / named]) if SHARD.fullmatch(named) else _open_index(path, named)
+    if (own := _own_file(path)) is not None:
+        return _of_shards(path, path, [path / own]) if SHARD.fullmatch(own) else _open_index(path, own)
     if (path / SINGLE).exists():
-        return _opened(path, path, [path / SINGLE])
+        return _of_shards(path, path, [path / SINGLE])
     if (path / INDEX).exists():
         return _open_index(path)
     for name in (SINGLE, INDEX):
@@ -31,7 +31,7 @@ def open_folder(path: Path) -> Checkpoint:
                 hint="fetch the model again, or plug in the disk that the file is on",
             )  # fmt: skip
     if names := unlisted(entry.name for entry in path.iterdir()):
-        return _opened(path, path, [path / name for name in names])
+        return _of_shards(path, path, [path / name for name in names])
     if (file := gguf_in(path)) is not None:
         from soban.weights.gguf.opening import open_gguf
 
@@ -57,32 +57,32 @@ def open_file(path: Path) -> Checkpoint:
     if path.name != SINGLE and index.exists() and path.name in _weight_map(index).values():
         return _open_index(folder)
     if not (folder / SINGLE).exists() and path.name in (names := unlisted(entry.name for entry in folder.iterdir())):
-        return _opened(path if len(names) == 1 else folder, folder, [folder / name for name in names])
-    return _opened(path, folder, [path])
+        return _of_shards(path if len(names) == 1 else folder, folder, [folder / name for name in names])
+    return _of_shards(path, folder, [path])
 
 
-def _named(folder: Path) -> str | None:
+def _own_file(folder: Path) -> str | None:
     """The file, or the index, that config.json itself says the weights are in."""
     try:
-        named = read_json(folder / CONFIG).get(NAMED)
+        name = read_json(folder / CONFIG).get(NAMED)
     except (UserError, OSError):
         return None  # which is told once there are weights
-    if named is None:
+    if name is None:
         return None
-    if not isinstance(named, str) or not SHARD.fullmatch(named.removesuffix(".index.json")):
+    if not isinstance(name, str) or not SHARD.fullmatch(name.removesuffix(".index.json")):
         raise UserError(
             "{path}: {key}={value}; only .safetensors files in this folder and their indices are read",
-            path=folder / CONFIG, key=NAMED, value=quoted(named), hint="take it out, or fetch config.json again",
+            path=folder / CONFIG, key=NAMED, value=quoted(name), hint="take it out, or fetch config.json again",
         )  # fmt: skip
-    return named
+    return name
 
 
 def _open_index(path: Path, name: str = INDEX) -> Checkpoint:
     shards = sorted(set(_weight_map(path / name).values()))
-    return _opened(path, path, [path / shard for shard in shards], (path / name,))
+    return _of_shards(path, path, [path / shard for shard in shards], (path / name,))
 
 
-def _opened(path: Path, folder: Path, shards: list[Path], indices: tuple[Path, ...] = ()) -> Checkpoint:
+def _of_shards(path: Path, folder: Path, shards: list[Path], indices: tuple[Path, ...] = ()) -> Checkpoint:
     """The checkpoint of these shards. What lies where, each shard's own header says."""
     if not (folder / CONFIG).exists():
         raise UserError("{path}: no config.json", path=folder, hint="fetch the model's config.json into this folder")
@@ -110,13 +110,13 @@ def joined(
     """
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
-    for found, notes in shards:
-        tensors |= found
+    for some, notes in shards:
+        tensors |= some
         metadata |= notes
     # Of tensors that share their memory, safetensors' save_model keeps one and notes the others: left out -> kept.
-    for name, kept in metadata.items():
-        if kept in tensors and name not in tensors:
-            tensors[name] = replace(tensors[kept], name=name)
+    for name, twin in metadata.items():
+        if twin in tensors and name not in tensors:
+            tensors[name] = replace(tensors[twin], name=name)
     return tensors, metadata
 
 
@@ -124,9 +124,9 @@ def _weight_map(index: Path) -> dict[str, str]:
     return checked_weight_map(index, read_json(index))
 
 
-def checked_weight_map(index: Path, held: Mapping[str, Any]) -> dict[str, str]:
+def checked_weight_map(index: Path, content: Mapping[str, Any]) -> dict[str, str]:
     """Which shard holds which tensor, by what the index file holds; every shard a plain file name."""
-    weight_map: Any = held.get("weight_map")
+    weight_map: Any = content.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(
             "{path}: weight_map is {value}; it has to map tensor names to files",

@@ -49,7 +49,7 @@ def open_any(path: Path) -> Checkpoint:
     return open_checkpoint(path)
 
 
-def stored(checkpoint: Checkpoint, layout: dict[str, tuple[str, int, int]], tied: bool) -> list[Stored]:
+def listing(checkpoint: Checkpoint, layout: dict[str, tuple[str, int, int]], tied: bool) -> list[Stored]:
     """Every tensor in the order of the files; nothing of them is read.
 
     layout: which of them are packed matrices (name -> format, rows, columns). tied: the config says that the head is
@@ -57,22 +57,22 @@ def stored(checkpoint: Checkpoint, layout: dict[str, tuple[str, int, int]], tied
     """
     if checkpoint.form == LLAMA2C:
         return list(_fields(checkpoint.path))
-    found = [_stored(tensor, layout.get(name)) for name, tensor in checkpoint.tensors.items()]
+    entries = [_entry(tensor, layout.get(name)) for name, tensor in checkpoint.tensors.items()]
     first: dict[tuple[str, int, int], str] = {}
-    for n, one in enumerate(found):
+    for n, one in enumerate(entries):
         place = (one.file, one.offset, one.bytes)
         if one.bytes and (owner := first.setdefault(place, one.name)) != one.name:
-            found[n] = Stored(one.name, one.format, one.shape, *place, shared=owner)
-    found.sort(key=lambda one: (one.file, one.offset))
-    embedding = next((one for one in found if one.name == naming.EMBEDDING), None)
-    if tied and embedding and not any(one.name == naming.HEAD for one in found):
+            entries[n] = Stored(one.name, one.format, one.shape, *place, shared=owner)
+    entries.sort(key=lambda one: (one.file, one.offset))
+    embedding = next((one for one in entries if one.name == naming.EMBEDDING), None)
+    if tied and embedding and not any(one.name == naming.HEAD for one in entries):
         place = (embedding.file, embedding.offset, embedding.bytes)
-        found.append(Stored(naming.HEAD, embedding.format, embedding.shape, *place, shared=embedding.name))
-    return found
+        entries.append(Stored(naming.HEAD, embedding.format, embedding.shape, *place, shared=embedding.name))
+    return entries
 
 
-def _stored(tensor: Tensor, packed: tuple[str, int, int] | None) -> Stored:
-    format, shape = (tensor.format, tensor.shape) if packed is None else (packed[0], packed[1:])
+def _entry(tensor: Tensor, layout: tuple[str, int, int] | None) -> Stored:
+    format, shape = (tensor.format, tensor.shape) if layout is None else (layout[0], layout[1:])
     return Stored(tensor.name, format, shape, tensor.source.name, _offset(tensor), tensor.data.nbytes)
 
 

@@ -37,16 +37,16 @@ def write_bin(
 
     Matrices of v2 are quantised here. The file appears whole or not at all; UserError where it cannot be written.
     """
-    needed, written = header.file_size, header.length
-    with new_file(path, needed) as file:
+    size, position = header.file_size, header.length
+    with new_file(path, size) as file:
         file.write(_header(header))
         for kind in header.kinds():
             for i in range(header.copies(kind)):
                 values = [rotations(header)] if kind == ROTATIONS else rows(kind.format(i=i))
-                for piece in _stored(values, header.group_of(kind)):
-                    written += file.write(np.ascontiguousarray(piece).data)
-                    progress(written / needed)
-        assert written == needed, (written, needed)
+                for piece in _in_file(values, header.group_of(kind)):
+                    position += file.write(np.ascontiguousarray(piece).data)
+                    progress(position / size)
+        assert position == size, (position, size)
 
 
 def _header(header: Header) -> bytes:
@@ -72,15 +72,15 @@ def rotations(header: Header) -> Floats:
     return np.concatenate([np.cos(angles), np.sin(angles)]).astype(np.float32)
 
 
-def _stored(pieces: Iterable[Floats], group: int | None) -> Iterator[npt.NDArray]:
+def _in_file(pieces: Iterable[Floats], group: int | None) -> Iterator[npt.NDArray]:
     """What stands in the file: the numbers, or all integers and then all scales."""
     if group is None:
         yield from (np.asarray(piece, "<f4") for piece in pieces)
         return
     scales = []
     for piece in pieces:
-        integers, found = quantised(piece, group)
-        scales.append(found)
+        integers, scale = quantised(piece, group)
+        scales.append(scale)
         yield integers
     yield np.concatenate(scales)
 

@@ -26,20 +26,20 @@ def unlisted(names: Iterable[str]) -> list[str]:
 
     Empty where there are none, or it is open which of them belong together.
     """
-    found = sorted(name for name in names if SHARD.fullmatch(name) and not name.startswith(OTHERS))
-    parts = [part for name in found if (part := PART.fullmatch(name))]
+    files = sorted(name for name in names if SHARD.fullmatch(name) and not name.startswith(OTHERS))
+    parts = [part for name in files if (part := PART.fullmatch(name))]
     if not parts:
-        return found if len(found) == 1 else []
+        return files if len(files) == 1 else []
     stem, count = parts[0]["stem"], parts[0]["count"]
-    wanted = [f"{stem}-{number:05}-of-{count}.safetensors" for number in range(1, int(count) + 1)]
-    return found if found == wanted else []
+    whole = [f"{stem}-{number:05}-of-{count}.safetensors" for number in range(1, int(count) + 1)]
+    return files if files == whole else []
 
 
 def gguf_models(names: Iterable[str]) -> list[str]:
     """The GGUF files that hold a model each, of one in several files the first; what belongs to a model is left out."""
-    found = sorted(name for name in names if name.lower().endswith(".gguf") and not name.startswith("."))
+    files = sorted(name for name in names if name.lower().endswith(".gguf") and not name.startswith("."))
     return [
-        name for name in found
+        name for name in files
         if not name.lower().startswith(BELONGING)
         and ((split := SPLIT.search(name)) is None or int(split["number"]) == 1)
     ]  # fmt: skip

@@ -33,15 +33,15 @@ APART = ("tensor", "json")  # layers of models that are no GGUF file
 def layers(path: Path) -> dict[str, tuple[Path, int]]:
     """The file and the size of each kind of layer that a manifest names. Raises UserError where it is none."""
     value = _object(path).get("layers")
-    found = {}
+    files = {}
     for layer in value if isinstance(value, list) else []:
-        told = layer if isinstance(layer, dict) else {}
-        kind, digest, size = (told.get(key) for key in ("mediaType", "digest", "size"))
+        entry = layer if isinstance(layer, dict) else {}
+        kind, digest, size = (entry.get(key) for key in ("mediaType", "digest", "size"))
         match = DIGEST.fullmatch(digest) if isinstance(digest, str) else None
         if not isinstance(kind, str) or match is None or type(size) is not int:
             raise _damaged(path, quoted(layer))
-        found[kind.removeprefix(KIND)] = (path.parents[4] / "blobs" / f"sha256-{match[1]}", size)
-    return found
+        files[kind.removeprefix(KIND)] = (path.parents[4] / "blobs" / f"sha256-{match[1]}", size)
+    return files
 
 
 def open_ollama(path: Path) -> Checkpoint:
@@ -49,39 +49,39 @@ def open_ollama(path: Path) -> Checkpoint:
 
     Raises UserError for what is missing, damaged, or no GGUF model.
     """
-    found = layers(path)
-    if "adapter" in found or not found.keys().isdisjoint(APART):
-        why = translate("it has an adapter") if "adapter" in found else translate("its tensors lie apart")
+    files = layers(path)
+    if "adapter" in files or not files.keys().isdisjoint(APART):
+        why = translate("it has an adapter") if "adapter" in files else translate("its tensors lie apart")
         raise UserError(
             "{path}: this model of Ollama's is not read: {why}", path=path, why=why,
             hint="take a model that is one GGUF file",
         )  # fmt: skip
-    if "model" not in found:
+    if "model" not in files:
         raise _damaged(path, "model")
-    blob, size = found["model"]
+    blob, size = files["model"]
     if not blob.is_file() or blob.stat().st_size != size:
         raise UserError(
             "{path}: Ollama has not fetched all of this model", path=path, name="/".join(path.parts[-2:]),
             hint="fetch it again with ollama pull",
         )  # fmt: skip
     checkpoint = open_gguf(blob)
-    if "projector" in found:
+    if "projector" in files:
         messages.warn("{path}: the text part of this model is run; pictures are not read", path=path)
-    generation = {**checkpoint.generation_config, **_parameters(path, found)}
-    if (system := _text(found, "system")) is not None and system.strip():
+    generation = {**checkpoint.generation_config, **_parameters(path, files)}
+    if (system := _text(files, "system")) is not None and system.strip():
         generation[SYSTEM] = system.strip()
-    extra = tuple(found[kind][0] for kind in ("params", "system") if kind in found)
+    extra = tuple(files[kind][0] for kind in ("params", "system") if kind in files)
     return replace(
         checkpoint, path=path, generation_config=generation, files=(path, *checkpoint.files, *extra)
     )  # fmt: skip
 
 
-def _parameters(path: Path, found: Mapping[str, tuple[Path, int]]) -> dict[str, Any]:
-    if "params" not in found:
+def _parameters(path: Path, files: Mapping[str, tuple[Path, int]]) -> dict[str, Any]:
+    if "params" not in files:
         return {}
-    told = _object(found["params"][0])
+    values = _object(files["params"][0])
     generation: dict[str, Any] = {}
-    for key, value in told.items():
+    for key, value in values.items():
         if (ours := PARAMETERS.get(key)) is None:
             if key not in SILENT:
                 messages.warn("{path}: Ollama's {key}={value} is not followed", path=path, key=key, value=quoted(value))
@@ -94,8 +94,8 @@ def _parameters(path: Path, found: Mapping[str, tuple[Path, int]]) -> dict[str, 
     return generation
 
 
-def _text(found: Mapping[str, tuple[Path, int]], kind: str) -> str | None:
-    return None if kind not in found else _read(found[kind][0]).decode("utf-8", "replace")
+def _text(files: Mapping[str, tuple[Path, int]], kind: str) -> str | None:
+    return None if kind not in files else _read(files[kind][0]).decode("utf-8", "replace")
 
 
 def _object(path: Path) -> dict[str, Any]:

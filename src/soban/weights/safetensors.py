@@ -161,15 +161,15 @@ def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and all(type(size) is int and 0 <= size <= LARGEST for size in value)
 
 
-def _check_coverage(path: Path, offsets: dict[str, tuple[int, int]], held: int) -> None:
+def _check_coverage(path: Path, offsets: dict[str, tuple[int, int]], size: int) -> None:
     """Refuse tensors that leave the file, share a byte, or leave one out; their order in the header is free."""
     promised = max((end for _, end in offsets.values()), default=0)
-    if promised != held:
+    if promised != size:
         raise UserError(
             "{path}: the header promises {promised} bytes of tensors; the file holds {held}",
             path=path,
             promised=promised,
-            held=held,
+            held=size,
             hint="fetch it again",
         )
     position, before = 0, ""
@@ -212,23 +212,23 @@ def write_safetensors(
     replace a mapped file. Raises UserError where the path is taken, or the file does not fit or cannot be written.
     """
     entries = sorted(tensors, key=_placement)
-    told, found = metadata or {}, dict.fromkeys([entry[0] for entry in entries], 0)
+    notes, sums_so_far = metadata or {}, dict.fromkeys([entry[0] for entry in entries], 0)
 
     def header() -> bytes:
-        return _written_header(entries, told | {checksums.KEY: checksums.text(found)} if sums else told)
+        return _written_header(entries, notes | {checksums.KEY: checksums.text(sums_so_far)} if sums else notes)
 
     begun = header()
-    needed = len(begun) + sum(_size(entry) for entry in entries)
-    with new_file(path, needed) as file:
+    size = len(begun) + sum(_size(entry) for entry in entries)
+    with new_file(path, size) as file:
         file.write(begun)
         for entry in entries:
-            written = 0
+            position = 0
             for piece in fill(entry[0]):
                 data = piece if isinstance(piece, bytes) else piece.data
                 if sums:
-                    found[entry[0]] = zlib.crc32(data, found[entry[0]])
-                written += file.write(data)
-            assert written == _size(entry), f"{entry}: {written} bytes filled"
+                    sums_so_far[entry[0]] = zlib.crc32(data, sums_so_far[entry[0]])
+                position += file.write(data)
+            assert position == _size(entry), f"{entry}: {position} bytes filled"
         if sums:
             file.seek(8)
             file.write(checksums.sealed(header()[8:]))

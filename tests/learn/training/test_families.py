@@ -36,7 +36,7 @@ def settings(family: str, shape: Shape = SHAPE, **more: object) -> Settings:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_plan_has_the_weights_of_transformers_model(family: str) -> None:
     model = network.new_model(settings(family), IDS)
-    assert sizes.plan(settings(family)).stored() == {
+    assert sizes.plan(settings(family)).file_shapes() == {
         name: tuple(weight.shape) for name, weight in model.named_parameters()
     }
     assert sizes.parameters(settings(family)) == sum(weight.numel() for weight in model.parameters())

@@ -57,7 +57,7 @@ def take_weights(model: Any, settings: Settings, folder: Path) -> None:
     theirs = type(model.config).from_dict(checkpoint.config).to_dict()
     names = {name for name, _ in model.named_parameters()}
     unlike = any(ours[key] != theirs.get(key) for key in ours.keys() - BESIDE)
-    if unlike or names != fit.architecture.plan.stored().keys() or not names <= checkpoint.tensors.keys():
+    if unlike or names != fit.architecture.plan.file_shapes().keys() or not names <= checkpoint.tensors.keys():
         raise _not_made_here(folder)
     if weights_hash(folder) != settings.initial_hash:
         raise UserError("{path}: has changed just now", path=folder, hint="wait until it is whole, and begin again")

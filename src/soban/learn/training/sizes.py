@@ -33,7 +33,7 @@ def parameters(settings: Settings) -> int:
 
 def learning(settings: Settings) -> int:
     """How many of them learn."""
-    return sum(math.prod(shape) for name, shape in plan(settings).stored().items() if settings.learns_by(name))
+    return sum(math.prod(shape) for name, shape in plan(settings).file_shapes().items() if settings.learns_by(name))
 
 
 def flops_per_token(settings: Settings) -> float:

@@ -108,12 +108,12 @@ def scaling(keys: Keys, size: int, context: int) -> dict[str, Any] | None:
         return None if factor == 1 else {"rope_type": "linear", "factor": factor}
     if kind != "yarn":
         raise keys.refused("rope.scaling.type", kind)
-    found: dict[str, Any] = {"rope_type": "yarn", "factor": factor}
-    found["original_max_position_embeddings"] = keys.count("rope.scaling.original_context_length")
+    result: dict[str, Any] = {"rope_type": "yarn", "factor": factor}
+    result["original_max_position_embeddings"] = keys.count("rope.scaling.original_context_length")
     for theirs, ours in (("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")):
         if keys.has(f"rope.scaling.{theirs}"):
-            found[ours] = keys.number(f"rope.scaling.{theirs}")
-    return found
+            result[ours] = keys.number(f"rope.scaling.{theirs}")
+    return result
 
 
 def divided(factors: list[float], theta: float, size: int, context: int) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def divided(factors: list[float], theta: float, size: int, context: int) -> dict
     for factor, original in LLAMA3:
         turns = original * plain / (2 * np.pi)
         stays = np.clip((turns - LOW) / (HIGH - LOW), 0, 1)
-        made = 1 / (stays + (1 - stays) / factor)
-        if len(made) == len(factors) and np.allclose(made, factors, rtol=1e-5):
+        theirs = 1 / (stays + (1 - stays) / factor)
+        if len(theirs) == len(factors) and np.allclose(theirs, factors, rtol=1e-5):
             return {
                 "rope_type": "llama3", "factor": factor, "low_freq_factor": LOW, "high_freq_factor": HIGH,
                 "original_max_position_embeddings": original,
@@ -220,14 +220,14 @@ def granite(keys: Keys) -> dict[str, Any]:
 def exaone4(keys: Keys) -> dict[str, Any]:
     window = keys.count("attention.sliding_window") if keys.has("attention.sliding_window") else None
     pattern = keys.get("attention.sliding_window_pattern")
-    told: dict[str, Any] = {"sliding_window": window}
+    windows: dict[str, Any] = {"sliding_window": window}
     if window is None:
-        told["layer_types"] = ["full_attention"] * keys.count("block_count")
+        windows["layer_types"] = ["full_attention"] * keys.count("block_count")
     elif isinstance(pattern, np.ndarray) and pattern.dtype == bool:
-        told["layer_types"] = ["sliding_attention" if local else "full_attention" for local in pattern.tolist()]
+        windows["layer_types"] = ["sliding_attention" if local else "full_attention" for local in pattern.tolist()]
     else:
-        told["sliding_window_pattern"] = keys.count("attention.sliding_window_pattern", 4)
-    return rotary(keys) | told | {"model_type": "exaone4", "hidden_act": "silu"}
+        windows["sliding_window_pattern"] = keys.count("attention.sliding_window_pattern", 4)
+    return rotary(keys) | windows | {"model_type": "exaone4", "hidden_act": "silu"}
 
 
 def stablelm(keys: Keys) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class _Reader:
     def number(self, form: str) -> int:
         return int(struct.unpack_from(form, self.data, self.take(struct.calcsize(form)))[0])
 
-    def counted(self, smallest: int, most: int, form: str = "<Q") -> int:
+    def count(self, smallest: int, most: int, form: str = "<Q") -> int:
         """How many of something follow, each of which has at least `smallest` bytes."""
         count = self.number(form)
         if count > most or count * smallest > self.end - self.at:
@@ -173,13 +173,13 @@ class _Reader:
         kind = self.number("<I")
         if kind in SCALARS or kind == BOOL:
             dtype = np.dtype(SCALARS.get(kind, "u1"))
-            count = self.counted(dtype.itemsize, LONGEST_TEXT)
-            found = np.frombuffer(self.data, dtype, count, self.take(count * dtype.itemsize))
-            return found.astype(bool) if kind == BOOL else found
+            count = self.count(dtype.itemsize, LONGEST_TEXT)
+            values = np.frombuffer(self.data, dtype, count, self.take(count * dtype.itemsize))
+            return values.astype(bool) if kind == BOOL else values
         if kind != TEXT:
             raise Malformed(translate("a list of the unknown type {kind} at {place}", kind=kind, place=self.at))
         starts, at, end, length_at = [], 0, self.end, struct.Struct("<Q").unpack_from
-        count, at = self.counted(8, MOST_TEXTS), self.at
+        count, at = self.count(8, MOST_TEXTS), self.at
         for _ in range(count):
             starts.append(at)
             if at + 8 > end or (following := at + 8 + length_at(self.data, at)[0]) > end:
@@ -197,8 +197,7 @@ def _header(reader: _Reader, size: int) -> Header:
     if version not in VERSIONS:
         raise _version_refused(reader.path, version)
     tensors, keys = (
-        reader.counted(smallest, most)
-        for smallest, most in ((SMALLEST_TENSOR, MOST_TENSORS), (SMALLEST_KEY, MOST_KEYS))
+        reader.count(smallest, most) for smallest, most in ((SMALLEST_TENSOR, MOST_TENSORS), (SMALLEST_KEY, MOST_KEYS))
     )
     metadata: dict[str, Value] = {}
     for _ in range(keys):

@@ -80,16 +80,16 @@ def _reading(path: Path, contents: Contents) -> Reading:
 
 def _tensors(tensors: Mapping[str, Tensor], reading: Reading) -> dict[str, Tensor]:
     """The weights, norms as the family has them, without what the config holds."""
-    found = {name: tensor for name, tensor in tensors.items() if name not in ROTATIONS}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in ROTATIONS}
     if reading.norm_offset:
-        norms = (name for name in found if name.endswith("_norm.weight"))
-        found |= {name: replace(found[name], shift=-reading.norm_offset) for name in norms}
-    return found
+        norms = (name for name in weights if name.endswith("_norm.weight"))
+        weights |= {name: replace(weights[name], shift=-reading.norm_offset) for name in norms}
+    return weights
 
 
 def special_ids(path: Path, keys: Mapping[str, Value], vocabulary: int) -> dict[str, int]:
     """The tokens with a role, by its name: bos, eos, eot, unknown, padding, ... Raises UserError for what is no id."""
-    found = {}
+    ids = {}
     for name in ("bos", *ENDS, "unknown", "padding", "seperator", "mask"):  # so spelt in the format
         key = f"tokenizer.ggml.{name}_token_id"
         value = keys.get(key)
@@ -100,16 +100,16 @@ def special_ids(path: Path, keys: Mapping[str, Value], vocabulary: int) -> dict[
                 "{path}: {key}={value} is no token of its {count}", path=path, key=key, value=quoted(value),
                 count=vocabulary, hint="fetch it again",
             )  # fmt: skip
-        found[name] = value
-    return found
+        ids[name] = value
+    return ids
 
 
 def _generation(path: Path, keys: Mapping[str, Value], ids: Mapping[str, int]) -> dict[str, Any]:
     """generation_config.json as the keys tell it: what ends an answer, and how tokens are chosen."""
     ends = {ids[name] for name in ENDS if name in ids} | _spelled_ends(keys)
-    found: dict[str, Any] = {"eos_token_id": sorted(ends)} if ends else {}
+    config: dict[str, Any] = {"eos_token_id": sorted(ends)} if ends else {}
     if "bos" in ids:
-        found["bos_token_id"] = ids["bos"]
+        config["bos_token_id"] = ids["bos"]
     for theirs, ours in SAMPLING.items():
         value = keys.get(f"general.sampling.{theirs}")
         if value is None:
@@ -119,11 +119,11 @@ def _generation(path: Path, keys: Mapping[str, Value], ids: Mapping[str, int]) -
                 "{path}: {key}={value}, where a number belongs", path=path, key=f"general.sampling.{theirs}",
                 value=quoted(value), hint="fetch it again",
             )  # fmt: skip
-        found[ours] = float(f"{value:.6g}") if isinstance(value, float) else value
-        found["do_sample"] = True
-    if found.get("temperature") == 0:  # which means the likeliest token
-        found = {key: value for key, value in found.items() if key not in ("do_sample", *SAMPLING.values())}
-    return found
+        config[ours] = float(f"{value:.6g}") if isinstance(value, float) else value
+        config["do_sample"] = True
+    if config.get("temperature") == 0:  # which means the likeliest token
+        config = {key: value for key, value in config.items() if key not in ("do_sample", *SAMPLING.values())}
+    return config
 
 
 def _spelled_ends(keys: Mapping[str, Value]) -> set[int]:

@@ -56,10 +56,10 @@ def _inverse(scales: Floats) -> Floats:
     return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
 
 
-def _joined(rows: Floats, scales: Floats, packed: Bytes) -> Bytes:
+def _joined(rows: Floats, scales: Floats, integers: Bytes) -> Bytes:
     with np.errstate(over="ignore"):  # an infinite scale is told by whoever checks the numbers
         halves = scales.astype("<f2")
-    return np.concatenate([halves.view(np.uint8).reshape(-1, 2), packed], axis=1).reshape(len(rows), -1)
+    return np.concatenate([halves.view(np.uint8).reshape(-1, 2), integers], axis=1).reshape(len(rows), -1)
 
 
 def _f16(rows: Floats) -> npt.NDArray:

@@ -29,9 +29,9 @@ def q4_k(rows: Floats) -> Bytes:
     q = np.rint(_divided(parts + low, step)).clip(0, MOST4).astype(np.uint8).reshape(-1, 4, 2, PART4)
     s, m = whole_scales, whole_minima
     low_bits = s[:, 4:] & 15 | m[:, 4:] << 4
-    packed = np.concatenate([s[:, :4] | s[:, 4:] >> 4 << 6, m[:, :4] | m[:, 4:] >> 4 << 6, low_bits], axis=1)
+    small = np.concatenate([s[:, :4] | s[:, 4:] >> 4 << 6, m[:, :4] | m[:, 4:] >> 4 << 6, low_bits], axis=1)
     nibbles = (q[:, :, 0] | q[:, :, 1] << np.uint8(4)).reshape(-1, BLOCK // 2)
-    return _joined(rows, [_bytes(d), _bytes(dmin), packed.astype(np.uint8), nibbles])
+    return _joined(rows, [_bytes(d), _bytes(dmin), small.astype(np.uint8), nibbles])
 
 
 def q6_k(rows: Floats) -> Bytes:

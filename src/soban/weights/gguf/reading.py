@@ -47,8 +47,8 @@ def read_gguf(path: Path) -> Contents:
     keys: Mapping[str, Value] = {}
     for number, part in enumerate(paths):
         header, tensors = _read(part)
-        held = (header.metadata.get(NUMBER), header.metadata.get(COUNT))
-        if held != (number, count) or whole.keys() & tensors.keys():
+        place = (header.metadata.get(NUMBER), header.metadata.get(COUNT))
+        if place != (number, count) or whole.keys() & tensors.keys():
             raise _apart(part)
         whole |= tensors
         keys = keys or header.metadata
@@ -59,14 +59,14 @@ def read_gguf(path: Path) -> Contents:
 
 def parts(path: Path, count: object) -> list[Path]:
     """The names of all files of a model, by one of them."""
-    found = SPLIT.fullmatch(path.name)
-    if type(count) is not int or not 1 < count <= MOST_FILES or found is None or int(found["count"]) != count:
+    match = SPLIT.fullmatch(path.name)
+    if type(count) is not int or not 1 < count <= MOST_FILES or match is None or int(match["count"]) != count:
         raise UserError(
             "{path}: one of {count} files of a model, whose name has to end in -00001-of-{count:05}.gguf", path=path,
             count=count if type(count) is int and 0 <= count < 10**6 else 0,
             hint="give the files their own names again",
         )  # fmt: skip
-    return [path.with_name(f"{found['stem']}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)]
+    return [path.with_name(f"{match['stem']}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)]
 
 
 def _apart(path: Path) -> UserError:
