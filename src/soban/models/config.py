@@ -106,6 +106,7 @@ class RotaryDecoder(Decoder):
     head_dim: int | None
     rope_parameters: dict[str, Any]
     sliding_window: int | None = None
+    use_sliding_window = True  # a key of some, by which it is on
     layer_types: tuple[Any, ...] | None = None
     usual_types: ClassVar[tuple[str, ...]] = (SLIDING,)  # of the layers in turn, where the config is silent
 
@@ -148,7 +149,7 @@ class RotaryDecoder(Decoder):
     @property
     def window(self) -> int | None:
         """How far those layers look back that have a window."""
-        return self.sliding_window
+        return self.sliding_window if self.use_sliding_window else None
 
     def usual_type(self, layer: int) -> str:
         """A layer's type where the config is silent."""

@@ -46,7 +46,8 @@ AFTER: Names = {
     "output_norm": {"hf": "post_attention_layernorm", "gguf": "post_attention_norm"},
     "down_norm": {"hf": "post_feedforward_layernorm", "gguf": "post_ffw_norm"},
 }
-
+# And of the norms both before and after those parts
+AROUND: Names = {**NAMES, **AFTER, "mlp_norm": {"hf": "pre_feedforward_layernorm", "gguf": "ffn_norm"}}
 
 # How tensors end that follow from the config: frequencies, and masks of older files
 COMPUTED = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
@@ -77,9 +78,18 @@ class Config(RotaryDecoder):
     plain_norms: bool = False
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
+    # keys of many: biases of attention's four matrices, and of the feed-forward part's
+    attention_bias = False
+    mlp_bias = False
+
     def __post_init__(self) -> None:
         activation("hidden_act", self.hidden_act)
         self.check()
+
+    @property
+    def norm_offset(self) -> float:
+        """What the Gemmas add to the weights of their norms."""
+        return 0.0 if self.plain_norms else 1.0
 
     @property
     def root_scale(self) -> float:
@@ -133,11 +143,11 @@ class Wiring:
 
 
 def llama(c: Config) -> Wiring:
-    """Llama's record: no window, no bias, a norm before each part."""
+    """Llama's record: a norm before each part, and windows and biases where the config has them."""
     return Wiring(
         names=NAMES, eps=c.rms_norm_eps, windows=c.windows, rotations=(0,) * c.num_hidden_layers,
         activation=activation("hidden_act", c.hidden_act), attention_scale=c.head_size**-0.5,
-        interleaved=c.rope_interleaved,
+        interleaved=c.rope_interleaved, query_bias=c.attention_bias, output_bias=c.attention_bias, mlp_bias=c.mlp_bias,
     )  # fmt: skip
 
 

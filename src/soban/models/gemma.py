@@ -33,9 +33,7 @@ class Config(decoder.Config):
 def wiring(c: Config) -> Wiring:
     return replace(
         decoder.llama(c),
-        norm_offset=0.0 if c.plain_norms else 1.0,
-        query_bias=c.attention_bias,
-        output_bias=c.attention_bias,
+        norm_offset=c.norm_offset,
         embedding_scale=c.root_scale,
     )
 

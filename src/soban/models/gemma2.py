@@ -48,18 +48,13 @@ class Config(decoder.Config):
         self.check()
 
 
-NAMES = {**decoder.NAMES, **decoder.AFTER, "mlp_norm": {"hf": "pre_feedforward_layernorm", "gguf": "ffn_norm"}}
-
-
 def wiring(c: Config) -> Wiring:
     return replace(
         decoder.llama(c),
-        names=NAMES,
-        norm_offset=0.0 if c.plain_norms else 1.0,
+        names=decoder.AROUND,
+        norm_offset=c.norm_offset,
         after=True,
         activation=activation("hidden_activation", c.hidden_activation),
-        query_bias=c.attention_bias,
-        output_bias=c.attention_bias,
         attention_scale=c.query_pre_attn_scalar**-0.5,
         attention_cap=c.attn_logit_softcapping,
         logit_cap=c.final_logit_softcapping,

@@ -90,20 +90,15 @@ def positions(raw: Mapping[str, Any], context: int) -> dict[str, Any]:
     }
 
 
-NAMES = {**decoder.NAMES, **decoder.AFTER, "mlp_norm": {"hf": "pre_feedforward_layernorm", "gguf": "ffn_norm"}}
-
-
 def wiring(c: Config) -> Wiring:
     return replace(
         decoder.llama(c),
-        names=NAMES,
+        names=decoder.AROUND,
         rotations=tuple(0 if kind == FULL else 1 for kind in c.types),
-        norm_offset=0.0 if c.plain_norms else 1.0,
+        norm_offset=c.norm_offset,
         after=True,
         head_norm="head",
         activation=activation("hidden_activation", c.hidden_activation),
-        query_bias=c.attention_bias,
-        output_bias=c.attention_bias,
         attention_scale=c.query_pre_attn_scalar**-0.5,
         logit_cap=c.final_logit_softcapping,
         embedding_scale=c.root_scale,

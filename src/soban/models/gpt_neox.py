@@ -65,8 +65,6 @@ def wiring(c: Config) -> Wiring:
         norm_bias=True,
         parallel="two norms" if c.use_parallel_residual else None,
         gated=False,
-        query_bias=c.attention_bias,
-        output_bias=c.attention_bias,
         mlp_bias=True,
     )
 

@@ -22,9 +22,6 @@ class Config(decoder.Config):
 def wiring(c: Config) -> Wiring:
     return replace(
         decoder.llama(c),
-        query_bias=c.attention_bias,
-        output_bias=c.attention_bias,
-        mlp_bias=c.mlp_bias,
         embedding_scale=c.embedding_multiplier,
         attention_scale=c.attention_multiplier,  # in place of the root of the head's size
         residual_scale=c.residual_multiplier,

@@ -28,9 +28,7 @@ NAMES = {role: {**decoder.NAMES[role], "llama2c": name} for role, name in LLAMA2
 
 
 def wiring(c: Config) -> Wiring:
-    """Biases of attention are those of its four matrices."""
-    has = c.attention_bias
-    return replace(decoder.llama(c), names=NAMES, query_bias=has, output_bias=has, mlp_bias=c.mlp_bias)
+    return replace(decoder.llama(c), names=NAMES)
 
 
 MISTRAL = {

@@ -20,10 +20,7 @@ NAMES = {**decoder.NAMES, **decoder.AFTER}
 
 
 def wiring(c: Config) -> Wiring:
-    has = c.attention_bias
-    return replace(
-        decoder.llama(c), names=NAMES, before=False, after=True, head_norm="row", query_bias=has, output_bias=has
-    )
+    return replace(decoder.llama(c), names=NAMES, before=False, after=True, head_norm="row")
 
 
 FAMILY = decoder.family("olmo2", {"olmo2": ModelType(unread=("sliding_window", "layer_types"))}, Config, wiring)

@@ -21,10 +21,6 @@ class Config(decoder.Config):
     max_window_layers: int = 28
     layer_types: LayerTypes = None
 
-    @property
-    def window(self) -> int | None:
-        return self.sliding_window if self.use_sliding_window else None
-
     def usual_type(self, layer: int) -> str:
         """The first layers see everything."""
         return SLIDING if self.window is not None and layer >= self.max_window_layers else FULL

@@ -42,18 +42,13 @@ class Config(decoder.Config):
             return bool(self.no_rope_layers[layer])
         return (layer + 1) % self.no_rope_layer_interval != 0
 
-    @property
-    def window(self) -> int | None:
-        return self.sliding_window if self.use_sliding_window else None
-
     def usual_type(self, layer: int) -> str:
         return SLIDING if self.window is not None and not self.turns(layer) else FULL
 
 
 def wiring(c: Config) -> Wiring:
     turns = tuple(0 if c.turns(layer) else None for layer in range(c.num_hidden_layers))
-    has = c.attention_bias
-    return replace(decoder.llama(c), rotations=turns, query_bias=has, output_bias=has, mlp_bias=c.mlp_bias)
+    return replace(decoder.llama(c), rotations=turns)
 
 
 FAMILY = decoder.family(
