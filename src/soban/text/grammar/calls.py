@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from soban.base.errors import UserError
+from soban.messages import translate
 from soban.text.chat.calls import CallForm, Thinking
 from soban.text.grammar.grammar import MAX_GRAMMAR, SPACING, Grammar, of_schema
 from soban.text.grammar.schema import prepared, read_schema
@@ -64,8 +65,9 @@ def of_answer(
             of_schema(given)
         except UserError as error:
             raise UserError(
-                "tools: the parameters of {tool}: {problem}", tool=function["name"], problem=str(error)
-            ) from error
+                "tools: the parameters of {tool}: {problem}", tool=function["name"],
+                problem=translate(error.template, **error.fields), hint="leave that out, or say it in another way",
+            ) from error  # fmt: skip
         schema = {**prepared(read_schema(given)), "x-guidance": SPACING}
         rules.append(f"call_{n}: {literal(tokenizer, function['name'] + form.middle)} arguments_{n}")
         rules.append(f"arguments_{n}: %json {json.dumps(schema, ensure_ascii=False)}")
