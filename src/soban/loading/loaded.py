@@ -97,15 +97,15 @@ class Loaded:
             )  # fmt: skip
         return length
 
-    def users(self, context: int, wanted: int | None) -> int:
+    def users(self, context: int, count: int | None) -> int:
         """How many full contexts the cache is to hold at once; None: as many as a quarter of the free memory holds."""
-        if wanted is not None:
-            if not 1 <= wanted <= memory.OUTPUTS:
+        if count is not None:
+            if not 1 <= count <= memory.OUTPUTS:
                 raise UserError(
-                    "users={value}: out of range", value=wanted, most=memory.OUTPUTS,
+                    "users={value}: out of range", value=count, most=memory.OUTPUTS,
                     hint="give a number from 1 to {most}",
                 )  # fmt: skip
-            return wanted
+            return count
         free = system.available_memory()
         return 1 if free is None else memory.fitting_users(self.architecture, context, self.cache_format, free // 4)
 

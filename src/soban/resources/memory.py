@@ -109,10 +109,10 @@ def fitting_context(arch: Architecture, cache: str, room: int, most: int, users:
 def fitting_users(arch: Architecture, context: int, cache: str, room: int) -> int:
     """For how many full contexts, at least one, the cache may have room; more than a step has outputs never meet."""
 
-    def taken(users: int) -> int:
+    def size_of(users: int) -> int:
         return cache_bytes(arch, context, users, cache)
 
-    return max(1, bisect.bisect_right(range(1, OUTPUTS + 1), room, key=taken))
+    return max(1, bisect.bisect_right(range(1, OUTPUTS + 1), room, key=size_of))
 
 
 @dataclass(frozen=True)
