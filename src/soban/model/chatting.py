@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soban import messages
 from soban.base.errors import UserError
@@ -20,6 +20,9 @@ from soban.text.chat.calls import Thinking, can_be_told, read_thinking
 from soban.text.chat.contents import text_of
 from soban.text.chat.template import ChatTemplate, Message
 from soban.text.chat.templates import find_template
+
+if TYPE_CHECKING:
+    from soban.talk.ranking import Ranker
 
 
 class Model(Writer):
@@ -138,6 +141,22 @@ class Model(Writer):
         if not (system := self.loaded.system) or any(message.get("role") == "system" for message in messages):
             return messages
         return [{"role": "system", "content": system}, *messages]
+
+    def rank(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> list[float]:
+        """How well documents meet a query, each 0 to 1: how likely the model, asked so, says yes and not no.
+
+        The question is Qwen3-Reranker's, in the words of the model's own chat template. `instruction`: what documents
+        are wanted for (None: to answer a search). Models that were taught to judge so do it better than others.
+        Raises UserError for a model without a chat template, and for documents that are too long.
+        """
+        return [self.ranker.score(query, document, instruction).value for document in documents]
+
+    @functools.cached_property
+    def ranker(self) -> "Ranker":
+        """What scores documents. Raises UserError for a model that cannot be asked."""
+        from soban.talk.ranking import Ranker  # imported where it is met: a start waits for all that is imported
+
+        return Ranker(self.tokenizer, self.template, self.engine.context, self._following)
 
     def chat_template(self, name: str | Path | None = None) -> ChatTemplate:
         """The template of that name or in that file, or the model's own. UserError where there is none."""

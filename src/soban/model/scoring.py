@@ -109,15 +109,26 @@ class Scorer:
                 "{count} tokens, where 1 to {context} are possible",
                 count=len(ids), context=self.engine.context, hint="shorten the text",
             )  # fmt: skip
-        cache, rotation = self._cache(len(ids)), self.config.row(len(ids))
         step = max(1, min(len(ids), CHUNK, MOST_SCORES // self.config.vocab_size))
+        return self._computed(ids, step, last=False)
+
+    def _computed(self, ids: Sequence[int], step: int, *, last: bool) -> Iterator[Floats]:
+        """The rows of so many tokens at a time; or of each time's last token alone."""
+        cache, rotation = self._cache(len(ids)), self.config.row(len(ids))
         # with memory of its own, which is given back afterwards
-        computed = runner(self.program, step, step, self.threads)
+        computed = runner(self.program, step, 1 if last else step, self.threads)
         adapters, choices = ((self.adapter,), (0,)) if self.adapter else ((), ())
         for start in range(0, len(ids), step):
             piece = list(ids[start : start + step])
-            batch = make_batch([piece], [start], [range(cache.pages)], range(len(piece)), rotation, adapters, choices)
+            outputs = [len(piece) - 1] if last else range(len(piece))
+            batch = make_batch([piece], [start], [range(cache.pages)], outputs, rotation, adapters, choices)
             yield computed.run(batch, cache)
+
+    def _following(self, ids: Sequence[int]) -> Floats:
+        """(vocabulary,): the scores of what follows all of the ids."""
+        with self._embedding:
+            *_, row = self._computed(ids, min(len(ids), CHUNK), last=True)
+        return row[-1]
 
     def embed(self, text: str | Sequence[int], *, pooling: str = "mean") -> Floats:
         """(hidden,): a text, or token ids, as a vector of length 1; texts compare by the product of their vectors.

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from soban.base.errors import UserError
 from soban.base.version import VERSION
-from soban.serve import embeddings, errors, plain
+from soban.serve import embeddings, errors, plain, rerank
 from soban.serve.anthropic import messages
 from soban.serve.errors import ApiError
 from soban.serve.guard import Guard, Record
@@ -26,7 +26,7 @@ from soban.serve.settings import Limits, Settings
 
 ROUTERS: tuple[Callable[[Pool], Any], ...] = (
     chat.router, responses.router, completions.router, models.router, messages.router, ollama_models.router,
-    writing.router, embeddings.router,
+    writing.router, embeddings.router, rerank.router,
 )  # fmt: skip
 
 

@@ -1,0 +1,96 @@
+"""/v1/rerank, as programs for Jina, Cohere and llama.cpp ask for it: documents, those that meet a query best first."""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+
+from soban.base.errors import UserError
+from soban.model import Model
+from soban.serve import errors
+from soban.serve.errors import ApiError
+from soban.serve.openai.requests import Body, Ignored, Refused
+from soban.serve.pool import Pool, Served
+from soban.serve.replies import record_of, unless_gone
+from soban.talk.ranking import Score
+
+PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")  # Jina's and older Cohere's, Cohere's, llama.cpp's
+
+
+class RerankRequest(Body):
+    """Both APIs' fields; `instruction` is soban's own."""
+
+    model: str | None = None
+    query: str = Field(min_length=1)
+    documents: list[str | dict[str, Any]] = Field(min_length=1)
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool | None = None
+    instruction: str | None = None
+    priority: Ignored = None
+    user: Ignored = None
+    rank_fields: Refused = None
+    max_chunks_per_doc: Refused = None
+    max_tokens_per_doc: Refused = None
+
+
+def router(pool: Pool) -> APIRouter:
+    """The paths and their handlers."""
+    routes = APIRouter()
+
+    async def rerank(asked: RerankRequest, request: Request) -> Response:
+        documents = texts_of(asked, pool.settings.limits.prompts)
+        served = await pool.get(asked.model)
+        record = record_of(request)
+        record.model = served.name
+        deadline = time.monotonic() + pool.settings.limits.seconds
+        work = ranked(served, asked, documents, deadline)
+        scores = await unless_gone(request, work, lambda: None)
+        best = sorted(range(len(scores)), key=lambda index: -scores[index].value)[: asked.top_n]
+        results = [
+            {"index": index, "relevance_score": scores[index].value}
+            | ({} if asked.return_documents is False else {"document": {"text": documents[index]}})
+            for index in best
+        ]
+        tokens = record.prompt_tokens = sum(score.tokens for score in scores)
+        return JSONResponse(
+            {
+                "id": f"rerank-{uuid.uuid4().hex}", "model": served.name, "results": results,
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
+        )  # fmt: skip
+
+    for path in PATHS:
+        routes.add_api_route(path, rerank, methods=["POST"])
+    return routes
+
+
+def texts_of(asked: RerankRequest, most: int) -> list[str]:
+    """The documents' texts. Raises ApiError, by the place, for what is none."""
+    if len(asked.documents) > most:
+        raise ApiError(f"{len(asked.documents)} documents, where {most} are possible", 400, "documents")
+    texts = [document if isinstance(document, str) else document.get("text") for document in asked.documents]
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise ApiError(f"documents[{number}] is no text", 400, f"documents[{number}]")
+    return [str(text) for text in texts]
+
+
+async def ranked(served: Served, asked: RerankRequest, documents: list[str], deadline: float) -> list[Score]:
+    """The scores, one document after the other: whoever leaves is noticed between two."""
+    scores: list[Score] = []
+    for number, document in enumerate(documents):
+        if time.monotonic() > deadline:
+            raise ApiError("the request took longer than the server allows", 504, code="timeout")
+        try:
+            scores.append(await asyncio.to_thread(_score, served.model, asked, document))
+        except UserError as error:
+            raise errors.of(error, f"documents[{number}]") from error
+    return scores
+
+
+def _score(model: Model, asked: RerankRequest, document: str) -> Score:
+    return model.ranker.score(asked.query, document, asked.instruction)
