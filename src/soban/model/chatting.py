@@ -177,13 +177,13 @@ class Model(Writer):
             self.templates[key] = find_template(key)
         return self.templates[key]
 
-    @functools.cached_property
+    @property
     def thinking(self) -> Thinking | None:
         """The marks between which the model's own template lets it think; None: it knows none."""
         template = self.template
         return read_thinking(template, {**self.tokenizer.special_tokens, **template.tokens}) if template else None
 
-    @functools.cached_property
+    @property
     def thinks_as_told(self) -> bool:
         """Whether its template asks if the model is to think."""
         return self.template is not None and can_be_told(self.template)

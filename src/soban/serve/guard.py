@@ -148,11 +148,6 @@ class Guard:
         return bounded
 
 
-def owner_of(request: Request) -> str:
-    """Whose request it is, for what is kept of one for the next: the digest of the key that it brings, whichever."""
-    return digest(_key(request))
-
-
 def _inner(scope: Scope) -> str:
     """The path within this application, wherever it is mounted."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))

@@ -10,9 +10,8 @@ from starlette.responses import JSONResponse
 from starlette.responses import Response as HttpResponse
 
 from soban.model import Model
-from soban.serve import answers
+from soban.serve import answers, guard
 from soban.serve.errors import ApiError
-from soban.serve.guard import owner_of
 from soban.serve.openai import tools
 from soban.serve.openai.chat import thinking_of
 from soban.serve.openai.conversations import Conversations, Item
@@ -37,7 +36,7 @@ def router(pool: Pool) -> APIRouter:
 
     @routes.post(PATH)
     async def create(asked: ResponsesRequest, request: Request) -> HttpResponse:
-        owner = owner_of(request)
+        owner = guard.owner.get()
         items = items_of(asked, conversations, owner)
         served = await pool.get(asked.model)
         record = record_of(request)
@@ -58,12 +57,12 @@ def router(pool: Pool) -> APIRouter:
         return JSONResponse(await unless_gone(request, whole(job, response, keep), leave))
 
     @routes.get(PATH + "/{id}")
-    async def retrieve(id: str, request: Request) -> dict[str, Any]:
-        return conversations.find(owner_of(request), id).response
+    async def retrieve(id: str) -> dict[str, Any]:
+        return conversations.find(guard.owner.get(), id).response
 
     @routes.delete(PATH + "/{id}")
-    async def delete(id: str, request: Request) -> dict[str, Any]:
-        conversations.forget(owner_of(request), id)
+    async def delete(id: str) -> dict[str, Any]:
+        conversations.forget(guard.owner.get(), id)
         return {"id": id, "object": "response", "deleted": True}
 
     return routes

@@ -118,7 +118,7 @@ def read_thinking(template: ChatTemplate, names: Mapping[str, Any]) -> Thinking 
 
 def can_be_told(template: ChatTemplate) -> bool:
     """Whether a template asks if the model is to think."""
-    return not template.names.isdisjoint(SWITCHES)
+    return not template.base.names.isdisjoint(SWITCHES)
 
 
 def read_calls(tokenizer: Vocabulary, template: ChatTemplate, form: ChatForm) -> CallForm:

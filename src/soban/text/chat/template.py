@@ -1,6 +1,7 @@
 """Chat templates: a conversation to the token ids that the model was taught, whatever its users type."""
 
 import copy
+import functools
 import re
 import threading
 import time
@@ -60,7 +61,7 @@ class ChatTemplate:
         template.values = {**self.values, **values}
         return template
 
-    @property
+    @functools.cached_property
     def names(self) -> frozenset[str]:
         """What the template wants to be given, such as messages and tools; nothing where it cannot be read."""
         from jinja2 import TemplateError, meta
