@@ -9,7 +9,7 @@ import pytest
 
 import soban
 from soban.base.errors import UserError
-from soban.talk.answer import Answer
+from soban.talk.answer import Answer, plan
 
 from .text.test_calls import NOW, WEATHER
 from .tiny import make_model
@@ -100,6 +100,62 @@ def test_a_model_that_begins_a_call_by_itself_ends_it_validly(model: soban.Model
     assert isinstance(free, Answer) and not free.tool_calls
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_text_of_a_form_or_a_call(model: soban.Model, seed: int) -> None:
+    schema = {"type": "object", "properties": {"가": {"type": "boolean"}}, "required": ["가"],
+              "additionalProperties": False}  # fmt: skip
+    options: dict[str, Any] = {
+        "tools": TOOLS, "schema": schema, "temperature": 1.5, "top_k": 0, "seed": seed, "max_new_tokens": 150
+    }  # fmt: skip
+    text = model.chat(TURNS, tool_choice="none", **options)
+    assert isinstance(text, Answer) and not text.tool_calls
+    jsonschema.validate(json.loads(text.text), schema)
+    check(model.chat(TURNS, tool_choice="required", **options))
+    either = model.chat(TURNS, **options)
+    assert isinstance(either, Answer)
+    if either.tool_calls:
+        check(either)
+        assert not either.text
+    else:
+        jsonschema.validate(json.loads(either.text), schema)
+    bent = {ord("<") + 6: 100, **{token: 100 for token in model.tokenize("<tool_call>", bos=False, special=True)[:1]}}
+    begun = model.chat(TURNS, logit_bias=bent, **options)
+    assert isinstance(begun, Answer)
+    if not begun.reasoning:  # which begins with the same letter
+        check(begun)
+
+
+def test_a_form_that_could_be_a_call_is_refused_beside_tools(tmp_path: Path) -> None:
+    whole = CHATML.replace("<tool_call>\n", "").replace("\n</tool_call>", "")
+    model = loaded(tmp_path / "m", whole)
+    with pytest.raises(UserError, match="not both"):
+        model.chat(TURNS, tools=TOOLS, schema={"type": "object"})
+    with pytest.raises(UserError, match="not both"):
+        loaded(tmp_path / "n", None).chat(TURNS, tools=TOOLS, regex="a+")
+
+
+@pytest.mark.parametrize("before", ["", "먼저 ", "a <b> <tool_box>\n", "<", "<think>음 <</think>\n"])
+def test_letters_that_mark_a_call_may_follow_a_text(tmp_path: Path, before: str) -> None:
+    """And thoughts may hold what begins their end."""
+    model = loaded(tmp_path / "m", CHATML)
+    template = model.chat_template()
+    it = plan(model.tokenizer, template, model.chat_form(template), TURNS, tools=TOOLS)
+    assert it.grammar
+    matching = model.grammars.factory(it.grammar)()
+    text = before + '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    ids = model.tokenize(text, bos=False)
+    assert matching.valid(ids) == len(ids)
+    for token in ids:
+        matching.take(token)
+    assert matching.complete
+    parts = it.parts()
+    assert [part.name for part in [*parts.feed(text), *parts.finish()] if part.kind == "call"] == ["now"]
+    required = plan(model.tokenizer, template, model.chat_form(template), TURNS, tools=TOOLS, tool_choice="required")
+    assert required.grammar
+    valid = model.grammars.factory(required.grammar)().valid(ids)
+    assert (valid == len(ids)) == (not before or before.startswith("<think>"))
+
+
 def test_thoughts_go_apart(tmp_path: Path) -> None:
     model = loaded(tmp_path / "m", CHATML, MARKS)
     close = model.tokenize("</think>", bos=False, special=True)
@@ -114,6 +170,8 @@ def test_thoughts_go_apart(tmp_path: Path) -> None:
     answer = model.start_answer(TURNS, schema=schema, **options).read()
     assert isinstance(answer, Answer) and answer.reasoning
     jsonschema.validate(json.loads(answer.text), schema)
+    lark = model.start_answer(TURNS, grammar='start: "네" | "아니요"', **options).read()
+    assert isinstance(lark, Answer) and lark.reasoning and lark.text in ("네", "아니요")
     called = model.start_answer(TURNS, tools=TOOLS, tool_choice="required", **options).read()
     check(called)
     assert isinstance(called, Answer) and called.reasoning and not called.text
@@ -129,7 +187,7 @@ def test_thoughts_go_apart(tmp_path: Path) -> None:
         {"tools": 5}, {"tools": [{}]}, {"tools": [], "tool_choice": "required"},
         {"tools": TOOLS, "tool_choice": "some"},
         {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "other"}}},
-        {"tools": TOOLS, "schema": {}}, {"tools": TOOLS, "tool_choice": 5},
+        {"tools": TOOLS, "tool_choice": 5},
     ],
     ids=str,
 )  # fmt: skip

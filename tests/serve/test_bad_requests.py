@@ -72,7 +72,6 @@ BAD: list[tuple[str, Any, int, str]] = [
     (CHAT, {"messages": HI, "tools": TOOLS, "tool_choice": {"type": "function"}}, 400, "tool_choice"),
     (CHAT, {"messages": HI, "tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, 400, "tool_choice"),
     (CHAT, {"messages": HI, "tools": TOOLS, "parallel_tool_calls": "no"}, 400, "parallel_tool_calls"),
-    (CHAT, {"messages": HI, "tools": TOOLS, "response_format": {"type": "json_object"}}, 400, "form"),
     (CHAT, {"messages": [*HI, {"role": "assistant", "tool_calls": [{}]}]}, 400, "messages[1].tool_calls[0]"),
     (CHAT, {"messages": [*HI, {"role": "assistant", "tool_calls": "now()"}]}, 400, "messages[1].tool_calls"),
     (CHAT, {"messages": [*HI, {"role": "assistant", "tool_calls": [function("now", arguments="{")]}]}, 400,

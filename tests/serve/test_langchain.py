@@ -120,3 +120,14 @@ def test_an_agent_with_two_tools_gets_what_they_give_and_answers(
     assert [turn.type for turn in turns] == ["human", "ai", "tool", "ai", "tool", "ai"]
     assert "맑음" in turns[2].content and turns[4].content == "12:00" and not turns[5].tool_calls
     assert [next(iter(step)) for step in steps] == ["model", "tools", "model", "tools", "model"]
+
+
+def test_an_agents_last_word_is_of_the_class_that_is_wanted(chat: Callable[..., Any], tooled: Running) -> None:
+    agents = pytest.importorskip("langchain.agents", reason="needs langchain")
+    structured = pytest.importorskip("langchain.agents.structured_output")
+    chat().invoke(QUESTION)
+    agent = agents.create_agent(chat(), [weather], response_format=structured.ProviderStrategy(City))
+    with playing(tooled.model, "weather"):
+        found = agent.invoke({"messages": [("user", QUESTION)]})
+    assert isinstance(found["structured_response"], City)
+    assert [turn.type for turn in found["messages"]] == ["human", "ai", "tool", "ai"]

@@ -151,6 +151,20 @@ def test_one_call_at_the_most_where_no_more_are_wanted_and_none_where_none_is(to
             assert {call.function.name for call in allowed.choices[0].message.tool_calls} == {"now"}
 
 
+def test_a_form_beside_tools_is_the_form_of_the_text(tooled: Running, client: Any) -> None:
+    schema = {
+        "type": "object", "properties": {"답": {"enum": ["예", "아니요"]}}, "required": ["답"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    asked: dict[str, Any] = {"model": "tooled", "messages": ASKED, "tools": TOOLS, "max_tokens": 120}
+    text = client.chat.completions.create(**asked, response_format=form, tool_choice="none").choices[0].message
+    jsonschema.validate(json.loads(text.content), schema)
+    with eager(tooled.model):
+        called = client.chat.completions.create(**asked, response_format=form).choices[0].message
+    assert called.tool_calls and not called.content
+
+
 def test_what_was_called_and_what_came_of_it_goes_back_as_the_library_has_it(client: Any, model: soban.Model) -> None:
     called = client.chat.completions.create(
         model="tooled", messages=ASKED, tools=TOOLS, tool_choice=NAMED, max_tokens=90

@@ -121,12 +121,10 @@ def plan(
     template = template.with_values(**values)
     thoughts = read_thinking(template, {**tokenizer.special_tokens, **template.tokens})
     grammar = wanted if wanted is None or thoughts is None else after_thoughts(tokenizer, thoughts, wanted)
-    if wanted is not None and known:
-        raise UserError("an answer that may call tools has no other form", hint="leave tools or the form out")
     if calls and known:
         grammar = of_answer(
             tokenizer, calls, allowed, thoughts, required=required,
-            parallel=parallel_tool_calls and not isinstance(tool_choice, dict),
+            parallel=parallel_tool_calls and not isinstance(tool_choice, dict), wanted=wanted,
         )  # fmt: skip
     texts = [thoughts.begin, thoughts.end] if thoughts else []
     texts += [calls.begin, calls.middle, calls.between or "", calls.end] if calls else []

@@ -24,28 +24,43 @@ def of_answer(
     *,
     required: bool,
     parallel: bool,
+    wanted: Grammar | None = None,
 ) -> Grammar:
     """Text, or calls of these tools, or both; calls alone where they are `required`, no call where there are no tools.
 
     As soon as an answer has begun a call in the form's words, it has to be one of a tool, with arguments of its schema.
-    Raises UserError for a schema that cannot be followed, as `of_schema`.
+    Where the text itself has to have a form, which is `wanted`, there is either a text or calls. Raises UserError for a
+    schema that cannot be followed, as `of_schema`, and for a form that could not be told from a call.
     """
     rules: list[str] = []
     mark = _mark(form.begin)
-    bounded = bool(tokenizer.find_markup(mark)) and tokenizer.find_markup(mark)[0].start == 0
-    if bounded:
+    steers = tokenizer.find_markup(mark)[:1]
+    bounded = bool(steers) and steers[0].start == 0
+    whole = mark[:1] in "{[" and not bounded  # the whole answer is a call, or none of it
+    first = literal(tokenizer, form.begin)
+    if wanted is not None:
+        if not (bounded or ("\n" in form.begin and _is_json(wanted))):  # no string of JSON has a line's end in it
+            raise UserError(
+                "an answer in the way of this model's template has a form or tools, not both",
+                hint="leave one of them out",
+            )
+        rules.append("form: @form")
+        body = "form | calls"
+    elif bounded:
         rules.append(f"TEXT: /{ANY}/")  # which no token that steers is part of
-    elif mark[:1] in "{[":  # the whole answer is a call, or none of it
+        body = "TEXT calls?"
+    elif whole:
         rules.append(f"TEXT: /{ANY}/ & ~/{_escaped(mark)}{ANY}/")
-    else:
+        body = "TEXT | calls"
+    else:  # the lexer takes the longest piece, so a text that a call follows ends with the mark, as soon as it comes
         rules.append(f"TEXT: /{ANY}/ & ~/{ANY}{_escaped(mark)}{ANY}/")
-    calls = "calls" if tools else ""
+        rules.append(f"spoken[lazy]: /{ANY}{_escaped(mark)}/")
+        body = "TEXT | calls"
+        first = f"spoken {literal(tokenizer, form.begin[len(mark) :])}"
     if required:
-        body = calls
-    elif not bounded and mark[:1] in "{[":
-        body = f"TEXT | {calls}" if calls else "TEXT"
-    else:
-        body = f"TEXT {calls}?" if calls else "TEXT"
+        body, first = "calls", literal(tokenizer, form.begin)
+    elif not tools:
+        body = body.partition(" ")[0]
     hints: tuple[str, ...] = ()
     if thinking:
         rules.append(_thought(tokenizer, thinking))
@@ -54,7 +69,7 @@ def of_answer(
         hints = (thinking.end,)
     if tools:
         more = f"({literal(tokenizer, form.between)} call)*" if form.between is not None and parallel else ""
-        rules.append(f"calls: {literal(tokenizer, form.begin)} call {more} {literal(tokenizer, form.end)}")
+        rules.append(f"calls: {first} call {more} {literal(tokenizer, form.end)}")
         rules.append("call: " + " | ".join(f"call_{n}" for n in range(len(tools))))
     for n, tool in enumerate(tools):
         function = tool["function"]
@@ -77,22 +92,42 @@ def of_answer(
             "{name} has {count} characters; at most {most} are read", name="tools", count=len(text), most=MAX_GRAMMAR,
             hint="give a smaller one",
         )  # fmt: skip
-    return Grammar(text, hints)
+    if wanted is None:
+        return Grammar(text, hints)
+    return Grammar(_nested(text, wanted), (*hints, *wanted.hints))
 
 
 def after_thoughts(tokenizer: Tokenizer, thinking: Thinking, form: Grammar) -> Grammar:
     """The grammar of an answer in a form that may think before."""
     before = "thought" if thinking.opened else f"({literal(tokenizer, thinking.begin)} thought)?"
     rules = f"start: {before} form\nform: @form\n{_thought(tokenizer, thinking)}"
-    inner = {**json.loads(form.rules)["grammars"][0], "name": "form"}
-    grammars = [{"name": "answer", "lark_grammar": rules}, inner]
-    return Grammar(json.dumps({"grammars": grammars}), (thinking.end, *form.hints))
+    return Grammar(_nested(rules, form), (thinking.end, *form.hints))
+
+
+def _nested(rules: str, form: Grammar) -> str:
+    """Rules in which @form is a grammar of its own."""
+    return json.dumps({"grammars": [{"name": "answer", "lark_grammar": rules}, {**_inner(form), "name": "form"}]})
+
+
+def _inner(form: Grammar) -> dict[str, Any]:
+    """The one grammar of a form, as llguidance lists them; Lark's rules are written without a list."""
+    if not form.rules.startswith("{"):
+        return {"lark_grammar": form.rules}
+    (grammar,) = json.loads(form.rules)["grammars"]
+    return dict(grammar)
+
+
+def _is_json(form: Grammar) -> bool:
+    return bool(_inner(form).get("json_schema"))
 
 
 def _thought(tokenizer: Tokenizer, thinking: Thinking) -> str:
+    blanks = "/[ \\n]{0,3}/"
+    if not tokenizer.find_markup(thinking.end):  # as with a text that a call follows
+        return f"thoughts[lazy]: /{ANY}{_escaped(thinking.end)}/\nthought: thoughts {blanks}"
     return (
         f"THOUGHT: /{ANY}/ & ~/{ANY}{_escaped(thinking.end)}{ANY}/\n"
-        f"thought: THOUGHT {literal(tokenizer, thinking.end)} /[ \\n]{{0,3}}/"
+        f"thought: THOUGHT {literal(tokenizer, thinking.end)} {blanks}"
     )
 
 
