@@ -26,6 +26,8 @@ COMMANDS = {
     "run": {"group": "talk", "help": "let a model write, or answer"},
     "chat": {"group": "talk", "help": "talk with a model"},
     "serve": {"group": "talk", "help": "let other programs use models"},
+    "create": {"group": "talk", "help": "name a model with a system text and settings"},
+    "cp": {"group": "talk", "help": "give a model another name"},
     "ps": {"group": "talk", "help": "show the servers that run, and their models"},
     "stop": {"group": "talk", "help": "end a server"},
     "recommend": {"group": "fetch", "help": "name models that suit this PC"},

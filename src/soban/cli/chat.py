@@ -110,6 +110,7 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
                 model, system=system, template=options.template, strict=options.strict,
                 on_full=on_full, **options.sampling,
             )  # fmt: skip
+            dialogue.messages += model.loaded.turns
         return run(Chat(model, dialogue, screen, options.stats, options.quiet), prompt)
 
 

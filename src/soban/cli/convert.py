@@ -64,12 +64,14 @@ def call(options: ConvertOptions) -> int:
     from soban.convert.gguf import to_gguf
     from soban.convert.llama2c import to_llama2c
     from soban.convert.source import open_source
+    from soban.loading import custom
     from soban.loading.loaded import BUNDLED
     from soban.loading.locate import locate
     from soban.weights.checkpoint import GGUF, LLAMA2C
     from soban.weights.opening import named_form
 
     name, out = _places(options)
+    name = None if name is None else custom.base_of(name)
     form = named_form(out)
     words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
     for place in (out, words_out) if form == LLAMA2C else (out,):

@@ -144,10 +144,12 @@ def read(path: Path) -> str:
 def load(
     name: str | None, dtype: str, options: EvalOptions, status: console.Status, cache_dtype: str = "auto"
 ) -> "Loaded":
+    from soban.loading import custom
     from soban.loading.loaded import load_files
 
     return load_files(
-        name, dtype=dtype, cache_dtype=cache_dtype, tokenizer=options.tokenizer, force=options.force,
+        None if name is None else custom.base_of(name), dtype=dtype, cache_dtype=cache_dtype,
+        tokenizer=options.tokenizer, force=options.force,
         progress=lambda share: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * share)),
     )  # fmt: skip
 

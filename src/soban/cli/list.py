@@ -13,6 +13,8 @@ from soban.cli.terminal.table import table, weights
 from soban.hub import catalogue, neighbours, store
 from soban.hub.catalogue import Entry
 from soban.hub.neighbours import Neighbour
+from soban.loading import custom
+from soban.loading.custom import CustomModel
 from soban.messages import translate
 from soban.models import FAMILIES
 from soban.packing import stored
@@ -43,11 +45,13 @@ def call(options: ListOptions) -> int:
         console.write(catalogue_json(entries) if options.json else catalogue_table(entries))
         return 0
     models, packed, others = store.models(), stored.packed_files(), neighbours.neighbours()
+    own = custom.every()
     if options.json:
         report = [_as_dict(model, packed) for model in models] + [_told_of_other(other, packed) for other in others]
+        report += [_told_of_own(one) for one in own]
         console.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
-    elif models or others:
-        console.write(models_table(models, packed, others))
+    elif models or others or own:
+        console.write(models_table(models, packed, others, own))
     else:
         console.tell(
             translate("no models here yet: soban recommend tells what suits this PC, soban pull MODEL fetches it")
@@ -55,8 +59,11 @@ def call(options: ListOptions) -> int:
     return 0
 
 
-def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept], others: Sequence[Neighbour] = ()) -> str:
-    """A line for each model; of other programs' models their owner is said."""
+def models_table(
+    models: Sequence[store.Held], packed: Sequence[stored.Kept], others: Sequence[Neighbour] = (),
+    own: Sequence[CustomModel] = (),
+) -> str:  # fmt: skip
+    """A line for each model; of other programs' models their owner is said, of one's own what they are made of."""
     head = (translate("model"), translate("fetched"), translate("packed"), translate("last used"), translate("state"))
     rows = [head]
     for group in together(models):
@@ -71,6 +78,8 @@ def models_table(models: Sequence[store.Held], packed: Sequence[stored.Kept], ot
     for other in others:
         whose = translate("{owner}'s", owner=other.owner)
         rows.append((other.name, of_bytes(other.bytes), _forms(_packed_of(other, packed)), _day(other.used), whose))
+    for one in own:
+        rows.append((one.name, "", "", _day(one.changed), translate("made of {model}", model=one.modelfile.base)))
     return table(rows, right=(1,), giving=0)
 
 
@@ -93,6 +102,10 @@ def _told_of_other(other: Neighbour, packed: Sequence[stored.Kept]) -> dict[str,
         "name": other.name, "owner": other.owner, "path": str(other.path), "bytes": other.bytes, "used": other.used,
         "packed": _packed_told(_packed_of(other, packed)),
     }  # fmt: skip
+
+
+def _told_of_own(one: CustomModel) -> dict[str, Any]:
+    return {"name": one.name, "path": str(one.path), "from": one.modelfile.base, "modelfile": one.modelfile.text()}
 
 
 def _packed_told(packed: Sequence[stored.Kept]) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from soban.cli.held import agreed, packed_of
 from soban.cli.terminal import console
 from soban.hub import names, neighbours, store
 from soban.hub.store import Held
+from soban.loading import custom
+from soban.loading.custom import CustomModel
 from soban.messages import translate
 from soban.packing import stored
 from soban.packing.stored import Kept
@@ -45,24 +47,26 @@ def call(options: RmOptions) -> int:
     """Deletes, after a question, and tells how much room there is now. Nothing is deleted where a name is unknown."""
     if not options.words and not options.spare:
         raise UserError("nothing is named", hint="give a model, as in soban rm gemma2:2b; soban list shows them")
+    named_models = _distinct([one for word in options.words if (one := _own_model(word)) is not None])
+    words = [word for word in options.words if _own_model(word) is None]
     models, packed = store.models(), stored.packed_files()
-    own = [path for word in options.words if (path := own_path(word)) is not None]
+    own = [path for word in words if (path := own_path(word)) is not None]
     if own and not options.packed:
         raise UserError(
             "{path} is your own, which soban never deletes", path=own[0],
             hint="--packed deletes what soban has packed of it",
         )  # fmt: skip
-    doomed = _distinct([model for word in options.words if own_path(word) is None for model in matches(word, models)])
+    doomed = _distinct([model for word in words if own_path(word) is None for model in matches(word, models)])
     files = _distinct([one for model in doomed for one in packed_of(model, packed)])
     files = _distinct([*files, *(one for path in own for one in made_of(path, packed))])
     if options.spare:
         files = _distinct([*files, *(one for one in packed if one.spare)])
     if options.packed:
-        doomed = []
-    if not doomed and not files:
+        doomed, named_models = [], []
+    if not doomed and not files and not named_models:
         console.tell(translate("there is nothing to delete"))
         return 0
-    if not options.yes and not agreed(question(doomed, files)):
+    if not options.yes and not agreed(question(doomed, files, named_models)):
         console.tell(translate("nothing is deleted"))
         return 0
     freed = 0
@@ -71,7 +75,11 @@ def call(options: RmOptions) -> int:
     for model in doomed:
         freed += store.remove(model)
         console.tell(translate("deleted: {name}", name=store.name_of(model)))
-    console.tell(translate("{size} are free again", size=of_bytes(freed)))
+    for own_model in named_models:
+        custom.remove(own_model)
+        console.tell(translate("deleted: {name}", name=own_model.name))
+    if files or doomed:
+        console.tell(translate("{size} are free again", size=of_bytes(freed)))
     return 0
 
 
@@ -118,9 +126,15 @@ def matches(word: str, models: Sequence[Held]) -> list[Held]:
     )  # fmt: skip
 
 
-def question(models: Sequence[Held], files: Sequence[Kept]) -> str:
+def _own_model(word: str) -> CustomModel | None:
+    """The model that somebody has given that name, unless a file or folder is called so."""
+    return custom.find(word) if own_path(word) is None else None
+
+
+def question(models: Sequence[Held], files: Sequence[Kept], own: Sequence[CustomModel] = ()) -> str:
     """What is about to go, in one line."""
     parts = [f"{store.name_of(model)} ({of_bytes(model.bytes)})" for model in models]
+    parts += [translate("the name {name}", name=one.name) for one in own]
     if files:
         size = of_bytes(sum(one.bytes for one in files))
         parts.append(translate("{count} packed files ({size})", count=len(files), size=size))

@@ -145,11 +145,11 @@ def seconds(text: str, flag: str) -> float:
 
 def _checked_name(word: str) -> str:
     """A model that is to be served, found now: a name that was mistyped is told before anything is loaded."""
-    from soban.serve.pool import BUNDLED
+    from soban.loading import custom
 
     base, plus, adapter = word.partition("+")
-    if base != BUNDLED:
-        files_of(base)
+    if base != custom.BUNDLED and (source := custom.base_of(base)) is not None:
+        files_of(source)
     if plus and not os.path.isdir(adapter):
         raise UserError(
             "{path}: no such folder", path=adapter, hint="name an adapter that peft saved, as in base+./folder"

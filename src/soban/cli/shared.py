@@ -133,7 +133,10 @@ def what_to_run(words: Sequence[str], prompt: str | None) -> tuple[str | None, s
 
 def _names_a_model(word: str) -> bool:
     from soban.hub import names, neighbours
+    from soban.loading import custom
 
+    if custom.find(word) is not None:
+        return True
     return neighbours.is_name(word) or (len(word.split()) == 1 and names.find(word) is not None)
 
 

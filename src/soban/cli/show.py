@@ -100,9 +100,11 @@ def look_up(word: str | None) -> "tuple[str, Path | None, Entry | None]":
     Raises UserError where it is neither a file or folder nor the name of a model.
     """
     from soban.hub import names, neighbours
+    from soban.loading import custom
     from soban.loading.loaded import BUNDLED
     from soban.loading.locate import locate
 
+    word = None if word is None else custom.base_of(word)
     if word is None:
         return translate("the bundled model"), BUNDLED, None
     try:

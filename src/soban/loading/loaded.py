@@ -12,6 +12,7 @@ from soban.base.errors import UserError
 from soban.base.units import of_bytes
 from soban.loading.locate import locate
 from soban.loading.model_files import open_model
+from soban.loading.modelfile import Modelfile
 from soban.models import Architecture, architecture
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
@@ -23,8 +24,10 @@ from soban.resources import disk, memory
 from soban.resources.memory import Form, cache_format
 from soban.resources.speed import speeds
 from soban.text.chat.template import ChatTemplate
+from soban.text.chat.templates import find_template
 from soban.text.tokenizers.bounded import BoundedTokenizer
 from soban.text.tokenizers.tokenizer import Tokenizer
+from soban.weights import ollama
 from soban.weights.checkpoint import LLAMA2C, SYSTEM, Checkpoint
 from soban.weights.safetensors import read_safetensors
 
@@ -58,6 +61,7 @@ class Loaded:
     llama2c: bool  # its sampling defaults and end tokens are run.c's
     cache_format: str  # of the keys and values
     room: int | None = None  # tokens of context that memory holds; None: as many as anybody wants
+    turns: tuple[dict[str, str], ...] = ()  # that every conversation begins with
 
     @property
     def ends(self) -> frozenset[int]:
@@ -77,6 +81,17 @@ class Loaded:
     def continues(self) -> bool:
         """Whether a prompt is a text to go on with though there is a chat template, which is then for conversations."""
         return self.template is None or self.generation_config.get(CONTINUES) is True
+
+    def customised(self, modelfile: Modelfile) -> "Loaded":
+        """The same with a Modelfile's settings, system text, first turns and template; not with its adapter."""
+        generation = {**self.generation_config, **ollama.as_generation(dict(modelfile.parameters))}
+        if modelfile.system is not None:
+            generation[SYSTEM] = modelfile.system
+        if modelfile.system or modelfile.messages:
+            generation[CONTINUES] = False  # whoever gives it a part wants to be answered
+        template = find_template(modelfile.template) if modelfile.template else self.template
+        turns = tuple({"role": role, "content": content} for role, content in modelfile.messages)
+        return replace(self, generation_config=generation, template=template, turns=turns)
 
     def context(self, length: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""

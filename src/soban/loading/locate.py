@@ -33,7 +33,10 @@ def locate(name: str | Path, fetch: Callable[["Repository"], Path] = fetch_quiet
     if isinstance(name, Path) or os.path.lexists(path):
         return path
     from soban.hub import meant, names, neighbours, store  # the catalogue, which most starts can do without
+    from soban.loading import custom
 
+    if (own := custom.find(name)) is not None:
+        return own.path
     if (other := neighbours.locate(name)) is not None:
         return other
     repository = names.find(name)

@@ -15,6 +15,7 @@ from soban.base.files import is_there, parse_object
 from soban.hub import choosing, meant, names
 from soban.hub.choosing import RemoteFile
 from soban.hub.names import Repository
+from soban.loading import custom
 from soban.loading.loaded import BUNDLED
 from soban.models import ties_embeddings
 from soban.ops.formats import PLAIN
@@ -53,6 +54,7 @@ def outline(name: str | None) -> Outline:
     """
     if name is not None and not name.strip():
         raise names.empty()
+    name = None if name is None else custom.base_of(name)
     path = BUNDLED if name is None else system.extended(Path(name))
     if name is None or is_there(path):
         return _of_path(path.name if name is None else name, path, None)

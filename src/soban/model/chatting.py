@@ -9,6 +9,7 @@ from soban import messages
 from soban.base.errors import UserError
 from soban.engine.limits import checked_on_full
 from soban.loading.loaded import Loaded
+from soban.loading.modelfile import Modelfile
 from soban.messages import heard_by
 from soban.model.generating import Writer, check_single, split_form
 from soban.talk import answer
@@ -39,6 +40,13 @@ class Model(Writer):
     def __init__(self, loaded: Loaded, context: int, threads: int | None = None, users: int = 1) -> None:
         super().__init__(loaded, context, threads, users)
         self.templates: dict[str, ChatTemplate] = {}  # that conversations have asked for
+
+    def customised(self, modelfile: Modelfile) -> "Model":
+        """The model with the settings, the system text and the adapter of a Modelfile; it shares all else."""
+        model = self.adapted(modelfile.adapter)
+        model.loaded = self.loaded.customised(modelfile)
+        model.template = model.loaded.template
+        return model
 
     def chat(
         self,
@@ -99,9 +107,7 @@ class Model(Writer):
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
             form = self.chat_template(template)
             self.check_messages(messages, on_full)
-            window = Window(self, form, self._with_system(messages), sampling, on_full, strict=strict).fit(
-                self._summary
-            )
+            window = Window(self, form, self._with_own(messages), sampling, on_full, strict=strict).fit(self._summary)
             prompt = window.prompt.under(grammar, self.grammars)
         return Generation(self, prompt, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)
 
@@ -131,16 +137,19 @@ class Model(Writer):
             sampling, on_full = self.sampling(**options), checked_on_full(on_full)
             self.check_messages(messages, on_full)
         return answer.begin(
-            self, self._with_system(messages), sampling, template=template, strict=strict, on_full=on_full, notes=notes,
+            self, self._with_own(messages), sampling, template=template, strict=strict, on_full=on_full, notes=notes,
             wanted=grammar, logprobs=logprobs, tools=tools, tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls, thinking=thinking,
         )  # fmt: skip
 
-    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The messages, after the system text that belongs to the model where they have none."""
-        if not (system := self.loaded.system) or any(message.get("role") == "system" for message in messages):
-            return messages
-        return [{"role": "system", "content": system}, *messages]
+    def _with_own(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages after what belongs to the model: its first turns, and its system text where they have none."""
+        own: list[Message] = list(self.loaded.turns)
+        has_system = any(message.get("role") == "system" for message in (*own, *messages))
+        if self.loaded.system and not has_system:
+            own.insert(0, {"role": "system", "content": self.loaded.system})
+        leading = [message for message in messages[:1] if own and message.get("role") == "system"]
+        return [*leading, *own, *messages[len(leading) :]] if own else messages
 
     def rank(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> list[float]:
         """How well documents meet a query, each 0 to 1: how likely the model, asked so, says yes and not no.

@@ -164,7 +164,8 @@ class Writer(Scorer):
             # a template may have been written out by hand
             return self.tokenizer.encode(f"{system}\n\n{prompt}" if system else prompt, special=True)
         turns = [{"role": "system", "content": system}] if system else []
-        return encode_chat(self.tokenizer, self.template, [*turns, {"role": "user", "content": prompt}])
+        turns = [*turns, *self.loaded.turns, {"role": "user", "content": prompt}]
+        return encode_chat(self.tokenizer, self.template, turns)
 
     def answers(self, *, system: str | None, raw: bool) -> bool:
         """Whether a prompt is a user's turn, and not a text to go on with; beside a system text it always is."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from soban.base.border import crossing
 from soban.base.errors import UserError
 from soban.base.system import MOST_THREADS
+from soban.loading import custom
 from soban.loading.loaded import load_files
 from soban.model.chatting import Model
 
@@ -36,6 +37,13 @@ def load(
     that is done, 0 to 1, while weights are packed, which happens once for each model and dtype.
     Raises UserError with one line that says what is wrong and what to do.
     """
+    if name_or_path is not None and (own := custom.described(name_or_path)) is not None:
+        base = None if own.modelfile.base == custom.BUNDLED else own.modelfile.base
+        model = load(
+            base, dtype=dtype, context=context or own.modelfile.context, tokenizer=tokenizer, force=force,
+            cache_dtype=cache_dtype, threads=threads, users=users, progress=progress,
+        ).customised(own.modelfile)  # fmt: skip
+        return model if adapter is None else model.adapted(adapter)
     if threads is not None and not (type(threads) is int and 1 <= threads <= MOST_THREADS):
         raise UserError(
             "threads={value}: out of range", value=threads, most=MOST_THREADS, hint="give a number from 1 to {most}"

@@ -18,15 +18,15 @@ from soban.serve.errors import ApiError
 from soban.serve.guard import Guard, Record
 from soban.serve.keys import digest
 from soban.serve.metrics import Metrics
+from soban.serve.ollama import creating, writing
 from soban.serve.ollama import models as ollama_models
-from soban.serve.ollama import writing
 from soban.serve.openai import chat, completions, models, responses
 from soban.serve.pool import Pool
 from soban.serve.settings import Limits, Settings
 
 ROUTERS: tuple[Callable[[Pool], Any], ...] = (
     chat.router, responses.router, completions.router, models.router, messages.router, ollama_models.router,
-    writing.router, embeddings.router, rerank.router,
+    creating.router, writing.router, embeddings.router, rerank.router,
 )  # fmt: skip
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from soban.base.errors import UserError
-from soban.hub import store
+from soban.hub import neighbours, store
+from soban.loading import custom
+from soban.loading.custom import BUNDLED
 from soban.loading.loaded import TooLarge
 from soban.loading.locate import locate
+from soban.loading.modelfile import Modelfile
 from soban.model import Model, load
 from soban.serve import errors
 from soban.serve.errors import ApiError
@@ -19,8 +22,25 @@ from soban.serve.pump import Job, Pump
 from soban.serve.settings import Settings
 from soban.talk.answer import Answering
 
-BUNDLED = "soban"  # what the bundled model is called here
 SWEEP = 5.0  # seconds between two looks for models that nobody uses
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a served model is made of: a base's name, and a Modelfile's settings or an adapter's folder upon it."""
+
+    base: str
+    modelfile: Modelfile | None = None
+    adapter: str = ""
+
+    @property
+    def context(self) -> int | None:
+        return self.modelfile.context if self.modelfile else None
+
+    def of(self, model: Model) -> Model:
+        """The model made of its base."""
+        made = model.customised(self.modelfile) if self.modelfile else model
+        return made.adapted(self.adapter) if self.adapter else made
 
 
 @dataclass(eq=False)
@@ -33,7 +53,7 @@ class Base:
     pinned: bool  # named when the server was started: it stays until memory is short
     loaded: float = field(default_factory=time.time)
     keep_alive: float = 0.0
-    variants: dict[str, Model] = field(default_factory=dict)
+    variants: dict["Recipe", Model] = field(default_factory=dict)
 
     @property
     def expires(self) -> float | None:
@@ -94,10 +114,13 @@ class Pool:
         if self.settings.models:
             return [_shown(name) for name in self.settings.models]
         here = {name for held in store.models() if held.complete for name in store.name_of(held).split(", ")}
-        return [BUNDLED, *sorted(here)]
+        others = [other.name for other in neighbours.neighbours()]
+        return [BUNDLED, *sorted(here), *(own.name for own in custom.every()), *others]
 
-    def _spelled(self, name: str) -> str:
+    def spelled(self, name: str) -> str:
         """A served name as it was given; ApiError for one that is not served."""
+        if not self.settings.models and name in self.bases:
+            return name  # in memory, so there is no need to look at the disk
         given: Mapping[str, str] = {_shown(one): one for one in self.settings.models} or {n: n for n in self.names()}
         if name in given:
             return given[name]
@@ -114,24 +137,29 @@ class Pool:
             if len(names) != 1:
                 raise ApiError(f"say which model: {', '.join(names)}", 400, "model", "missing_model")
             name = names[0]
-        base_name, _, adapter = self._spelled(name).partition("+")
+        make = await self._guarded(_recipe, self.spelled(name))
         async with self.lock:
-            base = self.bases.get(base_name) or await self._load(base_name)
+            base = self.bases.get(make.base) or await self._load(make.base, make.context)
             base.pump.last = time.monotonic()
-            model = base.model
-            if adapter:
-                if adapter not in base.variants:
-                    base.variants[adapter] = await self._guarded(base.model.adapted, adapter)
-                model = base.variants[adapter]
-        return Served(name, model, base, self.settings)
+            if make.context is not None and make.context > base.model.engine.context:
+                raise ApiError(
+                    f"num_ctx={make.context} of {name}: {make.base} is loaded with a context of "
+                    f"{base.model.engine.context} tokens; start the server with --context {make.context}", 400, "model",
+                )  # fmt: skip
+            if make not in base.variants:
+                base.variants[make] = await self._guarded(make.of, base.model)
+        return Served(name, base.variants[make], base, self.settings)
 
-    async def _load(self, name: str) -> Base:
+    async def _load(self, name: str, context: int | None = None) -> Base:
         path: Path | None = None if name == BUNDLED else await self._guarded(locate, name)
         self.loading = name
+        options = dict(self.settings.load)
+        if context is not None and options.get("context") is None:
+            options["context"] = context
         try:
             while True:
                 try:
-                    model = await asyncio.to_thread(self.loader, path, **self.settings.load)
+                    model = await asyncio.to_thread(self.loader, path, **options)
                     break
                 except UserError as error:
                     short = isinstance(error, TooLarge) or isinstance(error.__cause__, MemoryError)
@@ -139,7 +167,7 @@ class Pool:
                         raise errors.of(error) from error
         finally:
             self.loading = None
-        pinned = any(one.partition("+")[0] == name for one in self.settings.models)
+        pinned = any(_recipe(one).base == name for one in self.settings.models)
         pump = Pump(model.shared, self.settings.limits.waiting)
         base = self.bases[name] = Base(name, model, pump, pinned, keep_alive=self.settings.keep_alive)
         return base
@@ -165,7 +193,7 @@ class Pool:
     async def unload(self, name: str) -> bool:
         """Ends what a model is writing and gives back its memory; False if it was not in memory."""
         async with self.lock:
-            base = self.bases.get(self._spelled(name).partition("+")[0])
+            base = self.bases.get((await self._guarded(_recipe, self.spelled(name))).base)
             if base is None:
                 return False
             await self._unload(base)
@@ -192,6 +220,13 @@ class Pool:
         async with self.lock:
             for base in list(self.bases.values()):
                 await self._unload(base)
+
+
+def _recipe(word: str) -> Recipe:
+    """What a name, a path, or either with +adapter stands for."""
+    base, _, adapter = word.partition("+")
+    own = custom.described(base)
+    return Recipe(own.modelfile.base, own.modelfile, adapter) if own else Recipe(base, None, adapter)
 
 
 def _shown(name: str) -> str:

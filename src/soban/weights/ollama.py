@@ -79,18 +79,24 @@ def open_ollama(path: Path) -> Checkpoint:
 def _parameters(path: Path, files: Mapping[str, tuple[Path, int]]) -> dict[str, Any]:
     if "params" not in files:
         return {}
-    values = _object(files["params"][0])
+    parameters = _object(files["params"][0])
+    for key, value in parameters.items():
+        if key not in PARAMETERS and key not in SILENT:
+            messages.warn("{path}: Ollama's {key}={value} is not followed", path=path, key=key, value=quoted(value))
+    return as_generation(parameters)
+
+
+def as_generation(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Ollama's parameters as generation_config has them; others are left out."""
     generation: dict[str, Any] = {}
-    for key, value in values.items():
-        if (ours := PARAMETERS.get(key)) is None:
-            if key not in SILENT:
-                messages.warn("{path}: Ollama's {key}={value} is not followed", path=path, key=key, value=quoted(value))
-        elif not (key == "num_predict" and value in (-1, -2)):  # as many as there is room for
-            generation[ours] = value
+    for key, value in parameters.items():
+        if key in PARAMETERS and not (key == "num_predict" and value in (-1, -2)):  # as many as there is room for
+            generation[PARAMETERS[key]] = value
     if any(key in generation for key in ("temperature", "top_k", "top_p", "min_p")):
         generation["do_sample"] = True
     if generation.get("temperature") == 0:
-        generation = {key: value for key, value in generation.items() if key in ("max_new_tokens", "stop_strings")}
+        kept = {key: value for key, value in generation.items() if key in ("max_new_tokens", "stop_strings")}
+        generation = {**kept, "do_sample": False}
     return generation
 
 

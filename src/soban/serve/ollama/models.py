@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from soban.base.errors import UserError
 from soban.base.version import VERSION
 from soban.hub import names, store
+from soban.loading import custom
 from soban.model import Model
 from soban.serve import errors, facts
 from soban.serve.errors import ApiError
@@ -47,7 +48,8 @@ def router(pool: Pool) -> APIRouter:
 
     @routes.post("/api/show")
     async def show(asked: NameRequest) -> dict[str, Any]:
-        return shown((await pool.get(named(asked))).model)
+        name = named(asked)
+        return shown((await pool.get(name)).model, await asyncio.to_thread(custom.find, name))
 
     @routes.post("/api/pull")
     async def pull(asked: NameRequest) -> Response:
@@ -65,6 +67,9 @@ def router(pool: Pool) -> APIRouter:
         name = named(asked)
         if pool.settings.models:
             raise ApiError("models are not deleted by a server that was started for certain ones: use soban rm", 403)
+        if (own := await asyncio.to_thread(custom.find, name)) is not None:
+            custom.remove(own)
+            return Response(status_code=200)
         await pool.unload(name)
         folders = [held for held in store.models() if name in (store.name_of(held), held.id)]
         if not folders:
@@ -118,11 +123,15 @@ def in_memory(base: Base) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shown(model: Model) -> dict[str, Any]:
-    """What /api/show tells of a model."""
+def shown(model: Model, own: custom.CustomModel | None) -> dict[str, Any]:
+    """What /api/show tells of a model; `own`: if it is one that somebody has given a name."""
+    modelfile = own.modelfile if own else None
+    parameters = modelfile.parameter_lines() if modelfile else []
     config, family, count = model.config, facts.family(model), facts.parameters(model)
     return {
-        "license": "", "modelfile": "", "parameters": "", "modified_at": moment(0.0),
+        "license": modelfile.license if modelfile else "", "modelfile": modelfile.text() if modelfile else "",
+        "parameters": "\n".join(parameters), "system": model.loaded.system or "",
+        "modified_at": moment(own.changed if own else 0.0),
         "template": model.template.source if model.template else "",
         "details": details_of(model),
         "capabilities": ["completion", "tools", *(["thinking"] if model.thinking else [])],
