@@ -57,20 +57,28 @@ void linears(const Kernels &kernels, std::vector<float> &results) {
     std::vector<Line> weights, quantised, values, scratch;
     std::vector<float> scales(GROUPS * MOST_TOKENS);
     std::vector<int32_t> pairs(scales.size()), offsets(scales.size());
+    std::vector<RoundedGroup> rounded(scales.size() + TOKEN_SLACK);
     uint8_t *bytes = room<uint8_t>(weights, PANELS * PANEL * GROUPS * GROUP * 4 + 8192);
     fill_weights(bytes, (int64_t)weights.size() * 64, numbers);
     for (int32_t tokens : {1, 2, 5, 8, MOST_TOKENS}) {
-        const Activations activations = {room<int8_t>(values, tokens * GROUPS * GROUP + TILE_SLACK),
-                                         scales.data(),
-                                         pairs.data(),
-                                         offsets.data(),
-                                         tokens,
-                                         GROUPS};
-        kernels.quantise(x.data(), COLUMNS, COLUMNS, 0, tokens, &activations);
-        for (int32_t format = SOBAN_F32; format <= SOBAN_Q4; format++) {
-            const uint8_t *data = format < SOBAN_Q8 ? bytes : quantise_weights(bytes, format, quantised);
-            const soban_part part = {data, format, ROWS, COLUMNS, 0};
-            char *own = room<char>(scratch, kernels.linear_scratch(format, COLUMNS, tokens));
+        Activations activations = {room<int8_t>(values, tokens * GROUPS * GROUP + TILE_SLACK),
+                                   scales.data(),
+                                   pairs.data(),
+                                   offsets.data(),
+                                   tokens,
+                                   GROUPS,
+                                   rounded.data(),
+                                   false};
+        for (int32_t format = SOBAN_F32; format <= SOBAN_IQ4_XS; format++) {
+            const int32_t columns = of_file(format) && file_shape(format).nested ? BLOCK : COLUMNS; // whole blocks
+            activations.halves = of_file(format);
+            activations.groups = (columns + GROUP - 1) / GROUP;
+            kernels.quantise(x.data(), COLUMNS, columns, 0, tokens, &activations);
+            const bool packed =
+                format == SOBAN_Q8 || format == SOBAN_Q4; // the bytes of others mean numbers as they are
+            const uint8_t *data = packed ? quantise_weights(bytes, format, quantised) : bytes;
+            const soban_part part = {data, format, ROWS, columns, 0};
+            char *own = room<char>(scratch, kernels.linear_scratch(format, columns, tokens));
             const Linear task = {&part,        0,          ROWS, tokens,      0,   x.data(), COLUMNS,
                                  &activations, out.data(), ROWS, bias.data(), own, nullptr};
             kernels.linear(&task);

@@ -6,7 +6,7 @@
 namespace soban {
 namespace {
 
-bool quantised(const soban_part &part) { return part.format == SOBAN_Q8 || part.format == SOBAN_Q4; }
+bool quantised(const soban_part &part) { return part.format >= SOBAN_Q8; }
 
 void work_quantise(Run &run, int32_t chunk, int32_t) {
     const soban_instruction &now = *run.now;
@@ -81,12 +81,17 @@ int32_t prepare_products(Run &run) {
 int32_t prepare_quantise(Run &run) {
     const soban_view &a = run.now->a;
     const int64_t tokens = run.rows(a), groups = (a.columns + GROUP - 1) / GROUP, places = tokens * groups;
+    const soban_part *parts = run.program.parts + run.now->first_part;
+    const bool halves =
+        std::any_of(parts, parts + run.now->part_count, [](auto &part) { return of_file(part.format); });
     const int64_t blocks = tokens * blocks_of((int32_t)groups), values = places * GROUP + TILE_SLACK;
-    if (!run.pool.shared.reserve(values + 4 * (places + 2 * blocks))) return OUT_OF_MEMORY;
+    const int64_t numbers = halves ? (places + TOKEN_SLACK) * (int64_t)sizeof(RoundedGroup) : 4 * (places + 2 * blocks);
+    if (!run.pool.shared.reserve(values + numbers)) return OUT_OF_MEMORY;
     int8_t *data = (int8_t *)run.pool.shared.data;
     float *scales = (float *)(data + values);
     int32_t *offsets = (int32_t *)(scales + blocks);
-    run.activations = {data, scales, offsets + blocks, offsets, (int32_t)tokens, (int32_t)groups};
+    RoundedGroup *rounded = (RoundedGroup *)scales;
+    run.activations = {data, scales, offsets + blocks, offsets, (int32_t)tokens, (int32_t)groups, rounded, halves};
     run.work = work_quantise;
     const int64_t together = tokens / run.pool.threads.count() < 16 ? 1 : 32; // a strip, mostly
     run.rows_a_chunk = (int32_t)std::clamp<int64_t>(INLINE_COST / a.columns, together, tokens);

@@ -2,7 +2,8 @@
  *
  * Python describes a model as a flat list of instructions over an arena of float32 values (src/soban/ops/native/
  * makes the list); soban_run() carries the whole list out in one call. Each instruction means what the function of
- * the same name in src/soban/ops/reference.py computes. The layouts of q8 and q4 are told in src/soban/ops/formats.py.
+ * the same name in src/soban/ops/reference.py computes. The layouts of q8 and q4 are told in src/soban/ops/formats.py,
+ * those of GGUF's types in src/soban/ops/gguf.py.
  */
 #ifndef SOBAN_H
 #define SOBAN_H
@@ -19,11 +20,28 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 14 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 15 /* Python refuses a library whose number is another */
 
-enum { SOBAN_F32, SOBAN_F16, SOBAN_BF16, SOBAN_Q8, SOBAN_Q4 }; /* formats.FORMATS */
-enum { SOBAN_UPPER = SOBAN_Q4 + 1, SOBAN_LOWER };             /* what soban_encode writes besides: a half of q8 as q4 */
-enum { SOBAN_CACHE_F32, SOBAN_CACHE_BF16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
+enum { /* formats.NUMBERED: plain, quantised by us, types of GGUF */
+       SOBAN_F32,
+       SOBAN_F16,
+       SOBAN_BF16,
+       SOBAN_Q8,
+       SOBAN_Q4,
+       SOBAN_Q8_0,
+       SOBAN_Q4_0,
+       SOBAN_Q4_1,
+       SOBAN_Q5_0,
+       SOBAN_Q5_1,
+       SOBAN_IQ4_NL,
+       SOBAN_Q4_K,
+       SOBAN_Q5_K,
+       SOBAN_Q6_K,
+       SOBAN_IQ4_XS,
+       SOBAN_UPPER, /* what soban_encode writes besides: a half of q8 as q4 */
+       SOBAN_LOWER
+};
+enum { SOBAN_CACHE_F32, SOBAN_CACHE_BF16, SOBAN_CACHE_INT8 };                   /* batch.CACHE_FORMATS */
 enum { SOBAN_SILU, SOBAN_GELU_TANH, SOBAN_GELU, SOBAN_RELU, SOBAN_QUICK_GELU }; /* schema.ACTIVATIONS */
 enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                           /* how many rows a value has */
 enum { SOBAN_TOKEN_IDS, SOBAN_POSITIONS, SOBAN_OUTPUT_ROWS }; /* schema.SLOTS: the arrays of a soban_batch */
@@ -207,6 +225,10 @@ SOBAN_API int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t colum
  * Returns -1, or the first row that holds a NaN or an infinity (the target's content is then undefined). */
 SOBAN_API int64_t soban_encode(soban_pool *pool, const void *source, int32_t source_format, int64_t rows,
                                int64_t columns, int32_t format, void *target);
+/* Writes `rows` rows of a GGUF file's blocks of a type in panels of that format. Returns -1, or the first row that has
+ * a NaN or an infinity for a scale. */
+SOBAN_API int64_t soban_repack(soban_pool *pool, const void *source, int32_t format, int64_t rows, int64_t columns,
+                               void *target);
 /* Returns -1, or the index of the first NaN or infinity among `count` values of a plain format. */
 SOBAN_API int64_t soban_find_not_finite(soban_pool *pool, const void *values, int32_t format, int64_t count);
 /* Writes the ids of `length` bytes of UTF-8, each stretch from a U+2581 to the next by itself if `cut` is not 0.

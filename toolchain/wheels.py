@@ -15,7 +15,8 @@ DIST = ROOT / "dist"
 INTERFACE = frozenset(
     {
         "soban_abi", "soban_isa_runs", "soban_isa_works", "soban_pool_create", "soban_pool_destroy", "soban_run",
-        "soban_stored_bytes", "soban_encode", "soban_find_not_finite", "soban_read", "soban_multiply", "soban_bpe",
+        "soban_stored_bytes", "soban_encode", "soban_repack", "soban_find_not_finite", "soban_read", "soban_multiply",
+        "soban_bpe",
         "soban_glu_forward", "soban_glu_backward", "soban_norm_forward", "soban_norm_backward", "soban_turn_pairs",
         "soban_next_token_loss", "soban_attention_shares", "soban_attention_room", "soban_attention_forward",
         "soban_attention_backward",

@@ -301,7 +301,7 @@ template <class Stored> void attend_tiles(const Call &call, int32_t span) {
     const int32_t start = span * SPAN;
     const char *blocks[MOST_PAGES];
     uint32_t paired = 0; // bit p: the int8 values of page p lie in pairs
-    begin_tiles();
+    begin_tiles(GROUP);
     for (int32_t first = 0; first < call.rows; first += MATRIX_ROWS) {
         const int32_t end = sooner(first + MATRIX_ROWS, call.rows);
         int32_t from = start + SPAN, to = start;

@@ -43,18 +43,7 @@ template <> struct Values<INT8> {
         const char *from;
         V scale;
         __attribute__((always_inline)) V load(int v) const { return whole(v) * scale; }
-        __attribute__((always_inline)) V whole(int v) const {
-            const char *here = from + v * WIDTH;
-#if SOBAN_ISA == 2
-            return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)here)));
-#elif SOBAN_ISA != 0
-            return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)here)));
-#elif SOBAN_NEON
-            return widen_int8(here);
-#else
-            return V{(float)(int8_t)here[0], (float)(int8_t)here[1], (float)(int8_t)here[2], (float)(int8_t)here[3]};
-#endif
-        }
+        __attribute__((always_inline)) V whole(int v) const { return widen_int8(from + v * WIDTH); }
     };
     const char *from;
     const float *scales;

@@ -16,44 +16,58 @@ struct TileShapes { // of the instruction ldtilecfg: eight tiles of 16 rows by 6
     uint8_t rows[16];
 };
 
-INLINE void begin_tiles() {
+// For products over `columns` at once: tiles 0 to 3 are sums, 4 and 5 values, 6 and 7 levels.
+INLINE void begin_tiles(int columns) {
     TileShapes shapes = {1, 0, {}, {}, {}};
     for (int i = 0; i < 8; i++) {
-        shapes.bytes[i] = 64;
-        shapes.rows[i] = MATRIX_TOKENS;
+        shapes.bytes[i] = (uint16_t)(i == 4 || i == 5 ? columns : 64);
+        shapes.rows[i] = (uint8_t)(i >= 6 ? columns / 4 : MATRIX_TOKENS);
     }
     __asm__ volatile("ldtilecfg %0" : : "m"(shapes)); // gcc 12's own names only 8 bytes as read
 }
 
 INLINE void end_tiles() { __asm__ volatile("tilerelease"); }
 
+INLINE void store_tiles(int halves, int panels, int32_t *products) {
+    _tile_stored(0, products, 4 * PANEL);
+    if (panels == 2) _tile_stored(1, products + TILE, 4 * PANEL);
+    if (halves == 2) _tile_stored(2, products + 2 * TILE, 4 * PANEL);
+    if (halves == 2 && panels == 2) _tile_stored(3, products + 3 * TILE, 4 * PANEL);
+}
+
+INLINE void clear_tiles(int halves, int panels) {
+    _tile_zero(0);
+    if (panels == 2) _tile_zero(1);
+    if (halves == 2) _tile_zero(2);
+    if (halves == 2 && panels == 2) _tile_zero(3);
+}
+
+// Adds the products of values that lie GROUP bytes apart from token to token with a tile of levels for each panel.
+INLINE void multiply_tile(int halves, int panels, const int8_t *values, const uint8_t *levels, int64_t other) {
+    _tile_loadd(4, values, GROUP);
+    _tile_loadd(6, levels, 4 * PANEL);
+    _tile_dpbssd(0, 4, 6);
+    if (panels == 2) {
+        _tile_loadd(7, levels + other, 4 * PANEL);
+        _tile_dpbssd(1, 4, 7);
+    }
+    if (halves == 2) {
+        _tile_loadd(5, values + MATRIX_TOKENS * GROUP, GROUP);
+        _tile_dpbssd(2, 5, 6);
+        if (panels == 2) _tile_dpbssd(3, 5, 7);
+    }
+}
+
 // products[2h + p] = values of half h (16 tokens) x levels of panel p, of a block: both int8. The groups' values are
 // `values_step` bytes apart, the levels GROUP x PANEL, and those of the other panel `other` bytes further on.
 template <int HALVES, int PANELS>
 INLINE void multiply_tiles(const int8_t *values, int64_t values_step, const uint8_t *levels, int64_t other, int groups,
                            int32_t *products) {
-    _tile_zero(0);
-    if (PANELS == 2) _tile_zero(1);
-    if (HALVES == 2) _tile_zero(2);
-    if (HALVES == 2 && PANELS == 2) _tile_zero(3);
+    clear_tiles(HALVES, PANELS);
     for (int g = 0; g < groups; g++, values += values_step, levels += PANEL * GROUP) {
-        _tile_loadd(4, values, GROUP);
-        _tile_loadd(6, levels, 4 * PANEL);
-        _tile_dpbssd(0, 4, 6);
-        if (PANELS == 2) {
-            _tile_loadd(7, levels + other, 4 * PANEL);
-            _tile_dpbssd(1, 4, 7);
-        }
-        if (HALVES == 2) {
-            _tile_loadd(5, values + MATRIX_TOKENS * GROUP, GROUP);
-            _tile_dpbssd(2, 5, 6);
-            if (PANELS == 2) _tile_dpbssd(3, 5, 7);
-        }
+        multiply_tile(HALVES, PANELS, values, levels, other);
     }
-    _tile_stored(0, products, 4 * PANEL);
-    if (PANELS == 2) _tile_stored(1, products + TILE, 4 * PANEL);
-    if (HALVES == 2) _tile_stored(2, products + 2 * TILE, 4 * PANEL);
-    if (HALVES == 2 && PANELS == 2) _tile_stored(3, products + 3 * TILE, 4 * PANEL);
+    store_tiles(HALVES, PANELS, products);
 }
 
 // Adds the products of a block to sums[t][p][r].

@@ -7,6 +7,7 @@
 
 namespace {
 
+constexpr int PARTS = PANEL / WIDTH;
 constexpr int64_t EXPANDED = PANEL * GROUP; // bytes of a group
 
 // The levels of a group, four neighbouring columns of each row after each other.

@@ -3,7 +3,7 @@
 #define SOBAN_ELEMENTWISE_H
 
 #include "activations.h"
-#include "formats.h"
+#include "file_formats.h"
 #include "kernels.h"
 #include "rounding.h"
 
@@ -51,6 +51,22 @@ template <class Format> void embed_quantised(const soban_part *part, int32_t row
     }
 }
 
+template <class Format> void embed_of_file(const soban_part *part, int32_t row, float scale, float *out) {
+    const int32_t groups = (part->columns + GROUP - 1) / GROUP;
+    const uint8_t *panel = (const uint8_t *)part->data + row / PANEL * soban::packed_panel(Format::NUMBER, groups);
+    for (int32_t k = 0; k < part->columns; k++) {
+        const int32_t g = k / GROUP, first = g / BLOCK_GROUPS * BLOCK_GROUPS;
+        const uint8_t *block = panel + first / BLOCK_GROUPS * block_bytes_of<Format>(BLOCK_GROUPS);
+        const int32_t count = groups - first < BLOCK_GROUPS ? groups - first : BLOCK_GROUPS;
+        const int32_t s = k % GROUP / Format::SHARE, r = row % PANEL;
+        // scale x level is exact: 11 bits x 7 or 6 or 11, times up to 8
+        float value = (float)level_of<Format>(block, count, g - first, r, k % GROUP) *
+                      numbers_of<Format, false>(block, count, g - first, s, r / WIDTH * WIDTH)[r % WIDTH];
+        if (Format::MINIMA) value -= numbers_of<Format, true>(block, count, g - first, s, r / WIDTH * WIDTH)[r % WIDTH];
+        out[k] = value * scale;
+    }
+}
+
 void embed(const soban_part *part, int32_t row, float scale, float *out) {
     const char *data = (const char *)part->data;
     const int64_t first = (int64_t)row * part->columns;
@@ -59,8 +75,14 @@ void embed(const soban_part *part, int32_t row, float scale, float *out) {
     case SOBAN_F16: return embed_plain<F16>(data + first * 2, part->columns, scale, out);
     case SOBAN_BF16: return embed_plain<BF16>(data + first * 2, part->columns, scale, out);
     default:
-        return with_format(part->format,
-                           [&](auto format) { embed_quantised<decltype(format)>(part, row, scale, out); });
+        return with_format(part->format, [&](auto format) {
+            typedef decltype(format) Format;
+            if constexpr (Format::OF_FILE) {
+                embed_of_file<Format>(part, row, scale, out);
+            } else {
+                embed_quantised<Format>(part, row, scale, out);
+            }
+        });
     }
 }
 
@@ -157,12 +179,26 @@ void softcap(const float *x, int32_t columns, float cap, float *out) {
     });
 }
 
+INLINE void round_groups(const float *x, int64_t stride, int32_t columns, int32_t begin, int32_t end,
+                         const Strip &strip, int32_t groups) {
+    for (int32_t g = 0; g < groups; g++) {
+        for (int32_t t = begin; t < end; t++) {
+            const Strip place = from(strip, t - begin, g);
+            round_halves(x + t * stride + g * GROUP, columns - g * GROUP, place.values, place.rounded);
+        }
+    }
+}
+
 // Block by block, for the tokens of a group lie beside each other.
 void quantise(const float *x, int64_t stride, int32_t columns, int32_t first, int32_t end,
               const soban::Activations *to) {
     for (int32_t begin = first, next; begin < end; begin = next) {
         const Strip strip = strip_of(*to, begin);
         next = begin + strip.tokens < end ? begin + strip.tokens : end;
+        if (to->halves) {
+            round_groups(x, stride, columns, begin, next, strip, to->groups);
+            continue;
+        }
         for (int32_t g = 0; g < to->groups; g += BLOCK_GROUPS) {
             for (int32_t t = begin; t < next; t++) {
                 const Strip place = from(strip, t - begin, g);

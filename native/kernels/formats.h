@@ -1,5 +1,5 @@
-// The quantised formats: a block is 16 rows (a panel) by up to 4 groups of 64 columns. src/soban/ops/formats.py tells
-// the layouts.
+// Our own quantised formats: a block is 16 rows (a panel) by up to 4 groups of 64 columns. src/soban/ops/formats.py
+// tells the layouts.
 //
 // How a block's integers become what an instruction set multiplies is told beside its products, in blocks_*.h.
 #ifndef SOBAN_FORMATS_H
@@ -11,12 +11,14 @@ namespace {
 
 struct Q8 {
     static constexpr int32_t NUMBER = SOBAN_Q8;
+    static constexpr bool OF_FILE = false;
     static constexpr bool NIBBLES = false;
     static constexpr int64_t GROUP_BYTES = PANEL * GROUP; // of the integers
 };
 
 struct Q4 { // integers of 4 bits, 0 to 15: column k + 32 lies above column k
     static constexpr int32_t NUMBER = SOBAN_Q4;
+    static constexpr bool OF_FILE = false;
     static constexpr bool NIBBLES = true;
     static constexpr int64_t GROUP_BYTES = PANEL * GROUP / 2;
 };
@@ -71,11 +73,13 @@ struct Strip {
     int32_t *pairs, *offsets;
     int32_t tokens;
     int64_t stride;
+    soban::RoundedGroup *rounded; // of group g of token t: rounded[g * stride + t]
 };
 
 INLINE Strip from(const Strip &x, int32_t t, int32_t g) { // token t on, group g on, which begins a block
     const int64_t group = g * x.stride + t, block = g / BLOCK_GROUPS * x.stride + t;
-    return {x.values + group * GROUP, x.scales + block, x.pairs + group, x.offsets + block, x.tokens - t, x.stride};
+    return {x.values + group * GROUP, x.scales + block, x.pairs + group, x.offsets + block, x.tokens - t, x.stride,
+            x.rounded + group};
 }
 
 INLINE Strip strip_of(const soban::Activations &x, int32_t token) {
@@ -83,7 +87,8 @@ INLINE Strip strip_of(const soban::Activations &x, int32_t token) {
     const int32_t tokens = left < STRIP_TOKENS ? left : STRIP_TOKENS;
     const int64_t groups = (int64_t)first * x.groups, blocks = (int64_t)first * soban::blocks_of(x.groups);
     const Strip whole = {
-        x.values + groups * GROUP, x.scales + blocks, x.pairs + groups, x.offsets + blocks, tokens, tokens};
+        x.values + groups * GROUP, x.scales + blocks, x.pairs + groups, x.offsets + blocks, tokens, tokens,
+        x.rounded + groups};
     return from(whole, token - first, 0);
 }
 
@@ -100,14 +105,6 @@ template <class Format> INLINE void prefetch_group(const Ahead &ahead, int group
     const bool in_turn = ahead.streams == BLOCK_GROUPS && groups == BLOCK_GROUPS;
     const uintptr_t from = ahead.wanted[in_turn ? g : ahead.mine] + (uintptr_t)((in_turn ? ahead.mine : g) * SHARE);
     for (int64_t b = 0; b < SHARE; b += 64) __builtin_prefetch((const void *)(from + (uintptr_t)b));
-}
-
-// Calls body(one of the formats above).
-template <class Body> INLINE void with_format(int32_t format, Body body) {
-    switch (format) {
-    case SOBAN_Q8: return body(Q8());
-    default: return body(Q4());
-    }
 }
 
 } // namespace

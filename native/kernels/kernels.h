@@ -18,19 +18,55 @@ constexpr int32_t blocks_of(int32_t groups) { return (groups + BLOCK_GROUPS - 1)
 
 constexpr int64_t item_bytes(int32_t format) { return format == SOBAN_F32 ? 4 : 2; } // of a plain format
 
+// How a type of GGUF is kept, which src/soban/ops/gguf.py tells: the bits of a code, how many columns share a scale,
+// whether a row has a scale of these scales for 256 columns, and whether something is taken away besides.
+struct FileShape {
+    int32_t bits, share;
+    bool nested, minima;
+    int32_t values, bytes; // of a block in the file
+};
+constexpr FileShape FILE_SHAPES[] = {
+    {8, 32, false, false, 32, 34},  // SOBAN_Q8_0
+    {4, 32, false, false, 32, 18},  // SOBAN_Q4_0
+    {4, 32, false, true, 32, 20},   // SOBAN_Q4_1
+    {5, 32, false, false, 32, 22},  // SOBAN_Q5_0
+    {5, 32, false, true, 32, 24},   // SOBAN_Q5_1
+    {4, 32, false, false, 32, 18},  // SOBAN_IQ4_NL
+    {4, 32, true, true, 256, 144},  // SOBAN_Q4_K
+    {5, 32, true, true, 256, 176},  // SOBAN_Q5_K
+    {6, 16, true, false, 256, 210}, // SOBAN_Q6_K
+    {4, 32, true, false, 256, 136}, // SOBAN_IQ4_XS
+};
+constexpr bool of_file(int32_t format) { return format >= SOBAN_Q8_0 && format <= SOBAN_IQ4_XS; }
+constexpr FileShape file_shape(int32_t format) { return FILE_SHAPES[format - SOBAN_Q8_0]; }
+
 // Of a quantised format: of a block of so many groups, what comes before the integers, and all; and of a whole panel.
 constexpr int64_t head_bytes(int32_t format, int64_t groups) {
+    if (of_file(format)) {
+        const FileShape shape = file_shape(format);
+        const int64_t kinds = shape.minima ? 2 : 1;
+        if (!shape.nested) return kinds * 4 * PANEL * groups;
+        return (kinds * (2 * PANEL + BLOCK / shape.share * PANEL) + 63) / 64 * 64;
+    }
     return 4 * PANEL + (format == SOBAN_Q8 ? 0 : (3 * PANEL * groups + 63) / 64 * 64);
 }
 constexpr int64_t packed_block(int32_t format, int64_t groups) {
-    return head_bytes(format, groups) + groups * PANEL * GROUP / (format == SOBAN_Q8 ? 1 : 2);
+    const int64_t bits = of_file(format) ? file_shape(format).bits : format == SOBAN_Q8 ? 8 : 4;
+    return head_bytes(format, groups) + groups * PANEL * GROUP * bits / 8;
 }
 constexpr int64_t packed_panel(int32_t format, int64_t groups) {
     const int64_t rest = groups % BLOCK_GROUPS;
     return groups / BLOCK_GROUPS * packed_block(format, BLOCK_GROUPS) + (rest ? packed_block(format, rest) : 0);
 }
 
-// Activations as int8, turned and rounded in blocks of 256. Neighbouring tokens lie together in strips, of the tokens
+// What belongs to 64 int8 that were rounded in halves of 32.
+struct RoundedGroup {
+    float scales[2], shifts[2]; // shifts: -scale x the half's sum, by which minima are multiplied
+    int32_t sums[2], quarters[4];
+};
+
+// Activations as int8, turned and rounded in blocks of 256; for the formats of files not turned, rounded in halves of a
+// group. Neighbouring tokens lie together in strips, of the tokens
 // that the kernels like, and within a strip group by group, token by token. Padded columns are 0.
 struct Activations {
     int8_t *values;   // 64 for each group and token, and TILE_SLACK more bytes at the end
@@ -38,8 +74,10 @@ struct Activations {
     int32_t *pairs;   // of each group and token: the sums of both halves as two int16
     int32_t *offsets; // of each block and token: -128 x the sum, which undoes the 128 that makes a level unsigned
     int32_t tokens, groups;
+    RoundedGroup *rounded; // of each group and token, in place of the three arrays before, where `halves`
+    bool halves;           // not turned, rounded by halves
 };
-constexpr int64_t TILE_SLACK = 2048; // the last tile of a strip may read beyond it
+constexpr int64_t TILE_SLACK = 2048, TOKEN_SLACK = 32; // the last tile of a strip may read beyond it: bytes, tokens
 
 // Columns first .. first + count of out = x @ part.T (+ bias). `first` is a multiple of 16. If there are `panels`, they
 // are the panels to take, for one token and a quantised part: first is 0, and count 16 for each. Where it is, `token`

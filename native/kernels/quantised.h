@@ -1,7 +1,7 @@
-// linear() against q8 and q4 panels: few tokens read the weights as several streams, many tokens share tiles.
+// linear() against quantised panels: few tokens read the weights as several streams, many tokens share tiles.
 //
 // Every sum is sum = fma(whole number, weight scale x value scale, sum), block by block in ascending order, whichever
-// way is taken.
+// way is taken; of the formats of files share by share, see file_products.h.
 #ifndef SOBAN_QUANTISED_H
 #define SOBAN_QUANTISED_H
 
@@ -15,6 +15,11 @@
 #include "blocks_neon.h"
 #else
 #include "blocks_scalar.h"
+#endif
+#if SOBAN_AMX
+#include "file_amx.h"
+#else
+#include "file_products.h"
 #endif
 
 namespace {
@@ -38,6 +43,7 @@ constexpr int32_t PANELS_A_TILE = 1, TOKENS_A_TILE = 6; // 24 sums in 32 registe
 constexpr int32_t PANELS_A_TILE = 1, TOKENS_A_TILE = 4;
 #endif
 constexpr int32_t TILE_GROUPS = (IS_AMX ? 2 : 1) * BLOCK_GROUPS; // a tile's weights stay in the L1 cache
+constexpr int64_t MOST_EXPANDED = FILE_EXPANDED > EXPANDED ? FILE_EXPANDED : EXPANDED; // bytes of a group
 constexpr int32_t TOKENS_AT_ONCE = 512 / STRIP_TOKENS * STRIP_TOKENS;
 constexpr int64_t VALUES_AT_ONCE = 1 << 20; // bytes of their values that stay in the L2 cache
 
@@ -116,10 +122,10 @@ INLINE void add_strip(const uint8_t *stored, int64_t panel_bytes, int32_t groups
     }
 #else
     const int width = PANELS * PANEL;
-    const int64_t stride = groups * EXPANDED;
+    const int64_t stride = groups * expanded_bytes<Format>();
     for (int32_t g = 0; g < groups; g += BLOCK_GROUPS, stored += block_bytes_of<Format>(BLOCK_GROUPS)) {
         const int32_t here = groups - g < BLOCK_GROUPS ? groups - g : BLOCK_GROUPS;
-        const uint8_t *levels = expanded + g * EXPANDED;
+        const uint8_t *levels = expanded + g * expanded_bytes<Format>();
         int32_t t = 0;
         for (; t + TOKENS_A_TILE <= x.tokens; t += TOKENS_A_TILE) {
             add_expanded<Format, PANELS, TOKENS_A_TILE>(stored, panel_bytes, here, levels, stride, from(x, t, g),
@@ -141,7 +147,7 @@ template <class Format, int PANELS>
 INLINE void expand_panels(const uint8_t *stored, int64_t panel_bytes, int32_t groups, uint8_t *to) {
     if (IS_AMX && !Format::NIBBLES) return;
     for (int p = 0; p < PANELS; p++, stored += panel_bytes) {
-        for (int32_t g = 0; g < groups; g++, to += EXPANDED) {
+        for (int32_t g = 0; g < groups; g++, to += expanded_bytes<Format>()) {
             const int32_t first = g / BLOCK_GROUPS * BLOCK_GROUPS;
             const int32_t count = groups - first < BLOCK_GROUPS ? groups - first : BLOCK_GROUPS;
             expand<Format>(stored + g / BLOCK_GROUPS * block_bytes_of<Format>(BLOCK_GROUPS), count, g - first, to);
@@ -161,7 +167,7 @@ void linear_panels(const soban::Linear &task, const Piece &piece, int32_t first,
     const uint8_t *panel = (const uint8_t *)task.part->data + first / PANEL * panel_bytes;
     const int width = PANELS * PANEL;
     uint8_t *expanded = (uint8_t *)task.scratch;
-    float *sums = (float *)(expanded + PANELS_A_TILE * TILE_GROUPS * EXPANDED);
+    float *sums = (float *)(expanded + PANELS_A_TILE * TILE_GROUPS * MOST_EXPANDED);
     float *out = task.out + piece.token * task.out_stride + first;
     if (piece.first_group == 0) {
         memset(sums, 0, sizeof(float) * (size_t)width * (size_t)piece.tokens);
@@ -204,12 +210,19 @@ INLINE int32_t equal_part(int32_t count, int64_t most, int32_t unit) {
     return (int32_t)((each + unit - 1) / unit * unit);
 }
 
+#if SOBAN_AMX
+template <class Format> constexpr int columns_a_tile() { // that its products add up
+    if constexpr (Format::OF_FILE) return Format::SHARE;
+    return GROUP;
+}
+#endif
+
 template <class Format> void linear_tiles(const soban::Linear &task) {
     const int32_t groups = task.activations->groups;
     const int32_t tokens = equal_part(task.tokens, TOKENS_AT_ONCE, STRIP_TOKENS);
     const int32_t columns = equal_part(groups, VALUES_AT_ONCE / GROUP / tokens, BLOCK_GROUPS);
 #if SOBAN_AMX
-    begin_tiles();
+    begin_tiles(columns_a_tile<Format>());
 #endif
     for (int32_t token = 0; token < task.tokens; token += tokens) {
         const int32_t left = task.tokens - token, some = left < tokens ? left : tokens;
@@ -240,7 +253,7 @@ template <class Format> void linear_quantised(const soban::Linear &task) {
 
 int64_t quantised_scratch(int32_t tokens) {
     const int64_t whole = (tokens + STRIP_TOKENS - 1) / STRIP_TOKENS * STRIP_TOKENS;
-    return PANELS_A_TILE * TILE_GROUPS * EXPANDED + (int64_t)sizeof(float) * PANELS_A_TILE * PANEL * whole;
+    return PANELS_A_TILE * TILE_GROUPS * MOST_EXPANDED + (int64_t)sizeof(float) * PANELS_A_TILE * PANEL * whole;
 }
 
 } // namespace

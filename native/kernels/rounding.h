@@ -44,6 +44,39 @@ INLINE Rounded round_group(const float *x, int32_t count, int8_t *out) {
     return {steps.scale, sum(total)};
 }
 
+// The first `count` numbers of x, and zeros after them, to 64 places of `out`, each 32 with a scale of their own.
+INLINE void round_halves(const float *x, int32_t count, int8_t *out, soban::RoundedGroup *to) {
+    constexpr int VECTORS = GROUP / WIDTH, HALF_VECTORS = HALF / WIDTH;
+    I q[VECTORS];
+    UNROLL
+    for (int h = 0; h < 2; h++) {
+        V values[HALF_VECTORS];
+        I most = {};
+        UNROLL
+        for (int i = 0; i < HALF_VECTORS; i++) {
+            const int32_t here = count - h * HALF - i * WIDTH;
+            const float *from = x + h * HALF + i * WIDTH;
+            values[i] = here >= WIDTH ? load(from) : here > 0 ? load_part(from, here) : V{};
+            const I bits = (I)magnitude(values[i]);
+            most = most > bits ? most : bits;
+        }
+        const Steps steps = steps_for(most);
+        U quarters[2] = {}; // of a NaN they are anything
+        UNROLL
+        for (int i = 0; i < HALF_VECTORS; i++) {
+            q[h * HALF_VECTORS + i] = nearest(values[i] * steps.inverse);
+            quarters[2 * i / HALF_VECTORS] += (U)q[h * HALF_VECTORS + i];
+        }
+        to->quarters[2 * h] = sum((I)quarters[0]);
+        to->quarters[2 * h + 1] = sum((I)quarters[1]);
+        to->sums[h] = (int32_t)((uint32_t)to->quarters[2 * h] + (uint32_t)to->quarters[2 * h + 1]);
+        to->scales[h] = steps.scale;
+        to->shifts[h] = -(steps.scale * (float)to->sums[h]);
+    }
+    UNROLL
+    for (int i = 0; i < VECTORS; i += 4) store_int8(out + i * WIDTH, q + i);
+}
+
 // Lanes i and i ^ STRIDE become their sum and their difference.
 template <int STRIDE> INLINE V add_and_subtract(V x) {
     V signs = {};

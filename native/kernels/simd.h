@@ -267,6 +267,18 @@ INLINE void sum_eight(const I *x, int32_t *sums) {
 }
 
 #if !SOBAN_NEON
+// WIDTH int8 as floats.
+INLINE V widen_int8(const void *from) {
+#if SOBAN_ISA == 2
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+#elif SOBAN_ISA == 1
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+#else
+    const int8_t *x = (const int8_t *)from;
+    return V{(float)x[0], (float)x[1], (float)x[2], (float)x[3]};
+#endif
+}
+
 // Four vectors of whole numbers from -128 to 127 as bytes.
 INLINE void store_int8(int8_t *to, const I *x) {
 #if SOBAN_ISA == 2

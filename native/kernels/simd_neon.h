@@ -48,7 +48,7 @@ INLINE void store_int8(int8_t *to, const I *x) {
 }
 
 // Four int8 as floats.
-INLINE V widen_int8(const char *from) {
+INLINE V widen_int8(const void *from) {
     int32_t four;
     memcpy(&four, from, 4);
     const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));

@@ -18,7 +18,7 @@ from typing import Any
 
 from soban.ops.batch import PAGE
 from soban.ops.cache import CACHE_FORMATS, LayerGeometry, position_bytes
-from soban.ops.formats import FORMATS, HALVES, PANEL, stored_bytes
+from soban.ops.formats import HALVES, NUMBERED, PANEL, stored_bytes
 from soban.ops.native.structs import (
     AdaptersStruct,
     AdapterStruct,
@@ -89,14 +89,14 @@ class Remote:
 
     def soban_find_not_finite(self, pool: int, values: int, format: int, count: int) -> int:
         with self._memory():
-            return self._ask(FIND, pool, self._send(values, stored_bytes(FORMATS[format], 1, count)), format, count)
+            return self._ask(FIND, pool, self._send(values, stored_bytes(NUMBERED[format], 1, count)), format, count)
 
     def soban_encode(
         self, pool: int, source: int, source_format: int, rows: int, columns: int, format: int, target: int
     ) -> int:
-        size = stored_bytes((*FORMATS, *HALVES)[format], rows, columns)
+        size = stored_bytes((*NUMBERED, *HALVES)[format], rows, columns)
         with self._memory():
-            there = self._send(source, stored_bytes(FORMATS[source_format], rows, columns))
+            there = self._send(source, stored_bytes(NUMBERED[source_format], rows, columns))
             result = self._send(target, size)
             bad = self._ask(ENCODE, pool, there, source_format, rows, columns, format, result)
             self._fetch(result, target, size)
@@ -112,7 +112,7 @@ class Remote:
         vectors = copies(Vector, program.vectors, program.vector_count)
         with self._memory():
             for part in parts:
-                part.data = self._send(part.data, stored_bytes(FORMATS[part.format], part.rows, part.columns))
+                part.data = self._send(part.data, stored_bytes(NUMBERED[part.format], part.rows, part.columns))
             for vector in vectors:
                 vector.data = self._send(vector.data, 4 * vector.count) if vector.data else None
             arena_size = 4 * max(end_of(view, batch) for now in instructions for view in (now.out, now.a, now.b, now.c))
@@ -157,7 +157,7 @@ class Remote:
             pieces = copies(PieceStruct, adapter.pieces, starts[-1])
             for place, (first, end) in enumerate(itertools.pairwise(starts)):
                 for piece in pieces[first:end]:
-                    format, padded = FORMATS[piece.format], -(-piece.rows // PANEL) * PANEL
+                    format, padded = NUMBERED[piece.format], -(-piece.rows // PANEL) * PANEL
                     piece.a = self._send(piece.a, stored_bytes(format, piece.rank, columns[place]))
                     piece.b = self._send(piece.b, stored_bytes(format, piece.rank, padded))
             adapter.pieces = ctypes.cast(self._struct(pieces), ctypes.POINTER(PieceStruct))
@@ -257,7 +257,7 @@ def copies(kind: type[ctypes.Structure], first: Any, count: int) -> Any:
 
 def learning_bytes(task: Any, rooms: Callable[[], list[int]]) -> dict[str, int]:
     """Bytes of what a task of training points to; `rooms`: floats that attention keeps, and that it works in."""
-    item = stored_bytes(FORMATS[task.format], 1, 1) if hasattr(task, "format") else 4
+    item = stored_bytes(NUMBERED[task.format], 1, 1) if hasattr(task, "format") else 4
     match type(task).__name__:
         case "Glu":
             return dict.fromkeys(("gate", "up", "out", "of_gate", "of_up"), task.count * item)

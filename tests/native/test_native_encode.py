@@ -20,8 +20,8 @@ def stored(values: Floats, format: str) -> tuple[npt.NDArray, Floats]:
 def encode(isa: str, source: npt.NDArray, source_format: str, format: str, threads: int = 2) -> tuple[int, npt.NDArray]:
     rows, columns = source.shape
     out, used = np.full(formats.stored_bytes(format, rows, columns), 0xAA, np.uint8), pool(threads, isa)
-    targets = (*formats.FORMATS, *formats.HALVES)
-    numbers = formats.FORMATS.index(source_format), rows, columns, targets.index(format)
+    targets = (*formats.NUMBERED, *formats.HALVES)
+    numbers = formats.NUMBERED.index(source_format), rows, columns, targets.index(format)
     return used.library.soban_encode(used.handle, source.ctypes.data, *numbers, out.ctypes.data), out
 
 
@@ -86,7 +86,7 @@ def test_not_finite_values_are_found_at_their_place(isa: str) -> None:
             with_bad[places] = np.nan
             source, _ = stored(with_bad[None], format)
             got = used.library.soban_find_not_finite(
-                used.handle, source.ctypes.data, formats.FORMATS.index(format), source.size
+                used.handle, source.ctypes.data, formats.NUMBERED.index(format), source.size
             )
             assert got == (min(places) if places else -1)
 
@@ -97,7 +97,7 @@ def test_stored_bytes_are_the_references_or_minus_one_on_overflow() -> None:
     function = loaded.soban_stored_bytes
     function.restype = native.c_int64
     function.argtypes = (native.c_int32, native.c_int64, native.c_int64)
-    for number, format in enumerate((*formats.FORMATS, *formats.HALVES)):
+    for number, format in enumerate((*formats.NUMBERED, *formats.HALVES)):
         for shape in SHAPES:
             assert function(number, *shape) == formats.stored_bytes(format, *shape)
         assert function(number, 2**40, 2**40) == -1

@@ -44,7 +44,7 @@ class EvalOptions:
     kl: str | None = field(
         default=None, metadata={"metavar": "REFERENCE", "help": "also how far the predictions are from REFERENCE's"}
     )
-    dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
+    dtype: Literal["auto", "f32", "bf16", "gguf", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
     cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(

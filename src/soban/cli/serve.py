@@ -37,7 +37,7 @@ class ServeOptions:
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL ...]"})
     host: str = field(default="127.0.0.1", metadata={"help": "the address to listen at; 0.0.0.0: all networks"})
     port: int = field(default=PORT, metadata={"help": "the port to listen at; 0: any that is free"})
-    dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
+    dtype: Literal["auto", "f32", "bf16", "gguf", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
     cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(

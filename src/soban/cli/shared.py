@@ -53,7 +53,7 @@ CHAT_ON_FULL = {
 class ModelFlags:
     """How a model is loaded."""
 
-    dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
+    dtype: Literal["auto", "f32", "bf16", "gguf", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
     cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(

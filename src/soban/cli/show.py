@@ -314,6 +314,7 @@ def _value(value: Any) -> str:
 WHY = {
     "packed": lambda: translate("the files hold packed weights"),
     "tiny": lambda: translate("as stored; so small a model is fast anyway"),
+    "blocks": lambda: translate("the blocks of the GGUF file as they are; rounding them again would only lose"),
     "exact": lambda: translate("as stored; rounding would gain no speed on this PC"),
     "faster": lambda: translate("nearly as good as stored, and faster on this PC"),
     "overflow": lambda: translate("larger than the free memory, so much of it comes from the disk: slow"),

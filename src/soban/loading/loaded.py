@@ -16,7 +16,7 @@ from soban.loading.modelfile import Modelfile
 from soban.models import Architecture, architecture
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.run import use_native
-from soban.packing.assemble import DTYPES, assemble, needs_packing, pack
+from soban.packing.assemble import DTYPES, assemble, dtypes_of, needs_packing, pack
 from soban.packing.fitting import fitted
 from soban.packing.layout import check_numbers, packed_layout
 from soban.packing.packed_file import locked, model_name, packed_path
@@ -202,11 +202,19 @@ def choose_dtype(arch: Architecture, checkpoint: Checkpoint, dtype: str, options
                 "{path} holds packed weights, so --dtype {dtype} has no effect", path=checkpoint.path, dtype=dtype
             )
         return _check_memory(arch, checkpoint, ("q8",), options)
+    kinds = dtypes_of(arch, checkpoint)
+    if dtype not in ("auto", *kinds):
+        raise UserError(
+            "{path}: no GGUF file whose blocks are computed with as they are, so --dtype {dtype} does not fit it",
+            path=checkpoint.path, dtype=dtype, known=", ".join(kinds), hint="choose auto or one of {known}",
+        )  # fmt: skip
     if dtype != "auto":
         _check_memory(arch, checkpoint, (dtype,), options)
         return dtype
     if size <= TINY:
         return "f32"
+    if "gguf" in kinds:
+        return _check_memory(arch, checkpoint, ("gguf", "q4"), options)
     compact = _check_memory(arch, checkpoint, ("q8", "q4"), options)
     if options.free is not None and not memory.fits(arch, checkpoint, options.form("f32"), options.free):
         return compact

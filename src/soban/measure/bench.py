@@ -36,7 +36,7 @@ class BenchOptions:
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "[MODEL]"})
-    dtype: Literal["auto", "f32", "bf16", "q8", "q4"] = field(
+    dtype: Literal["auto", "f32", "bf16", "gguf", "q8", "q4"] = field(
         default="auto", metadata={"help": "how weights are kept in memory"}
     )
     cache_dtype: Literal["auto", "f32", "bf16", "int8"] = field(
@@ -171,7 +171,7 @@ def measure(model: Model, options: BenchOptions, tell: Callable[[str], None]) ->
 def add_shares(figures: dict[str, Any], work: Work, limits: Limits | None, dtype: str) -> None:
     """Tells each rate its share of the limit: None for floats, which the int8 peak does not bound, and small models."""
     prefill = figures["prefill"]
-    peak = limits.multiply_adds(native.chosen_isa()) if limits and dtype in ("q8", "q4") else None
+    peak = limits.multiply_adds(native.chosen_isa()) if limits and dtype in ("gguf", "q8", "q4") else None
     work_rate = work.multiply_adds(prefill["tokens"]) / prefill["tokens"] * prefill["median"]
     prefill["share"] = work_rate / peak if peak else None
     for decode in figures["decode"]:

@@ -322,6 +322,8 @@ def _why(
         return "packed"
     if memory.parameters(arch) <= loaded.TINY:
         return "tiny"
+    if dtype == "gguf":
+        return "blocks"
     larger = ("f32", "q8") if dtype == "q4" else ("f32",)
     if free is not None and not all(memory.fits(arch, checkpoint, options.form(one), free) for one in larger):
         return "memory"

@@ -24,7 +24,7 @@ from soban.models import FAMILIES, Architecture, architecture
 from soban.models.plan import Part
 from soban.ops import formats
 from soban.ops.cache import LayerGeometry, position_bytes
-from soban.packing.assemble import DTYPES, needs_packing, target_format, weight_bytes
+from soban.packing.assemble import dtypes_of, needs_packing, target_format, weight_bytes
 from soban.packing.fitting import fitted
 from soban.packing.layout import packed_layout
 from soban.resources import disk, memory
@@ -103,8 +103,8 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     }  # fmt: skip
     result["disk"] = disk_space(headers.download, packed_bytes(arch, checkpoint), options.speed)
     if arch is None:
-        return {**result, "forms": [rough_form(checkpoint, dtype, room) for dtype in DTYPES]}
-    dtypes = ("q8",) if packed_layout(checkpoint) else DTYPES
+        return {**result, "forms": [rough_form(checkpoint, dtype, room) for dtype in ROUGH_BYTES]}
+    dtypes = ("q8",) if packed_layout(checkpoint) else dtypes_of(arch, checkpoint)
     if purpose in ("train", "tune"):
         return {**result, "forms": [], "training": training(arch, checkpoint, wish, room)}
     result["context_most"] = arch.config.longest
@@ -266,7 +266,7 @@ def packed_bytes(arch: Architecture | None, checkpoint: Checkpoint) -> dict[str,
         return {}
     return {
         dtype: weight_bytes(arch, checkpoint, dtype) if needs_packing(arch, checkpoint, dtype) else 0
-        for dtype in DTYPES
+        for dtype in dtypes_of(arch, checkpoint)
     }
 
 
@@ -365,7 +365,7 @@ def training(arch: Architecture, checkpoint: Checkpoint, wish: Wish, free: int |
     if wish.purpose == "train":
         parts = {"f32": (4 * whole, 4 * whole, 8 * whole)}
     else:  # QLoRA (Dettmers et al. 2023, arXiv 2305.14314) is LoRA beside frozen weights in 4 bits
-        dtypes = ("q8",) if packed_layout(checkpoint) else DTYPES
+        dtypes = ("q8",) if packed_layout(checkpoint) else dtypes_of(arch, checkpoint)
         frozen = {dtype: memory.stored_weights(arch, checkpoint, dtype) for dtype in dtypes}
         parts = {dtype: (size + 4 * adapter, 4 * adapter, 8 * adapter) for dtype, size in frozen.items()}
     ways = []

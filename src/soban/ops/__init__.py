@@ -20,11 +20,11 @@ from soban.ops.reference import (
     softcap,
     take_rows,
 )  # fmt: skip
-from soban.ops.run import Runner, all_finite, encode, runner
+from soban.ops.run import Runner, all_finite, encode, repack, runner
 from soban.ops.vocabulary import embed, scores
 
 __all__ = [
     "Adapter", "Batch", "Cache", "LayerGeometry", "Matrix", "Piece", "Runner", "activation", "add", "all_finite",
     "attention", "embed", "encode", "glu", "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine",
-    "rms_norm", "rope", "rotary", "runner", "scale", "scores", "softcap", "take_rows",
+    "repack", "rms_norm", "rope", "rotary", "runner", "scale", "scores", "softcap", "take_rows",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Weight formats: how the rows of a matrix lie in memory, and what the numbers mean.
 
-Plain formats (f32, f16, bf16) are row-major. Quantised ones (q8, q4) come in panels of 16 rows and, along each row, in
+Plain formats (f32, f16, bf16) are row-major. The types of GGUF that are kept as they are have ops/gguf.py for
+themselves. Our own quantised ones (q8, q4) come in panels of 16 rows and, along each row, in
 blocks of 256 weights, of which the last is as long as the row, filled up to groups of 64, needs it. A weight is a scale
 times a whole *level* from -127 to 127, and a row has one scale for a block: so a product with int8 activations is a
 whole number for each block, which every instruction set, for one token or for many, finds alike.
@@ -20,19 +21,24 @@ A block is one panel by n groups of 64 columns; a matrix is its blocks, panel by
 so that one vector register holds four neighbouring weights of each of 16 rows, and no kernel sums across lanes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-PANEL = 16  # rows side by side: one 512-bit register of 32-bit sums, two of 256 bits
-GROUP = 64  # to a multiple of which rows are filled up; numbers of the cache that share a scale
-BLOCK = 256  # weights, and activations, that share a scale
-HALF = 32  # of a group: weights of q4 that share a step and an offset
+from soban.ops import gguf
+from soban.ops.panels import BLOCK as BLOCK
+from soban.ops.panels import GROUP as GROUP
+from soban.ops.panels import HALF as HALF
+from soban.ops.panels import PANEL as PANEL
+from soban.ops.panels import cut, rows_of, vectors
+from soban.ops.panels import groups_of_blocks as groups_of_blocks
+
 PLAIN = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 QUANTISED = ("q8", "q4")
-FORMATS = (*PLAIN, *QUANTISED)  # the index is the format's number in native/soban.h
+FORMATS = (*PLAIN, *QUANTISED)  # those that numbers are encoded in
+NUMBERED = (*FORMATS, *gguf.TYPES)  # all; the index is the format's number in native/soban.h
 HALVES = ("upper", "lower")  # of the eight bits of q8: what `encode` makes besides, see `halves`; each is kept as q4
 
 Floats = npt.NDArray[np.float32]
@@ -79,6 +85,8 @@ def stored_bytes(format: str, rows: int, columns: int) -> int:
     """How many bytes a (rows, columns) matrix, or one of its halves, takes in a format."""
     if format in PLAIN:
         return rows * columns * np.dtype(PLAIN[format]).itemsize
+    if format in gguf.TYPES:
+        return -(-rows // PANEL) * sum(gguf.block_bytes(format, groups) for groups in groups_of_blocks(columns))
     return -(-rows // PANEL) * _panel_bytes("q4" if format in HALVES else format, columns)
 
 
@@ -94,12 +102,6 @@ def block_bytes(format: str, groups: int) -> int:
 
 def _panel_bytes(format: str, columns: int) -> int:
     return sum(block_bytes(format, groups) for groups in groups_of_blocks(columns))
-
-
-def groups_of_blocks(columns: int) -> list[int]:
-    """The groups of each block of a row."""
-    groups, most = -(-columns // GROUP), BLOCK // GROUP
-    return [min(most, groups - first) for first in range(0, groups, most)]
 
 
 def bf16_bits(values: Floats) -> npt.NDArray[np.uint16]:
@@ -125,7 +127,7 @@ def encode(values: Floats, format: str) -> Rows:
     padded = np.zeros((-(-rows // PANEL) * PANEL, columns), np.float32)
     padded[:rows] = values
     write = _write_q8 if format == "q8" else _write_q4
-    blocks = [write(block) for block in _blocks(turn(padded, inverse=True))]
+    blocks = [write(block) for block in cut(turn(padded, inverse=True))]
     return Rows(format, rows, columns, np.concatenate(blocks, axis=1).reshape(-1))
 
 
@@ -153,11 +155,6 @@ def turn(x: Floats, inverse: bool = False) -> Floats:
     return out
 
 
-def _blocks(x: npt.NDArray) -> list[npt.NDArray]:
-    """The blocks of (n, columns)."""
-    return [x[:, start : start + BLOCK] for start in range(0, x.shape[1], BLOCK)]
-
-
 def decode(part: Rows, rows: Sequence[int] | slice = slice(None)) -> Floats:
     """The float32 values of the chosen rows, (n, columns)."""
     if part.format == "bf16":
@@ -165,6 +162,12 @@ def decode(part: Rows, rows: Sequence[int] | slice = slice(None)) -> Floats:
     if part.format in PLAIN:
         return part.data[rows].astype(np.float32)
     index = np.arange(part.rows)[rows]
+    if part.format in gguf.TYPES:
+        levels, scales, minima = gguf.unpack(part.format, part.rows, part.columns, part.data)
+        shares = levels[index].reshape(len(index), scales.shape[1], -1) * scales[index, :, None]
+        if minima is not None:
+            shares -= minima[index, :, None]
+        return shares.reshape(len(index), -1)[:, : part.columns]
     levels, scales = unpack(part)
     values = levels[index] * np.repeat(scales[index], BLOCK, axis=1)[:, : levels.shape[1]]
     return turn(values)[:, : part.columns]
@@ -177,21 +180,25 @@ def unpack(part: Rows) -> tuple[npt.NDArray[np.int8], Floats]:
     for groups in groups_of_blocks(part.columns):
         block = panels[:, start : start + block_bytes(part.format, groups)]
         scales.append(np.ascontiguousarray(block[:, : 4 * PANEL]).view(np.float32).reshape(-1, 1))
-        body = block[:, _head_bytes(part.format, groups) :].reshape(len(panels), groups, -1, PANEL, 4)
+        body = block[:, _head_bytes(part.format, groups) :].reshape(len(panels), groups, -1, 4 * PANEL)
         if part.format == "q4":
             body = np.concatenate([body & 15, body >> 4], axis=2)
-        q = body.transpose(0, 3, 1, 2, 4).reshape(-1, groups * GROUP)  # from (panel, group, vector, row, 4 neighbours)
+        q = rows_of(body)
         levels.append(_levels(q, *_steps(block, groups)) if part.format == "q4" else q.view(np.int8))
         start += block.shape[1]
     return np.concatenate(levels, axis=1)[: part.rows], np.concatenate(scales, axis=1)[: part.rows]
 
 
-def scales_of(format: str, columns: int, data: npt.NDArray[np.uint8]) -> Iterator[Floats]:
-    """The scales of a quantised matrix' data: (panels, 16) for each block of a row."""
+def scales_are_finite(format: str, columns: int, data: npt.NDArray[np.uint8]) -> bool:
+    """Whether no scale of a quantised matrix' data is NaN or an infinity."""
+    if format in gguf.TYPES:
+        return gguf.are_finite(format, columns, data)
     panels, start = data.reshape(-1, _panel_bytes(format, columns)), 0
     for groups in groups_of_blocks(columns):
-        yield np.ascontiguousarray(panels[:, start : start + 4 * PANEL]).view(np.float32)
+        if not np.isfinite(np.ascontiguousarray(panels[:, start : start + 4 * PANEL]).view(np.float32)).all():
+            return False
         start += block_bytes(format, groups)
+    return True
 
 
 def _steps(block: npt.NDArray[np.uint8], groups: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
@@ -211,17 +218,10 @@ def _levels(
     return (steps[..., None] * wide - offsets[..., None]).astype(np.int8).reshape(q.shape)
 
 
-def _vectors(q: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Integers (rows, columns of a block) as (panels, groups, 16 vectors, bytes)."""
-    return q.reshape(-1, PANEL, q.shape[1] // GROUP, GROUP // 4, 4).transpose(0, 2, 3, 1, 4).reshape(
-        len(q) // PANEL, q.shape[1] // GROUP, GROUP // 4, 4 * PANEL
-    )  # fmt: skip
-
-
 def _write_q8(x: Floats) -> npt.NDArray[np.uint8]:
     """A block (rows, columns) of turned weights, as (panels, bytes)."""
     q, scale = _quantise_q8(x)
-    return np.concatenate([_floats(scale), _vectors(q.view(np.uint8)).reshape(len(x) // PANEL, -1)], axis=1)
+    return np.concatenate([_floats(scale), vectors(q.view(np.uint8)).reshape(len(x) // PANEL, -1)], axis=1)
 
 
 def _write_q4(x: Floats) -> npt.NDArray[np.uint8]:
@@ -244,8 +244,8 @@ def _q4_block(
     pairs = offsets.astype(np.int8).view(np.uint8).reshape(panels, PANEL, groups, 2).transpose(0, 2, 1, 3)
     head = [scales, codes.reshape(panels, -1), pairs.reshape(panels, -1)]
     head.append(np.zeros((panels, _head_bytes("q4", groups) - sum(part.shape[1] for part in head)), np.uint8))
-    vectors, half = _vectors(q), GROUP // 8
-    body = vectors[:, :, :half] | vectors[:, :, half:] << np.uint8(4)
+    whole, half = vectors(q), GROUP // 8
+    body = whole[:, :, :half] | whole[:, :, half:] << np.uint8(4)
     return np.concatenate([*head, body.reshape(panels, -1)], axis=1)
 
 
@@ -259,7 +259,7 @@ def halves(part: Rows) -> tuple[Rows, Rows]:
     for groups in groups_of_blocks(part.columns):
         block = panels[:, start : start + block_bytes("q8", groups)]
         scales, body = block[:, : 4 * PANEL], block[:, 4 * PANEL :] ^ np.uint8(128)  # -128..127 as 0..255
-        q = body.reshape(len(panels), groups, GROUP // 4, PANEL, 4).transpose(0, 3, 1, 2, 4).reshape(-1, groups * GROUP)
+        q = rows_of(body.reshape(len(panels), groups, -1, 4 * PANEL))
         same = np.ones((len(q), 2 * groups), np.int32)
         upper.append(_q4_block(scales, q >> np.uint8(4), 16 * same, 120 * same))
         lower.append(_q4_block(scales, q & np.uint8(15), same, 8 * same))

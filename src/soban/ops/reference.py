@@ -9,11 +9,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from soban.ops import gguf
 from soban.ops.batch import SPAN, Batch
 from soban.ops.cache import LayerCache
 from soban.ops.formats import (
     BLOCK,
     GROUP,
+    HALF,
     PANEL,
     PLAIN,
     Floats,
@@ -68,8 +70,8 @@ def head_norm(x: Floats, weight: Floats, eps: float, offset: float = 0.0) -> Flo
 def linear(x: Floats, w: Matrix, batch: Batch | None = None) -> Floats:
     """(T, K) -> (T, N): x @ w.T + bias, and what the adapter of each sequence of the batch adds at the matrix' place.
 
-    Against q8 and q4 rows, x itself is turned and rounded to int8 in blocks of 256, see ops/formats.py. Only a matrix
-    without a place needs no batch.
+    Against q8 and q4 rows, x itself is turned and rounded to int8 in blocks of 256, see ops/formats.py; against GGUF's
+    types rounded in halves of a group, see ops/gguf.py. Only a matrix without a place needs no batch.
     """
     out = np.concatenate([_linear_rows(x, part) for part in w.parts], axis=1)
     out = out if w.bias is None else out + w.bias
@@ -84,6 +86,8 @@ def linear(x: Floats, w: Matrix, batch: Batch | None = None) -> Floats:
 def _linear_rows(x: Floats, part: Rows) -> Floats:
     if part.format in PLAIN:
         return x @ decode(part).T
+    if part.format in gguf.TYPES:
+        return _linear_file(x, part)
     levels, scales = unpack(part)
     rounded, steps = quantise(turn(x), BLOCK)
     out = np.zeros((len(x), part.rows), np.float32)
@@ -91,6 +95,22 @@ def _linear_rows(x: Floats, part: Rows) -> Floats:
         mine = levels[:, block * BLOCK : (block + 1) * BLOCK].astype(np.float32)
         products = rounded[:, block, : mine.shape[1]].astype(np.float32) @ mine.T
         out += products * (steps[:, block, None] * scales[:, block])
+    return out
+
+
+def _linear_file(x: Floats, part: Rows) -> Floats:
+    """Share by share in ascending order, as the kernels add; each sum of products is a whole number below 2**24."""
+    levels, scales, minima = gguf.unpack(part.format, part.rows, part.columns, part.data)
+    rounded, steps = quantise(np.pad(x, ((0, 0), (0, -x.shape[1] % GROUP))), HALF)
+    share = levels.shape[1] // scales.shape[1]
+    values = rounded.reshape(len(x), -1, share).astype(np.float32)
+    weights = levels.reshape(part.rows, -1, share).astype(np.float32)
+    out = np.zeros((len(x), part.rows), np.float32)
+    for s in range(scales.shape[1]):
+        step = steps[:, s * share // HALF, None]
+        out += values[:, s] @ weights[:, s].T * (step * scales[:, s])
+        if minima is not None:
+            out -= step * values[:, s].sum(axis=1, keepdims=True) * minima[:, s]
     return out
 
 

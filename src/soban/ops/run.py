@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from soban import messages
 from soban.base.errors import UserError
-from soban.ops import formats, native, recorder, reference
+from soban.ops import formats, gguf, native, recorder, reference
 from soban.ops.batch import Batch
 from soban.ops.cache import Cache
 from soban.ops.formats import Floats
@@ -64,6 +64,26 @@ def all_finite(values: npt.NDArray, format: str) -> bool:
     return format in formats.PLAIN and use_native() and native.find_not_finite(values, format) is None
 
 
+def repack(rows: npt.NDArray[np.uint8], format: str, columns: int, name: str) -> npt.NDArray[np.uint8]:
+    """Rows of a GGUF file's blocks (n, bytes) in panels, as flat bytes. Raises UserError for NaN in tensor `name`."""
+    if use_native():
+        out = np.empty(formats.stored_bytes(format, len(rows), columns), np.uint8)
+        bad = native.repack(rows, format, columns, out)
+    else:
+        out = gguf.pack(format, rows, columns)
+        bad = None if gguf.are_finite(format, columns, out) else 0
+    if bad is not None:
+        raise _not_finite(name, bad)
+    return out
+
+
+def _not_finite(name: str, row: int) -> UserError:
+    return UserError(
+        "tensor {name} holds a NaN or an infinity near row {row}",
+        name=name, row=row, hint="the file is damaged or its training diverged: fetch it again",
+    )  # fmt: skip
+
+
 def encode(rows: npt.NDArray, source_format: str, format: str, name: str) -> npt.NDArray[np.uint8]:
     """Plain (n, columns) rows in a format, as flat bytes. Raises UserError for NaN and infinity in tensor `name`."""
     n, columns = rows.shape
@@ -77,8 +97,5 @@ def encode(rows: npt.NDArray, source_format: str, format: str, name: str) -> npt
         if bad is None:
             out = np.ascontiguousarray(formats.encode(values, format).data).reshape(-1).view(np.uint8)
     if bad is not None:
-        raise UserError(
-            "tensor {name} holds a NaN or an infinity near row {row}",
-            name=name, row=bad, hint="the file is damaged or its training diverged: fetch it again",
-        )  # fmt: skip
+        raise _not_finite(name, bad)
     return out

@@ -1,6 +1,7 @@
 """From a checkpoint's named tensors to the weights of a family, converted or packed as the wanted dtype asks.
 
-Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 16 bits, `q8` and `q4` quantise.
+Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 16 bits, `q8` and `q4` quantise, `gguf`
+keeps the blocks of a GGUF file, in another order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from soban import ops
 from soban.models import Architecture
 from soban.models.plan import Part, Weight
-from soban.ops import formats
+from soban.ops import formats, gguf
 from soban.ops.formats import Floats, Matrix, Rows
 from soban.packing.equalise import Factors, equalise
 from soban.packing.layout import FINITE_LIMIT, LAYOUT, RESIDUAL, Layout, layout_text, packed_layout
@@ -21,7 +22,7 @@ from soban.packing.packed_file import origin
 from soban.weights.checkpoint import Checkpoint, Tensor, finite_check
 from soban.weights.safetensors import write_safetensors
 
-DTYPES = ("f32", "bf16", "q8", "q4")
+DTYPES = ("f32", "bf16", "gguf", "q8", "q4")
 HALVED_ROWS = 1 << 16  # a vocabulary of so many entries is kept in two halves, see ops/vocabulary.py
 CHUNK = 64 << 20  # bytes of float32 that are quantised in one go
 
@@ -32,7 +33,9 @@ def target_format(part: Part, tensor: Tensor, dtype: str) -> str:
     Those of a large vocabulary are two matrices of this format.
     """
     own = tensor.format if tensor.format in formats.PLAIN else "f32"
-    if len(part.shape) != 2 or dtype == "f32":
+    if dtype == "gguf" and len(part.shape) == 2 and tensor.format in gguf.TYPES:
+        return tensor.format
+    if len(part.shape) != 2 or dtype in ("f32", "gguf"):
         return own
     if dtype == "bf16":
         return own if own in ("f16", "bf16") else "bf16"
@@ -46,15 +49,26 @@ def halved(part: Part, shape: Sequence[int], dtype: str) -> bool:
     return dtype == "q4" and part.vocabulary and shape[0] >= HALVED_ROWS
 
 
+def dtypes_of(architecture: Architecture, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The dtypes that a checkpoint that is not packed can be kept in, the most exact first.
+
+    `gguf` is one where the kernels compute with the blocks of all its matrices as they are.
+    """
+    matrices = {checkpoint.tensors[part.name].format for part in architecture.plan.parts() if len(part.shape) == 2}
+    as_stored = matrices & gguf.TYPES.keys() and matrices <= gguf.TYPES.keys() | formats.PLAIN.keys()
+    return tuple(dtype for dtype in DTYPES if dtype != "gguf" or as_stored)
+
+
 def needs_packing(architecture: Architecture, checkpoint: Checkpoint, dtype: str) -> bool:
     """Whether some tensor has to be converted or turned over, rather than used from the mapped file."""
     if packed_layout(checkpoint):
         return False
     return any(
-        target_format(part, tensor, dtype) != tensor.format or not tensor.data.flags.c_contiguous
+        (target := target_format(part, tensor, dtype)) != tensor.format or target in gguf.TYPES
+        or not tensor.data.flags.c_contiguous
         for part in architecture.plan.parts()
         if len((tensor := checkpoint.tensors[part.name]).shape) == 2
-    )
+    )  # fmt: skip
 
 
 def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, dtype: str) -> int:
@@ -102,7 +116,8 @@ def pack(
         count = 0
         whole = name.removesuffix(RESIDUAL)
         target = layout[name][0] if whole + RESIDUAL not in layout else "upper" if name == whole else "lower"
-        for piece in converted(checkpoint.tensors[whole], target, moved):
+        tensor = checkpoint.tensors[whole]
+        for piece in repacked(tensor) if target in gguf.TYPES else converted(tensor, target, moved):
             count += piece.nbytes
             bytes_so_far[0] += piece.nbytes
             progress(bytes_so_far[0] / total)
@@ -127,6 +142,14 @@ def converted(tensor: Tensor, format: str, moved: Factors) -> Iterator[npt.NDArr
         if column_factors is not None:
             piece = piece * column_factors
         yield ops.encode(piece, tensor.format if as_stored else "f32", format, tensor.name)
+
+
+def repacked(tensor: Tensor) -> Iterator[npt.NDArray]:
+    """A matrix in a GGUF file's blocks, in pieces of whole panels. Raises UserError for scales that are no numbers."""
+    rows, columns = tensor.shape
+    step = max(1, CHUNK // (4 * columns) // formats.PANEL) * formats.PANEL
+    for start in range(0, rows, step):
+        yield ops.repack(np.ascontiguousarray(tensor.rows(start, start + step)), tensor.format, columns, tensor.name)
 
 
 def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:

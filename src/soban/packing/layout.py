@@ -8,7 +8,7 @@ from soban import ops
 from soban.base.border import reason
 from soban.base.errors import UserError
 from soban.base.files import parse_object, quoted
-from soban.ops import formats
+from soban.ops import formats, gguf
 from soban.weights.checkpoint import Checkpoint, finite_check
 
 LAYOUT = "soban.blocks"  # metadata key of a packed file: JSON, tensor name -> [format, rows, columns]
@@ -40,8 +40,9 @@ def packed_layout(checkpoint: Checkpoint) -> Layout:
 
 def _entry(name: str, entry: object) -> tuple[str, int, int]:
     match entry:
-        case [str(format), int(rows), int(columns)] if format in formats.FORMATS and min(rows, columns) > 0:
-            if max(rows, columns) < MOST and not isinstance(rows, bool) and not isinstance(columns, bool):
+        case [str(format), int(rows), int(columns)] if format in formats.NUMBERED and min(rows, columns) > 0:
+            whole = format not in gguf.TYPES or columns % gguf.TYPES[format].values == 0
+            if whole and max(rows, columns) < MOST and not isinstance(rows, bool) and not isinstance(columns, bool):
                 return format, rows, columns
     raise ValueError(f"{quoted(name)}: {quoted(entry)}")
 
@@ -70,7 +71,7 @@ def check_numbers(checkpoint: Checkpoint, most: float = PACKED_LIMIT) -> None:
         if format in formats.PLAIN:
             sound = ops.all_finite(data.view(formats.PLAIN[format]), format) or _all_finite(data, format)
         else:
-            sound = all(np.isfinite(scales).all() for scales in formats.scales_of(format, columns, data))
+            sound = formats.scales_are_finite(format, columns, data)
         if not sound:
             raise UserError(
                 "{path}: {name} holds a NaN or an infinity", path=checkpoint.path, name=name,

@@ -18,7 +18,7 @@ from soban.ops import formats
 from soban.ops.cache import LARGE_PAGE, position_bytes
 from soban.ops.formats import Floats, Rows
 from soban.ops.native.program import plan_arena
-from soban.packing.assemble import DTYPES, halved, made_by, target_format, weight_bytes
+from soban.packing.assemble import dtypes_of, halved, made_by, target_format, weight_bytes
 from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import Checkpoint
 
@@ -138,7 +138,8 @@ def fitting_forms(
     arch: Architecture, checkpoint: Checkpoint, first: Form, free: int, users: int = 1, most: int = 3
 ) -> list[Form]:
     """Forms that fit where the wanted one does not: those that change least first, the most exact before others."""
-    later = (first.dtype,) if packed_layout(checkpoint) else DTYPES[DTYPES.index(first.dtype) :]
+    dtypes = (first.dtype,) if packed_layout(checkpoint) else dtypes_of(arch, checkpoint)
+    later = dtypes[dtypes.index(first.dtype) :]
     same = [Form(dtype, cache_format(dtype), first.context) for dtype in later]
     small = [Form(dtype, "int8", first.context) for dtype in later]
     forms: list[Form] = []

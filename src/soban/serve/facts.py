@@ -3,8 +3,7 @@
 import math
 
 from soban.model import Model
-
-BITS = {"f32": 32.0, "bf16": 16.0, "q8": 8.25, "q4": 4.5}  # of a weight; most are kept so
+from soban.ops.formats import Matrix
 
 
 def family(model: Model) -> str:
@@ -22,5 +21,8 @@ def short_count(count: int) -> str:
 
 
 def weights_of(model: Model) -> int:
-    """Bytes that the weights take, near enough for a list."""
-    return int(parameters(model) * BITS[model.loaded.dtype] / 8)
+    """Bytes that the matrices take."""
+    weights = model.loaded.weights
+    found = [x for role in (weights, *weights.layers) for x in vars(role).values() if isinstance(x, Matrix)]
+    parts = {id(part): part.data.nbytes for one in found for part in (*one.parts, one.residual) if part is not None}
+    return sum(parts.values())

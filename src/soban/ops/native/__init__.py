@@ -14,11 +14,11 @@ import numpy.typing as npt
 from soban import messages
 from soban.base import system
 from soban.base.errors import UserError
-from soban.ops import probe
-from soban.ops.formats import FORMATS, HALVES, stored_bytes
+from soban.ops import gguf, probe
+from soban.ops.formats import HALVES, NUMBERED, stored_bytes
 from soban.ops.native.structs import AdaptersStruct, BatchStruct, CacheStruct, ProgramStruct
 
-ABI = 14
+ABI = 15
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 ARM = ("neon", "neon_i8mm")
@@ -48,6 +48,8 @@ def library() -> ctypes.CDLL | None:
     )  # fmt: skip
     loaded.soban_encode.argtypes = (c_void_p, c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
     loaded.soban_encode.restype = c_int64
+    loaded.soban_repack.argtypes = (c_void_p, c_void_p, c_int32, c_int64, c_int64, c_void_p)
+    loaded.soban_repack.restype = c_int64
     loaded.soban_find_not_finite.argtypes = (c_void_p, c_void_p, c_int32, c_int64)
     loaded.soban_find_not_finite.restype = c_int64
     loaded.soban_read.argtypes = (c_void_p, c_void_p, c_int64, c_int32, c_int32, c_int64)
@@ -132,9 +134,24 @@ def encode(rows: npt.NDArray, source_format: str, format: str, out: npt.NDArray[
     threads = pool()
     with threads.lock:
         bad = threads.library.soban_encode(
-            threads.handle, rows.ctypes.data, FORMATS.index(source_format), n, columns,
-            (*FORMATS, *HALVES).index(format), out.ctypes.data,
+            threads.handle, rows.ctypes.data, NUMBERED.index(source_format), n, columns,
+            (*NUMBERED, *HALVES).index(format), out.ctypes.data,
         )  # fmt: skip
+    return None if bad < 0 else int(bad)
+
+
+def repack(rows: npt.NDArray[np.uint8], format: str, columns: int, out: npt.NDArray[np.uint8]) -> int | None:
+    """Writes rows of a GGUF file's blocks (n, bytes of a row) in panels to `out`, as `gguf.pack` does.
+
+    Returns the first row that has a NaN or an infinity for a scale, or None.
+    """
+    assert rows.flags.c_contiguous and out.flags.c_contiguous
+    assert out.nbytes == stored_bytes(format, len(rows), columns) and rows.shape[1] == gguf.row_bytes(format, columns)
+    threads = pool()
+    with threads.lock:
+        bad = threads.library.soban_repack(
+            threads.handle, rows.ctypes.data, NUMBERED.index(format), len(rows), columns, out.ctypes.data
+        )
     return None if bad < 0 else int(bad)
 
 
@@ -143,7 +160,7 @@ def find_not_finite(values: npt.NDArray, format: str) -> int | None:
     threads = pool()
     with threads.lock:
         found = threads.library.soban_find_not_finite(
-            threads.handle, values.ctypes.data, FORMATS.index(format), values.size
+            threads.handle, values.ctypes.data, NUMBERED.index(format), values.size
         )
     return None if found < 0 else int(found)
 

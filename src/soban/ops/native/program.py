@@ -13,7 +13,7 @@ from soban.ops import native, schema
 from soban.ops.adapters import Adapter, Piece
 from soban.ops.batch import Batch
 from soban.ops.cache import CACHE_FORMATS, Cache
-from soban.ops.formats import FORMATS, PANEL, Floats, Matrix, Rows
+from soban.ops.formats import NUMBERED, PANEL, Floats, Matrix, Rows
 from soban.ops.native.structs import (
     AdaptersStruct,
     AdapterStruct,
@@ -179,7 +179,7 @@ class NativeProgram:
     def _part(self, rows: Rows) -> Part:
         assert rows.data.flags.c_contiguous
         self.kept.append(rows.data)
-        return Part(rows.data.ctypes.data, FORMATS.index(rows.format), rows.rows, rows.columns, 0)
+        return Part(rows.data.ctypes.data, NUMBERED.index(rows.format), rows.rows, rows.columns, 0)
 
     def _keep(self, vector: Floats | None) -> None:
         """The next of the vectors; None where the instruction has none."""
@@ -207,7 +207,7 @@ class _PackedAdapter:
         addresses = (ends + self.memory.ctypes.data).tolist()
         structs = [
             PieceStruct(
-                addresses[2 * i], addresses[2 * i + 1], FORMATS.index(piece.format), piece.b.shape[1], piece.first,
+                addresses[2 * i], addresses[2 * i + 1], NUMBERED.index(piece.format), piece.b.shape[1], piece.first,
                 len(piece.b), piece.scale, 0,
             )
             for i, (_, piece) in enumerate(pieces)

@@ -4,20 +4,22 @@ Layouts and the order of every rounding are those of ggml's dequantize_row funct
 d is a block's scale. A block of 32 numbers keeps the first 16 in the low halves of its bytes, the others in the high.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from soban.ops import gguf
+from soban.ops.gguf import bits, nibbles, two_bits
 from soban.weights.gguf.grid import iq3s_grid
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 AT_ONCE = 1 << 18  # numbers of one go, which with what is computed on the way stay in a core's cache
-# What four bits stand for: in IQ4 (ggml's kvalues_iq4nl), and twice a float of four bits (OCP MX, E2M1).
-IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
+# Twice what a float of four bits stands for (OCP MX, E2M1).
 E2M1 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
 
 
@@ -53,121 +55,42 @@ def _half(blocks: Bytes, at: int) -> Floats:
     return np.ascontiguousarray(blocks[:, at : at + 2]).view("<f2").astype(np.float32)
 
 
-def _nibbles(packed: Bytes) -> Bytes:
-    """(n, b) bytes as (n, 2b): the low halves of all, then the high ones."""
-    return np.concatenate([packed & 15, packed >> 4], axis=-1)
-
-
-def _bits(packed: Bytes, width: int, count: int) -> Bytes:
-    """(n, b) bytes as (n, count, b): of each byte the first `width` bits, the next ones, ..."""
-    shifts = np.arange(0, width * count, width, dtype=np.uint8)[:, None]
-    return ((packed[:, None] >> shifts) & np.uint8((1 << width) - 1)).astype(np.uint8, copy=False)
-
-
-def _fifth_bits(blocks: Bytes, at: int) -> Bytes:
-    """The bits of a 32-bit number at a place of each block, each times 16."""
-    return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << np.uint8(4)
-
-
-def _q4_0(b: Bytes) -> Floats:
-    return (_nibbles(b[:, 2:]).astype(np.float32) - 8) * _half(b, 0)
-
-
-def _q4_1(b: Bytes) -> Floats:
-    return _nibbles(b[:, 4:]) * _half(b, 0) + _half(b, 2)
-
-
-def _q5_0(b: Bytes) -> Floats:
-    return ((_nibbles(b[:, 6:]) | _fifth_bits(b, 2)).astype(np.float32) - 16) * _half(b, 0)
-
-
-def _q5_1(b: Bytes) -> Floats:
-    return (_nibbles(b[:, 8:]) | _fifth_bits(b, 4)) * _half(b, 0) + _half(b, 2)
-
-
-def _q8_0(b: Bytes) -> Floats:
-    return b[:, 2:].view(np.int8) * _half(b, 0)
-
-
 def _scaled(q: npt.NDArray, scales: Floats, minima: Floats | None = None) -> Floats:
     """(n, 256) numbers, a scale and perhaps a minimum for each of a few parts of equal length."""
     parts = q.reshape(len(q), scales.shape[1], -1) * scales[:, :, None]
     return (parts if minima is None else parts - minima[:, :, None]).reshape(len(q), -1)
 
 
-def _two_bits(packed: Bytes) -> Bytes:
-    """64 bytes as 256 numbers: of the first 32 bytes the lowest bits, the next, ...; then of the others."""
-    return _bits(packed.reshape(-1, 32), 2, 4).reshape(len(packed), 256)
-
-
 def _q2_k(b: Bytes) -> Floats:
     scales = b[:, :16]
-    return _scaled(_two_bits(b[:, 16:80]), _half(b, 80) * (scales & 15), _half(b, 82) * (scales >> 4))
+    return _scaled(two_bits(b[:, 16:80]), _half(b, 80) * (scales & 15), _half(b, 82) * (scales >> 4))
 
 
 def _q3_k(b: Bytes) -> Floats:
-    low, high = _nibbles(b[:, 96:104]), _bits(b[:, 104:108], 2, 4).reshape(-1, 16)
+    low, high = nibbles(b[:, 96:104]), bits(b[:, 104:108], 2, 4).reshape(-1, 16)
     scales = (low | high << 4).astype(np.float32) - 32
-    above = _bits(b[:, :32], 1, 8).reshape(-1, 256)  # where this bit is not set, 4 is taken away
-    return _scaled(_two_bits(b[:, 32:96]) - (4 - 4 * above.astype(np.float32)), _half(b, 108) * scales)
-
-
-def _scales_and_minima(packed: Bytes) -> tuple[Floats, Floats]:
-    """Eight scales and eight minima of six bits each, in 12 bytes."""
-    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
-    scales = np.concatenate([first & 63, third & 15 | first >> 6 << 4], axis=1)
-    minima = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], axis=1)
-    return scales.astype(np.float32), minima.astype(np.float32)
-
-
-def _q4_k(b: Bytes) -> Floats:
-    scales, minima = _scales_and_minima(b[:, 4:16])
-    q = _nibbles(b[:, 16:].reshape(-1, 32)).reshape(-1, 256)
-    return _scaled(q, _half(b, 0) * scales, _half(b, 2) * minima)
-
-
-def _q5_k(b: Bytes) -> Floats:
-    scales, minima = _scales_and_minima(b[:, 4:16])
-    q = _nibbles(b[:, 48:].reshape(-1, 32)).reshape(-1, 256) | _bits(b[:, 16:48], 1, 8).reshape(-1, 256) << 4
-    return _scaled(q, _half(b, 0) * scales, _half(b, 2) * minima)
-
-
-def _q6_k(b: Bytes) -> Floats:
-    low = _nibbles(b[:, :128].reshape(-1, 64)).reshape(-1, 256)
-    q = (low | _two_bits(b[:, 128:192]) << 4).astype(np.float32) - 32
-    return _scaled(q, _half(b, 208) * b[:, 192:208].view(np.int8))
-
-
-def _iq4_nl(b: Bytes) -> Floats:
-    return IQ4[_nibbles(b[:, 2:])] * _half(b, 0)
-
-
-def _iq4_xs(b: Bytes) -> Floats:
-    low = _bits(b[:, 4:8], 4, 2).swapaxes(1, 2).reshape(-1, 8)
-    high = _bits(b[:, 2:4], 2, 4).swapaxes(1, 2).reshape(-1, 8)
-    scales = (low | high << 4).astype(np.float32) - 32
-    q = _nibbles(b[:, 8:].reshape(-1, 16)).reshape(-1, 256)
-    return _scaled(IQ4[q], _half(b, 0) * scales)
+    above = bits(b[:, :32], 1, 8).reshape(-1, 256)  # where this bit is not set, 4 is taken away
+    return _scaled(two_bits(b[:, 32:96]) - (4 - 4 * above.astype(np.float32)), _half(b, 108) * scales)
 
 
 def _iq3_s(b: Bytes) -> Floats:
     ninth = np.unpackbits(b[:, 66:74], axis=1, bitorder="little").astype(np.uint16) << 8
     q = iq3s_grid()[b[:, 2:66] | ninth].reshape(-1, 256)
     signs = np.unpackbits(b[:, 74:106], axis=1, bitorder="little").astype(np.float32)
-    scales = 1 + 2 * _bits(b[:, 106:110], 4, 2).swapaxes(1, 2).reshape(-1, 8).astype(np.float32)
+    scales = 1 + 2 * bits(b[:, 106:110], 4, 2).swapaxes(1, 2).reshape(-1, 8).astype(np.float32)
     return _scaled(q, _half(b, 0) * scales) * (1 - 2 * signs)
 
 
 def _mxfp4(b: Bytes) -> Floats:
     exponents = b[:, :1].astype(np.uint32)  # the scale is half of 2 ** (e - 127), and the two lowest are subnormal
-    bits = np.where(exponents < 2, np.uint32(0x00200000) << np.minimum(exponents, 1), (exponents - 1) << 23)
-    return E2M1[_nibbles(b[:, 1:])] * bits.astype(np.uint32).view(np.float32)
+    words = np.where(exponents < 2, np.uint32(0x00200000) << np.minimum(exponents, 1), (exponents - 1) << 23)
+    return E2M1[nibbles(b[:, 1:])] * words.astype(np.uint32).view(np.float32)
 
 
+# Types that are computed with as they are have their place in ops/gguf.py.
 DECODERS: dict[str, Callable[[Bytes], Floats]] = {
-    "q4_0": _q4_0, "q4_1": _q4_1, "q5_0": _q5_0, "q5_1": _q5_1, "q8_0": _q8_0, "q2_k": _q2_k, "q3_k": _q3_k,
-    "q4_k": _q4_k, "q5_k": _q5_k, "q6_k": _q6_k, "iq4_nl": _iq4_nl, "iq4_xs": _iq4_xs, "iq3_s": _iq3_s,
-    "mxfp4": _mxfp4,
+    **{name: functools.partial(gguf.numbers, name) for name in gguf.TYPES},
+    "q2_k": _q2_k, "q3_k": _q3_k, "iq3_s": _iq3_s, "mxfp4": _mxfp4,
 }  # fmt: skip
 KINDS = (
     BlockType("f32", 0, 1, 4), BlockType("f16", 1, 1, 2), BlockType("bf16", 30, 1, 2), BlockType("f64", 28, 1, 8),
