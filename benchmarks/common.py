@@ -262,7 +262,7 @@ def add_shares(rows: Iterable[Row], limits: Any) -> None:
         what, number = row.task.split()[0].strip(","), row.task.split()[-1]
         if what == "prefill" and "body_multiply_adds" in row.about:
             isa = row.about["isa"]
-            if (peak := limits.multiply_adds(isa)) and row.kind in ("q4", "q8"):
+            if (peak := limits.multiply_adds(isa)) and row.kind in ("gguf", "q4", "q8"):
                 row.share, row.limit = row.rate * row.about["body_multiply_adds"] / peak, f"int8 peak, {isa}"
         elif what == "decode" and row.about.get("bytes_per_token", 0) > FROM_MEMORY:
             read = row.about["bytes_per_token"] + (int(number) if number.isdigit() else 0) * row.about.get(
@@ -291,7 +291,7 @@ def show(rows: list[Row]) -> None:
 
 def comparable(ours: Row, other: Row) -> bool:
     """Whether they have as many bits and the same instruction set."""
-    same_bits = BITS.get(ours.kind) == BITS.get(other.kind)
+    same_bits = ours.kind == "gguf" or BITS.get(ours.kind) == BITS.get(other.kind)
     isas = [[name for name in ISAS if row.engine.endswith(f" {name}")] for row in (ours, other)]
     return same_bits and isas[0] == isas[1] and ours.threads == other.threads
 

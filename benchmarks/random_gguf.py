@@ -2,8 +2,8 @@
 
     python benchmarks/random_gguf.py out/gemma-2-2b-random Q4_0 out/gemma-2-2b-random.Q4_0.gguf
 
-The folder needs a config.json of Gemma 2 or Llama. Types are those of llama.cpp's own quantiser: the body as named,
-a tied embedding under Q4_0 as Q6_K. There is no vocabulary: the peers are given token ids.
+The folder needs a config.json of Gemma 2 or Llama, with a tied embedding. Types are those that llama.cpp's own
+quantiser chooses, tensor by tensor. The vocabulary means nothing: engines are given token ids.
 """
 
 import argparse
@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-BLOCKS = {"BF16": (1, 2), "Q4_0": (32, 18), "Q8_0": (32, 34), "Q6_K": (256, 210)}  # weights, bytes
+# Of each type: weights and bytes of a block; where float16 lie, and the scale, or the minimum, of numbers about as
+# large as SPREAD where all else is any bits.
+BLOCKS: dict[str, tuple[int, int, dict[int, float]]] = {
+    "BF16": (1, 2, {}), "Q8_0": (32, 34, {0: 1 / 127}), "Q4_0": (32, 18, {0: 1 / 8}), "Q5_0": (32, 22, {0: 1 / 16}),
+    "Q5_1": (32, 24, {0: 1 / 16, 2: -1.0}), "IQ4_NL": (32, 18, {0: 1 / 127}), "IQ4_XS": (256, 136, {0: 1 / (16 * 127)}),
+    "Q4_K": (256, 144, {0: 1 / (32 * 8), 2: 1 / 32}), "Q5_K": (256, 176, {0: 1 / (32 * 16), 2: 1 / 32}),
+    "Q6_K": (256, 210, {208: 1 / (64 * 32)}),
+}  # fmt: skip
+NARROW = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}  # where 256 does not divide rows
+KINDS = ("BF16", "Q8_0", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ4_XS")
 SPREAD = 0.02  # about what weights are; keeps scores finite and far from denormals
 
 
@@ -23,14 +32,27 @@ def blocks(kind: str, weights: int, random: np.random.Generator) -> npt.NDArray[
     if kind == "BF16":
         values = random.standard_normal(weights, np.float32) * np.float32(SPREAD)
         return np.ascontiguousarray((values.view(np.uint32) >> 16).astype(np.uint16)).view(np.uint8)
-    each, size = BLOCKS[kind]
+    each, size, halves = BLOCKS[kind]
     made = random.integers(0, 256, (weights // each, size), np.uint8)
-    scale = np.full((len(made), 1), SPREAD / {"Q4_0": 8, "Q8_0": 127, "Q6_K": 32 * 64}[kind], np.float16)
-    where = slice(208, 210) if kind == "Q6_K" else slice(0, 2)
-    made[:, where] = scale.view(np.uint8)
+    for at, share in halves.items():
+        made[:, at : at + 2] = np.full((len(made), 1), SPREAD * share, np.float16).view(np.uint8)
     if kind == "Q6_K":
         made[:, 192:208] = 64  # the scales of 16 weights each
     return made
+
+
+def type_of(kind: str, name: str, columns: int, layers: int) -> str:
+    """What llama.cpp's quantiser gives a tensor in a file of a kind."""
+    rest = name.removeprefix("blk.")
+    mixed = kind.endswith("_M")
+    chosen = kind.removesuffix("_M")
+    if name == "token_embd":
+        chosen = kind if kind in ("BF16", "Q8_0") else "Q6_K"
+    elif mixed and rest.endswith((".attn_v", ".ffn_down")):
+        i = int(rest.split(".")[0])
+        better = i < layers // 8 or i >= 7 * layers // 8 or (i - layers // 8) % 3 == 2
+        chosen = "Q6_K" if better else chosen
+    return NARROW.get(chosen, chosen) if columns % 256 else chosen
 
 
 def tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -59,16 +81,18 @@ def write(folder: Path, kind: str, path: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(path, config["model_type"])
     settings(writer, config)
-    random = np.random.default_rng(1)
-    tile = {name: blocks(name, 1 << 24, random) for name in {kind, embedding_kind(kind)}}
+    vocabulary(writer, config["vocab_size"])
+    random, layers = np.random.default_rng(1), config["num_hidden_layers"]
+    tiles: dict[str, npt.NDArray[np.uint8]] = {}
     for name, shape in tensors(config).items():
         if len(shape) == 1:
             writer.add_tensor(f"{name}.weight", np.ones(shape, np.float32))
             continue
-        chosen = embedding_kind(kind) if name == "token_embd" else kind
-        each, size = BLOCKS[chosen]
+        chosen = type_of(kind, name, shape[1], layers)
+        tile = tiles.setdefault(chosen, blocks(chosen, 1 << 24, random))
+        each, size, _ = BLOCKS[chosen]
         rows, row_bytes = shape[0], shape[1] // each * size
-        flat = np.resize(tile[chosen].reshape(-1), rows * row_bytes)  # the tile again and again
+        flat = np.resize(tile.reshape(-1), rows * row_bytes)  # the tile again and again
         raw_type = gguf.GGMLQuantizationType[chosen]
         writer.add_tensor(f"{name}.weight", flat.reshape(rows, row_bytes), raw_dtype=raw_type)
     writer.write_header_to_file()
@@ -77,8 +101,19 @@ def write(folder: Path, kind: str, path: Path) -> None:
     writer.close()
 
 
-def embedding_kind(kind: str) -> str:
-    return "Q6_K" if kind == "Q4_0" else kind
+def vocabulary(writer: Any, size: int) -> None:
+    """Tokens that mean nothing: both sides are given ids, and soban loads no model without words."""
+    control, byte, normal = 3, 6, 1  # SentencePiece's kinds
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256))]
+    kinds = [2, control, control, *[byte] * 256]
+    tokens += [f"word{n}" for n in range(size - len(tokens))]
+    kinds += [normal] * (size - len(kinds))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(n) for n in range(size)])
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
 
 
 def settings(writer: Any, config: dict[str, Any]) -> None:
@@ -96,7 +131,6 @@ def settings(writer: Any, config: dict[str, Any]) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config.get("rope_theta", 10000.0))
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_tokenizer_model("no_vocab")
     if config["model_type"] == "gemma2":
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
@@ -106,7 +140,7 @@ def settings(writer: Any, config: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("kind", choices=("BF16", "Q4_0", "Q8_0"))
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("path", type=Path)
     options = parser.parse_args()
     write(options.folder, options.kind, options.path)
