@@ -103,6 +103,18 @@ def test_openais_calls_are_the_librarys_whole_and_streamed(
     assert final.message.content == whole.message.content
 
 
+def test_several_calls_keep_their_numbers(tooled: Running, client: Any) -> None:
+    asked: dict[str, Any] = {"model": "tooled", "messages": ASKED, "tools": TOOLS, "max_tokens": 200, "seed": 1}
+    with eager(tooled.model):
+        whole = client.chat.completions.create(**asked).choices[0].message
+        chunks = [
+            chunk.model_dump(exclude_unset=True) for chunk in client.chat.completions.create(**asked, stream=True)
+        ]
+    calls = [[call.function.name, call.function.arguments] for call in whole.tool_calls]
+    assert len(calls) > 1 and put_together(chunks)[0]["calls"] == calls
+    assert len({call.id for call in whole.tool_calls}) == len(calls)
+
+
 def test_arguments_come_in_pieces_as_they_are_written(client: Any) -> None:
     stream = client.chat.completions.create(
         model="tooled", messages=ASKED, tools=TOOLS, tool_choice=WEATHER_CALL, max_tokens=120, seed=3, stream=True
@@ -250,6 +262,24 @@ def test_ollama_thinks_if_it_is_told_to(ollama: Any, model: soban.Model) -> None
     assert ollama.chat("tooled", ASKED, think=False, options=options).message.thinking is None
 
 
+def bare(message: Any) -> list[dict[str, Any]]:
+    """The blocks of a message without what is never the same."""
+    kept = ("type", "text", "thinking", "name", "input")
+    return [{k: v for k, v in block.model_dump().items() if k in kept} for block in message.content]
+
+
+def test_several_calls_of_anthropics_are_a_block_each(tooled: Running, anthropic: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": "tooled", "messages": ASKED, "max_tokens": 200, "tools": CLAUDE_TOOLS,
+        "extra_body": {"temperature": 0},
+    }  # fmt: skip
+    with eager(tooled.model):
+        whole = anthropic.messages.create(**asked)
+        with anthropic.messages.stream(**asked) as stream:
+            final = stream.get_final_message()
+    assert len([block for block in whole.content if block.type == "tool_use"]) > 1 and bare(final) == bare(whole)
+
+
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "now"}])
 @pytest.mark.parametrize("seed", range(3))
 def test_anthropics_calls_are_blocks_whole_and_streamed(
@@ -271,10 +301,6 @@ def test_anthropics_calls_are_blocks_whole_and_streamed(
             final = stream.get_final_message()
     finally:
         del tooled.model.sampling
-
-    def bare(message: Any) -> list[dict[str, Any]]:
-        kept = ("type", "text", "thinking", "name", "input")
-        return [{k: v for k, v in block.model_dump().items() if k in kept} for block in message.content]
 
     assert bare(final) == bare(whole) and final.stop_reason == whole.stop_reason in ("tool_use", "max_tokens")
     assert whole.content[0].type == "thinking" and whole.content[-1].type == "tool_use"

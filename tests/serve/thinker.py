@@ -22,10 +22,10 @@ def calls_of(answer: Answer) -> list[tuple[str, str]]:
 
 @contextmanager
 def eager(model: soban.Model) -> Iterator[None]:
-    """A model that would rather call a tool than say a word."""
-    (mark,) = model.tokenize("<tool_call>", bos=False, special=True)
+    """A model that would rather call a tool than say a word, and then another one."""
+    mark, line = model.tokenize("<tool_call>\n", bos=False, special=True)
     sampling: Callable[..., Any] = model.sampling
-    model.sampling = lambda **options: sampling(**{"logit_bias": {mark: 100}, **options})  # type: ignore[method-assign]
+    model.sampling = lambda **options: sampling(**{"logit_bias": {mark: 100, line: 50}, **options})  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -84,6 +84,8 @@ class Parts:
 
     def feed(self, text: str) -> list[Part]:
         """What a piece of text makes certain."""
+        if self.form is None and self.thinking is None:
+            return [Part("text", text)] if text else []
         self.rest += text
         return self._parts(False)
 
@@ -175,10 +177,18 @@ class Parts:
         """The text that begins none of the marks; with `blanks`, nor what may stand before one."""
         text = self.rest
         if not last:
-            reach = max((n for mark in marks for n in range(len(mark)) if n and text.endswith(mark[:n])), default=0)
+            reach = max((_begun(text, mark) for mark in marks), default=0)
             text = text[: len(text) - reach]
             text = text.rstrip() if blanks else text
         elif blanks and self._step == self._reasoning:
             text = text.rstrip()
         self.rest = "" if last else self.rest[len(text) :]
         return text
+
+
+def _begun(text: str, mark: str) -> int:
+    """How many characters at the end of a text may be the beginning of a mark."""
+    place = text.find(mark[0], max(0, len(text) - len(mark) + 1))
+    while place >= 0 and not mark.startswith(text[place:]):
+        place = text.find(mark[0], place + 1)
+    return len(text) - place if place >= 0 else 0
