@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import soban
 from soban.serve import keys
+from soban.serve.openai.conversations import Conversations
 from soban.serve.openai.items import turns_of_items
 from soban.serve.settings import Limits
 
@@ -236,16 +238,18 @@ def test_a_response_is_kept_for_its_owner_until_others_need_the_room(start: Star
     assert told.status_code == 404 and told.json()["error"]["param"] == "previous_response_id"
 
 
-def test_what_is_kept_has_a_bound_in_characters(start: Starter, model: soban.Model) -> None:
-    small = start(str(model.loaded.path), limits=Limits(response_characters=6000))
-    ids = [
-        httpx.post(
-            small.url + PATH, json={"model": "tooled", "input": "가" * 300, "max_output_tokens": 1}, timeout=60
-        ).json()["id"]
-        for _ in range(8)
-    ]  # fmt: skip
-    there = [httpx.get(f"{small.url}{PATH}/{id}").status_code == 200 for id in ids]
-    assert there[-1] and not there[0] and there == sorted(there)
+def test_what_is_kept_has_a_bound_in_bytes() -> None:
+    dice = random.Random(1)
+    kept = Conversations(1000, 5000)
+    for number in range(60):
+        items = [{"id": f"msg_{number}_{n}", "content": f"{dice.random()}" * 9} for n in range(9)]
+        kept.keep("", {"id": f"resp_{number}"}, items)
+    there = [number for number in range(60) if f"resp_{number}" in kept.kept]
+    assert 3 < len(there) < 60 and there == list(range(there[0], 60))
+    assert kept.bytes == sum(len(one.data) for one in kept.kept.values()) <= 5000
+    assert set(kept.places.values()) == set(kept.kept)
+    kept.keep("", {"id": "resp_x"}, [{"content": "".join(chr(dice.randrange(2**16 - 5000)) for _ in range(9000))}])
+    assert not kept.kept and not kept.places and kept.bytes == 0  # too much for the room that there is
 
 
 def test_a_response_that_cannot_go_on_says_so_in_its_own_events(

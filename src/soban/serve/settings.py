@@ -18,7 +18,7 @@ class Limits:
     biases: int = 1024  # entries of logit_bias
     schema: int = 256 << 10  # bytes of a schema or a grammar
     responses: int = 1000  # that are kept, so that a conversation can go on from them
-    response_characters: int = 32 << 20  # of all of them, as JSON
+    response_bytes: int = 8 << 20  # of all of them, as compressed JSON
     waiting: int = 256  # requests of one model, those that are being answered included
     seconds: float = 600  # from a request's arrival to its end
 

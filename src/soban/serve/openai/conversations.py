@@ -1,6 +1,7 @@
 """Conversations that go on from a response: kept in memory, each for its owner alone, as long as there is room."""
 
 import json
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,28 +14,35 @@ Item = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Kept:
-    """A response, all that was said until then, and how much that is. `owner`: who may see it."""
+    """A response and all that was said until then, as compressed JSON. `owner`: who may see it."""
 
     owner: str
-    response: dict[str, Any]
-    items: tuple[Item, ...]
-    size: int
+    data: bytes
+    ids: tuple[str, ...]  # of its items
+
+    def read(self) -> tuple[dict[str, Any], list[Item]]:
+        """The response, and the items of its conversation."""
+        response, items = json.loads(zlib.decompress(self.data))
+        return response, items
 
 
 class Conversations:
     """Responses by their ids; the oldest make room for new ones."""
 
-    def __init__(self, most: int, most_characters: int) -> None:
-        self.most, self.most_characters = most, most_characters
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self.most, self.most_bytes = most, most_bytes
         self.kept: OrderedDict[str, Kept] = OrderedDict()
-        self.characters = 0
+        self.places: dict[tuple[str, str], str] = {}  # the latest response with an item, by its owner and its id
+        self.bytes = 0
 
     def keep(self, owner: str, response: dict[str, Any], items: Sequence[Item]) -> None:
         """Keeps a response, with all items of its conversation: those of its own are the last."""
-        size = len(json.dumps([response, *items], ensure_ascii=False))
-        self.kept[response["id"]] = Kept(owner, response, tuple(items), size)
-        self.characters += size
-        while len(self.kept) > self.most or self.characters > self.most_characters:
+        data = zlib.compress(json.dumps([response, items]).encode(), 1)
+        ids = tuple(id for item in items if isinstance(id := item.get("id"), str))
+        self.kept[response["id"]] = Kept(owner, data, ids)
+        self.places |= {(owner, id): response["id"] for id in ids}
+        self.bytes += len(data)
+        while len(self.kept) > self.most or self.bytes > self.most_bytes:
             self._drop(next(iter(self.kept)))
 
     def find(self, owner: str, id: str, field: str | None = None) -> Kept:
@@ -53,23 +61,22 @@ class Conversations:
         self._drop(id)
 
     def _drop(self, id: str) -> None:
-        self.characters -= self.kept.pop(id).size
+        dropped = self.kept.pop(id)
+        self.bytes -= len(dropped.data)
+        for item in dropped.ids:
+            if self.places.get((dropped.owner, item)) == id:
+                del self.places[dropped.owner, item]
 
     def resolved(self, owner: str, items: Sequence[Item]) -> list[Item]:
         """The items, with those that are only referred to in their places. Raises ApiError, by the place."""
-        if not any(item.get("type") == "item_reference" for item in items):
-            return list(items)
-        known = {
-            item["id"]: item
-            for kept in self.kept.values()
-            if kept.owner == owner
-            for item in kept.items
-            if "id" in item
-        }
+        known: dict[object, Item] = {}
         resolved = []
         for number, item in enumerate(items):
             if item.get("type") == "item_reference":
-                if (id := item.get("id")) not in known:
+                id = item.get("id")
+                if id not in known and isinstance(id, str) and (place := self.places.get((owner, id))):
+                    known |= {one["id"]: one for one in self.kept[place].read()[1] if "id" in one}
+                if id not in known:
                     raise ApiError(
                         f"input[{number}] refers to '{id}', which is not kept here; send the item itself", 404,
                         f"input[{number}]", "item_not_found",

@@ -32,7 +32,7 @@ def router(pool: Pool) -> APIRouter:
     """The paths and their handlers."""
     routes = APIRouter()
     limits = pool.settings.limits
-    conversations = Conversations(limits.responses, limits.response_characters)
+    conversations = Conversations(limits.responses, limits.response_bytes)
 
     @routes.post(PATH)
     async def create(asked: ResponsesRequest, request: Request) -> HttpResponse:
@@ -58,7 +58,7 @@ def router(pool: Pool) -> APIRouter:
 
     @routes.get(PATH + "/{id}")
     async def retrieve(id: str) -> dict[str, Any]:
-        return conversations.find(guard.owner.get(), id).response
+        return conversations.find(guard.owner.get(), id).read()[0]
 
     @routes.delete(PATH + "/{id}")
     async def delete(id: str) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def items_of(asked: ResponsesRequest, conversations: Conversations, owner: str) 
     turns_of_items(resolved)  # whatever is wrong with them is told by their own places
     if asked.previous_response_id is None:
         return resolved
-    return [*conversations.find(owner, asked.previous_response_id, "previous_response_id").items, *resolved]
+    _, before = conversations.find(owner, asked.previous_response_id, "previous_response_id").read()
+    return [*before, *resolved]
 
 
 def begin(model: Model, asked: ResponsesRequest, items: Sequence[Item], limits: Limits) -> Answering:
