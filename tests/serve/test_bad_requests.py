@@ -200,6 +200,30 @@ def test_what_is_no_json_object_is_refused(server: Running, body: bytes) -> None
     assert answer.status_code == 400 and answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("wrong", ['"\\ud800"', "NaN", "[" * 980 + "]" * 980], ids=["half", "NaN", "deep"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": HI, "tools": [function("a", parameters={"enum": ["?"]})], "max_tokens": 30}),
+        (CHAT, {"messages": [{"role": "?", "content": "a"}]}),
+        (CHAT, {"messages": HI, "response_format": {"json_schema": {"schema": {"enum": ["?"]}}, "type": "json_schema"},
+                "max_tokens": 9}),
+        (ITEMS, {"input": "a", "metadata": {"a": "?"}, "max_output_tokens": 2}),
+        (ITEMS, {"input": [{"type": "item_reference", "id": "?"}]}),
+        (ITEMS, {"input": "a", "tool_choice": {"type": "function", "name": "?"}}),
+        (CLAUDE, {"messages": [{"role": "?", "content": "a"}], "max_tokens": 2}),
+        (LLAMA, {"messages": HI, "format": {"enum": ["?"]}, "stream": False}),
+        ("/apply-template", {"messages": [{"role": "user", "content": "a", "x": "?"}]}),
+    ],
+    ids=lambda value: str(value)[:50],
+)  # fmt: skip
+def test_what_no_answer_could_repeat_is_refused(server: Running, path: str, body: dict[str, Any], wrong: str) -> None:
+    content = json.dumps({"model": "soban", **body}).replace('"?"', wrong)
+    answer = httpx.post(server.url + path, content=content, headers={"Content-Type": "application/json"}, timeout=60)
+    assert answer.status_code in (400, 422), answer.text
+    assert json.loads(answer.text)
+
+
 def test_paths_and_methods_that_are_not_there_are_told_in_json(server: Running) -> None:
     assert httpx.get(server.url + "/v1/nothing").status_code == 404
     assert httpx.get(server.url + CHAT).status_code == 405

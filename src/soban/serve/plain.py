@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from soban.base.errors import UserError
@@ -12,14 +11,12 @@ from soban.serve.conversation import turns_of
 from soban.serve.errors import ApiError
 from soban.serve.metrics import Metrics
 from soban.serve.openai.logprobs import shown
-from soban.serve.openai.requests import Message
+from soban.serve.openai.requests import Body, Message
 from soban.serve.pool import Pool
 from soban.serve.replies import record_of
 
 
-class TokenizeRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class TokenizeRequest(Body):
     model: str | None = None
     content: str
     add_special: bool = False
@@ -27,16 +24,12 @@ class TokenizeRequest(BaseModel):
     with_pieces: bool = False
 
 
-class DetokenizeRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class DetokenizeRequest(Body):
     model: str | None = None
     tokens: list[int]
 
 
-class TemplateRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class TemplateRequest(Body):
     model: str | None = None
     messages: list[Message]
 

@@ -2,15 +2,13 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from soban.serve.openai.requests import Ignored, Refused
+from soban.serve.openai.requests import Body, Ignored, Refused
 
 
-class Tuning(BaseModel):
+class Tuning(Body):
     """How tokens are chosen. What concerns a GPU or the loading of a model changes nothing of the answer."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     temperature: float | None = None
     top_k: int | None = None
@@ -41,10 +39,8 @@ class Tuning(BaseModel):
     draft_num_predict: Ignored = None
 
 
-class Asked(BaseModel):
+class Asked(Body):
     """What generate and chat share."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str
     stream: bool = True
@@ -69,14 +65,12 @@ class GenerateRequest(Asked):
 
 
 class ChatRequest(Asked):
-    messages: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = Field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
 
 
-class NameRequest(BaseModel):
+class NameRequest(Body):
     """A model by its name; older programs say name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str | None = None
     name: str | None = None
@@ -88,11 +82,9 @@ class NameRequest(BaseModel):
     template: Ignored = None
 
 
-class EmbedRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class EmbedRequest(Body):
     model: str
-    input: str | list[str] = []
+    input: str | list[str] = Field(default_factory=list)
     prompt: str | None = None
     truncate: bool | None = None
     dimensions: int | None = Field(None, ge=1)

@@ -1,8 +1,9 @@
 """What OpenAI's API takes, field by field; what soban cannot do is refused by name."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -23,6 +24,24 @@ class Body(BaseModel):
     """Strict: a number is no string, and a field that nobody knows is a mistake."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_told(cls, data: Any) -> Any:
+        """Refuses what JSON can spell and no answer could repeat: half a character, and numbers that are none."""
+        for name, value in data.items() if isinstance(data, dict) else ():
+            try:
+                json.dumps([name, value], ensure_ascii=False, allow_nan=False).encode()
+            except UnicodeEncodeError:
+                shown = ascii(name)[1:-1]
+                raise PydanticCustomError(
+                    "half", "{field} holds half a character (a lone surrogate)", {"field": shown}
+                ) from None
+            except (ValueError, RecursionError):
+                raise PydanticCustomError(
+                    "number", "{field} holds NaN or Infinity, or is nested too deeply", {"field": ascii(name)[1:-1]}
+                ) from None
+        return data
 
 
 class StreamForm(Body):
