@@ -57,20 +57,26 @@ class Stream(Response):
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+
         async def write() -> None:
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
             async for chunk in self.chunks:
-                body = {"type": "http.response.body", "body": chunk.encode(), "more_body": True}
-                await asyncio.wait_for(send(body), SEND_SECONDS)
+                # not wait_for: before Python 3.12 it may forget that it was cancelled, and nobody ends this any more
+                patience = loop.call_later(SEND_SECONDS, writing.cancel)
+                try:
+                    await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
+                finally:
+                    patience.cancel()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         writing, watch = asyncio.ensure_future(write()), asyncio.ensure_future(gone(receive))
         try:
             await asyncio.wait({writing, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not writing.done():
+            if not writing.done() or writing.cancelled():
                 scope["state"]["record"].outcome = "left"
-            elif (error := writing.exception()) is not None and not isinstance(error, OSError | asyncio.TimeoutError):
+            elif (error := writing.exception()) is not None and not isinstance(error, OSError):
                 raise error
         finally:
             self.leave()
