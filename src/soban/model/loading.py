@@ -27,14 +27,14 @@ def load(
     """A model, ready to write.
 
     `name_or_path`: a Hugging Face folder, a llama2.c .bin, or None for the bundled story model. `dtype`: "f32"
-    (weights as stored), "bf16", "q8", "q4", or "auto". `context`: tokens that a conversation may have, at most the
-    model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has none beside it. `force`: load even if
-    memory seems too short. `cache_dtype`: how the keys and values of past tokens are kept: "f32", "bf16", "int8" (half
-    the memory of bf16, and quicker in long contexts), or "auto" (f32 beside f32 weights, else bf16). `threads`: how
-    many compute; None: SOBAN_THREADS, or one for each fast core. `users`: how many texts that fill the context the
-    cache has room for at once, 1 to 64, or None for as many as a quarter of the free memory holds; others wait.
-    `adapter`: a folder with a LoRA adapter that peft wrote, see `Model.adapted`. `progress` is called with the share
-    that is done, 0 to 1, while weights are packed, which happens once for each model and dtype.
+    (weights as stored), "bf16", "gguf" (the blocks of a GGUF file as they are), "q8", "q4", or "auto". `context`:
+    tokens that a conversation may have, at most the model's own limit. `tokenizer`: a tokenizer.bin for a .bin that has
+    none beside it. `force`: load even if memory seems too short. `cache_dtype`: how the keys and values of past tokens
+    are kept: "f32", "bf16", "int8" (half the memory of bf16, and quicker in long contexts), or "auto" (f32 beside f32
+    weights, else bf16). `threads`: how many compute; None: SOBAN_THREADS, or one for each fast core. `users`: how many
+    texts that fill the context the cache has room for at once, 1 to 64, or None for as many as a quarter of the free
+    memory holds; others wait. `adapter`: a folder with a LoRA adapter that peft wrote, see `Model.adapted`. `progress`
+    is called with the share that is done, 0 to 1, while weights are packed: once for each model and dtype.
     Raises UserError with one line that says what is wrong and what to do.
     """
     if name_or_path is not None and (own := custom.described(name_or_path)) is not None:
