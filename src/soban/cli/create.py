@@ -44,9 +44,9 @@ def call(options: CreateOptions) -> int:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError("{path}: not text in UTF-8", path=path, hint="save it as UTF-8") from error
-    found = custom.with_paths(modelfile.parse(text, str(path)), path.absolute().parent)
-    if found.base != custom.BUNDLED:
-        files_of(found.base)
-    one = custom.keep(options.words[0], found)
+    settings = custom.with_paths(modelfile.parse(text, str(path)), path.absolute().parent)
+    if settings.base != custom.BUNDLED:
+        files_of(settings.base)
+    one = custom.keep(options.words[0], settings)
     console.tell(translate("{name} is there: soban chat {name}", name=one.name))
     return 0

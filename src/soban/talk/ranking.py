@@ -63,8 +63,8 @@ class Ranker:
 
     def prompt(self, query: str, document: str, instruction: str | None) -> list[int]:
         """The question about a document, as tokens. UserError where it is too long."""
-        asked = f"<Instruct>: {instruction or SEARCH}\n<Query>: {query}\n<Document>: {document}"
-        turns = [{"role": "system", "content": TASK}, {"role": "user", "content": asked}]
+        question = f"<Instruct>: {instruction or SEARCH}\n<Query>: {query}\n<Document>: {document}"
+        turns = [{"role": "system", "content": TASK}, {"role": "user", "content": question}]
         ids = encode_chat(self.tokenizer, self.template, turns)
         if len(ids) > self.context:
             raise UserError(

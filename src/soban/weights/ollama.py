@@ -95,8 +95,8 @@ def as_generation(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if any(key in generation for key in ("temperature", "top_k", "top_p", "min_p")):
         generation["do_sample"] = True
     if generation.get("temperature") == 0:
-        kept = {key: value for key, value in generation.items() if key in ("max_new_tokens", "stop_strings")}
-        generation = {**kept, "do_sample": False}
+        others = {key: value for key, value in generation.items() if key in ("max_new_tokens", "stop_strings")}
+        generation = {**others, "do_sample": False}
     return generation
 
 
