@@ -112,11 +112,11 @@ template <class Format> constexpr int BITS_OF = 8;
 
 // total[v][t] += QUADS quads of levels, those of a panel `stride` bytes apart, x the values of tokens GROUP apart.
 #if SOBAN_VNNI
-typedef Bytes Totals;
-INLINE Totals all_lanes(int32_t x) { return splat_four(x); }
+typedef Bytes Lanes;
+INLINE Lanes all_lanes(int32_t x) { return splat_four(x); }
 
 template <int BITS, int QUADS, int VECTORS, int TOKENS>
-INLINE void multiply_quads(const uint8_t *levels, int64_t stride, const int8_t *x, Totals (*total)[TOKENS]) {
+INLINE void multiply_quads(const uint8_t *levels, int64_t stride, const int8_t *x, Lanes (*total)[TOKENS]) {
     for (int i = 0; i < QUADS; i++) {
         Bytes weights[VECTORS];
         UNROLL
@@ -134,11 +134,11 @@ INLINE void multiply_quads(const uint8_t *levels, int64_t stride, const int8_t *
     }
 }
 #elif SOBAN_ISA == 1
-typedef __m256i Totals;
-INLINE Totals all_lanes(int32_t x) { return _mm256_set1_epi32(x); }
+typedef __m256i Lanes;
+INLINE Lanes all_lanes(int32_t x) { return _mm256_set1_epi32(x); }
 
 template <int BITS, int QUADS, int VECTORS, int TOKENS>
-INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Totals (*total)[TOKENS]) {
+INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Lanes (*total)[TOKENS]) {
     // sums of so many quads fit 16 bits: 8 * 2 * 15 * 127, 4 * 2 * 31 * 127 and 2 * 2 * 63 * 127 are below 2**15
     constexpr int AT_ONCE = BITS == 8 ? 1 : BITS == 6 ? 2 : BITS == 5 ? 4 : 8;
     const __m256i ones = _mm256_set1_epi16(1);
@@ -170,11 +170,11 @@ INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Tota
     }
 }
 #elif SOBAN_NEON
-typedef int32x4_t Totals;
-INLINE Totals all_lanes(int32_t x) { return vdupq_n_s32(x); }
+typedef int32x4_t Lanes;
+INLINE Lanes all_lanes(int32_t x) { return vdupq_n_s32(x); }
 
 template <int LANE, int VECTORS, int TOKENS>
-INLINE void multiply_quad(const uint8_t *levels, const int8x16_t *values, Totals (*total)[TOKENS]) {
+INLINE void multiply_lane(const uint8_t *levels, const int8x16_t *values, Lanes (*total)[TOKENS]) {
     UNROLL
     for (int v = 0; v < VECTORS; v++) {
         const int8x16_t weights = load_bytes(levels + 64 * LANE + 16 * v);
@@ -184,23 +184,23 @@ INLINE void multiply_quad(const uint8_t *levels, const int8x16_t *values, Totals
 }
 
 template <int BITS, int QUADS, int VECTORS, int TOKENS>
-INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Totals (*total)[TOKENS]) {
+INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Lanes (*total)[TOKENS]) {
     for (int i = 0; i < QUADS; i += 4, levels += 256) {
         int8x16_t values[TOKENS];
         UNROLL
         for (int t = 0; t < TOKENS; t++) values[t] = load_bytes(x + t * GROUP + 4 * i);
-        multiply_quad<0, VECTORS, TOKENS>(levels, values, total);
-        multiply_quad<1, VECTORS, TOKENS>(levels, values, total);
-        multiply_quad<2, VECTORS, TOKENS>(levels, values, total);
-        multiply_quad<3, VECTORS, TOKENS>(levels, values, total);
+        multiply_lane<0, VECTORS, TOKENS>(levels, values, total);
+        multiply_lane<1, VECTORS, TOKENS>(levels, values, total);
+        multiply_lane<2, VECTORS, TOKENS>(levels, values, total);
+        multiply_lane<3, VECTORS, TOKENS>(levels, values, total);
     }
 }
 #else
-typedef I Totals;
-INLINE Totals all_lanes(int32_t x) { return splat_int(x); }
+typedef I Lanes;
+INLINE Lanes all_lanes(int32_t x) { return splat_int(x); }
 
 template <int BITS, int QUADS, int VECTORS, int TOKENS>
-INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Totals (*total)[TOKENS]) {
+INLINE void multiply_quads(const uint8_t *levels, int64_t, const int8_t *x, Lanes (*total)[TOKENS]) {
     for (int i = 0; i < QUADS; i++) {
         for (int v = 0; v < VECTORS; v++) {
             const int8_t *w = (const int8_t *)levels + 64 * i + 4 * WIDTH * v;
@@ -226,7 +226,7 @@ __attribute__((noinline)) void add_expanded_file(int groups, const uint8_t *expa
     const soban::RoundedGroup *rounded = x.rounded;
     for (int g = 0; g < groups; g++, expanded += FILE_EXPANDED, values += x.stride * GROUP, rounded += x.stride) {
         for (int s = 0; s < GROUP / SHARE; s++) {
-            Totals total[VECTORS][TOKENS];
+            Lanes total[VECTORS][TOKENS];
             UNROLL
             for (int t = 0; t < TOKENS; t++) {
                 const int32_t sum = SHARE == HALF ? rounded[t].sums[s] : rounded[t].quarters[s];
