@@ -17,6 +17,13 @@ int32_t prepare(Run &run) {
 
 bool cancelled(const Run &run) { return *(const volatile int32_t *)run.cancel != 0; }
 
+// Adds the time of the instruction that ends here; the next begins.
+void count_time(Run &run) {
+    const auto end = std::chrono::steady_clock::now();
+    if (run.now) run.spent[run.instruction] += std::chrono::nanoseconds(end - run.begun).count();
+    run.begun = end;
+}
+
 // Called by one thread at a time. Small phases are worked through at once; the next large one is returned.
 int32_t next_phase_of(Run &run, int32_t thread) {
     for (;;) {
@@ -31,6 +38,7 @@ int32_t next_phase_of(Run &run, int32_t thread) {
             run.work(run, 0, thread);
             continue;
         }
+        if (run.spent) count_time(run);
         run.stage = 0;
         run.instruction++;
         if (run.instruction >= run.program.instruction_count) return 0;
@@ -76,8 +84,9 @@ extern "C" soban_pool *soban_pool_create(int32_t threads, int32_t isa) {
 extern "C" void soban_pool_destroy(soban_pool *pool) { delete pool; }
 
 extern "C" int32_t soban_run(soban_pool *pool, const soban_program *program, float *arena, const soban_batch *batch,
-                             const soban_cache *cache, const soban_adapters *adapters, const int32_t *cancel) {
-    soban::Run run{*pool, *program, arena, *batch, *cache, adapters, cancel};
+                             const soban_cache *cache, const soban_adapters *adapters, const int32_t *cancel,
+                             int64_t *spent) {
+    soban::Run run{*pool, *program, arena, *batch, *cache, adapters, cancel, spent};
     pool->threads.run({&run, soban::next_phase, soban::work});
     return run.status;
 }

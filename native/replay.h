@@ -2,6 +2,8 @@
 #ifndef SOBAN_REPLAY_H
 #define SOBAN_REPLAY_H
 
+#include <chrono>
+
 #include "pool.h"
 
 namespace soban {
@@ -37,9 +39,11 @@ struct Run {
     const soban_cache &cache;
     const soban_adapters *adapters; // or null
     const int32_t *cancel;
+    int64_t *spent; // or null
 
     int32_t instruction = -1, stage = 0, status = SOBAN_DONE;
     const soban_instruction *now = nullptr;
+    std::chrono::steady_clock::time_point begun{}; // of the present instruction, where `spent` is wanted
     void (*work)(Run &run, int32_t chunk, int32_t thread) = nullptr; // of the present phase
 
     int32_t rows_a_chunk = 0, columns_a_chunk = 0, items_a_chunk = 0;

@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 15 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 16 /* Python refuses a library whose number is another */
 
 enum { /* formats.NUMBERED: plain, quantised by us, types of GGUF */
        SOBAN_F32,
@@ -216,9 +216,10 @@ SOBAN_API int32_t soban_isa_works(int32_t isa);
 SOBAN_API soban_pool *soban_pool_create(int32_t threads, int32_t isa);
 SOBAN_API void soban_pool_destroy(soban_pool *pool);
 /* Runs the program; `adapters` may be null. Stops between instructions once *cancel is not 0. One call at a time for
- * each pool. */
+ * each pool. The nanoseconds that each instruction takes are added to spent[its number], unless `spent` is null. */
 SOBAN_API int32_t soban_run(soban_pool *pool, const soban_program *program, float *arena, const soban_batch *batch,
-                            const soban_cache *cache, const soban_adapters *adapters, const int32_t *cancel);
+                            const soban_cache *cache, const soban_adapters *adapters, const int32_t *cancel,
+                            int64_t *spent);
 /* Bytes that a (rows, columns) matrix takes in a format, or -1 if that overflows. */
 SOBAN_API int64_t soban_stored_bytes(int32_t format, int64_t rows, int64_t columns);
 /* Writes `rows` rows of a plain `source` (row-major, dense, any alignment) as bf16, q8, q4 or a half of q8 to `target`.

@@ -31,6 +31,9 @@ def test_the_bundled_model_is_measured_and_the_figures_hang_together(
     assert found["answer_seconds"] == pytest.approx(answer)
     assert found["first_token_seconds"] > found["load_seconds"] > 0
     assert found["decode"][0]["share"] is None  # it fits into a cache
+    for rate in (found["prefill"], *found["decode"]):
+        assert set(rate["parts"]) == {"products", "attention", "rest"} and min(rate["parts"].values()) > 0
+        assert sum(rate["parts"].values()) == pytest.approx(1)
     peak = found["limits"]["multiply_adds"].get(found["isa"])
     if peak:
         body_weights = found["prefill"]["share"] * peak / found["prefill"]["median"]

@@ -42,6 +42,18 @@ def test_markdown_is_a_table_with_a_column_for_each_pc() -> None:
     )
 
 
+def test_where_the_time_goes_is_a_line_below_the_rate_where_it_was_counted() -> None:
+    parts = {"products": 0.7, "attention": 0.2, "rest": 0.1}
+    rate = {"median": 12.0, "low": 11.0, "high": 13.0, "times": 5, "share": 0.5}
+    counted = example(decode=[{"context": 32, **rate, "parts": parts}, {"context": 4000, **rate, "parts": None}])
+    names = [name for name, _ in report.rows(counted)]
+    assert names[names.index("writing after 32 tokens") + 1] == "time of writing after 32"
+    assert "time of writing after 4000" not in names and "time of reading" not in names
+    assert dict(report.rows(counted))["time of writing after 32"] == (
+        "products 70%, attention 20%, norms and all else 10%"
+    )
+
+
 def test_csv_has_a_line_for_each_pc_and_plain_numbers() -> None:
     lines = list(csv.DictReader(io.StringIO(report.write([example(), example(dtype="q8, new")], "csv"))))
     assert [line["dtype"] for line in lines] == ["q4", "q8, new"]

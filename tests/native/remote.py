@@ -104,7 +104,7 @@ class Remote:
 
     def soban_run(
         self, pool: int, program: ProgramStruct, arena: int, batch: BatchStruct, cache: CacheStruct,
-        adapters: AdaptersStruct, cancel: int,
+        adapters: AdaptersStruct, cancel: int, spent: int | None,
     ) -> int:  # fmt: skip
         count = program.instruction_count
         instructions = copies(Instruction, program.instructions, count)

@@ -71,7 +71,7 @@ int64_t call(const int64_t *now) {
     case DESTROY: soban_pool_destroy(at<soban_pool>(a[0])); return 0;
     case RUN:
         return soban_run(at<soban_pool>(a[0]), at<soban_program>(a[1]), at<float>(a[2]), at<soban_batch>(a[3]),
-                         at<soban_cache>(a[4]), at<soban_adapters>(a[5]), at<int32_t>(a[6]));
+                         at<soban_cache>(a[4]), at<soban_adapters>(a[5]), at<int32_t>(a[6]), nullptr);
     case ENCODE:
         return soban_encode(at<soban_pool>(a[0]), at<void>(a[1]), (int32_t)a[2], a[3], a[4], (int32_t)a[5],
                             at<void>(a[6]));

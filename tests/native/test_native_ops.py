@@ -1,6 +1,7 @@
 """The native ops against the NumPy reference: odd shapes, extreme values, every instruction set."""
 
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -241,6 +242,22 @@ def test_a_cancelled_run_stops_and_says_so(isa: str) -> None:
         runner.run(tokens_batch(4), None)
     runner.cancel[0] = 0
     assert_same_bits(runner.run(tokens_batch(4), None), normal(0, 4, 8) * 2)
+
+
+def test_the_time_of_each_step_is_added_up_where_it_is_asked_for(isa: str) -> None:
+    wide = formats.matrix(normal(0, 600, 512), "q8")
+    program = recorded(normal(0, 40, 512), lambda v, _: ops.linear(ops.add(v, v), wide))
+    runner = NativeProgram(program, 40, 40, pool(2, isa))
+    alone = runner.run(tokens_batch(40), None).copy()
+    runner.spent = np.zeros(len(program.steps), np.int64)
+    before = time.perf_counter_ns()
+    for _ in range(3):
+        assert_same_bits(runner.run(tokens_batch(40), None), alone)
+    whole = time.perf_counter_ns() - before
+    by_op = dict(zip([step.op for step in program.steps], runner.spent.tolist(), strict=True))
+    assert 0 < sum(by_op.values()) <= whole and by_op["linear"] > by_op["add"] > 0
+    runner.spent = None
+    assert_same_bits(runner.run(tokens_batch(40), None), alone)
 
 
 def test_no_outputs_asked_for_is_an_empty_result(isa: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from soban.base.errors import UserError
 from soban.base.machine import this_machine
 from soban.base.version import VERSION
 from soban.measure.limits import Limits, better, measure_limits
-from soban.measure.probe import Probe
+from soban.measure.probe import ATTENTION, PRODUCTS, REST, Probe
 from soban.measure.work import Work, work_of
 from soban.messages import translate
 from soban.model import Model, load
@@ -155,12 +155,13 @@ def measure(model: Model, options: BenchOptions, tell: Callable[[str], None]) ->
     work = work_of(model.loaded, probe.position_bytes)
     tell(translate("reading a prompt ..."))
     prompt, seconds_each = timed_prefill(probe, prompt)
-    reading = rates([prompt / seconds for seconds in seconds_each])
-    decode, writing = [], []
+    reading: dict[str, Any] = rates([prompt / seconds for seconds in seconds_each]) | {"parts": shares(probe.parts)}
+    decode: list[dict[str, Any]] = []
+    writing: list[dict[str, Any]] = []
     for context in contexts:
         tell(translate("writing after {tokens} tokens ...", tokens=context))
         steps = probe.decode(context, new, seconds=DECODE_SECONDS)
-        writing.append(rates([1 / step for step in steps]))
+        writing.append(rates([1 / step for step in steps]) | {"parts": shares(probe.parts)})
         decode.append({"context": context, **writing[-1]})
     return work, {
         **sizes(work), "prefill": {"tokens": prompt, **reading}, "decode": decode,
@@ -198,6 +199,12 @@ def rates(values: list[float]) -> dict[str, float]:
         "median": statistics.median(ordered), "low": ordered[quarter], "high": ordered[-1 - quarter],
         "times": len(ordered),
     }  # fmt: skip
+
+
+def shares(parts: Mapping[str, int]) -> dict[str, float] | None:
+    """Of what each part of a step took, its share; None where nothing was counted."""
+    total = sum(parts.values())
+    return {name: parts[name] / total for name in (PRODUCTS, ATTENTION, REST)} if total else None
 
 
 def sizes(work: Work) -> dict[str, Any]:

@@ -1,12 +1,19 @@
 """Timing single steps of a model: below the engine, so that no sampling, reuse or speculation is measured with it."""
 
+import contextlib
 import time
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
 from soban.model import Model
 from soban.ops import make_batch, make_cache
 from soban.ops.batch import PAGE
+from soban.ops.native.program import NativeProgram
+
+PRODUCTS, ATTENTION, REST = "products", "attention", "rest"
+PARTS = {"linear": PRODUCTS, "refine": PRODUCTS, "attention": ATTENTION}  # of an operation's time; others are the rest
 
 
 class Probe:
@@ -14,6 +21,7 @@ class Probe:
 
     def __init__(self, model: Model, positions: int, seed: int = 1) -> None:
         self.model, self.random = model, np.random.default_rng(seed)
+        self.parts: Counter[str] = Counter()  # nanoseconds of the last prefill or decode, by PARTS
         c = model.config
         layers = c.geometries
         self.cache = make_cache(-(-positions // PAGE), layers, model.engine.cache.format)
@@ -29,10 +37,11 @@ class Probe:
         ids = self._ids(tokens)
         start = time.perf_counter()
         most = self.model.runner.max_tokens
-        for first in range(0, tokens, most):
-            piece = ids[first : first + most]
-            outputs = [len(piece) - 1] if first + most >= tokens else []
-            self.model.runner.run(make_batch([piece], [first], [pages], outputs), self.cache)
+        with self._counting():
+            for first in range(0, tokens, most):
+                piece = ids[first : first + most]
+                outputs = [len(piece) - 1] if first + most >= tokens else []
+                self.model.runner.run(make_batch([piece], [first], [pages], outputs), self.cache)
         return time.perf_counter() - start
 
     def fill(self, length: int, sequences: int = 1) -> list[range]:
@@ -52,15 +61,31 @@ class Probe:
         tables = self.fill(context + count, sequences)
         tokens, durations = self._ids(sequences), []
         end = time.perf_counter() + seconds
-        for n in range(count):
-            start = time.perf_counter()
-            batch = make_batch([[t] for t in tokens], [context + n] * sequences, tables, range(sequences))
-            tokens = [int(row.argmax()) for row in self.model.runner.run(batch, self.cache)]
-            now = time.perf_counter()
-            durations.append(now - start)
-            if now > end and n >= 2:
-                break
+        with self._counting():
+            for n in range(count):
+                start = time.perf_counter()
+                batch = make_batch([[t] for t in tokens], [context + n] * sequences, tables, range(sequences))
+                tokens = [int(row.argmax()) for row in self.model.runner.run(batch, self.cache)]
+                now = time.perf_counter()
+                durations.append(now - start)
+                if now > end and n >= 2:
+                    break
         return durations
+
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Sets `parts` to what the steps within took; to nothing where NumPy computes."""
+        self.parts, runner = Counter(), self.model.runner
+        if not isinstance(runner, NativeProgram):
+            yield
+            return
+        runner.spent = np.zeros(len(runner.program.steps), np.int64)
+        try:
+            yield
+            for step, nanoseconds in zip(runner.program.steps, runner.spent.tolist(), strict=True):
+                self.parts[PARTS.get(step.op, REST)] += nanoseconds
+        finally:
+            runner.spent = None
 
     def _ids(self, count: int) -> list[int]:
         return [int(i) for i in self.random.integers(0, self.model.config.vocab_size, count)]

@@ -78,9 +78,11 @@ def rows(report: Report) -> list[tuple[str, str]]:
         (translate("loading"), translate("{seconds:.2f} s", seconds=report["load_seconds"])),
         (translate("first token, with loading"), translate("{seconds:.2f} s", seconds=report["first_token_seconds"])),
         (translate("reading {tokens} tokens", tokens=report["prefill"]["tokens"]), _rate(report["prefill"], peak=True)),
+        *_parts(report["prefill"]),
     ]  # fmt: skip
     for decode in report["decode"]:
         lines.append((translate("writing after {tokens} tokens", tokens=decode["context"]), _rate(decode, peak=False)))
+        lines += _parts(decode, decode["context"])
     if report["characters_per_second"]:
         rate = translate("{rate:.0f}/s", rate=report["characters_per_second"])
         lines.append((translate("characters"), rate))
@@ -92,6 +94,21 @@ def rows(report: Report) -> list[tuple[str, str]]:
         lines.append((translate("bandwidth measured"), f"{limits['bandwidth'] / 1e9:.1f} GB/s"))
         lines.append((translate("int8 peak measured"), f"{peaks} G/s"))
     return lines
+
+
+def _parts(rate: dict[str, Any], context: int | None = None) -> list[tuple[str, str]]:
+    """A line that tells where the time of a step goes, where that was counted."""
+    parts = rate.get("parts")
+    if not parts:
+        return []
+    name = (
+        translate("time of reading") if context is None else translate("time of writing after {tokens}", tokens=context)
+    )
+    text = translate(
+        "products {products:.0%}, attention {attention:.0%}, norms and all else {rest:.0%}", products=parts["products"],
+        attention=parts["attention"], rest=parts["rest"],
+    )  # fmt: skip
+    return [(name, text)]
 
 
 def _rate(rate: dict[str, Any], peak: bool) -> str:

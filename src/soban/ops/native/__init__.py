@@ -18,7 +18,7 @@ from soban.ops import gguf, probe
 from soban.ops.formats import HALVES, NUMBERED, stored_bytes
 from soban.ops.native.structs import AdaptersStruct, BatchStruct, CacheStruct, ProgramStruct
 
-ABI = 15
+ABI = 16
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 ARM = ("neon", "neon_i8mm")
@@ -44,7 +44,7 @@ def library() -> ctypes.CDLL | None:
     loaded.soban_pool_destroy.argtypes = (c_void_p,)
     loaded.soban_run.argtypes = (
         c_void_p, POINTER(ProgramStruct), c_void_p, POINTER(BatchStruct), POINTER(CacheStruct), POINTER(AdaptersStruct),
-        c_void_p,
+        c_void_p, c_void_p,
     )  # fmt: skip
     loaded.soban_encode.argtypes = (c_void_p, c_void_p, c_int32, c_int64, c_int64, c_int32, c_void_p)
     loaded.soban_encode.restype = c_int64

@@ -51,6 +51,7 @@ class NativeProgram:
         self.result = program.result
         self.cancel = np.zeros(1, np.int32)
         self._cancel_address = self.cancel.ctypes.data
+        self.spent: npt.NDArray[np.int64] | None = None  # nanoseconds of each step, added up by runs from then on
         self._cache: Cache | None = None
         self._cache_struct = CacheStruct()
         self._adapters: tuple[Adapter, ...] = ()
@@ -101,7 +102,7 @@ class NativeProgram:
         with self.pool.lock:
             status = self.pool.library.soban_run(
                 self.pool.handle, self._program, self._arena_address, self._batch_struct, self._cache_struct,
-                self._adapters_struct, self._cancel_address,
+                self._adapters_struct, self._cancel_address, None if self.spent is None else self.spent.ctypes.data,
             )  # fmt: skip
         if status == native.CANCELLED:
             raise native.Cancelled
