@@ -120,7 +120,7 @@ def test_nothing_is_added_or_lost_and_it_does_not_matter_how_the_text_comes_in()
 
 def test_looks_move_with_their_words() -> None:
     chance = random.Random(7)
-    for _ in range(300):
+    for _ in range(100):
         text = "\n".join(" ".join(chance.choices(WORDS, k=25)) for _ in range(2))
         columns, plain, flowing = chance.randint(10, 50), Screen(10**6), Screen(0)
         flowing.columns = columns

@@ -67,7 +67,7 @@ def screen(columns: int, language: str, home: Path, *words: str, typed: bytes = 
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-@pytest.mark.parametrize("columns", [40, 50, 60, 80])
+@pytest.mark.parametrize("columns", [40, *(pytest.param(n, marks=pytest.mark.slow) for n in (50, 60)), 80])
 def test_no_line_is_wider_than_the_terminal(home: Path, columns: int, language: str) -> None:
     model = str(next((home / "hub" / "models--google--gemma-2-2b-it" / "snapshots").iterdir()))
     calls = {
