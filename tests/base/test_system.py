@@ -1,6 +1,8 @@
 """Cores and memory: what the machine has, what this process may use of it."""
 
 import os
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -94,3 +96,28 @@ def test_memory_use_grows_by_what_is_held() -> None:
     after = system.memory_use()
     assert before and after and after.anonymous - before.anonymous > 60 << 20
     assert len(block) == 64 << 20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has a heap for each thread")
+def test_threads_share_one_heap_where_they_are_told_to() -> None:
+    code = """
+import ctypes, sys, threading
+from soban.base import system
+if sys.argv[1] == "shared":
+    system.share_heap()
+libc, together = ctypes.CDLL(None), threading.Barrier(6)
+libc.malloc.restype = ctypes.c_void_p
+def take():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(6)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_stats()
+"""
+    heaps = {}
+    for word in ("shared", "own"):
+        done = subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True)
+        heaps[word] = done.stderr.count("Arena ")
+    assert heaps["shared"] == 1 < heaps["own"]

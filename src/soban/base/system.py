@@ -310,6 +310,16 @@ def state_folder() -> Path:
     return extended(Path(base) / "soban")
 
 
+def share_heap() -> None:
+    """From now on all threads take memory from one heap (glibc): else each keeps what it has given back for itself."""
+    import ctypes
+
+    most_arenas = -8  # M_ARENA_MAX, malloc.h
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(most_arenas, 1)
+
+
 def recalled(name: str) -> dict[str, Any]:
     """What a JSON file of the cache folder remembers; nothing where it is missing or damaged."""
     try:

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from soban.base import system
 from soban.base.errors import UserError
 from soban.serve.app import application
 from soban.serve.errors import ApiError
@@ -98,6 +99,7 @@ def serve(
     `loading` is told the name of each model that is loaded at the start, `ready` that all are. Raises UserError for a
     port that is in use, and where a model that was named cannot be loaded.
     """
+    system.share_heap()  # a request is prepared in any of several threads, and each would keep megabytes
     listening = bound(host, port)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
