@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from soban.ops import formats
+from soban.ops import formats, gguf
 from soban.ops.formats import BLOCK, GROUP, PANEL, decode, encode, matrix, stored_bytes, turn, unpack
 
 SHAPES = [(1, 1), (16, 64), (17, 65), (33, 130), (5, 288), (48, 64)]
@@ -102,3 +102,12 @@ def test_two_halves_are_the_eight_bits_and_the_upper_is_as_near_as_four_bits_com
         np.testing.assert_array_equal(unpack(part)[1], scales)
     np.testing.assert_array_equal(unpack(upper)[0] + unpack(lower)[0], levels)
     assert np.abs(unpack(lower)[0]).max() <= 8
+
+
+@pytest.mark.parametrize("format", [name for name in formats.NUMBERED if name not in formats.PLAIN])
+def test_sizes_are_told_at_once_however_long_rows_are_said_to_be(format: str) -> None:
+    for columns in (1, 64, 65, 256, 300, 1000, 4096):
+        sizes = [gguf.block_bytes(format, n) if format in gguf.TYPES else formats.block_bytes(format, n)
+                 for n in formats.groups_of_blocks(columns)]  # fmt: skip
+        assert stored_bytes(format, 17, columns) == 2 * sum(sizes)
+    assert stored_bytes(format, 16, 2**62) > 2**60  # a list of its blocks would have 2**54 entries

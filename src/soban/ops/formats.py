@@ -32,7 +32,7 @@ from soban.ops.panels import BLOCK as BLOCK
 from soban.ops.panels import GROUP as GROUP
 from soban.ops.panels import HALF as HALF
 from soban.ops.panels import PANEL as PANEL
-from soban.ops.panels import cut, rows_of, vectors
+from soban.ops.panels import cut, over_blocks, rows_of, vectors
 from soban.ops.panels import groups_of_blocks as groups_of_blocks
 
 PLAIN = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}
@@ -86,7 +86,7 @@ def stored_bytes(format: str, rows: int, columns: int) -> int:
     if format in PLAIN:
         return rows * columns * np.dtype(PLAIN[format]).itemsize
     if format in gguf.TYPES:
-        return -(-rows // PANEL) * sum(gguf.block_bytes(format, groups) for groups in groups_of_blocks(columns))
+        return -(-rows // PANEL) * over_blocks(columns, lambda groups: gguf.block_bytes(format, groups))
     return -(-rows // PANEL) * _panel_bytes("q4" if format in HALVES else format, columns)
 
 
@@ -101,7 +101,7 @@ def block_bytes(format: str, groups: int) -> int:
 
 
 def _panel_bytes(format: str, columns: int) -> int:
-    return sum(block_bytes(format, groups) for groups in groups_of_blocks(columns))
+    return over_blocks(columns, lambda groups: block_bytes(format, groups))
 
 
 def bf16_bits(values: Floats) -> npt.NDArray[np.uint16]:

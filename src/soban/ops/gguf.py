@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from soban.ops.panels import BLOCK, GROUP, HALF, PANEL, QUADS, cut, groups_of_blocks, rows_of, vectors
+from soban.ops.panels import BLOCK, GROUP, HALF, PANEL, QUADS, cut, groups_of_blocks, over_blocks, rows_of, vectors
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -248,7 +248,7 @@ def unpack(format: str, rows: int, columns: int, data: Bytes) -> tuple[npt.NDArr
 
 
 def _panels(format: str, columns: int, data: Bytes) -> Bytes:
-    return data.reshape(-1, sum(block_bytes(format, groups) for groups in groups_of_blocks(columns)))
+    return data.reshape(-1, over_blocks(columns, lambda groups: block_bytes(format, groups)))
 
 
 def _codes(kind: Type, integers: Bytes, groups: int) -> Bytes:

@@ -1,6 +1,6 @@
 """Panels: 16 rows of a matrix side by side, in blocks of 256 columns, so that one vector holds a number of each row."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,12 @@ def groups_of_blocks(columns: int) -> list[int]:
     """The groups of each block of a row."""
     groups, most = -(-columns // GROUP), BLOCK // GROUP
     return [min(most, groups - first) for first in range(0, groups, most)]
+
+
+def over_blocks(columns: int, size: Callable[[int], int]) -> int:
+    """The sum of size(groups) over the blocks of a row, however long a file says that it is."""
+    whole, rest = divmod(-(-columns // GROUP), BLOCK // GROUP)
+    return whole * size(BLOCK // GROUP) + (size(rest) if rest else 0)
 
 
 def cut(x: npt.NDArray) -> Iterator[npt.NDArray]:
