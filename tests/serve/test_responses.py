@@ -244,12 +244,12 @@ def test_what_is_kept_has_a_bound_in_bytes() -> None:
     for number in range(60):
         items = [{"id": f"msg_{number}_{n}", "content": f"{dice.random()}" * 9} for n in range(9)]
         kept.keep("", {"id": f"resp_{number}"}, items)
-    there = [number for number in range(60) if f"resp_{number}" in kept.kept]
+    there = [number for number in range(60) if f"resp_{number}" in kept.responses]
     assert 3 < len(there) < 60 and there == list(range(there[0], 60))
-    assert kept.bytes == sum(len(one.data) for one in kept.kept.values()) <= 5000
-    assert set(kept.places.values()) == set(kept.kept)
+    assert kept.bytes == sum(len(one.data) for one in kept.responses.values()) <= 5000
+    assert set(kept.places.values()) == set(kept.responses)
     kept.keep("", {"id": "resp_x"}, [{"content": "".join(chr(dice.randrange(2**16 - 5000)) for _ in range(9000))}])
-    assert not kept.kept and not kept.places and kept.bytes == 0  # too much for the room that there is
+    assert not kept.responses and not kept.places and kept.bytes == 0  # too much for the room that there is
 
 
 def test_a_response_that_cannot_go_on_says_so_in_its_own_events(

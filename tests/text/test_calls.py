@@ -101,9 +101,9 @@ def test_ids_are_shortened_where_the_template_insists_on_nine_letters(tokenizer:
 @pytest.mark.parametrize("name", ["Qwen-Qwen3-0.6B", "HuggingFaceTB-SmolLM3-3B"])
 def test_thoughts_are_between_the_templates_marks(fixtures: Path, name: str) -> None:
     thinking = read_thinking(template(fixtures, name), {})
-    assert thinking and (thinking.begin, thinking.end, thinking.opened) == ("<think>", "</think>", False)
+    assert thinking and (thinking.begin, thinking.end, thinking.in_prompt) == ("<think>", "</think>", False)
     opened = read_thinking(ChatTemplate("{% if x %}</think>{% endif %}{{ '<think>\n' }}", {}), {})
-    assert opened and opened.opened
+    assert opened and opened.in_prompt
     assert read_thinking(template(fixtures, "google-gemma-2-2b-it"), {}) is None
 
 

@@ -20,7 +20,7 @@ from soban.engine.limits import checked_on_full
 from soban.engine.sampling import Sampling
 from soban.messages import translate
 from soban.ops.native import Cancelled
-from soban.text.grammar.grammar import wanted
+from soban.text.grammar.grammar import grammar_of
 
 if TYPE_CHECKING:
     from soban.cli.chat import ChatOptions
@@ -129,7 +129,7 @@ def call(options: RunOptions) -> int:
             }  # fmt: skip
             if as_run_c:
                 generation = llama2c.start(
-                    model, text, steps=options.steps, sampling=options.sampling, form=wanted(**form), **shape
+                    model, text, steps=options.steps, sampling=options.sampling, form=grammar_of(**form), **shape
                 )
             else:
                 generation = model.start(text, **shape, **form, **options.sampling)
@@ -156,7 +156,7 @@ def check(options: RunOptions) -> dict[str, Any]:
     if options.schema is not None:
         with crossing(options.schema):
             form["schema"] = Path(options.schema).read_text(encoding="utf-8-sig", errors="replace")
-    if wanted(**form) and options.mode == "chat":
+    if grammar_of(**form) and options.mode == "chat":
         raise in_conversation()
     return form
 

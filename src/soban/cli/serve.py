@@ -90,7 +90,7 @@ def call(options: ServeOptions) -> int:
 
     use_threads(options.threads)
     env = {keys.digest(key): "SOBAN_API_KEY" for key in (os.environ.get("SOBAN_API_KEY"),) if key}
-    digests = env | {digest: name for name, digest in keys.known().items()}
+    digests = env | {digest: name for name, digest in keys.read_keys().items()}
     if options.host not in LOOPBACK and not digests:
         raise UserError(
             "{host} can be reached from other machines, and there is no key yet", host=options.host,
@@ -118,7 +118,7 @@ def call(options: ServeOptions) -> int:
                 console.tell(line(record))
 
         serve(
-            settings, options.host, options.port, told=log, ready=ready,
+            settings, options.host, options.port, log=log, ready=ready,
             loading=lambda name: status.show(translate("loading {model} ...", model=name)),
         )  # fmt: skip
     return 0

@@ -33,7 +33,7 @@ def call(options: StopOptions) -> int:
     from soban.serve import presence
 
     port = _port(options.words)
-    one = presence.chosen(port)
+    one = presence.server_at(port)
     one.ask("/soban/stop", "POST")
     until = time.monotonic() + PATIENCE
     while presence.is_noted(one) and time.monotonic() < until:

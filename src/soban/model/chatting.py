@@ -138,7 +138,7 @@ class Model(Writer):
             self.check_messages(messages, on_full)
         return answer.begin(
             self, self._with_own(messages), sampling, template=template, strict=strict, on_full=on_full, notes=notes,
-            wanted=grammar, logprobs=logprobs, tools=tools, tool_choice=tool_choice,
+            text_grammar=grammar, logprobs=logprobs, tools=tools, tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls, thinking=thinking,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from soban.talk.notes import Notes, Show
 from soban.talk.prompt import Prompt
 from soban.text.chat.form import ChatForm, read_form
 from soban.text.chat.template import ChatTemplate, encode_chat
-from soban.text.grammar.grammar import FORMS, Grammar, Grammars, wanted
+from soban.text.grammar.grammar import FORMS, Grammar, Grammars, grammar_of
 
 LONGEST_TOKEN = 256  # characters; in the vocabularies that people use the longest has 128
 
@@ -216,7 +216,7 @@ class Writer(Scorer):
 def split_form(options: dict[str, Any]) -> tuple[Grammar | None, dict[str, Any]]:
     """The form of text that is asked for among the options, and the others."""
     forms = {name: options[name] for name in FORMS if name in options}
-    return wanted(**forms), {name: value for name, value in options.items() if name not in FORMS}
+    return grammar_of(**forms), {name: value for name, value in options.items() if name not in FORMS}
 
 
 def check_single(options: Mapping[str, Any]) -> None:

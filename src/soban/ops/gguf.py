@@ -94,15 +94,15 @@ def _halves(blocks: Bytes, *places: int) -> npt.NDArray[np.float16]:
     return np.concatenate([np.ascontiguousarray(blocks[:, at : at + 2]).view("<f2") for at in places], axis=1)
 
 
-def nibbles(packed: Bytes) -> Bytes:
+def nibbles(data: Bytes) -> Bytes:
     """(n, b) bytes as (n, 2b): the low halves of all, then the high ones."""
-    return np.concatenate([packed & 15, packed >> 4], axis=-1)
+    return np.concatenate([data & 15, data >> 4], axis=-1)
 
 
-def bits(packed: Bytes, width: int, count: int) -> Bytes:
+def bits(data: Bytes, width: int, count: int) -> Bytes:
     """(n, b) bytes as (n, count, b): of each byte the first `width` bits, the next ones, ..."""
     shifts = np.arange(0, width * count, width, dtype=np.uint8)[:, None]
-    return ((packed[:, None] >> shifts) & np.uint8((1 << width) - 1)).astype(np.uint8, copy=False)
+    return ((data[:, None] >> shifts) & np.uint8((1 << width) - 1)).astype(np.uint8, copy=False)
 
 
 def _fifth_bits(blocks: Bytes, at: int) -> Bytes:
@@ -110,9 +110,9 @@ def _fifth_bits(blocks: Bytes, at: int) -> Bytes:
     return np.unpackbits(blocks[:, at : at + 4], axis=1, bitorder="little") << np.uint8(4)
 
 
-def two_bits(packed: Bytes) -> Bytes:
+def two_bits(data: Bytes) -> Bytes:
     """64 bytes as 256 numbers: of the first 32 bytes the lowest bits, the next, ...; then of the others."""
-    return bits(packed.reshape(-1, 32), 2, 4).reshape(len(packed), 256)
+    return bits(data.reshape(-1, 32), 2, 4).reshape(len(data), 256)
 
 
 def _with_minima(blocks: Bytes) -> npt.NDArray[np.float16]:
@@ -120,9 +120,9 @@ def _with_minima(blocks: Bytes) -> npt.NDArray[np.float16]:
     return _halves(blocks, 0, 2) * np.array([1, -1], np.float16)
 
 
-def _steps_and_minima(packed: Bytes) -> npt.NDArray[np.int8]:
+def _steps_and_minima(data: Bytes) -> npt.NDArray[np.int8]:
     """Eight scales and eight minima of six bits each, in 12 bytes."""
-    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    first, second, third = data[:, :4], data[:, 4:8], data[:, 8:]
     steps = np.concatenate([first & 63, third & 15 | first >> 6 << 4], axis=1)
     minima = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], axis=1)
     return np.stack([steps, minima], axis=1).view(np.int8)

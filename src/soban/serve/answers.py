@@ -70,7 +70,7 @@ def tool_of(name: object, description: object, parameters: object, place: str) -
 
 def choice_of(name: object, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The tool_choice for one of the tools. Raises ApiError where it is none of them."""
-    known = [tool["function"].get("name") for tool in tools]
-    if name not in known:
+    names = [tool["function"].get("name") for tool in tools]
+    if name not in names:
         raise ApiError(f"tool_choice: '{name}' is none of the tools", 400, "tool_choice")
     return {"type": "function", "function": {"name": name}}

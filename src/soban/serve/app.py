@@ -30,8 +30,8 @@ ROUTERS: tuple[Callable[[Pool], Any], ...] = (
 )  # fmt: skip
 
 
-def application(settings: Settings, told: Callable[[Record], None] = lambda record: None) -> FastAPI:
-    """The application for the settings; `told` is given a record of each request."""
+def application(settings: Settings, log: Callable[[Record], None] = lambda record: None) -> FastAPI:
+    """The application for the settings; `log` is given a record of each request."""
     pool = Pool(settings)
 
     @contextlib.asynccontextmanager
@@ -53,9 +53,9 @@ def application(settings: Settings, told: Callable[[Record], None] = lambda reco
 
     def note(record: Record) -> None:
         metrics.note(record)
-        told(record)
+        log(record)
 
-    app.add_middleware(Guard, settings=settings, told=note)
+    app.add_middleware(Guard, settings=settings, log=note)
     return app
 
 
@@ -89,9 +89,9 @@ def _answer_errors(app: FastAPI) -> None:
         return answer(request, ApiError(f"a fault of soban's own: {type(error).__name__}", 500))
 
 
-def _invalid(found: Sequence[Any]) -> ApiError:
+def _invalid(mistakes: Sequence[Any]) -> ApiError:
     """The first mistake, by the name of its field; of a union's branches the message that comes nearest."""
-    first = found[0]
+    first = mistakes[0]
     where = [part for part in first["loc"] if part != "body"]
     name = ""
     for part in where:

@@ -15,7 +15,7 @@ MEDIA = {"image_url", "input_image", "image", "input_audio", "audio", "file", "i
 def turns_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Roles by their usual names, contents as text. Raises ApiError, which names the place, for what is no text."""
     turns: list[dict[str, Any]] = []
-    called: dict[str, str] = {}  # the functions' names, by the ids of the calls, until these are answered
+    names: dict[str, str] = {}  # the functions' names, by the ids of the calls, until these are answered
     for number, message in enumerate(messages):
         place, role = f"messages[{number}]", message.get("role")
         if role not in ROLES:
@@ -31,11 +31,11 @@ def turns_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             raise ApiError(f"{place} has no content", 400, f"{place}.content")
         if role == "assistant" and calls:
             turn["tool_calls"] = calls_of(calls, f"{place}.tool_calls")
-            called |= {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
+            names |= {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
         if role == "assistant" and (thoughts := next(filter(None, map(message.get, THOUGHTS)), None)):
             turn["reasoning_content"] = text_of(thoughts, f"{place}.reasoning_content")
         if role == "tool":
-            turn |= result_of(message, called)
+            turn |= result_of(message, names)
         elif message.get("name"):
             turn["name"] = message["name"]
         turns.append(turn)
@@ -50,11 +50,11 @@ def calls_of(calls: object, place: str) -> list[dict[str, Any]]:
 
 
 def _call(call: object, place: str) -> dict[str, Any]:
-    given = call if isinstance(call, Mapping) and call.get("type", "function") == "function" else {}
-    match given.get("function"):
+    fields = call if isinstance(call, Mapping) and call.get("type", "function") == "function" else {}
+    match fields.get("function"):
         case {"name": str(name), "arguments": str() | dict() as arguments}:
             function = {"name": name, "arguments": read_object(arguments, place)}
-            id = given.get("id")  # which Ollama's programs do not know
+            id = fields.get("id")  # which Ollama's programs do not know
             return {"id": id if isinstance(id, str) else place, "type": "function", "function": function}
     raise ApiError(f"{place} is no call of a function with a name and arguments", 400, place)
 
@@ -70,15 +70,15 @@ def read_object(arguments: str | dict[str, Any], place: str) -> dict[str, Any]:
     return read
 
 
-def result_of(message: Mapping[str, Any], called: dict[str, str]) -> dict[str, str]:
+def result_of(message: Mapping[str, Any], names: dict[str, str]) -> dict[str, str]:
     """Which call a tool's turn answers: templates want to know its id, or the function's name.
 
     Without an id it is the first of that name that has no answer yet, or the first of all.
     """
     id, name = message.get("tool_call_id"), message.get("name") or message.get("tool_name")
     if not isinstance(id, str):
-        id = next((one for one, function in called.items() if name in (None, function)), None)
-    name = (called.pop(id, None) if id else None) or name
+        id = next((one for one, function in names.items() if name in (None, function)), None)
+    name = (names.pop(id, None) if id else None) or name
     return {key: value for key, value in (("tool_call_id", id), ("name", name)) if isinstance(value, str) and value}
 
 

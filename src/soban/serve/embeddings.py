@@ -25,8 +25,8 @@ def router(pool: Pool) -> APIRouter:
     """The paths and their handlers."""
     routes = APIRouter()
 
-    async def vectors(
-        name: str | None, inputs: list[Input], dimensions: int | None, cut: bool, request: Request
+    async def vectors_of(
+        name: str | None, inputs: list[Input], dimensions: int | None, truncate: bool, request: Request
     ) -> Any:
         if len(inputs) > pool.settings.limits.prompts:
             raise ApiError(f"{len(inputs)} texts, where {pool.settings.limits.prompts} are possible", 400, "input")
@@ -34,68 +34,68 @@ def router(pool: Pool) -> APIRouter:
         record = record_of(request)
         record.model = served.name
         try:
-            found, tokens = await asyncio.to_thread(embedded, served.model, inputs, dimensions, cut)
+            vectors, tokens = await asyncio.to_thread(embed_texts, served.model, inputs, dimensions, truncate)
         except UserError as error:
             raise errors.of(error, "input") from error
         record.prompt_tokens = tokens
-        return served.name, found, tokens
+        return served.name, vectors, tokens
 
     @routes.post("/v1/embeddings")
-    async def embeddings(asked: EmbeddingRequest, request: Request) -> dict[str, Any]:
-        name, found, tokens = await vectors(asked.model, inputs_of(asked.input), asked.dimensions, False, request)
-        coded = asked.encoding_format == "base64"
+    async def embeddings(body: EmbeddingRequest, request: Request) -> dict[str, Any]:
+        name, vectors, tokens = await vectors_of(body.model, inputs_of(body.input), body.dimensions, False, request)
+        coded = body.encoding_format == "base64"
         data = [
             {
                 "object": "embedding", "index": index,
                 "embedding": base64.b64encode(vector.tobytes()).decode() if coded else vector.tolist(),
             }
-            for index, vector in enumerate(found)
+            for index, vector in enumerate(vectors)
         ]  # fmt: skip
         return {
             "object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }  # fmt: skip
 
     @routes.post("/api/embed")
-    async def embed(asked: EmbedRequest, request: Request) -> dict[str, Any]:
+    async def embed(body: EmbedRequest, request: Request) -> dict[str, Any]:
         start = time.perf_counter_ns()
-        inputs: list[Input] = [asked.input] if isinstance(asked.input, str) else list(asked.input)
-        cut = asked.truncate is not False
-        _, found, tokens = await vectors(asked.model, inputs, asked.dimensions, cut, request)
+        inputs: list[Input] = [body.input] if isinstance(body.input, str) else list(body.input)
+        truncate = body.truncate is not False
+        _, vectors, tokens = await vectors_of(body.model, inputs, body.dimensions, truncate, request)
         return {
-            "model": asked.model, "embeddings": [vector.tolist() for vector in found],
+            "model": body.model, "embeddings": [vector.tolist() for vector in vectors],
             "total_duration": time.perf_counter_ns() - start, "load_duration": 0, "prompt_eval_count": tokens,
         }  # fmt: skip
 
     @routes.post("/api/embeddings")
-    async def older(asked: EmbedRequest, request: Request) -> dict[str, Any]:
-        _, found, _ = await vectors(asked.model, [asked.prompt or ""], None, True, request)
-        return {"embedding": found[0].tolist()}
+    async def older(body: EmbedRequest, request: Request) -> dict[str, Any]:
+        _, vectors, _ = await vectors_of(body.model, [body.prompt or ""], None, True, request)
+        return {"embedding": vectors[0].tolist()}
 
     return routes
 
 
-def inputs_of(given: str | list[str] | list[int] | list[list[int]]) -> list[Input]:
+def inputs_of(value: str | list[str] | list[int] | list[list[int]]) -> list[Input]:
     """The texts one by one. Raises ApiError for an empty one."""
-    if isinstance(given, str):
-        inputs: list[Input] = [given]
-    elif given and all(isinstance(one, int) for one in given):
-        inputs = [given]  # type: ignore[list-item]
+    if isinstance(value, str):
+        inputs: list[Input] = [value]
+    elif value and all(isinstance(one, int) for one in value):
+        inputs = [value]  # type: ignore[list-item]
     else:
-        inputs = list(given)  # type: ignore[arg-type]
+        inputs = list(value)  # type: ignore[arg-type]
     if not inputs or not all(inputs):
         raise ApiError("input is empty, or has an empty text in it", 400, "input")
     return inputs
 
 
-def embedded(model: Model, inputs: list[Input], dimensions: int | None, cut: bool) -> tuple[list[Floats], int]:
-    """A vector for each text, and the tokens of all; `cut`: texts that are too long lose their ends."""
+def embed_texts(model: Model, inputs: list[Input], dimensions: int | None, truncate: bool) -> tuple[list[Floats], int]:
+    """A vector for each text, and the tokens of all; `truncate`: texts that are too long lose their ends."""
     if dimensions is not None and dimensions > model.config.hidden_size:
         raise ApiError(f"dimensions={dimensions}: the model has {model.config.hidden_size}", 400, "dimensions")
-    found, tokens = [], 0
+    vectors, tokens = [], 0
     for one in inputs:
         ids = model.tokenize(one) if isinstance(one, str) else one
-        ids = ids[: model.engine.context] if cut else ids
+        ids = ids[: model.engine.context] if truncate else ids
         vector = model.embed(ids)[:dimensions]
-        found.append(vector / np.float32(np.linalg.norm(vector) or 1.0))
+        vectors.append(vector / np.float32(np.linalg.norm(vector) or 1.0))
         tokens += len(ids)
-    return found, tokens
+    return vectors, tokens

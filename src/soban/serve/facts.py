@@ -23,6 +23,6 @@ def short_count(count: int) -> str:
 def weights_of(model: Model) -> int:
     """Bytes that the matrices take."""
     weights = model.loaded.weights
-    found = [x for role in (weights, *weights.layers) for x in vars(role).values() if isinstance(x, Matrix)]
-    parts = {id(part): part.data.nbytes for one in found for part in (*one.parts, one.residual) if part is not None}
+    matrices = [x for role in (weights, *weights.layers) for x in vars(role).values() if isinstance(x, Matrix)]
+    parts = {id(part): part.data.nbytes for one in matrices for part in (*one.parts, one.residual) if part is not None}
     return sum(parts.values())

@@ -53,9 +53,9 @@ class Record:
 class Guard:
     """The ASGI application behind the checks."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, told: Callable[[Record], None]) -> None:
-        """`told` is given the record of every request that has ended."""
-        self.app, self.settings, self.told = app, settings, told
+    def __init__(self, app: ASGIApp, settings: Settings, log: Callable[[Record], None]) -> None:
+        """`log` is given the record of every request that has ended."""
+        self.app, self.settings, self.log = app, settings, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,7 +90,7 @@ class Guard:
             record.seconds = time.monotonic() - record.begun
             route = scope.get("route")
             record.route = getattr(route, "path", "") if record.status != 404 else ""
-            self.told(record)
+            self.log(record)
 
     def _check(self, request: Request) -> str:
         """Whose request it is, by the name of the key, or "" where none is asked for. Raises ApiError."""
@@ -105,8 +105,8 @@ class Guard:
             if origin and not self._welcome(origin, request):
                 raise ApiError(f"pages of '{origin}' may not ask here; start it with --allow-origin to let them", 403)
         if settings.keys and request.url.path not in OPEN and request.method != "OPTIONS":
-            brought = digest(_key(request))
-            names = [name for known, name in settings.keys.items() if hmac.compare_digest(brought, known)]
+            own = digest(_key(request))
+            names = [name for other, name in settings.keys.items() if hmac.compare_digest(own, other)]
             if not names:
                 raise ApiError(
                     "no key that this server knows; send one as Authorization: Bearer KEY", 401, code="invalid_api_key",
@@ -126,10 +126,10 @@ class Guard:
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > most:
             raise _too_long(most)
-        taken, whole = 0, False
+        size, whole = 0, False
 
         async def bounded() -> Message:
-            nonlocal taken, whole
+            nonlocal size, whole
             if whole:
                 return await receive()
             try:
@@ -138,9 +138,9 @@ class Guard:
                 refused.append(ApiError(f"the body did not arrive within {BODY_SECONDS:.0f} seconds", 408))
                 raise refused[0] from error
             if message["type"] == "http.request":
-                taken += len(message.get("body", b""))
+                size += len(message.get("body", b""))
                 whole = not message.get("more_body", False)
-                if taken > most:
+                if size > most:
                     refused.append(_too_long(most))
                     raise refused[0]
             return message

@@ -29,46 +29,48 @@ def keys_file() -> Path:
     return system.state_folder() / "keys.json"
 
 
-def known() -> dict[str, str]:
+def read_keys() -> dict[str, str]:
     """The digest of each name. UserError for a file that is damaged: nobody is let in by mistake."""
     path = keys_file()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        digests = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise _damaged(path) from error
-    if not isinstance(found, dict) or not all(isinstance(v, str) and len(v) == 64 for v in found.values()):
+    if not isinstance(digests, dict) or not all(isinstance(v, str) and len(v) == 64 for v in digests.values()):
         raise _damaged(path)
-    return found
+    return digests
 
 
 def add(name: str) -> str:
     """Makes a key for a name and keeps its digest; the key itself is nowhere but in what is returned."""
     if not NAME.fullmatch(name):
         raise UserError("{name}: no name for a key", name=name, hint="letters, digits and . _ - @ make one")
-    kept = known()
-    if name in kept:
+    digests = read_keys()
+    if name in digests:
         raise UserError("{name} has a key already", name=name, hint="soban serve --forget-key {name} takes it away")
     key = new_key()
-    _write(kept | {name: digest(key)})
+    _write(digests | {name: digest(key)})
     return key
 
 
 def forget(name: str) -> None:
     """From now on, a server that starts does not let in the key of that name."""
-    kept = known()
-    if name not in kept:
-        raise UserError("{name} has no key", name=name, names=", ".join(kept) or "-", hint="there are keys of: {names}")
-    _write({each: value for each, value in kept.items() if each != name})
+    digests = read_keys()
+    if name not in digests:
+        raise UserError(
+            "{name} has no key", name=name, names=", ".join(digests) or "-", hint="there are keys of: {names}"
+        )
+    _write({each: value for each, value in digests.items() if each != name})
 
 
-def _write(kept: dict[str, str]) -> None:
+def _write(digests: dict[str, str]) -> None:
     path = keys_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     new = temporary(path)
     new.touch(mode=0o600)
-    new.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+    new.write_text(json.dumps(digests, ensure_ascii=False, indent=1), encoding="utf-8")
     os.replace(new, path)
 
 

@@ -10,7 +10,7 @@ from soban.serve import errors
 from soban.serve.conversation import turns_of
 from soban.serve.errors import ApiError
 from soban.serve.metrics import Metrics
-from soban.serve.openai.logprobs import shown
+from soban.serve.openai.logprobs import token_text
 from soban.serve.openai.requests import Body, Message
 from soban.serve.pool import Pool
 from soban.serve.replies import record_of
@@ -56,20 +56,20 @@ def router(pool: Pool, metrics: Metrics) -> APIRouter:
         return PlainTextResponse(metrics.text(pool), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @routes.post("/tokenize")
-    async def tokenize(asked: TokenizeRequest, request: Request) -> dict[str, Any]:
-        model = (await pool.get(asked.model)).model
-        ids = model.tokenize(asked.content, bos=None if asked.add_special else False, special=asked.parse_special)
+    async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
+        model = (await pool.get(body.model)).model
+        ids = model.tokenize(body.content, bos=None if body.add_special else False, special=body.parse_special)
         record_of(request).prompt_tokens = len(ids)
-        return {"tokens": [{"id": one, "piece": shown(model, one)} for one in ids] if asked.with_pieces else ids}
+        return {"tokens": [{"id": one, "piece": token_text(model, one)} for one in ids] if body.with_pieces else ids}
 
     @routes.post("/detokenize")
-    async def detokenize(asked: DetokenizeRequest) -> dict[str, Any]:
-        return {"content": (await pool.get(asked.model)).model.detokenize(asked.tokens)}
+    async def detokenize(body: DetokenizeRequest) -> dict[str, Any]:
+        return {"content": (await pool.get(body.model)).model.detokenize(body.tokens)}
 
     @routes.post("/apply-template")
-    async def apply_template(asked: TemplateRequest) -> dict[str, Any]:
-        model = (await pool.get(asked.model)).model
-        turns = turns_of([message.model_dump(exclude_none=True) for message in asked.messages])
+    async def apply_template(body: TemplateRequest) -> dict[str, Any]:
+        model = (await pool.get(body.model)).model
+        turns = turns_of([message.model_dump(exclude_none=True) for message in body.messages])
         if model.template is None:
             raise ApiError("the model has no chat template", 400, "model")
         try:

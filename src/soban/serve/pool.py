@@ -39,8 +39,8 @@ class Recipe:
 
     def of(self, model: Model) -> Model:
         """The model made of its base."""
-        made = model.customised(self.modelfile) if self.modelfile else model
-        return made.adapted(self.adapter) if self.adapter else made
+        variant = model.customised(self.modelfile) if self.modelfile else model
+        return variant.adapted(self.adapter) if self.adapter else variant
 
 
 @dataclass(eq=False)
@@ -112,8 +112,8 @@ class Pool:
     def names(self) -> list[str]:
         """What a request may ask for: what the server was started with, or whatever is on this PC."""
         if self.settings.models:
-            return [_shown(name) for name in self.settings.models]
-        here = {name for held in store.models() if held.complete for name in store.name_of(held).split(", ")}
+            return [_api_name(name) for name in self.settings.models]
+        here = {name for folder in store.models() if folder.complete for name in store.name_of(folder).split(", ")}
         others = [other.name for other in neighbours.neighbours()]
         return [BUNDLED, *sorted(here), *(own.name for own in custom.every()), *others]
 
@@ -121,13 +121,14 @@ class Pool:
         """A served name as it was given; ApiError for one that is not served."""
         if not self.settings.models and name in self.bases:
             return name  # in memory, so there is no need to look at the disk
-        given: Mapping[str, str] = {_shown(one): one for one in self.settings.models} or {n: n for n in self.names()}
-        if name in given:
-            return given[name]
+        spellings: Mapping[str, str] = {_api_name(one): one for one in self.settings.models}
+        spellings = spellings or {one: one for one in self.names()}
+        if name in spellings:
+            return spellings[name]
         short = name.removesuffix(":latest")
-        if short in given:
-            return given[short]
-        listed = ", ".join(given)
+        if short in spellings:
+            return spellings[short]
+        listed = ", ".join(spellings)
         raise ApiError(f"the model '{name}' is not served here; there are: {listed}", 404, "model", "model_not_found")
 
     async def get(self, name: str | None) -> Served:
@@ -199,11 +200,11 @@ class Pool:
             await self._unload(base)
             return True
 
-    async def preload(self, told: Callable[[str], None] = lambda name: None) -> None:
-        """Loads what the server was started with, in that order; `told` hears the name of each beforehand."""
+    async def preload(self, loading: Callable[[str], None] = lambda name: None) -> None:
+        """Loads what the server was started with, in that order; `loading` hears the name of each beforehand."""
         for name in self.settings.models:
-            told(name)
-            await self.get(_shown(name))
+            loading(name)
+            await self.get(_api_name(name))
 
     async def sweep(self) -> None:
         """Unloads, from time to time, what nobody has used for its time to live."""
@@ -229,7 +230,7 @@ def _recipe(word: str) -> Recipe:
     return Recipe(own.modelfile.base, own.modelfile, adapter) if own else Recipe(base, None, adapter)
 
 
-def _shown(name: str) -> str:
+def _api_name(name: str) -> str:
     """A base+adapter as a name in an API: of a path its last part."""
     base, plus, adapter = name.partition("+")
     return f"{Path(base).name if Path(base).exists() else base}{plus}{Path(adapter).name if adapter else ''}"

@@ -73,7 +73,7 @@ def is_noted(one: Presence) -> bool:
 
 def servers() -> list[Presence]:
     """Those that are there, by their ports; the notes of others, which ended without a word, are removed."""
-    found = []
+    answering = []
     paths = sorted(folder().glob("*.json")) if folder().is_dir() else []
     for path in paths:
         try:
@@ -84,18 +84,18 @@ def servers() -> list[Presence]:
         except (OSError, ValueError, TypeError):
             continue
         else:
-            found.append(one)
-    return sorted(found, key=lambda one: one.port)
+            answering.append(one)
+    return sorted(answering, key=lambda one: one.port)
 
 
-def chosen(port: int | None) -> Presence:
+def server_at(port: int | None) -> Presence:
     """The server at a port, or the only one. Raises UserError."""
-    found = servers()
+    candidates = servers()
     if port is not None:
-        found = [one for one in found if one.port == port]
-    if not found:
+        candidates = [one for one in candidates if one.port == port]
+    if not candidates:
         raise UserError("no server is running here", hint="soban serve starts one")
-    if len(found) > 1:
-        ports = ", ".join(str(one.port) for one in found)
-        raise UserError("{count} servers are running", count=len(found), ports=ports, hint="name a port: {ports}")
-    return found[0]
+    if len(candidates) > 1:
+        ports = ", ".join(str(one.port) for one in candidates)
+        raise UserError("{count} servers are running", count=len(candidates), ports=ports, hint="name a port: {ports}")
+    return candidates[0]

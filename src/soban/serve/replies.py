@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 
 def record_of(request: Request) -> Record:
     """What the log will say of the request; a server behind another application may have none."""
-    found = request.scope.get("state", {}).get("record")
-    return found if isinstance(found, Record) else Record()
+    record = request.scope.get("state", {}).get("record")
+    return record if isinstance(record, Record) else Record()
 
 
 async def gone(receive: Receive) -> None:

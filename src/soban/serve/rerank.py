@@ -41,18 +41,18 @@ def router(pool: Pool) -> APIRouter:
     """The paths and their handlers."""
     routes = APIRouter()
 
-    async def rerank(asked: RerankRequest, request: Request) -> Response:
-        documents = texts_of(asked, pool.settings.limits.prompts)
-        served = await pool.get(asked.model)
+    async def rerank(body: RerankRequest, request: Request) -> Response:
+        documents = texts_of(body, pool.settings.limits.prompts)
+        served = await pool.get(body.model)
         record = record_of(request)
         record.model = served.name
         deadline = time.monotonic() + pool.settings.limits.seconds
-        work = ranked(served, asked, documents, deadline)
+        work = scores_of(served, body, documents, deadline)
         scores = await unless_gone(request, work, lambda: None)
-        best = sorted(range(len(scores)), key=lambda index: -scores[index].value)[: asked.top_n]
+        best = sorted(range(len(scores)), key=lambda index: -scores[index].value)[: body.top_n]
         results = [
             {"index": index, "relevance_score": scores[index].value}
-            | ({} if asked.return_documents is False else {"document": {"text": documents[index]}})
+            | ({} if body.return_documents is False else {"document": {"text": documents[index]}})
             for index in best
         ]
         tokens = record.prompt_tokens = sum(score.tokens for score in scores)
@@ -68,29 +68,29 @@ def router(pool: Pool) -> APIRouter:
     return routes
 
 
-def texts_of(asked: RerankRequest, most: int) -> list[str]:
+def texts_of(body: RerankRequest, most: int) -> list[str]:
     """The documents' texts. Raises ApiError, by the place, for what is none."""
-    if len(asked.documents) > most:
-        raise ApiError(f"{len(asked.documents)} documents, where {most} are possible", 400, "documents")
-    texts = [document if isinstance(document, str) else document.get("text") for document in asked.documents]
+    if len(body.documents) > most:
+        raise ApiError(f"{len(body.documents)} documents, where {most} are possible", 400, "documents")
+    texts = [document if isinstance(document, str) else document.get("text") for document in body.documents]
     for number, text in enumerate(texts):
         if not isinstance(text, str) or not text:
             raise ApiError(f"documents[{number}] is no text", 400, f"documents[{number}]")
     return [str(text) for text in texts]
 
 
-async def ranked(served: Served, asked: RerankRequest, documents: list[str], deadline: float) -> list[Score]:
+async def scores_of(served: Served, body: RerankRequest, documents: list[str], deadline: float) -> list[Score]:
     """The scores, one document after the other: whoever leaves is noticed between two."""
     scores: list[Score] = []
     for number, document in enumerate(documents):
         if time.monotonic() > deadline:
             raise ApiError("the request took longer than the server allows", 504, code="timeout")
         try:
-            scores.append(await asyncio.to_thread(_score, served.model, asked, document))
+            scores.append(await asyncio.to_thread(_score, served.model, body, document))
         except UserError as error:
             raise errors.of(error, f"documents[{number}]") from error
     return scores
 
 
-def _score(model: Model, asked: RerankRequest, document: str) -> Score:
-    return model.ranker.score(asked.query, document, asked.instruction)
+def _score(model: Model, body: RerankRequest, document: str) -> Score:
+    return model.ranker.score(body.query, document, body.instruction)

@@ -90,7 +90,7 @@ def serve(
     host: str,
     port: int,
     *,
-    told: Callable[[Record], None],
+    log: Callable[[Record], None],
     ready: Callable[[Presence], None],
     loading: Callable[[str], None] = lambda name: None,
 ) -> None:
@@ -102,11 +102,11 @@ def serve(
     system.share_heap()  # a request is prepared in any of several threads, and each would keep megabytes
     listening = bound(host, port)
     port = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
-    with present(f"http://{shown}:{port}", port, time.time()) as presence, contextlib.closing(listening):
+    address = f"[{host}]" if ":" in host else "127.0.0.1" if host in ("0.0.0.0", "localhost") else host
+    with present(f"http://{address}:{port}", port, time.time()) as presence, contextlib.closing(listening):
         if settings.keys:
             settings = dataclasses.replace(settings, keys={**settings.keys, presence.digest: "soban"})
-        app = application(settings, told)
+        app = application(settings, log)
         asyncio.run(_serve(app, listening, presence, ready, loading))
 
 

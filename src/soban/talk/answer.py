@@ -66,13 +66,13 @@ class Plan:
         """What reads one answer."""
         return Parts(self.form, self.thinking)
 
-    def prompt(self, given: Prompt, grammars: Grammars) -> Prompt:
+    def prompt(self, plain: Prompt, grammars: Grammars) -> Prompt:
         """The prompt for an answer of that form, with its marks in the text."""
         tokenizer = grammars.tokenizer
         if self.grammar is None:
-            return replace(given, decoder=lambda: Marked(tokenizer, tokenizer.stream(), self.marks))
+            return replace(plain, decoder=lambda: Marked(tokenizer, tokenizer.stream(), self.marks))
         return replace(
-            given, form=given.form if self.form else ChatForm(given.form.ends),
+            plain, form=plain.form if self.form else ChatForm(plain.form.ends),
             constraint=grammars.factory(self.grammar),
             decoder=lambda: Marked(tokenizer, ByteStream(tokenizer.token_bytes), self.marks),
         )  # fmt: skip
@@ -102,41 +102,43 @@ def plan(
     tool_choice: object = None,
     parallel_tool_calls: bool = True,
     thinking: bool | None = None,
-    wanted: Grammar | None = None,
+    text_grammar: Grammar | None = None,
 ) -> Plan:
     """What is to be done for an answer. `form` is the template's.
 
     `tool_choice`: "auto" (None), "none", "required", or OpenAI's object that names a function. `thinking` is given to
-    templates that can be told to think or not. `wanted` is the form of an answer that calls nothing. Raises UserError
-    for tools and choices that cannot be.
+    templates that can be told to think or not. `text_grammar` is the form of an answer that calls nothing. Raises
+    UserError for tools and choices that cannot be.
     """
-    known = checked_tools(tools) if tools is not None else []
-    allowed, required = _chosen(tool_choice, known)
+    functions = checked_tools(tools) if tools is not None else []
+    allowed, required = _choice(tool_choice, functions)
     values: dict[str, Any] = {} if thinking is None else dict.fromkeys(SWITCHES, thinking)
-    calls = read_calls(tokenizer, template, form) if known or _speak_of_calls(messages) else None
+    calls = read_calls(tokenizer, template, form) if functions or _speak_of_calls(messages) else None
     if calls:
-        messages = with_calls(messages, calls, known)
-        if known and not calls.own:
-            values["tools"] = known
+        messages = with_calls(messages, calls, functions)
+        if functions and not calls.own:
+            values["tools"] = functions
     template = template.with_values(**values)
     thoughts = read_thinking(template, {**tokenizer.special_tokens, **template.tokens})
-    grammar = wanted if wanted is None or thoughts is None else after_thoughts(tokenizer, thoughts, wanted)
-    if calls and known:
+    grammar = text_grammar
+    if grammar and thoughts:
+        grammar = after_thoughts(tokenizer, thoughts, grammar)
+    if calls and functions:
         grammar = of_answer(
             tokenizer, calls, allowed, thoughts, required=required,
-            parallel=parallel_tool_calls and not isinstance(tool_choice, dict), wanted=wanted,
+            parallel=parallel_tool_calls and not isinstance(tool_choice, dict), text_grammar=text_grammar,
         )  # fmt: skip
     texts = [thoughts.begin, thoughts.end] if thoughts else []
     texts += [calls.begin, calls.middle, calls.between or "", calls.end] if calls else []
     marks = {span.token_id: text[span.start : span.end] for text in texts for span in tokenizer.find_markup(text)}
-    return Plan(template, messages, calls if known else None, thoughts, grammar, marks)
+    return Plan(template, messages, calls if functions else None, thoughts, grammar, marks)
 
 
 def _speak_of_calls(messages: Sequence[Message]) -> bool:
     return any(message.get("tool_calls") or message.get("role") == "tool" for message in messages)
 
 
-def _chosen(choice: object, tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+def _choice(choice: object, tools: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
     """The tools that may be called, and whether one has to be."""
     if choice is None or (isinstance(choice, str) and choice in CHOICES):
         if choice == "required" and not tools:
@@ -144,13 +146,13 @@ def _chosen(choice: object, tools: list[dict[str, Any]]) -> tuple[list[dict[str,
         return ([] if choice == "none" else tools), choice == "required"
     function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
     name = function.get("name") if isinstance(function, dict) else None
-    named = [tool for tool in tools if tool["function"]["name"] == name]
-    if not named:
+    matches = [tool for tool in tools if tool["function"]["name"] == name]
+    if not matches:
         raise UserError(
             "tool_choice={value} is none of {choices}, nor a tool's name", value=choice, choices=", ".join(CHOICES),
             hint='give one of them, or {{"type": "function", "function": {{"name": "..."}}}}',
         )  # fmt: skip
-    return named, True
+    return matches, True
 
 
 def begin(
@@ -162,20 +164,20 @@ def begin(
     strict: bool,
     on_full: str,
     notes: Notes,
-    wanted: Grammar | None,
+    text_grammar: Grammar | None,
     logprobs: int | None,
     **ways: Any,
 ) -> "Answering":
     """Begins an answer; `ways` are `plan`'s."""
     with heard_by(notes.hear):
         own = speaker.chat_template(template)
-        made = plan(speaker.tokenizer, own, speaker.chat_form(own), messages, wanted=wanted, **ways)
-        window = Window(speaker, made.template, made.messages, sampling, on_full, strict=strict).fit(
+        scheme = plan(speaker.tokenizer, own, speaker.chat_form(own), messages, text_grammar=text_grammar, **ways)
+        window = Window(speaker, scheme.template, scheme.messages, sampling, on_full, strict=strict).fit(
             lambda question: str(Generation(speaker, question.prompt, question.sampling).read())
         )
-        prompt = made.prompt(window.prompt, speaker.grammars)
+        prompt = scheme.prompt(window.prompt, speaker.grammars)
     generation = Generation(speaker, prompt, sampling, on_full=on_full, window=window, notes=notes, logprobs=logprobs)
-    return Answering(generation, made.parts)
+    return Answering(generation, scheme.parts)
 
 
 @dataclass(slots=True)

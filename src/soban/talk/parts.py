@@ -73,9 +73,9 @@ class Parts:
         self.rest = ""  # what has come and is not certain yet
         self.calls = 0
         self.json = Json()
-        self.seen = False  # anything but blanks, so that no thoughts can begin any more
-        self._step = self._reasoning if thinking and thinking.opened else self._opening if thinking else self._text
-        self._trim = bool(thinking and thinking.opened)  # blanks that begin a part, which are the template's
+        self.has_text = False  # anything but blanks, so that no thoughts can begin any more
+        self._step = self._reasoning if thinking and thinking.in_prompt else self._opening if thinking else self._text
+        self._trim = bool(thinking and thinking.in_prompt)  # blanks that begin a part, which are the template's
 
     @property
     def within_thoughts(self) -> bool:
@@ -114,8 +114,8 @@ class Parts:
     def _reasoning(self, last: bool) -> list[Part]:
         assert self.thinking
         self._trim_blanks()
-        before, found, after = self.rest.partition(self.thinking.end)
-        if found:
+        before, mark, after = self.rest.partition(self.thinking.end)
+        if mark:
             self.rest, self._step, self._trim = after, self._text, True
             return [Part("reasoning", before.rstrip())]
         text = self._certain([self.thinking.end], last, blanks=True)
@@ -127,21 +127,21 @@ class Parts:
             return [Part("text", self._certain([], last))]
         begin = self.form.begin
         whole = begin[:1] in "{["  # such a call is the whole answer
-        place = (0 if self.rest.startswith(begin) and not self.seen else -1) if whole else self.rest.find(begin)
+        place = (0 if self.rest.startswith(begin) and not self.has_text else -1) if whole else self.rest.find(begin)
         if place >= 0:
             before, self.rest = self.rest[:place].rstrip(), self.rest[place + len(begin) :]
             self._step = self._name
             return [Part("text", before)]
-        if whole and self.seen:
+        if whole and self.has_text:
             return [Part("text", self._certain([], last))]
         text = self._certain([begin], last, blanks=not whole)
-        self.seen = self.seen or bool(text)
+        self.has_text = self.has_text or bool(text)
         return [Part("text", text)]
 
     def _name(self, last: bool) -> list[Part]:
         assert self.form
-        name, found, after = self.rest.partition(self.form.middle)
-        if not found:
+        name, mark, after = self.rest.partition(self.form.middle)
+        if not mark:
             return []
         self.rest, self._step, self.json = after, self._arguments, Json()
         self.calls += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soban.base.errors import UserError
-from soban.text.grammar.grammar import Grammars, of_choices, of_lark, of_regex, of_schema, wanted
+from soban.text.grammar.grammar import Grammars, grammar_of, of_choices, of_lark, of_regex, of_schema
 from soban.text.tokenizers.settings import Settings
 from soban.text.tokenizers.tokenizer import load_tokenizer
 
@@ -57,7 +57,7 @@ def test_a_grammar_in_larks_way(grammars: Grammars) -> None:
 )  # fmt: skip
 def test_what_is_no_form_of_text_is_refused_in_one_line(grammars: Grammars, forms: dict) -> None:
     with pytest.raises(UserError) as caught:
-        grammar = wanted(**forms)
+        grammar = grammar_of(**forms)
         assert grammar
         grammars.factory(grammar)
     assert "\n" not in str(caught.value) and any(name in str(caught.value) for name in forms)

@@ -33,11 +33,11 @@ def router(pool: Pool) -> APIRouter:
     limits = pool.settings.limits
 
     @routes.post("/v1/messages")
-    async def messages(asked: MessagesRequest, request: Request) -> Response:
-        served = await pool.get(asked.model)
+    async def messages(body: MessagesRequest, request: Request) -> Response:
+        served = await pool.get(body.model)
         record = record_of(request)
         record.model = served.name
-        job = await served.start(lambda model: begin(model, asked, limits, **options_of(asked, limits)))
+        job = await served.start(lambda model: begin(model, body, limits, **options_of(body, limits)))
         head = {
             "id": f"msg_{uuid.uuid4().hex[:24]}", "type": "message", "role": "assistant", "model": served.name,
             "stop_sequence": None,
@@ -47,22 +47,22 @@ def router(pool: Pool) -> APIRouter:
             record.note(job.generation.figures)
             served.leave(job)
 
-        if asked.stream:
+        if body.stream:
             return Stream(events(job, head), leave, "text/event-stream")
         return JSONResponse(await unless_gone(request, whole(job, head), leave))
 
     @routes.post("/v1/messages/count_tokens")
-    async def count(asked: CountRequest) -> dict[str, int]:
-        served = await pool.get(asked.model)
-        answering = await served.prepare(lambda model: begin(model, asked, limits, max_new_tokens=1))
+    async def count(body: CountRequest) -> dict[str, int]:
+        served = await pool.get(body.model)
+        answering = await served.prepare(lambda model: begin(model, body, limits, max_new_tokens=1))
         return {"input_tokens": answering.figures.prompt_tokens}
 
     return routes
 
 
-def begin(model: Model, asked: CountRequest, limits: Limits, **options: Any) -> Answering:
+def begin(model: Model, body: CountRequest, limits: Limits, **options: Any) -> Answering:
     """The answer, not begun. Raises UserError and ApiError."""
-    return answers.begin(model, turns_of(asked), limits, names=NAMES, **ways_of(model, asked), **options)
+    return answers.begin(model, turns_of(body), limits, names=NAMES, **ways_of(model, body), **options)
 
 
 def usage(generation: Generation) -> dict[str, int]:
@@ -98,7 +98,7 @@ def content(answer: Answer) -> list[dict[str, Any]]:
     return [*thoughts, *texts, *calls]
 
 
-def begun(part: Part) -> dict[str, Any]:
+def empty_block(part: Part) -> dict[str, Any]:
     """The block that a part begins, without what the part adds to it."""
     if part.kind == "call":
         return {"type": "tool_use", "id": part.id, "name": part.name, "input": {}}
@@ -119,26 +119,26 @@ def delta(part: Part) -> dict[str, Any]:
 async def events(job: Job, head: Mapping[str, Any]) -> AsyncIterator[str]:
     """The answer as events, in the order that Anthropic's clients insist on."""
 
-    def named(kind: str, **rest: Any) -> str:
+    def event_of(kind: str, **rest: Any) -> str:
         return event({"type": kind, **rest}, kind)
 
     index, block = -1, ""  # the one that is open
     try:
         start = {**head, "content": [], "stop_reason": None, "usage": usage(job.generation) | {"output_tokens": 0}}
-        yield named("message_start", message=start)
+        yield event_of("message_start", message=start)
         async for step in job:
             for part in step.parts:
                 kind = BLOCKS.get(part.kind, block)
                 if part.kind == "call" or kind != block:
                     if block:
-                        yield named("content_block_stop", index=index)
+                        yield event_of("content_block_stop", index=index)
                     index, block = index + 1, kind
-                    yield named("content_block_start", index=index, content_block=begun(part))
+                    yield event_of("content_block_start", index=index, content_block=empty_block(part))
                 if part.text:
-                    yield named("content_block_delta", index=index, delta=delta(part))
+                    yield event_of("content_block_delta", index=index, delta=delta(part))
         if block:
-            yield named("content_block_stop", index=index)
-        yield named("message_delta", delta=reason(job), usage=usage(job.generation))
-        yield named("message_stop")
+            yield event_of("content_block_stop", index=index)
+        yield event_of("message_delta", delta=reason(job), usage=usage(job.generation))
+        yield event_of("message_stop")
     except ApiError as error:
         yield event(error.body("/v1/messages"), "error")

@@ -67,29 +67,29 @@ class MessagesRequest(CountRequest):
     context_management: Refused = None
 
 
-def options_of(asked: MessagesRequest, limits: Limits) -> dict[str, Any]:
+def options_of(body: MessagesRequest, limits: Limits) -> dict[str, Any]:
     """How the answer is to be written. Raises ApiError for what is beyond the server's limits."""
-    options: dict[str, Any] = {"max_new_tokens": asked.max_tokens}
-    options |= {name: v for name in ("temperature", "top_p", "top_k") if (v := getattr(asked, name)) is not None}
-    if asked.stop_sequences:
-        options["stop"] = checked_stops(asked.stop_sequences, limits)
+    options: dict[str, Any] = {"max_new_tokens": body.max_tokens}
+    options |= {name: v for name in ("temperature", "top_p", "top_k") if (v := getattr(body, name)) is not None}
+    if body.stop_sequences:
+        options["stop"] = checked_stops(body.stop_sequences, limits)
     return options
 
 
-def ways_of(model: Model, asked: CountRequest) -> dict[str, Any]:
+def ways_of(model: Model, body: CountRequest) -> dict[str, Any]:
     """What is said of tools, thoughts and form, as options of `answers.begin`. Raises ApiError, by the place."""
     ways: dict[str, Any] = {}
-    if asked.thinking is not None:
-        told = {"enabled": True, "disabled": False, "adaptive": None if model.thinking is None else True}
-        ways["thinking"] = told[asked.thinking.type]
-    if asked.output_config and asked.output_config.format:
-        match asked.output_config.format:
+    if body.thinking is not None:
+        switches = {"enabled": True, "disabled": False, "adaptive": None if model.thinking is None else True}
+        ways["thinking"] = switches[body.thinking.type]
+    if body.output_config and body.output_config.format:
+        match body.output_config.format:
             case {"type": "json_schema", "schema": dict() as schema}:
                 ways["schema"] = schema
             case _:
                 raise ApiError("output_config.format: json_schema with a schema", 400, "output_config.format")
-    tools = [_tool(tool, f"tools[{n}]") for n, tool in enumerate(asked.tools or [])]
-    choice = asked.tool_choice or ToolChoice(type="auto")
+    tools = [_tool(tool, f"tools[{n}]") for n, tool in enumerate(body.tools or [])]
+    choice = body.tool_choice or ToolChoice(type="auto")
     if tools or choice.type in ("any", "tool"):
         ways["tools"] = tools
         ways["tool_choice"] = choice_of(choice.name, tools) if choice.type == "tool" else CHOICES[choice.type]
@@ -105,27 +105,27 @@ def _tool(tool: Mapping[str, Any], place: str) -> dict[str, Any]:
     return tool_of(tool.get("name"), tool.get("description"), tool["input_schema"], place)
 
 
-def turns_of(asked: CountRequest) -> list[dict[str, Any]]:
+def turns_of(body: CountRequest) -> list[dict[str, Any]]:
     """The conversation as the library takes it, the system text first. Raises ApiError, which names the place."""
     turns: list[dict[str, Any]] = []
-    if asked.system:
-        turns.append({"role": "system", "content": text_of(asked.system, "system")})
-    called: dict[str, str] = {}  # the tools' names, by the ids of the calls
-    for number, message in enumerate(asked.messages):
+    if body.system:
+        turns.append({"role": "system", "content": text_of(body.system, "system")})
+    names: dict[str, str] = {}  # the tools' names, by the ids of the calls
+    for number, message in enumerate(body.messages):
         place, role, content = f"messages[{number}]", message.get("role"), message.get("content")
         if role not in ("user", "assistant", "system"):
             raise ApiError(f"{place}.role is '{role}', where user and assistant are possible", 400, f"{place}.role")
         place += ".content"
         if isinstance(content, list) and role == "assistant":
-            turns.append(_answer(content, place, called))
+            turns.append(_answer(content, place, names))
         elif isinstance(content, list) and role == "user":
-            turns += _question(content, place, called)
+            turns += _question(content, place, names)
         else:
             turns.append({"role": ROLES[role], "content": text_of(content, place)})
     return turns
 
 
-def _answer(blocks: Sequence[Any], place: str, called: dict[str, str]) -> dict[str, Any]:
+def _answer(blocks: Sequence[Any], place: str, names: dict[str, str]) -> dict[str, Any]:
     """An assistant's blocks as one turn."""
     texts: list[str] = []
     thoughts: list[str] = []
@@ -133,7 +133,7 @@ def _answer(blocks: Sequence[Any], place: str, called: dict[str, str]) -> dict[s
     for number, block in enumerate(blocks):
         match block:
             case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict() as arguments}:
-                called[id] = name
+                names[id] = name
                 function = {"name": name, "arguments": arguments}
                 calls.append({"id": id, "type": "function", "function": function})
             case {"type": "tool_use"}:
@@ -149,7 +149,7 @@ def _answer(blocks: Sequence[Any], place: str, called: dict[str, str]) -> dict[s
     return turn | ({"reasoning_content": "\n".join(thoughts)} if thoughts else {})
 
 
-def _question(blocks: Sequence[Any], place: str, called: Mapping[str, str]) -> list[dict[str, Any]]:
+def _question(blocks: Sequence[Any], place: str, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """A user's blocks: results of tools are turns of their own, the text between them is the user's."""
     turns: list[dict[str, Any]] = []
     for number, block in enumerate(blocks):
@@ -161,7 +161,7 @@ def _question(blocks: Sequence[Any], place: str, called: Mapping[str, str]) -> l
                     "tool_call_id": id,
                     "content": f"Error: {text}" if block.get("is_error") else text,
                 }
-                turns.append(turn | ({"name": called[id]} if id in called else {}))
+                turns.append(turn | ({"name": names[id]} if id in names else {}))
             case {"type": "tool_result"}:
                 raise ApiError(f"{place}[{number}].tool_use_id is missing", 400, f"{place}[{number}].tool_use_id")
             case _:

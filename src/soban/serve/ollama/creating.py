@@ -52,14 +52,14 @@ def router(pool: Pool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/api/create")
-    async def create(asked: CreateRequest) -> Response:
-        name = asked.model or asked.name
+    async def create(body: CreateRequest) -> Response:
+        name = body.model or body.name
         if not name:
             raise ApiError("model is missing", 400, "model")
         check_free(pool)
-        modelfile = modelfile_of(asked, pool)
-        await kept(name, modelfile)
-        if not asked.stream:
+        modelfile = modelfile_of(body, pool)
+        await give_name(name, modelfile)
+        if not body.stream:
             return JSONResponse({"status": "success"})
 
         async def lines() -> AsyncIterator[str]:
@@ -69,11 +69,11 @@ def router(pool: Pool) -> APIRouter:
         return Stream(lines(), lambda: None, NDJSON)
 
     @routes.post("/api/copy")
-    async def copy(asked: CopyRequest) -> Response:
+    async def copy(body: CopyRequest) -> Response:
         check_free(pool)
-        source = pool.spelled(asked.source)
+        source = pool.spelled(body.source)
         own = await asyncio.to_thread(custom.find, source)
-        await kept(asked.destination, own.modelfile if own else Modelfile(source))
+        await give_name(body.destination, own.modelfile if own else Modelfile(source))
         return Response(status_code=200)
 
     return routes
@@ -85,7 +85,7 @@ def check_free(pool: Pool) -> None:
         raise ApiError("a server that was started for certain models gets no others: use soban create", 403)
 
 
-async def kept(name: str, modelfile: Modelfile) -> None:
+async def give_name(name: str, modelfile: Modelfile) -> None:
     """Gives the model its name. Raises ApiError."""
     try:
         await asyncio.to_thread(custom.keep, name, modelfile)
@@ -93,27 +93,27 @@ async def kept(name: str, modelfile: Modelfile) -> None:
         raise errors.of(error, "model") from error
 
 
-def modelfile_of(asked: CreateRequest, pool: Pool) -> Modelfile:
+def modelfile_of(body: CreateRequest, pool: Pool) -> Modelfile:
     """What is asked for as a Modelfile would say it. Raises ApiError that names the field."""
-    if asked.template is not None and asked.template not in NAMED:
+    if body.template is not None and body.template not in NAMED:
         raise ApiError(f"template: taken by its name, one of {', '.join(sorted(NAMED))}", 400, "template")
     messages = []
-    for number, message in enumerate(asked.messages):
+    for number, message in enumerate(body.messages):
         role, content = message.get("role"), message.get("content")
         if role not in ROLES or not isinstance(content, str) or not content:
             raise ApiError(f"messages[{number}] is no role and text", 400, f"messages[{number}]")
         messages.append((role, content))
-    text = asked.license if isinstance(asked.license, str) else "\n\n".join(asked.license)
+    text = body.license if isinstance(body.license, str) else "\n\n".join(body.license)
     return Modelfile(
-        pool.spelled(asked.base), None, parameters_of(asked.parameters), asked.system, asked.template, tuple(messages),
+        pool.spelled(body.base), None, parameters_of(body.parameters), body.system, body.template, tuple(messages),
         text,
     )  # fmt: skip
 
 
-def parameters_of(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+def parameters_of(fields: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Ollama's parameters, each of its type. Raises ApiError."""
-    found: dict[str, Any] = {}
-    for key, value in given.items():
+    parameters: dict[str, Any] = {}
+    for key, value in fields.items():
         place = f"parameters.{key}"
         if key in HARDWARE:
             continue
@@ -123,9 +123,9 @@ def parameters_of(given: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
             stops = [value] if isinstance(value, str) else value
             if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
                 raise ApiError(f"{place} is no text, nor a list of texts", 400, place)
-            found[key] = tuple(stops)
+            parameters[key] = tuple(stops)
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != VALUES[key](value):
             raise ApiError(f"{place} is no number of its kind", 400, place)
         else:
-            found[key] = VALUES[key](value)
-    return tuple(found.items())
+            parameters[key] = VALUES[key](value)
+    return tuple(parameters.items())

@@ -47,15 +47,15 @@ def router(pool: Pool) -> APIRouter:
         return {"models": [in_memory(base) for base in pool.bases.values()]}
 
     @routes.post("/api/show")
-    async def show(asked: NameRequest) -> dict[str, Any]:
-        name = named(asked)
-        return shown((await pool.get(name)).model, await asyncio.to_thread(custom.find, name))
+    async def show(body: NameRequest) -> dict[str, Any]:
+        name = name_of(body)
+        return description_of((await pool.get(name)).model, await asyncio.to_thread(custom.find, name))
 
     @routes.post("/api/pull")
-    async def pull(asked: NameRequest) -> Response:
-        repository = found(named(asked))
+    async def pull(body: NameRequest) -> Response:
+        repository = repository_of(name_of(body))
         fetched = progress(repository)
-        if asked.stream:
+        if body.stream:
             return Stream(fetched, lambda: None, NDJSON)
         last = ""
         async for line in fetched:
@@ -63,19 +63,19 @@ def router(pool: Pool) -> APIRouter:
         return Response(last, media_type="application/json")
 
     @routes.delete("/api/delete")
-    async def delete(asked: NameRequest) -> Response:
-        name = named(asked)
+    async def delete(body: NameRequest) -> Response:
+        name = name_of(body)
         if pool.settings.models:
             raise ApiError("models are not deleted by a server that was started for certain ones: use soban rm", 403)
         if (own := await asyncio.to_thread(custom.find, name)) is not None:
             custom.remove(own)
             return Response(status_code=200)
         await pool.unload(name)
-        folders = [held for held in store.models() if name in (store.name_of(held), held.id)]
+        folders = [folder for folder in store.models() if name in (store.name_of(folder), folder.id)]
         if not folders:
             raise ApiError(f"model '{name}' not found", 404)
-        for held in folders:
-            await asyncio.to_thread(store.remove, held)
+        for folder in folders:
+            await asyncio.to_thread(store.remove, folder)
         return Response(status_code=200)
 
     @routes.post("/api/push")
@@ -85,9 +85,9 @@ def router(pool: Pool) -> APIRouter:
     return routes
 
 
-def named(asked: NameRequest) -> str:
+def name_of(body: NameRequest) -> str:
     """The name, in whichever field it stands."""
-    name = asked.model or asked.name
+    name = body.model or body.name
     if not name:
         raise ApiError("model is missing", 400, "model")
     return name
@@ -95,17 +95,17 @@ def named(asked: NameRequest) -> str:
 
 def listed(pool: Pool) -> list[dict[str, Any]]:
     """Every model that may be asked for, as far as can be told without loading it."""
-    here = {store.name_of(held): held for held in store.models() if held.complete}
+    here = {store.name_of(folder): folder for folder in store.models() if folder.complete}
     models = []
     for name in pool.names():
         base = pool.bases.get(name)
-        held = here.get(name)
-        used = held.used if held else base.loaded if base else 0.0
+        folder = here.get(name)
+        last_use = folder.used if folder else base.loaded if base else 0.0
         details = details_of(base.model) if base else unknown_details()
-        size = facts.weights_of(base.model) if base else held.bytes if held else 0
+        size = facts.weights_of(base.model) if base else folder.bytes if folder else 0
         models.append(
             {
-                "name": name, "model": name, "modified_at": moment(used), "size": size, "digest": digest(name),
+                "name": name, "model": name, "modified_at": moment(last_use), "size": size, "digest": digest(name),
                 "details": details, "capabilities": ["completion", "tools"],
             }
         )  # fmt: skip
@@ -123,7 +123,7 @@ def in_memory(base: Base) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shown(model: Model, own: custom.CustomModel | None) -> dict[str, Any]:
+def description_of(model: Model, own: custom.CustomModel | None) -> dict[str, Any]:
     """What /api/show tells of a model; `own`: if it is one that somebody has given a name."""
     modelfile = own.modelfile if own else None
     parameters = modelfile.parameter_lines() if modelfile else []
@@ -171,7 +171,7 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def found(name: str) -> names.Repository:
+def repository_of(name: str) -> names.Repository:
     """The repository of a name. Raises ApiError."""
     try:
         repository = names.find(name.removesuffix(":latest"))

@@ -39,7 +39,7 @@ class Tuning(Body):
     draft_num_predict: Ignored = None
 
 
-class Asked(Body):
+class WritingRequest(Body):
     """What generate and chat share."""
 
     model: str
@@ -54,7 +54,7 @@ class Asked(Body):
     shift: bool | None = None
 
 
-class GenerateRequest(Asked):
+class GenerateRequest(WritingRequest):
     prompt: str = ""
     system: str | None = None
     template: Refused = None
@@ -64,7 +64,7 @@ class GenerateRequest(Asked):
     images: list[Any] | None = None
 
 
-class ChatRequest(Asked):
+class ChatRequest(WritingRequest):
     messages: list[dict[str, Any]] = Field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
 

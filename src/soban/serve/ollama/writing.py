@@ -14,7 +14,7 @@ from soban.model import Model
 from soban.serve.answers import arguments_of, begin, check_thinking, quiet
 from soban.serve.conversation import turns_of
 from soban.serve.errors import ApiError
-from soban.serve.ollama.requests import Asked, ChatRequest, GenerateRequest, Tuning
+from soban.serve.ollama.requests import ChatRequest, GenerateRequest, Tuning, WritingRequest
 from soban.serve.openai import tools
 from soban.serve.openai.choosing import checked_stops
 from soban.serve.openai.logprobs import chat_content
@@ -41,18 +41,18 @@ def router(pool: Pool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/api/generate")
-    async def generate(asked: GenerateRequest, request: Request) -> Response:
-        if asked.images:
+    async def generate(body: GenerateRequest, request: Request) -> Response:
+        if body.images:
             raise ApiError("images: soban reads text alone", 400, "images")
-        if not asked.prompt and not asked.context:
-            return await loaded(pool, asked, {"response": ""})
-        return await answered(pool, asked, request, lambda model: begin_text(model, asked, pool), shape_of_generate)
+        if not body.prompt and not body.context:
+            return await load_or_unload(pool, body, {"response": ""})
+        return await respond(pool, body, request, lambda model: begin_text(model, body, pool), shape_of_generate)
 
     @routes.post("/api/chat")
-    async def chat(asked: ChatRequest, request: Request) -> Response:
-        if not asked.messages:
-            return await loaded(pool, asked, {"message": {"role": "assistant", "content": ""}})
-        return await answered(pool, asked, request, lambda model: begin_chat(model, asked, pool), shape_of_chat)
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        if not body.messages:
+            return await load_or_unload(pool, body, {"message": {"role": "assistant", "content": ""}})
+        return await respond(pool, body, request, lambda model: begin_chat(model, body, pool), shape_of_chat)
 
     return routes
 
@@ -70,39 +70,39 @@ def shape_of_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "function": {"name": call.name, "arguments": arguments_of(call)}}
 
 
-async def loaded(pool: Pool, asked: Asked, empty: Mapping[str, Any]) -> Response:
+async def load_or_unload(pool: Pool, body: WritingRequest, empty: Mapping[str, Any]) -> Response:
     """A model that is only to be loaded, or unloaded: a question without words."""
-    lasting = keep_alive(asked.keep_alive)
+    lasting = keep_alive(body.keep_alive)
     if lasting == 0:
-        await pool.unload(asked.model)
+        await pool.unload(body.model)
         reason = "unload"
     else:
-        served = await pool.get(asked.model)
+        served = await pool.get(body.model)
         served.stay(lasting)
         reason = "load"
-    return JSONResponse({"model": asked.model, "created_at": now(), **empty, "done": True, "done_reason": reason})
+    return JSONResponse({"model": body.model, "created_at": now(), **empty, "done": True, "done_reason": reason})
 
 
-async def answered(
-    pool: Pool, asked: Asked, request: Request, make: Callable[[Model], Answering], shape: Shape
+async def respond(
+    pool: Pool, body: WritingRequest, request: Request, make: Callable[[Model], Answering], shape: Shape
 ) -> Response:  # fmt: skip
     """What the model writes, each piece put into its place by `shape`."""
     start = time.perf_counter_ns()
-    served = await pool.get(asked.model)
+    served = await pool.get(body.model)
     took = time.perf_counter_ns() - start
     record = record_of(request)
     record.model = served.name
-    check_context(served.model, asked.options)
+    check_context(served.model, body.options)
     job = await served.start(make)
-    writing = Writing(asked, served, job, shape, start, took)
-    lasting = keep_alive(asked.keep_alive)
+    writing = Writing(body, served, job, shape, start, took)
+    lasting = keep_alive(body.keep_alive)
 
     def leave() -> None:
         record.note(job.generation.figures)
         served.leave(job)
         served.stay(lasting)
 
-    if asked.stream:
+    if body.stream:
         return Stream(writing.lines(), leave, NDJSON)
     return JSONResponse(await unless_gone(request, writing.whole(), leave))
 
@@ -111,7 +111,7 @@ async def answered(
 class Writing:
     """One answer on its way; `start` and `loading` in nanoseconds."""
 
-    asked: Asked
+    body: WritingRequest
     served: Served
     job: Job
     shape: Shape
@@ -121,8 +121,8 @@ class Writing:
     async def whole(self) -> dict[str, Any]:
         """In one piece."""
         (answer,) = await self.job.answers()
-        written = self.shape(answer.text, answer.reasoning, answer.tool_calls)
-        return {"model": self.asked.model, "created_at": now(), **written, **self._scores(0)[0], **self.end()}
+        content = self.shape(answer.text, answer.reasoning, answer.tool_calls)
+        return {"model": self.body.model, "created_at": now(), **content, **self._scores(0)[0], **self.end()}
 
     async def lines(self) -> AsyncIterator[str]:
         """Line by line; a call in one line, when it is complete."""
@@ -153,12 +153,12 @@ class Writing:
             yield as_json(error.body("/api/")) + "\n"
 
     def _line(self, **fields: Any) -> str:
-        return as_json({"model": self.asked.model, "created_at": now(), **fields}) + "\n"
+        return as_json({"model": self.body.model, "created_at": now(), **fields}) + "\n"
 
-    def _scores(self, known: int) -> tuple[dict[str, Any], int]:
-        """The log-probabilities of the tokens after the first `known`, and how many are known then."""
-        new = self.job.generation.scored[0][known:]
-        return ({"logprobs": chat_content(self.served.model, new)} if new else {}), known + len(new)
+    def _scores(self, count: int) -> tuple[dict[str, Any], int]:
+        """The log-probabilities of the tokens after the first `count`, and how many are known then."""
+        new = self.job.generation.scored[0][count:]
+        return ({"logprobs": chat_content(self.served.model, new)} if new else {}), count + len(new)
 
     def end(self) -> dict[str, Any]:
         """What the last line has besides: why it ended, tokens, and nanoseconds."""
@@ -171,62 +171,62 @@ class Writing:
         }  # fmt: skip
 
 
-def begin_text(model: Model, asked: GenerateRequest, pool: Pool) -> Answering:
+def begin_text(model: Model, body: GenerateRequest, pool: Pool) -> Answering:
     """The text that follows a prompt, not begun. Raises UserError and ApiError."""
     limits = pool.settings.limits
-    options, think = options_of(asked, limits), thinking_of(asked)
-    answer = not asked.raw and not asked.context and model.answers(system=asked.system, raw=False)
+    options, think = options_of(body, limits), thinking_of(body)
+    answer = not body.raw and not body.context and model.answers(system=body.system, raw=False)
     if think and not answer:
         raise ApiError("think is for questions: neither raw text nor a context can be thought about", 400, "think")
     if answer and model.thinking:
-        turns = [{"role": "system", "content": asked.system}] if asked.system is not None else []
-        turns.append({"role": "user", "content": asked.prompt})
+        turns = [{"role": "system", "content": body.system}] if body.system is not None else []
+        turns.append({"role": "user", "content": body.prompt})
         return begin(model, turns, limits, thinking=think, names=("prompt", "think"), **options)
     check_thinking(model, think, "think")
-    prompt: str | list[int] = asked.prompt
-    if asked.context:
-        prompt = [*asked.context, *model.prompt_ids(asked.prompt, system=asked.system, raw=asked.raw)]
+    prompt: str | list[int] = body.prompt
+    if body.context:
+        prompt = [*body.context, *model.prompt_ids(body.prompt, system=body.system, raw=body.raw)]
         return Answering(model.start(prompt, echo=False, show=quiet, **options))
-    return Answering(model.start(prompt, system=asked.system, raw=asked.raw, echo=False, show=quiet, **options))
+    return Answering(model.start(prompt, system=body.system, raw=body.raw, echo=False, show=quiet, **options))
 
 
-def begin_chat(model: Model, asked: ChatRequest, pool: Pool) -> Answering:
+def begin_chat(model: Model, body: ChatRequest, pool: Pool) -> Answering:
     """The answer to a conversation, not begun. Raises UserError and ApiError."""
     limits = pool.settings.limits
-    for number in (n for n, message in enumerate(asked.messages) if message.get("images")):
+    for number in (n for n, message in enumerate(body.messages) if message.get("images")):
         raise ApiError(f"messages[{number}].images: soban reads text alone", 400, "messages")
-    options = options_of(asked, limits)
-    if asked.tools:
-        given = [{"type": "function", **{k: v for k, v in tool.items() if v is not None}} for tool in asked.tools]
-        options |= tools.options_of(given, None, None, flat=False)
+    options = options_of(body, limits)
+    if body.tools:
+        functions = [{"type": "function", **{k: v for k, v in tool.items() if v is not None}} for tool in body.tools]
+        options |= tools.options_of(functions, None, None, flat=False)
     names = ("messages", "think")
-    return begin(model, turns_of(asked.messages), limits, thinking=thinking_of(asked), names=names, **options)
+    return begin(model, turns_of(body.messages), limits, thinking=thinking_of(body), names=names, **options)
 
 
-def thinking_of(asked: Asked) -> bool | None:
+def thinking_of(body: WritingRequest) -> bool | None:
     """Whether to think; templates know yes and no, so any level means yes."""
-    return None if asked.think is None else asked.think is not False
+    return None if body.think is None else body.think is not False
 
 
-def options_of(asked: Asked, limits: Limits) -> dict[str, Any]:
+def options_of(body: WritingRequest, limits: Limits) -> dict[str, Any]:
     """The options of `Model.start`."""
-    given = asked.options
-    options = {ours: v for theirs, ours in SAME.items() if (v := getattr(given, theirs)) is not None}
-    if given.num_predict is not None and given.num_predict > 0:
-        options["max_new_tokens"] = given.num_predict
-    if given.seed is not None:
-        options["seed"] = given.seed % (1 << 64)
-    if given.stop:
-        options["stop"] = checked_stops([given.stop] if isinstance(given.stop, str) else given.stop, limits)
-    if given.repeat_penalty not in (None, 1) and given.repeat_last_n not in (None, -1):
+    tuning = body.options
+    options = {ours: v for theirs, ours in SAME.items() if (v := getattr(tuning, theirs)) is not None}
+    if tuning.num_predict is not None and tuning.num_predict > 0:
+        options["max_new_tokens"] = tuning.num_predict
+    if tuning.seed is not None:
+        options["seed"] = tuning.seed % (1 << 64)
+    if tuning.stop:
+        options["stop"] = checked_stops([tuning.stop] if isinstance(tuning.stop, str) else tuning.stop, limits)
+    if tuning.repeat_penalty not in (None, 1) and tuning.repeat_last_n not in (None, -1):
         raise ApiError("options.repeat_last_n: soban's repeat_penalty looks at the whole text; give -1", 400)
-    if asked.logprobs:
-        options["logprobs"] = asked.top_logprobs or 0
-    if asked.format not in (None, ""):
-        options["schema"] = {"type": "object"} if asked.format == "json" else asked.format
+    if body.logprobs:
+        options["logprobs"] = body.top_logprobs or 0
+    if body.format not in (None, ""):
+        options["schema"] = {"type": "object"} if body.format == "json" else body.format
         if isinstance(options["schema"], str):
-            raise ApiError(f"format '{asked.format}': json, or a JSON schema", 400, "format")
-    options["on_full"] = "error" if asked.truncate is False or asked.shift is False else "slide"
+            raise ApiError(f"format '{body.format}': json, or a JSON schema", 400, "format")
+    options["on_full"] = "error" if body.truncate is False or body.shift is False else "slide"
     return options
 
 
@@ -239,14 +239,14 @@ def check_context(model: Model, options: Tuning) -> None:
         )  # fmt: skip
 
 
-def keep_alive(given: str | float | int | None) -> float | None:
+def keep_alive(value: str | float | int | None) -> float | None:
     """Seconds: as in 300, "5m", "24h", -1 (for ever); None where nothing was said."""
-    if given is None:
+    if value is None:
         return None
-    found = SECONDS.fullmatch(str(given).strip())
-    if found is None:
-        raise ApiError(f"keep_alive '{given}': write 300, 5m or 24h", 400, "keep_alive")
-    return float(found[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[found[2]]
+    match = SECONDS.fullmatch(str(value).strip())
+    if match is None:
+        raise ApiError(f"keep_alive '{value}': write 300, 5m or 24h", 400, "keep_alive")
+    return float(match[1]) * {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def now() -> str:

@@ -30,11 +30,11 @@ def router(pool: Pool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/chat/completions")
-    async def chat(asked: ChatRequest, request: Request) -> Response:
-        served = await pool.get(asked.model)
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        served = await pool.get(body.model)
         record = record_of(request)
         record.model = served.name
-        job = await served.start(lambda model: begin(model, asked, pool))
+        job = await served.start(lambda model: begin(model, body, pool))
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name,
             "system_fingerprint": fingerprint(served),
@@ -44,28 +44,28 @@ def router(pool: Pool) -> APIRouter:
             record.note(job.generation.figures)
             served.leave(job)
 
-        if asked.stream:
-            return Stream(chunks(served, job, asked, head), leave, "text/event-stream")
-        return JSONResponse(await unless_gone(request, whole(served, job, asked, head), leave))
+        if body.stream:
+            return Stream(chunks(served, job, body, head), leave, "text/event-stream")
+        return JSONResponse(await unless_gone(request, whole(served, job, body, head), leave))
 
     return routes
 
 
-def begin(model: Model, asked: ChatRequest, pool: Pool) -> Answering:
+def begin(model: Model, body: ChatRequest, pool: Pool) -> Answering:
     """The answer, not begun. Raises UserError and ApiError."""
     limits = pool.settings.limits
-    most = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
-    options = choosing.options_of(asked, most, limits)
-    if asked.top_logprobs and not asked.logprobs:
+    most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    options = choosing.options_of(body, most, limits)
+    if body.top_logprobs and not body.logprobs:
         raise ApiError("top_logprobs needs logprobs to be true", 400, "top_logprobs")
-    if asked.logprobs:
-        options["logprobs"] = asked.top_logprobs or 0
-    if asked.response_format:
-        options |= _form(asked.response_format)
-    options |= tools.options_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, flat=False)
-    messages = turns_of([message.model_dump(exclude_none=True) for message in asked.messages])
+    if body.logprobs:
+        options["logprobs"] = body.top_logprobs or 0
+    if body.response_format:
+        options |= _form(body.response_format)
+    options |= tools.options_of(body.tools, body.tool_choice, body.parallel_tool_calls, flat=False)
+    messages = turns_of([message.model_dump(exclude_none=True) for message in body.messages])
     return begin_answer(
-        model, messages, limits, thinking=thinking_of(asked.reasoning_effort), names=("messages", "reasoning_effort"),
+        model, messages, limits, thinking=thinking_of(body.reasoning_effort), names=("messages", "reasoning_effort"),
         **options,
     )  # fmt: skip
 
@@ -75,9 +75,9 @@ def thinking_of(effort: str | None) -> bool | None:
     return None if effort is None else effort != "none"
 
 
-def _form(given: dict[str, Any]) -> dict[str, Any]:
+def _form(form: dict[str, Any]) -> dict[str, Any]:
     """The option for a response_format. Raises ApiError for one that is none."""
-    match given:
+    match form:
         case {"type": "text"}:
             return {}
         case {"type": "json_object"}:
@@ -104,11 +104,11 @@ def usage(answering: Answering) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def whole(served: Served, job: Job, asked: ChatRequest, head: Mapping[str, Any]) -> dict[str, Any]:
+async def whole(served: Served, job: Job, body: ChatRequest, head: Mapping[str, Any]) -> dict[str, Any]:
     """The answer in one piece."""
     choices = [
         {
-            "index": index, "message": message(answer, asked),
+            "index": index, "message": message(answer, body),
             "logprobs": _logprobs(served.model, job.generation, index), "finish_reason": FINISH[answer.finish_reason],
         }
         for index, answer in enumerate(await job.answers())
@@ -116,17 +116,16 @@ async def whole(served: Served, job: Job, asked: ChatRequest, head: Mapping[str,
     return {**head, "object": "chat.completion", "choices": choices, "usage": usage(job.answering)}
 
 
-def message(answer: Answer, asked: ChatRequest) -> dict[str, Any]:
+def message(answer: Answer, body: ChatRequest) -> dict[str, Any]:
     """An answer as a turn."""
-    written = answer.message()
-    turn = {"role": "assistant", "content": answer.text or empty(asked), "refusal": None}
-    turn |= {"tool_calls": written["tool_calls"]} if answer.tool_calls else {}
+    turn = {"role": "assistant", "content": answer.text or empty(body), "refusal": None}
+    turn |= {"tool_calls": answer.message()["tool_calls"]} if answer.tool_calls else {}
     return turn | ({"reasoning_content": answer.reasoning} if answer.reasoning else {})
 
 
-def empty(asked: ChatRequest) -> str | None:
+def empty(body: ChatRequest) -> str | None:
     """The content of a turn without text: none where there may be calls instead."""
-    return None if asked.tools else ""
+    return None if body.tools else ""
 
 
 def delta(part: Part) -> dict[str, Any] | None:
@@ -136,8 +135,8 @@ def delta(part: Part) -> dict[str, Any] | None:
     if part.kind == "reasoning":
         return {"reasoning_content": part.text}
     if part.kind == "call":
-        begun = {"index": part.call, "id": part.id, "type": "function"}
-        return {"tool_calls": [{**begun, "function": {"name": part.name, "arguments": ""}}]}
+        call = {"index": part.call, "id": part.id, "type": "function"}
+        return {"tool_calls": [{**call, "function": {"name": part.name, "arguments": ""}}]}
     if part.kind == "arguments":
         return {"tool_calls": [{"index": part.call, "function": {"arguments": part.text}}]}
     return None
@@ -149,10 +148,10 @@ def _logprobs(model: Model, generation: Generation, index: int) -> dict[str, Any
     return {"content": chat_content(model, generation.scored[index]), "refusal": None}
 
 
-async def chunks(served: Served, job: Job, asked: ChatRequest, head: Mapping[str, Any]) -> AsyncIterator[str]:
+async def chunks(served: Served, job: Job, body: ChatRequest, head: Mapping[str, Any]) -> AsyncIterator[str]:
     """The answer as events, each with what a step has added."""
     generation, usual = job.generation, {**head, "object": "chat.completion.chunk"}
-    with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+    with_usage = body.stream_options is not None and body.stream_options.include_usage
     scored = [0] * len(generation.sequences)
 
     def chunk(choices: list[dict[str, Any]], **more: Any) -> str:
@@ -163,10 +162,10 @@ async def chunks(served: Served, job: Job, asked: ChatRequest, head: Mapping[str
 
     try:
         for index in range(len(scored)):
-            yield chunk([choice(index, {"role": "assistant", "content": empty(asked), "refusal": None})])
+            yield chunk([choice(index, {"role": "assistant", "content": empty(body), "refusal": None})])
         async for step in job:
             logprobs = None
-            if asked.logprobs and len(new := generation.scored[step.index]) > scored[step.index]:
+            if body.logprobs and len(new := generation.scored[step.index]) > scored[step.index]:
                 content = chat_content(served.model, new[scored[step.index] :])
                 scored[step.index] += len(content)
                 logprobs = {"content": content, "refusal": None}

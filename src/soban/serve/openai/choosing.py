@@ -13,21 +13,21 @@ SAME = (
 )  # fmt: skip
 
 
-def options_of(asked: Choosing, max_tokens: int | None, limits: Limits) -> dict[str, Any]:
+def options_of(body: Choosing, max_tokens: int | None, limits: Limits) -> dict[str, Any]:
     """The options of `Model.start`. Raises ApiError for what is beyond the server's limits."""
-    options = {name: getattr(asked, name) for name in SAME if getattr(asked, name) is not None}
+    options = {name: getattr(body, name) for name in SAME if getattr(body, name) is not None}
     if max_tokens is not None:
         options["max_new_tokens"] = max_tokens
-    if asked.n is not None:
-        if asked.n > limits.texts:
-            raise ApiError(f"n={asked.n}: this server writes at most {limits.texts} texts at once", 400, "n")
-        options["num_return_sequences"] = asked.n
-    if asked.seed is not None:
-        options["seed"] = asked.seed % (1 << 64)  # OpenAI's may be negative
-    if asked.stop:
-        options["stop"] = checked_stops([asked.stop] if isinstance(asked.stop, str) else asked.stop, limits)
-    if asked.logit_bias:
-        options["logit_bias"] = _biases(asked.logit_bias, limits)
+    if body.n is not None:
+        if body.n > limits.texts:
+            raise ApiError(f"n={body.n}: this server writes at most {limits.texts} texts at once", 400, "n")
+        options["num_return_sequences"] = body.n
+    if body.seed is not None:
+        options["seed"] = body.seed % (1 << 64)  # OpenAI's may be negative
+    if body.stop:
+        options["stop"] = checked_stops([body.stop] if isinstance(body.stop, str) else body.stop, limits)
+    if body.logit_bias:
+        options["logit_bias"] = _biases(body.logit_bias, limits)
     return options
 
 

@@ -45,12 +45,12 @@ def router(pool: Pool) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/completions")
-    async def completions(asked: CompletionRequest, request: Request) -> Response:
-        served = await pool.get(asked.model)
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        served = await pool.get(body.model)
         record = record_of(request)
         record.model = served.name
-        check(asked)
-        prompts = prompts_of(asked.prompt, pool.settings.limits.prompts)
+        check(body)
+        prompts = prompts_of(body.prompt, pool.settings.limits.prompts)
         head = {
             "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()),
             "model": served.name, "system_fingerprint": fingerprint(served),
@@ -65,26 +65,26 @@ def router(pool: Pool) -> APIRouter:
 
         try:
             for prompt in prompts:
-                all_texts.append(await begun(served, prompt, asked, pool))
+                all_texts.append(await begin(served, prompt, body, pool))
         except BaseException:
             leave()
             raise
-        if asked.stream:
-            return Stream(chunks(served, all_texts, asked, head), leave, "text/event-stream")
-        return JSONResponse(await unless_gone(request, whole(served, all_texts, asked, head), leave))
+        if body.stream:
+            return Stream(chunks(served, all_texts, body, head), leave, "text/event-stream")
+        return JSONResponse(await unless_gone(request, whole(served, all_texts, body, head), leave))
 
     return routes
 
 
-def check(asked: CompletionRequest) -> None:
+def check(body: CompletionRequest) -> None:
     """Raises ApiError for what cannot be had together."""
-    if asked.best_of not in (None, asked.n or 1):
+    if body.best_of not in (None, body.n or 1):
         raise ApiError(
-            f"best_of={asked.best_of} without n={asked.best_of}: soban gives all that it writes", 400, "best_of"
+            f"best_of={body.best_of} without n={body.best_of}: soban gives all that it writes", 400, "best_of"
         )
-    if asked.max_tokens == 0 and not asked.echo:
+    if body.max_tokens == 0 and not body.echo:
         raise ApiError("max_tokens=0 is for echo, which tells how likely the prompt is", 400, "max_tokens")
-    if asked.on_full == "summarise":
+    if body.on_full == "summarise":
         raise ApiError("on_full=summarise is for conversations", 400, "on_full")
 
 
@@ -101,50 +101,50 @@ def prompts_of(prompt: str | list[str] | list[int] | list[list[int]], most: int)
     return prompt  # type: ignore[return-value]
 
 
-async def begun(served: Served, prompt: Prompt, asked: CompletionRequest, pool: Pool) -> Texts:
+async def begin(served: Served, prompt: Prompt, body: CompletionRequest, pool: Pool) -> Texts:
     """The prompt, on its way."""
-    most = USUAL_TOKENS if asked.max_tokens is None else asked.max_tokens
-    options = options_of(asked, most or None, pool.settings.limits)
-    if asked.logprobs is not None:
-        options["logprobs"] = asked.logprobs
+    most = USUAL_TOKENS if body.max_tokens is None else body.max_tokens
+    options = options_of(body, most or None, pool.settings.limits)
+    if body.logprobs is not None:
+        options["logprobs"] = body.logprobs
     job = None
     if most:
         job = await served.start(
             lambda model: Answering(model.start(prompt, raw=True, echo=False, show=quiet, **options))
         )
     try:
-        echo, scores = await asyncio.to_thread(_echoed, served.model, prompt, asked)
+        echo, scores = await asyncio.to_thread(_echo_of, served.model, prompt, body)
     except UserError as error:
         raise errors.of(error, "prompt") from error
     return Texts(prompt, echo, job, scores)
 
 
-def _echoed(model: Model, prompt: Prompt, asked: CompletionRequest) -> tuple[str, Scores]:
-    if not asked.echo:
+def _echo_of(model: Model, prompt: Prompt, body: CompletionRequest) -> tuple[str, Scores]:
+    if not body.echo:
         return "", []
     if isinstance(prompt, str):
         text, ids = prompt, model.prompt_ids(prompt, raw=True)
     else:
         text, ids = model.tokenizer.decode(prompt, skip_special=False), prompt
-    return text, of_prompt(model, ids, asked.logprobs) if asked.logprobs is not None else []
+    return text, of_prompt(model, ids, body.logprobs) if body.logprobs is not None else []
 
 
 async def whole(
-    served: Served, all_texts: list[Texts], asked: CompletionRequest, head: dict[str, Any]
+    served: Served, all_texts: list[Texts], body: CompletionRequest, head: dict[str, Any]
 ) -> dict[str, Any]:
     """The answer in one piece: the texts of the first prompt, then those of the second."""
     choices: list[dict[str, Any]] = []
     for texts in all_texts:
-        written, reasons = [texts.echo] * (asked.n or 1), ["length"] * (asked.n or 1)
+        outputs, reasons = [texts.echo] * (body.n or 1), ["length"] * (body.n or 1)
         if texts.job is not None:
             for index, answer in enumerate(await texts.job.answers()):
-                written[index] += answer.text
+                outputs[index] += answer.text
                 reasons[index] = answer.finish_reason
-        for index, text in enumerate(written):
+        for index, text in enumerate(outputs):
             logprobs = None
-            if asked.logprobs is not None:
+            if body.logprobs is not None:
                 own = texts.job.generation.scored[index] if texts.job else []
-                logprobs = completion(served.model, [*texts.scores, *own], 0, asked.logprobs)
+                logprobs = completion(served.model, [*texts.scores, *own], 0, body.logprobs)
             choices.append(
                 {"index": len(choices), "text": text, "logprobs": logprobs, "finish_reason": FINISH[reasons[index]]}
             )
@@ -159,7 +159,7 @@ def usage(all_texts: list[Texts], model: Model) -> dict[str, int]:
 
 
 async def chunks(
-    served: Served, all_texts: list[Texts], asked: CompletionRequest, head: dict[str, Any]
+    served: Served, all_texts: list[Texts], body: CompletionRequest, head: dict[str, Any]
 ) -> AsyncIterator[str]:
     """The answer as events; of several prompts as they come."""
     queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
@@ -176,17 +176,17 @@ async def chunks(
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         return event({**head, "choices": [choice]})
 
-    many, offsets = asked.n or 1, {}
+    many, offsets = body.n or 1, {}
     tasks = [asyncio.ensure_future(forward(n, t.job)) for n, t in enumerate(all_texts) if t.job]
     try:
         for number, texts in enumerate(all_texts):
             for index in range(number * many, (number + 1) * many):
                 offsets[index] = len(texts.echo)
                 if texts.echo or texts.job is None:
-                    top = asked.logprobs or 0
+                    top = body.logprobs or 0
                     logprobs = completion(served.model, texts.scores, 0, top) if texts.scores else None
                     yield chunk(index, texts.echo, None if texts.job else "length", logprobs)
-        left, told = len(tasks), dict.fromkeys(offsets, 0)
+        left, counts = len(tasks), dict.fromkeys(offsets, 0)
         while left:
             number, step = await queue.get()
             if isinstance(step, ApiError):
@@ -195,14 +195,14 @@ async def chunks(
                 left -= 1
                 continue
             index, job, logprobs = number * many + step.index, all_texts[number].job, None
-            if asked.logprobs is not None and job is not None:
-                new = job.generation.scored[step.index][told[index] :]
-                logprobs = completion(served.model, new, offsets[index], asked.logprobs)
-                told[index] += len(new)
+            if body.logprobs is not None and job is not None:
+                new = job.generation.scored[step.index][counts[index] :]
+                logprobs = completion(served.model, new, offsets[index], body.logprobs)
+                counts[index] += len(new)
             offsets[index] += len(step.text)
             if step.text or step.finish_reason or logprobs:
                 yield chunk(index, step.text, FINISH.get(step.finish_reason), logprobs)
-        if asked.stream_options is not None and asked.stream_options.include_usage:
+        if body.stream_options is not None and body.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": usage(all_texts, served.model)})
         yield event("[DONE]")
     except ApiError as error:

@@ -13,7 +13,7 @@ Item = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptResponse:
     """A response and all that was said until then, as compressed JSON. `owner`: who may see it."""
 
     owner: str
@@ -31,7 +31,7 @@ class Conversations:
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self.most, self.most_bytes = most, most_bytes
-        self.kept: OrderedDict[str, Kept] = OrderedDict()
+        self.responses: OrderedDict[str, KeptResponse] = OrderedDict()
         self.places: dict[tuple[str, str], str] = {}  # the latest response with an item, by its owner and its id
         self.bytes = 0
 
@@ -39,21 +39,21 @@ class Conversations:
         """Keeps a response, with all items of its conversation: those of its own are the last."""
         data = zlib.compress(json.dumps([response, items]).encode(), 1)
         ids = tuple(id for item in items if isinstance(id := item.get("id"), str))
-        self.kept[response["id"]] = Kept(owner, data, ids)
+        self.responses[response["id"]] = KeptResponse(owner, data, ids)
         self.places |= {(owner, id): response["id"] for id in ids}
         self.bytes += len(data)
-        while len(self.kept) > self.most or self.bytes > self.most_bytes:
-            self._drop(next(iter(self.kept)))
+        while len(self.responses) > self.most or self.bytes > self.most_bytes:
+            self._drop(next(iter(self.responses)))
 
-    def find(self, owner: str, id: str, field: str | None = None) -> Kept:
+    def find(self, owner: str, id: str, field: str | None = None) -> KeptResponse:
         """What is kept under that id. Raises ApiError, which names the field."""
-        found = self.kept.get(id)
-        if found is None or found.owner != owner:
+        response = self.responses.get(id)
+        if response is None or response.owner != owner:
             raise ApiError(
                 f"{field or 'the response'} '{id}' is not kept here: a server keeps the latest ones, as long as it "
                 "runs; send the whole conversation as input", 404, field, "response_not_found",
             )  # fmt: skip
-        return found
+        return response
 
     def forget(self, owner: str, id: str) -> None:
         """Forgets a response. Raises ApiError where there is none."""
@@ -61,7 +61,7 @@ class Conversations:
         self._drop(id)
 
     def _drop(self, id: str) -> None:
-        dropped = self.kept.pop(id)
+        dropped = self.responses.pop(id)
         self.bytes -= len(dropped.data)
         for item in dropped.ids:
             if self.places.get((dropped.owner, item)) == id:
@@ -69,18 +69,18 @@ class Conversations:
 
     def resolved(self, owner: str, items: Sequence[Item]) -> list[Item]:
         """The items, with those that are only referred to in their places. Raises ApiError, by the place."""
-        known: dict[object, Item] = {}
+        by_id: dict[object, Item] = {}
         resolved = []
         for number, item in enumerate(items):
             if item.get("type") == "item_reference":
                 id = item.get("id")
-                if id not in known and isinstance(id, str) and (place := self.places.get((owner, id))):
-                    known |= {one["id"]: one for one in self.kept[place].read()[1] if "id" in one}
-                if id not in known:
+                if id not in by_id and isinstance(id, str) and (place := self.places.get((owner, id))):
+                    by_id |= {one["id"]: one for one in self.responses[place].read()[1] if "id" in one}
+                if id not in by_id:
                     raise ApiError(
                         f"input[{number}] refers to '{id}', which is not kept here; send the item itself", 404,
                         f"input[{number}]", "item_not_found",
                     )  # fmt: skip
-                item = known[id]
+                item = by_id[id]
             resolved.append(item)
         return resolved

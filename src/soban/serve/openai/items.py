@@ -12,16 +12,16 @@ SPEAKERS = ("user", "assistant", "system", "developer")
 def turns_of_items(items: Sequence[Mapping[str, Any]], place: str = "input") -> list[dict[str, Any]]:
     """The turns: thoughts, text and calls that follow each other are one answer. Raises ApiError, by the place."""
     turns: list[dict[str, Any]] = []
-    called: dict[str, str] = {}
+    names: dict[str, str] = {}
     for number, item in enumerate(items):
         where = f"{place}[{number}]"
         kind = item.get("type") or ("message" if "role" in item else None)
         if kind == "message":
             _message(item, where, turns)
         elif kind == "function_call":
-            _call(item, where, turns, called)
+            _call(item, where, turns, names)
         elif kind == "function_call_output":
-            turns.append(_result(item, where, called))
+            turns.append(_result(item, where, names))
         elif kind == "reasoning":
             parts = item.get("content") or item.get("summary") or []
             _answer(turns, "reasoning_content")["reasoning_content"] = _thoughts(parts, where)
@@ -37,8 +37,8 @@ def _answer(turns: list[dict[str, Any]], *new: str) -> dict[str, Any]:
     """The answer that goes on, or another one where it has something that begins a new one, or what may not follow."""
     later = {"reasoning_content": ("content", "tool_calls"), "content": ("tool_calls",)}
     if turns and turns[-1]["role"] == "assistant":
-        taken = {name for one in new for name in (one, *later.get(one, ()))}
-        if taken.isdisjoint(turns[-1]):
+        fields = {name for one in new for name in (one, *later.get(one, ()))}
+        if fields.isdisjoint(turns[-1]):
             return turns[-1]
     turns.append({"role": "assistant"})
     return turns[-1]
@@ -55,10 +55,10 @@ def _message(item: Mapping[str, Any], where: str, turns: list[dict[str, Any]]) -
         turns.append({"role": ROLES[role], "content": text})
 
 
-def _call(item: Mapping[str, Any], where: str, turns: list[dict[str, Any]], called: dict[str, str]) -> None:
+def _call(item: Mapping[str, Any], where: str, turns: list[dict[str, Any]], names: dict[str, str]) -> None:
     match item:
         case {"call_id": str(id), "name": str(name), "arguments": str(arguments)}:
-            called[id] = name
+            names[id] = name
             function = {"name": name, "arguments": read_object(arguments, where)}
             call = {"id": id, "type": "function", "function": function}
             _answer(turns).setdefault("tool_calls", []).append(call)
@@ -66,12 +66,12 @@ def _call(item: Mapping[str, Any], where: str, turns: list[dict[str, Any]], call
             raise ApiError(f"{where} lacks a call_id, a name or arguments", 400, where)
 
 
-def _result(item: Mapping[str, Any], where: str, called: Mapping[str, str]) -> dict[str, Any]:
+def _result(item: Mapping[str, Any], where: str, names: Mapping[str, str]) -> dict[str, Any]:
     id = item.get("call_id")
     if not isinstance(id, str):
         raise ApiError(f"{where}.call_id is missing", 400, f"{where}.call_id")
     turn = {"role": "tool", "tool_call_id": id, "content": text_of(item.get("output"), f"{where}.output")}
-    return turn | ({"name": called[id]} if id in called else {})
+    return turn | ({"name": names[id]} if id in names else {})
 
 
 def _thoughts(parts: object, where: str) -> str:

@@ -10,7 +10,7 @@ from soban.model import Model
 from soban.talk.generation import Scored
 
 
-def shown(model: Model, token: int) -> str:
+def token_text(model: Model, token: int) -> str:
     """A token as text; a part of a character, or bytes that are none, as OpenAI writes them."""
     data = model.tokenizer.token_bytes(token)
     if not data:
@@ -32,14 +32,14 @@ def chat_content(model: Model, scored: Sequence[Scored]) -> list[dict[str, Any]]
 
 def _entry(model: Model, token: int, logprob: float) -> dict[str, Any]:
     return {
-        "token": shown(model, token), "logprob": max(logprob, -9999.0),
+        "token": token_text(model, token), "logprob": max(logprob, -9999.0),
         "bytes": list(model.tokenizer.token_bytes(token) or b""),
     }  # fmt: skip
 
 
 def completion(model: Model, scored: Sequence[tuple[int, Logprobs | None]], offset: int, top: int) -> dict[str, Any]:
     """The older form, as lists over the tokens; `offset`: characters of the text before the first of them."""
-    tokens = [shown(model, token) for token, _ in scored]
+    tokens = [token_text(model, token) for token, _ in scored]
     offsets = []
     for text in tokens:
         offsets.append(offset)
@@ -49,9 +49,9 @@ def completion(model: Model, scored: Sequence[tuple[int, Logprobs | None]], offs
         if of is None:
             likeliest.append(None)
             continue
-        table = {shown(model, token): of.chosen}
+        table = {token_text(model, token): of.chosen}
         for one, value in zip(of.ids, of.values, strict=True):
-            name = shown(model, one)
+            name = token_text(model, one)
             table[name] = max(value, table.get(name, -np.inf))  # two tokens may be written alike
         likeliest.append(table)
     return {

@@ -33,9 +33,9 @@ class Body(BaseModel):
             try:
                 json.dumps([name, value], ensure_ascii=False, allow_nan=False).encode()
             except UnicodeEncodeError:
-                shown = ascii(name)[1:-1]
+                field = ascii(name)[1:-1]
                 raise PydanticCustomError(
-                    "half", "{field} holds half a character (a lone surrogate)", {"field": shown}
+                    "half", "{field} holds half a character (a lone surrogate)", {"field": field}
                 ) from None
             except (ValueError, RecursionError):
                 raise PydanticCustomError(

@@ -82,8 +82,8 @@ class Response:
             item = {"type": kind, "id": _id(TEXTS[kind][1]), **more, "content": []}
         item["status"] = "in_progress"
         self.output.append(item)
-        shown = {**item, "content": []} if "content" in item else dict(item)
-        yield self._event("response.output_item.added", output_index=len(self.output) - 1, item=shown)
+        outline = {**item, "content": []} if "content" in item else dict(item)
+        yield self._event("response.output_item.added", output_index=len(self.output) - 1, item=outline)
         if kind != "function_call":
             item["content"] = [_text(kind, "")]
             place = {**self._place, "content_index": 0}

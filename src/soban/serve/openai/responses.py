@@ -35,24 +35,24 @@ def router(pool: Pool) -> APIRouter:
     conversations = Conversations(limits.responses, limits.response_bytes)
 
     @routes.post(PATH)
-    async def create(asked: ResponsesRequest, request: Request) -> HttpResponse:
+    async def create(body: ResponsesRequest, request: Request) -> HttpResponse:
         owner = guard.owner.get()
-        items = items_of(asked, conversations, owner)
-        served = await pool.get(asked.model)
+        items = items_of(body, conversations, owner)
+        served = await pool.get(body.model)
         record = record_of(request)
         record.model = served.name
-        job = await served.start(lambda model: begin(model, asked, items, limits))
-        response = Response(body(served, job, asked), job.answering)
+        job = await served.start(lambda model: begin(model, body, items, limits))
+        response = Response(new_response(served, job, body), job.answering)
 
         def leave() -> None:
             record.note(job.generation.figures)
             served.leave(job)
 
         def keep() -> None:
-            if asked.store is not False:
+            if body.store is not False:
                 conversations.keep(owner, response.body, [*items, *response.output])
 
-        if asked.stream:
+        if body.stream:
             return Stream(events(job, response, keep), leave, "text/event-stream")
         return JSONResponse(await unless_gone(request, whole(job, response, keep), leave))
 
@@ -68,42 +68,42 @@ def router(pool: Pool) -> APIRouter:
     return routes
 
 
-def items_of(asked: ResponsesRequest, conversations: Conversations, owner: str) -> list[Item]:
+def items_of(body: ResponsesRequest, conversations: Conversations, owner: str) -> list[Item]:
     """The conversation until now: what went before the response that this one follows, and what is new."""
-    new = [{"role": "user", "content": asked.input}] if isinstance(asked.input, str) else asked.input
+    new = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input
     if not new:
         raise ApiError("input is an empty list", 400, "input")
     resolved = conversations.resolved(owner, new)
     turns_of_items(resolved)  # whatever is wrong with them is told by their own places
-    if asked.previous_response_id is None:
+    if body.previous_response_id is None:
         return resolved
-    _, before = conversations.find(owner, asked.previous_response_id, "previous_response_id").read()
+    _, before = conversations.find(owner, body.previous_response_id, "previous_response_id").read()
     return [*before, *resolved]
 
 
-def begin(model: Model, asked: ResponsesRequest, items: Sequence[Item], limits: Limits) -> Answering:
+def begin(model: Model, body: ResponsesRequest, items: Sequence[Item], limits: Limits) -> Answering:
     """The answer, not begun. Raises UserError and ApiError."""
-    options = {name: v for name in SAME if (v := getattr(asked, name)) is not None}
-    if asked.max_output_tokens is not None:
-        options["max_new_tokens"] = asked.max_output_tokens
-    if asked.seed is not None:
-        options["seed"] = asked.seed % (1 << 64)
-    if asked.text and asked.text.format:
-        options |= form_of(asked.text.format)
-    options |= tools.options_of(asked.tools, asked.tool_choice, asked.parallel_tool_calls, flat=True)
+    options = {name: v for name in SAME if (v := getattr(body, name)) is not None}
+    if body.max_output_tokens is not None:
+        options["max_new_tokens"] = body.max_output_tokens
+    if body.seed is not None:
+        options["seed"] = body.seed % (1 << 64)
+    if body.text and body.text.format:
+        options |= form_of(body.text.format)
+    options |= tools.options_of(body.tools, body.tool_choice, body.parallel_tool_calls, flat=True)
     turns = turns_of_items(items)
-    if asked.instructions:
-        turns.insert(0, {"role": "system", "content": asked.instructions})
-    effort = asked.reasoning.effort if asked.reasoning else None
+    if body.instructions:
+        turns.insert(0, {"role": "system", "content": body.instructions})
+    effort = body.reasoning.effort if body.reasoning else None
     return answers.begin(
         model, turns, limits, thinking=thinking_of(effort), names=("input", "reasoning.effort"),
-        on_full="slide" if asked.truncation == "auto" else "error", **options,
+        on_full="slide" if body.truncation == "auto" else "error", **options,
     )  # fmt: skip
 
 
-def form_of(given: dict[str, Any]) -> dict[str, Any]:
+def form_of(form: dict[str, Any]) -> dict[str, Any]:
     """The option for a text.format. Raises ApiError for one that is none."""
-    match given:
+    match form:
         case {"type": "text"}:
             return {}
         case {"type": "json_object"}:
@@ -113,29 +113,29 @@ def form_of(given: dict[str, Any]) -> dict[str, Any]:
     raise ApiError("text.format: text, json_object, or json_schema with a schema", 400, "text.format")
 
 
-def body(served: Served, job: Job, asked: ResponsesRequest) -> dict[str, Any]:
+def new_response(served: Served, job: Job, body: ResponsesRequest) -> dict[str, Any]:
     """The response before anything is written: what was asked, as it was understood."""
     sampling = job.generation.sequences[0].request.sampling
-    known = [
+    functions = [
         {"strict": True, "description": None, "parameters": None, **{k: v for k, v in tool.items() if v is not None}}
-        for tool in asked.tools or []
+        for tool in body.tools or []
     ]
     return {
         "id": f"resp_{uuid.uuid4().hex}", "object": "response", "created_at": int(time.time()), "status": "in_progress",
         "background": False, "completed_at": None, "error": None, "incomplete_details": None,
-        "instructions": asked.instructions, "max_output_tokens": asked.max_output_tokens, "model": served.name,
-        "output": [], "parallel_tool_calls": asked.parallel_tool_calls is not False,
-        "previous_response_id": asked.previous_response_id, "prompt_cache_key": asked.prompt_cache_key,
-        "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
-        "safety_identifier": asked.safety_identifier, "service_tier": "default", "store": asked.store is not False,
+        "instructions": body.instructions, "max_output_tokens": body.max_output_tokens, "model": served.name,
+        "output": [], "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": body.previous_response_id, "prompt_cache_key": body.prompt_cache_key,
+        "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
+        "safety_identifier": body.safety_identifier, "service_tier": "default", "store": body.store is not False,
         "temperature": sampling.temperature if sampling.do_sample else 0.0,
-        "text": {"format": (asked.text and asked.text.format) or {"type": "text"}},
-        "tool_choice": asked.tool_choice or "auto", "tools": known, "top_logprobs": 0, "top_p": sampling.top_p,
-        "truncation": asked.truncation or "disabled", "metadata": asked.metadata or {},
+        "text": {"format": (body.text and body.text.format) or {"type": "text"}},
+        "tool_choice": body.tool_choice or "auto", "tools": functions, "top_logprobs": 0, "top_p": sampling.top_p,
+        "truncation": body.truncation or "disabled", "metadata": body.metadata or {},
     }  # fmt: skip
 
 
-async def told(job: Job, response: Response) -> AsyncIterator[dict[str, Any]]:
+async def events_of(job: Job, response: Response) -> AsyncIterator[dict[str, Any]]:
     """The events of a response."""
     for one in response.begin():
         yield one
@@ -148,7 +148,7 @@ async def told(job: Job, response: Response) -> AsyncIterator[dict[str, Any]]:
 
 async def whole(job: Job, response: Response, keep: Callable[[], None]) -> dict[str, Any]:
     """The response, when it is written."""
-    async for _ in told(job, response):
+    async for _ in events_of(job, response):
         pass
     keep()
     return response.body
@@ -157,7 +157,7 @@ async def whole(job: Job, response: Response, keep: Callable[[], None]) -> dict[
 async def events(job: Job, response: Response, keep: Callable[[], None]) -> AsyncIterator[str]:
     """The response as events."""
     try:
-        async for one in told(job, response):
+        async for one in events_of(job, response):
             if one["type"] in ("response.completed", "response.incomplete"):
                 keep()  # before whoever asks may go on from it
             yield event(one, one["type"])

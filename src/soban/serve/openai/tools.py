@@ -13,16 +13,16 @@ def options_of(
     tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] | None, parallel: bool | None, *, flat: bool
 ) -> dict[str, Any]:
     """The options of `Model.start_answer`. Raises ApiError, by the place, for tools and choices that are none."""
-    given = [_tool(tool, f"tools[{n}]", flat) for n, tool in enumerate(tools or [])]
+    functions = [_tool(tool, f"tools[{n}]", flat) for n, tool in enumerate(tools or [])]
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        given, choice = _allowed(choice if flat else choice.get("allowed_tools"), given, flat)
+        functions, choice = _allowed(choice if flat else choice.get("allowed_tools"), functions, flat)
     elif isinstance(choice, dict):
-        choice = choice_of(_named(choice, flat), given)
+        choice = choice_of(_name_of(choice, flat), functions)
     elif choice is not None and choice not in WORDS:
         raise _no_choice(choice)
-    if not given and choice in (None, "auto", "none"):
+    if not functions and choice in (None, "auto", "none"):
         return {}
-    return {"tools": given, "tool_choice": choice, "parallel_tool_calls": parallel is not False}
+    return {"tools": functions, "tool_choice": choice, "parallel_tool_calls": parallel is not False}
 
 
 def _tool(tool: Mapping[str, Any], place: str, flat: bool) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _tool(tool: Mapping[str, Any], place: str, flat: bool) -> dict[str, Any]:
     return tool_of(function.get("name"), function.get("description"), function.get("parameters"), place)
 
 
-def _named(choice: Mapping[str, Any], flat: bool) -> object:
+def _name_of(choice: Mapping[str, Any], flat: bool) -> object:
     """The name of the function that a choice names."""
     function = choice if flat else choice.get("function")
     if choice.get("type") != "function" or not isinstance(function, Mapping):
@@ -48,14 +48,14 @@ def _allowed(
     """Those of the tools that a choice leaves, and its mode."""
     match choice:
         case {"mode": "auto" | "required" as mode, "tools": [_, *_] as left}:
-            named = [choice_of(_named(one, flat), tools) if isinstance(one, Mapping) else None for one in left]
-            names = [one["function"]["name"] for one in named if one]
+            choices = [choice_of(_name_of(one, flat), tools) if isinstance(one, Mapping) else None for one in left]
+            names = [one["function"]["name"] for one in choices if one]
             return [tool for tool in tools if tool["function"]["name"] in names], mode
     raise _no_choice(choice)
 
 
 def _no_choice(choice: object) -> ApiError:
-    shown = choice if isinstance(choice, str) else "an object of another kind"
+    value = choice if isinstance(choice, str) else "an object of another kind"
     return ApiError(
-        f"tool_choice is {shown}, where auto, none, required and a function's name are possible", 400, "tool_choice"
+        f"tool_choice is {value}, where auto, none, required and a function's name are possible", 400, "tool_choice"
     )

@@ -31,11 +31,11 @@ SWITCHES = ("enable_thinking", "thinking")  # by which templates are told whethe
 
 @dataclass(frozen=True)
 class Thinking:
-    """The marks around thoughts; `opened`: the prompt ends with the first one, so that an answer begins within."""
+    """The marks around thoughts; `in_prompt`: the prompt ends with the first one, so that an answer begins within."""
 
     begin: str
     end: str
-    opened: bool = False
+    in_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def checked_tools(tools: object) -> list[dict[str, Any]]:
             "tools is no list of at most {most} functions", most=MAX_TOOLS,
             hint='give [{{"type": "function", "function": {{"name": "now", "parameters": {{}}}}}}], say',
         )  # fmt: skip
-    seen: dict[str, dict[str, Any]] = {}
+    functions: dict[str, dict[str, Any]] = {}
     for n, tool in enumerate(tools):
         function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
         name = function.get("name") if isinstance(function, Mapping) else None
@@ -92,7 +92,7 @@ def checked_tools(tools: object) -> list[dict[str, Any]]:
                 value=quoted(tool),
                 hint='give {{"type": "function", "function": {{"name": "now", "parameters": {{}}}}}}',
             )  # fmt: skip
-        if name in seen:
+        if name in functions:
             raise UserError("two tools have the name {name}", name=name, hint="give each a name of its own")
         parameters = function.get("parameters") or {"type": "object", "properties": {}}
         if not isinstance(parameters, Mapping):
@@ -103,8 +103,8 @@ def checked_tools(tools: object) -> list[dict[str, Any]]:
                 hint="give a JSON schema",
             )
         described = {"description": "", **function, "parameters": dict(parameters)}
-        seen[name] = {"type": "function", "function": described}
-    return list(seen.values())
+        functions[name] = {"type": "function", "function": described}
+    return list(functions.values())
 
 
 def read_thinking(template: ChatTemplate, names: Mapping[str, Any]) -> Thinking | None:
@@ -168,16 +168,16 @@ def _rendered(
 
 def _calls(
     template: ChatTemplate, names: Mapping[str, Any], question: list[Message], begun: str, tools: list[dict[str, Any]],
-    called: list[str], arguments: object, id: str = ID,
+    functions: list[str], arguments: object, id: str = ID,
 ) -> str | None:  # fmt: skip
     """What follows the prompt where an answer calls these tools; None where the template refuses it."""
-    calls = [{"id": id, "type": "function", "function": {"name": name, "arguments": arguments}} for name in called]
+    calls = [{"id": id, "type": "function", "function": {"name": name, "arguments": arguments}} for name in functions]
     answer = {"role": "assistant", "content": "", "tool_calls": calls}
     text = _rendered(template, names, [*question, answer], tools=tools)
     if text is None:
         return None
-    spoken = _rendered(template, names, [*question, {"role": "assistant", "content": ANSWER}], tools=tools) or ""
-    alike = max(_alike(text, begun), _alike(text, spoken.partition(ANSWER)[0]))
+    plain = _rendered(template, names, [*question, {"role": "assistant", "content": ANSWER}], tools=tools) or ""
+    alike = max(_alike(text, begun), _alike(text, plain.partition(ANSWER)[0]))
     while alike and UNFINISHED.search(text[:alike]):  # within a mark that both have begun
         alike -= 1
     after = text[alike:]
@@ -192,9 +192,9 @@ def _alike(text: str, other: str) -> int:
 
 def _split(text: str, name: str) -> tuple[str, str, str] | None:
     """What stands before a call's name, between it and its arguments, and after these."""
-    before, found, after = text.partition(name)
+    before, separator, after = text.partition(name)
     arguments = WRITTEN.search(after)
-    if not found or not arguments:
+    if not separator or not arguments:
         return None
     return before, after[: arguments.start()], after[arguments.end() :]
 
@@ -210,13 +210,13 @@ def with_calls(messages: Sequence[Message], form: CallForm, tools: list[dict[str
     plain = [_plain(message, form) for message in messages]
     if not form.own:
         return plain
-    written: list[Message] = [_as_text(message) for message in plain]
+    turns: list[Message] = [_as_text(message) for message in plain]
     if not tools:
-        return written
+        return turns
     described = DESCRIBED.format(tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools))
-    if written and written[0].get("role") == "system":
-        return [{**written[0], "content": f"{text_of(written[0])}\n\n{described}"}, *written[1:]]
-    return [{"role": "system", "content": described}, *written]
+    if turns and turns[0].get("role") == "system":
+        return [{**turns[0], "content": f"{text_of(turns[0])}\n\n{described}"}, *turns[1:]]
+    return [{"role": "system", "content": described}, *turns]
 
 
 def _plain(message: Message, form: CallForm) -> Message:
@@ -228,10 +228,10 @@ def _plain(message: Message, form: CallForm) -> Message:
     if not (calls := message.get("tool_calls")):
         return message
     try:
-        called = [{**call, "function": {**call["function"]}} for call in calls]
-        for call in called:
-            given = call["function"].get("arguments", {})
-            read = (json.loads(given) if given.strip() else {}) if isinstance(given, str) else given
+        copies = [{**call, "function": {**call["function"]}} for call in calls]
+        for call in copies:
+            arguments = call["function"].get("arguments", {})
+            read = (json.loads(arguments) if arguments.strip() else {}) if isinstance(arguments, str) else arguments
             call["function"]["arguments"] = json.dumps(read, ensure_ascii=False) if form.as_text else read
             if form.short_ids and isinstance(id := call.get("id"), str):
                 call["id"] = _short(id)
@@ -243,7 +243,7 @@ def _plain(message: Message, form: CallForm) -> Message:
             value=quoted(calls), hint="give them as the answer had them",
         ) from None  # fmt: skip
     content = message.get("content")
-    return {**message, "content": "" if content is None else content, "tool_calls": called}
+    return {**message, "content": "" if content is None else content, "tool_calls": copies}
 
 
 def _short(id: str) -> str:
@@ -255,13 +255,13 @@ def _as_text(message: Message) -> Message:
     """A message with its calls written out, or a tool's result as the user's words."""
     if message.get("role") == "tool":
         content = message.get("content")
-        said = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-        return {"role": "user", "content": f"<tool_response>\n{said}\n</tool_response>"}
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        return {"role": "user", "content": f"<tool_response>\n{text}\n</tool_response>"}
     if not (calls := message.get("tool_calls")):
         return message
-    written = [
+    blocks = [
         f'<tool_call>\n{{"name": "{call["function"]["name"]}", "arguments": '
         f"{json.dumps(call['function']['arguments'], ensure_ascii=False)}}}\n</tool_call>"
         for call in calls
     ]
-    return {"role": "assistant", "content": "\n".join([*filter(None, [text_of(message)]), *written])}
+    return {"role": "assistant", "content": "\n".join([*filter(None, [text_of(message)]), *blocks])}

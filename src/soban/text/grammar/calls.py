@@ -24,13 +24,13 @@ def of_answer(
     *,
     required: bool,
     parallel: bool,
-    wanted: Grammar | None = None,
+    text_grammar: Grammar | None = None,
 ) -> Grammar:
     """Text, or calls of these tools, or both; calls alone where they are `required`, no call where there are no tools.
 
     As soon as an answer has begun a call in the form's words, it has to be one of a tool, with arguments of its schema.
-    Where the text itself has to have a form, which is `wanted`, there is either a text or calls. Raises UserError for a
-    schema that cannot be followed, as `of_schema`, and for a form that could not be told from a call.
+    Where the text itself has to have a form, which is `text_grammar`, there is either a text or calls. Raises UserError
+    for a schema that cannot be followed, as `of_schema`, and for a form that could not be told from a call.
     """
     rules: list[str] = []
     mark = _mark(form.begin)
@@ -38,8 +38,8 @@ def of_answer(
     bounded = bool(steers) and steers[0].start == 0
     whole = mark[:1] in "{[" and not bounded  # the whole answer is a call, or none of it
     first = literal(tokenizer, form.begin)
-    if wanted is not None:
-        if not (bounded or ("\n" in form.begin and _is_json(wanted))):  # no string of JSON has a line's end in it
+    if text_grammar is not None:
+        if not (bounded or ("\n" in form.begin and _is_json(text_grammar))):  # no string of JSON has a line's end in it
             raise UserError(
                 "an answer in the way of this model's template has a form or tools, not both",
                 hint="leave one of them out",
@@ -64,7 +64,7 @@ def of_answer(
     hints: tuple[str, ...] = ()
     if thinking:
         rules.append(_thought(tokenizer, thinking))
-        before = "thought" if thinking.opened else f"({literal(tokenizer, thinking.begin)} thought)?"
+        before = "thought" if thinking.in_prompt else f"({literal(tokenizer, thinking.begin)} thought)?"
         body = f"{before} ({body})"
         hints = (thinking.end,)
     if tools:
@@ -73,17 +73,17 @@ def of_answer(
         rules.append("call: " + " | ".join(f"call_{n}" for n in range(len(tools))))
     for n, tool in enumerate(tools):
         function = tool["function"]
-        given = {"type": "object", **function["parameters"]}
-        if not given.keys() & JOINED:
-            given = {"additionalProperties": False, **given}  # small models would go on and on
+        parameters = {"type": "object", **function["parameters"]}
+        if not parameters.keys() & JOINED:
+            parameters = {"additionalProperties": False, **parameters}  # small models would go on and on
         try:
-            of_schema(given)
+            of_schema(parameters)
         except UserError as error:
             raise UserError(
                 "tools: the parameters of {tool}: {problem}", tool=function["name"],
                 problem=translate(error.template, **error.fields), hint="leave that out, or say it in another way",
             ) from error  # fmt: skip
-        schema = {**prepared(read_schema(given)), "x-guidance": SPACING}
+        schema = {**prepared(read_schema(parameters)), "x-guidance": SPACING}
         rules.append(f"call_{n}: {literal(tokenizer, function['name'] + form.middle)} arguments_{n}")
         rules.append(f"arguments_{n}: %json {json.dumps(schema, ensure_ascii=False)}")
     text = "\n".join([f"start: {body}", *rules])
@@ -92,14 +92,14 @@ def of_answer(
             "{name} has {count} characters; at most {most} are read", name="tools", count=len(text), most=MAX_GRAMMAR,
             hint="give a smaller one",
         )  # fmt: skip
-    if wanted is None:
+    if text_grammar is None:
         return Grammar(text, hints)
-    return Grammar(_nested(text, wanted), (*hints, *wanted.hints))
+    return Grammar(_nested(text, text_grammar), (*hints, *text_grammar.hints))
 
 
 def after_thoughts(tokenizer: Tokenizer, thinking: Thinking, form: Grammar) -> Grammar:
     """The grammar of an answer in a form that may think before."""
-    before = "thought" if thinking.opened else f"({literal(tokenizer, thinking.begin)} thought)?"
+    before = "thought" if thinking.in_prompt else f"({literal(tokenizer, thinking.begin)} thought)?"
     rules = f"start: {before} form\nform: @form\n{_thought(tokenizer, thinking)}"
     return Grammar(_nested(rules, form), (thinking.end, *form.hints))
 
@@ -133,8 +133,8 @@ def _thought(tokenizer: Tokenizer, thinking: Thinking) -> str:
 
 def _mark(begin: str) -> str:
     """The beginning of a call that no other text has: its first tag, or all of it where it has none."""
-    found = re.match(r"<[^<>\s]+>|\[[A-Z_]+\]", begin)
-    return found[0] if found else begin
+    tag = re.match(r"<[^<>\s]+>|\[[A-Z_]+\]", begin)
+    return tag[0] if tag else begin
 
 
 def _escaped(text: str) -> str:

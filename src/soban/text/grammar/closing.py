@@ -38,7 +38,7 @@ def way_out(matcher: "LLMatcher", words: Words, room: int, hints: Sequence[list[
             rounds[mask] += PATIENCE if mask == before else 1
             number, before = rounds[mask] // PATIENCE, mask
             tokens = [] if number else next((h for h in hints if matcher.validate_tokens(h) == len(h)), [])
-            tokens = tokens or _chosen(np.frombuffer(mask, np.uint8), words, number)
+            tokens = tokens or _choice(np.frombuffer(mask, np.uint8), words, number)
             if not tokens:
                 return None
         if not matcher.consume_tokens(tokens):
@@ -47,7 +47,7 @@ def way_out(matcher: "LLMatcher", words: Words, room: int, hints: Sequence[list[
     return way if len(way) <= room else None
 
 
-def _chosen(mask: np.ndarray, words: Words, number: int) -> list[int]:
+def _choice(mask: np.ndarray, words: Words, number: int) -> list[int]:
     """The token to take where a choice has come back `number` times too often; [] where there is none at all."""
     order = words.closing
     if _has(mask, words, b"}") and _has(mask, words, b"]"):  # both may come only within a string

@@ -38,9 +38,9 @@ def json_rules(schema: dict[str, Any]) -> str:
     return LLMatcher.grammar_from_json_schema(schema, overrides=SPACING)  # type: ignore[arg-type]
 
 
-def of_schema(given: object) -> Grammar:
+def of_schema(source: object) -> Grammar:
     """JSON that a schema describes. Raises UserError, by name, for what in it cannot be followed."""
-    schema = prepared(read_schema(given))
+    schema = prepared(read_schema(source))
     if _trouble_of(schema):
         raise blame(schema, _trouble_of)
     return Grammar(json_rules(schema))
@@ -110,12 +110,12 @@ FORMS: dict[str, Callable[[object], Grammar]] = {
 }  # fmt: skip
 
 
-def wanted(**forms: object) -> Grammar | None:
+def grammar_of(**forms: object) -> Grammar | None:
     """The form that is asked for as `schema`, `regex`, `choices` or `grammar`; None where none is. One at the most."""
-    given = {name: value for name, value in forms.items() if value is not None}
-    if len(given) > 1:
-        raise UserError("{names}: a text has one form", names=" and ".join(given), hint="leave all but one out")
-    return next((FORMS[name](value) for name, value in given.items()), None)
+    by_name = {name: value for name, value in forms.items() if value is not None}
+    if len(by_name) > 1:
+        raise UserError("{names}: a text has one form", names=" and ".join(by_name), hint="leave all but one out")
+    return next((FORMS[name](value) for name, value in by_name.items()), None)
 
 
 class Grammars:

@@ -34,23 +34,23 @@ COUNTED = frozenset(("multipleOf", "enum", "const"))  # numbers that need no bou
 Schema = Any  # what stands in the place of a schema: an object, true or false
 
 
-def read_schema(given: object) -> dict[str, Any]:
+def read_schema(source: object) -> dict[str, Any]:
     """The schema: an object, its JSON text, or a pydantic class. Raises UserError for what is none, or too large."""
-    if isinstance(given, type) and callable(of_class := getattr(given, "model_json_schema", None)):
-        given = of_class()
-    if isinstance(given, str):
+    if isinstance(source, type) and callable(of_class := getattr(source, "model_json_schema", None)):
+        source = of_class()
+    if isinstance(source, str):
         try:
-            given = json.loads(given)
+            source = json.loads(source)
         except (ValueError, RecursionError):
             raise UserError("the schema is no JSON", hint='give an object, such as {{"type": "object"}}') from None
-    if not isinstance(given, Mapping):
+    if not isinstance(source, Mapping):
         raise UserError(
             "the schema is of type {kind}",
-            kind=type(given).__name__,
+            kind=type(source).__name__,
             hint='give an object, such as {{"type": "object"}}',
         )
     try:
-        text = json.dumps(given, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(source, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise UserError("the schema holds what JSON cannot", hint="give plain values, as in JSON") from None
     if len(text) > MAX_SIZE:
@@ -76,35 +76,35 @@ def prepared(schema: Schema, place: str = "") -> Schema:
     """The schema with what means the same in words that llguidance has. Raises UserError, which names the place."""
     if not isinstance(schema, dict):
         return schema
-    made = dict(schema)
-    reference = made.get("$ref")
+    result = dict(schema)
+    reference = result.get("$ref")
     if isinstance(reference, str) and not reference.startswith("#"):
         raise UserError(
             "the schema at {place} refers to {reference}, which is not in it", place=place or "/",
             reference=quoted(reference), hint="put what it refers to into $defs",
         )  # fmt: skip
     if isinstance(reference, str):
-        made["$ref"] = quote(reference, safe=URI)  # llguidance takes a name in Hangul for no reference at all
-    if made.get("uniqueItems") is False or (made.get("uniqueItems") and made.get("maxItems") in (0, 1)):
-        del made["uniqueItems"]
+        result["$ref"] = quote(reference, safe=URI)  # llguidance takes a name in Hangul for no reference at all
+    if result.get("uniqueItems") is False or (result.get("uniqueItems") and result.get("maxItems") in (0, 1)):
+        del result["uniqueItems"]
     for bound, other in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if isinstance(made.get(bound), bool) and made.pop(bound) and other in made:  # as it was until draft 4
-            made[bound] = made.pop(other)
-    name = made.get("format")
+        if isinstance(result.get(bound), bool) and result.pop(bound) and other in result:  # as it was until draft 4
+            result[bound] = result.pop(other)
+    name = result.get("format")
     if isinstance(name, str) and name in FORMATS:
-        del made["format"]
-        made = {**FORMATS[name], **made} if not FORMATS[name].keys() & made.keys() else made
-    _bound(made)
-    if isinstance(made.get("oneOf"), list) and "anyOf" not in made and _differ(made["oneOf"]):
-        made["anyOf"] = made.pop("oneOf")
-    for key, part, within in parts(made):
+        del result["format"]
+        result = {**FORMATS[name], **result} if not FORMATS[name].keys() & result.keys() else result
+    _bound(result)
+    if isinstance(result.get("oneOf"), list) and "anyOf" not in result and _differ(result["oneOf"]):
+        result["anyOf"] = result.pop("oneOf")
+    for key, part, within in parts(result):
         changed = prepared(part, f"{place}/{key}" if within is None else f"{place}/{key}/{within}")
         if within is None:
-            made[key] = changed
+            result[key] = changed
         else:
-            made[key] = made[key].copy()
-            made[key][within] = changed
-    return made
+            result[key] = result[key].copy()
+            result[key][within] = changed
+    return result
 
 
 def _bound(schema: dict[str, Any]) -> None:
@@ -147,16 +147,16 @@ def parts(schema: dict[str, Any]) -> Iterator[tuple[str, Schema, Any]]:
 def blame(schema: dict[str, Any], trouble: Callable[[Schema], str]) -> UserError:
     """The error for a schema that `trouble` has words about: the smallest part of it that has some, too."""
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    tried = 0
+    trials = 0
 
     def inmost(part: Schema, place: str) -> tuple[str, str]:
-        nonlocal tried
+        nonlocal trials
         if not isinstance(part, dict):
             return "", ""
         for key, inner, within in parts(part):
-            if tried >= MAX_TRIALS:
+            if trials >= MAX_TRIALS:
                 break
-            tried += 1
+            trials += 1
             alone = {**inner, **shared} if isinstance(inner, dict) else inner
             deeper = f"{place}/{key}" if within is None else f"{place}/{key}/{within}"
             if key not in ("$defs", "definitions") and (words := trouble(alone)):
@@ -167,9 +167,9 @@ def blame(schema: dict[str, Any], trouble: Callable[[Schema], str]) -> UserError
     if not words:  # not seen from outside: a definition that something refers to, or the whole
         for key in shared:
             for name, inner in shared[key].items() if isinstance(shared[key], dict) else ():
-                if isinstance(inner, dict) and (found := trouble({**inner, **shared})):
+                if isinstance(inner, dict) and (reason := trouble({**inner, **shared})):
                     place, words = inmost(inner, f"/{key}/{name}")
-                    place, words = (place, words) if words else (f"/{key}/{name}", found)
+                    place, words = (place, words) if words else (f"/{key}/{name}", reason)
                     break
             if words:
                 break

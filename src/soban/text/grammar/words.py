@@ -122,8 +122,8 @@ class Words:
         return self._by_bytes.get(text)
 
     def _ids(self, texts: list[bytes]) -> Ids:
-        known = (self._by_bytes[data] for data in dict.fromkeys(texts) if data in self._by_bytes)
-        return np.fromiter(known, np.int64)
+        ids = (self._by_bytes[data] for data in dict.fromkeys(texts) if data in self._by_bytes)
+        return np.fromiter(ids, np.int64)
 
 
 class _Wrapped:
