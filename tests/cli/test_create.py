@@ -47,3 +47,18 @@ def test_a_wrong_line_is_told_by_its_number_and_nothing_is_kept(soban: Command, 
     done = soban("create", "mina", "-f", str(file), XDG_STATE_HOME=str(tmp_path), LOCALAPPDATA=str(tmp_path))
     assert done.returncode == 2 and b"line 2" in done.stderr and b"mirostat" in done.stderr
     assert not list(tmp_path.rglob("*.modelfile"))
+
+
+def test_a_new_conversation_begins_with_the_first_turns_again(soban: Command, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "Modelfile").write_text(
+        "FROM ./tiny\nPARAMETER num_predict 7\nMESSAGE user one\nMESSAGE assistant two\n", encoding="utf-8"
+    )
+    home = {name: str(tmp_path / "state") for name in ("XDG_STATE_HOME", "LOCALAPPDATA")}
+    text(soban("create", "mina", "-f", str(tmp_path / "Modelfile"), **home))
+    file = tmp_path / "talk.json"
+    words = ("chat", "mina", "--temperature", "0", "--quiet")
+    text(soban(*words, stdin=f"three\n/clear\nfour\n/save {file}\n".encode(), **home))
+    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    turns.append({"role": "user", "content": "four"})
+    answer = library.load(folder).chat(turns, max_new_tokens=7, temperature=0)
+    assert json.loads(file.read_text("utf-8"))["messages"] == [*turns, {"role": "assistant", "content": answer}]

@@ -252,6 +252,21 @@ def test_the_system_text_can_be_set_and_taken_away(chat: soban.Model) -> None:
     assert dialogue.messages == []
 
 
+@pytest.mark.parametrize("system", [None, "s"])
+def test_a_cleared_conversation_begins_with_the_turns_of_a_new_one(chat: soban.Model, system: str | None) -> None:
+    turns = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    dialogue = soban.Dialogue(chat, system=system, turns=turns, **GREEDY)
+    start = dialogue.messages
+    assert start == ([{"role": "system", "content": "s"}] if system else []) + turns
+    spoken(dialogue, "one")
+    dialogue.clear()
+    assert dialogue.messages == start
+    dialogue.system = "t"
+    spoken(dialogue, "one")
+    dialogue.clear()
+    assert dialogue.messages == [{"role": "system", "content": "t"}, *start[1:]]
+
+
 def test_used_is_what_the_conversation_takes(chat: soban.Model) -> None:
     dialogue = soban.Dialogue(chat, **GREEDY)
     [reply] = spoken(dialogue, "one")

@@ -108,9 +108,8 @@ def talk(model: "Model", name: str | None, prompt: str | None, options: ChatOpti
             system = model.loaded.system if options.system is None else options.system
             dialogue = Dialogue(
                 model, system=system, template=options.template, strict=options.strict,
-                on_full=on_full, **options.sampling,
+                on_full=on_full, turns=model.loaded.turns, **options.sampling,
             )  # fmt: skip
-            dialogue.messages += model.loaded.turns
         return run(Chat(model, dialogue, screen, options.stats, options.quiet), prompt)
 
 

@@ -1,7 +1,7 @@
 """A conversation with a model, turn by turn: said, answered again, edited, saved and loaded."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from soban.talk.notes import Notes, Show
 from soban.talk.speaker import Speaker
 from soban.talk.transcript import Transcript, read_transcript, write_transcript
 from soban.talk.window import Question, Window
+from soban.text.chat.template import Message
 from soban.text.chat.templates import NAMED
 
 
@@ -107,11 +108,13 @@ class Dialogue:
         strict: bool = False,
         on_full: str = "error",
         show: Show | None = None,
+        turns: Sequence[Message] = (),
         **options: Any,
     ) -> None:
         """`show` is given what is to be told about a turn, as it comes up; None: the log.
 
-        Raises UserError for options and templates that do not exist, and for what is no model.
+        `turns`: messages that the conversation begins with, and each new one after `clear`, too. Raises UserError for
+        options and templates that do not exist, and for what is no model.
         """
         if not isinstance(model, Speaker):
             raise UserError(
@@ -128,7 +131,11 @@ class Dialogue:
         self._cancelled = False  # the turn that is being prepared
         self.change(on_full=on_full, **options)
         model.chat_template(template)
+        self._first = [dict(turn) for turn in turns]
+        if not system and self._first and self._first[0]["role"] == "system":
+            system = self._first.pop(0)["content"]
         self.system = system
+        self.messages += self._first
 
     def __repr__(self) -> str:
         return f"<soban.Dialogue: {len(self.messages)} messages, {self.dropped} turns forgotten, with {self.model!r}>"
@@ -179,8 +186,8 @@ class Dialogue:
         return self._reply([*self._up_to_last_user()[:-1], {"role": "user", "content": text}], 0)
 
     def clear(self) -> None:
-        """Forgets all that was said but the system message."""
-        self.messages = self._settled()[: self.system is not None]
+        """Forgets all that was said but the system message and the turns that every conversation begins with."""
+        self.messages = [*self._settled()[: self.system is not None], *self._first]
         self.dropped, self.summary, self._tries = 0, "", 0
 
     @property
