@@ -71,6 +71,12 @@ def call(options: ConvertOptions) -> int:
     from soban.weights.opening import named_form
 
     name, out = _places(options)
+    if name is not None and (adapter := custom.adapter_of(name)) is not None:
+        raise UserError(
+            "{model} is a model with the adapter {path}, which would be lost", model=console.shortened(name),
+            path=adapter, base=custom.base_of(name) or custom.BUNDLED,
+            hint="merge the two with peft, or convert {base}, which is the model without it",
+        )  # fmt: skip
     name = None if name is None else custom.base_of(name)
     form = named_form(out)
     words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))

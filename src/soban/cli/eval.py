@@ -17,6 +17,7 @@ from soban.ops.native import Cancelled
 if TYPE_CHECKING:
     from soban.loading.loaded import Loaded
     from soban.measure.evaluate import Evaluation, Mean
+    from soban.ops.adapters import Adapter
 
 INTERRUPTED = 130
 USUAL_CONTEXT = 2048  # tokens: more costs time and memory and tells little more
@@ -80,7 +81,7 @@ def call(options: EvalOptions) -> int:
     text = read(Path(options.perplexity))
     with console.Status(False) as status:
         status.show(translate("loading the model ..."))
-        loaded = load(name, options.dtype, options, status, options.cache_dtype)
+        loaded, adapter = load(name, options.dtype, options, status, options.cache_dtype)
         limit = loaded.architecture.config.longest
         context = loaded.context(options.context or min(limit, USUAL_CONTEXT))
         stride = checked_stride(options.stride, context)
@@ -89,10 +90,10 @@ def call(options: EvalOptions) -> int:
             raise UserError("{path}: too short to measure with", path=options.perplexity, hint="take a longer text")
         reference = None
         if options.kl is not None:
-            other = load_reference(name, options, status)
+            other, its_adapter = load_reference(name, options, status)
             check_vocabularies(loaded, other, text)
-            reference = Scorer(other, other.context(context))
-        model = Scorer(loaded, context)
+            reference = Scorer(other, other.context(context), its_adapter)
+        model = Scorer(loaded, context, adapter)
         with cancelling(lambda: model.runner.cancel.fill(1)):
             try:
                 evaluation = evaluate(
@@ -143,18 +144,23 @@ def read(path: Path) -> str:
 
 def load(
     name: str | None, dtype: str, options: EvalOptions, status: console.Status, cache_dtype: str = "auto"
-) -> "Loaded":
+) -> "tuple[Loaded, Adapter | None]":
+    """The model, and the adapter that belongs to one of one's own."""
     from soban.loading import custom
     from soban.loading.loaded import load_files
+    from soban.packing.adapters import fitted_adapter
+    from soban.weights.adapter import open_adapter
 
-    return load_files(
+    loaded = load_files(
         None if name is None else custom.base_of(name), dtype=dtype, cache_dtype=cache_dtype,
         tokenizer=options.tokenizer, force=options.force,
         progress=lambda share: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * share)),
     )  # fmt: skip
+    folder = None if name is None else custom.adapter_of(name)
+    return loaded, None if folder is None else fitted_adapter(open_adapter(Path(folder)), loaded.architecture)
 
 
-def load_reference(name: str | None, options: EvalOptions, status: console.Status) -> "Loaded":
+def load_reference(name: str | None, options: EvalOptions, status: console.Status) -> "tuple[Loaded, Adapter | None]":
     """The model itself in the dtype that --kl names, or the model at that path as it is stored."""
     from soban.loading.loaded import DTYPE_CHOICES
 

@@ -71,6 +71,12 @@ def base_of(word: str) -> str | None:
     return None if own.modelfile.base == BUNDLED else own.modelfile.base
 
 
+def adapter_of(word: str) -> str | None:
+    """The folder of the adapter that belongs to a model of one's own; None where there is none."""
+    own = described(word)
+    return own.modelfile.adapter if own else None
+
+
 def every() -> list[CustomModel]:
     """All of them, by name."""
     return [read(path) for path in sorted(folder().glob(f"*{SUFFIX}"))] if folder().is_dir() else []

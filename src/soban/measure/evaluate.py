@@ -11,6 +11,7 @@ import numpy.typing as npt
 from soban.base.errors import UserError
 from soban.loading.loaded import Loaded
 from soban.ops import make_batch, make_cache, runner
+from soban.ops.adapters import Adapter
 from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.text.tokenizers.tokenizer import Tokenizer
@@ -115,7 +116,7 @@ def split_windows(tokenizer: Tokenizer, text: str, context: int, stride: int, mo
 class Scorer:
     """A model that gives its scores for whole windows, in pieces, so that they need never be held together."""
 
-    def __init__(self, loaded: Loaded, context: int) -> None:
+    def __init__(self, loaded: Loaded, context: int, adapter: Adapter | None = None) -> None:
         c = loaded.architecture.config
         self.outputs = max(1, min(CHUNK, LOGITS // c.vocab_size))
         program = loaded.architecture.record(loaded.weights, context)
@@ -123,14 +124,18 @@ class Scorer:
         pages = -(-context // PAGE)
         layers = c.geometries
         self.cache = make_cache(pages, layers, loaded.cache_format)
+        self.adapters = () if adapter is None else (adapter,)
 
     def scores(self, tokens: Sequence[int], first: int) -> Iterator[Floats]:
         """(n, vocabulary) for the positions from `first` on, a piece at a time; the next overwrites it."""
         rotation = self.row(len(tokens))
         cuts = [*range(0, first, CHUNK), *range(first, len(tokens), self.outputs), len(tokens)]
+        choices = range(len(self.adapters))  # the one sequence has the one adapter
         for start, end in pairwise(cuts):
             outputs = range(end - start) if start >= first else range(0)
-            batch = make_batch([tokens[start:end]], [start], [range(self.cache.pages)], outputs, rotation)
+            batch = make_batch(
+                [tokens[start:end]], [start], [range(self.cache.pages)], outputs, rotation, self.adapters, choices
+            )
             result = self.runner.run(batch, self.cache)
             if len(outputs):
                 yield result
