@@ -10,7 +10,7 @@ from typing import Any
 from soban.base.errors import UserError
 from soban.hub import neighbours, store
 from soban.loading import custom
-from soban.loading.custom import BUNDLED
+from soban.loading.custom import BUNDLED, LATEST
 from soban.loading.loaded import TooLarge
 from soban.loading.locate import locate
 from soban.loading.modelfile import Modelfile
@@ -123,11 +123,9 @@ class Pool:
             return name  # in memory, so there is no need to look at the disk
         spellings: Mapping[str, str] = {_api_name(one): one for one in self.settings.models}
         spellings = spellings or {one: one for one in self.names()}
-        if name in spellings:
-            return spellings[name]
-        short = name.removesuffix(":latest")
-        if short in spellings:
-            return spellings[short]
+        for spelling in (name, name.removesuffix(LATEST), name + LATEST):
+            if spelling in spellings:
+                return spellings[spelling]
         listed = ", ".join(spellings)
         raise ApiError(f"the model '{name}' is not served here; there are: {listed}", 404, "model", "model_not_found")
 
