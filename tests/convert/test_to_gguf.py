@@ -16,6 +16,7 @@ from soban.convert.source import open_source
 from soban.loading.loaded import BUNDLED
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
+from tests.cli import tiny
 from tests.models.official import CONFIGS, IDS, difference, folder_of, ours, theirs
 from tests.tiny import TEMPLATE, tokenizer
 
@@ -234,3 +235,9 @@ def test_llama_cpp_has_our_logits(tmp_path: Path, name: str) -> None:
     pytest.importorskip("llama_cpp")
     to_gguf(open_source(model(tmp_path / "m", name)), tmp_path / "m.gguf", "f32", tokenizer=None)
     check_with_llama_cpp(tmp_path / "m.gguf", ["abc 안녕하세요"], count=8)
+
+
+def test_a_vocabulary_without_merges_is_read_again(tmp_path: Path) -> None:
+    folder, file = tiny.folder(tmp_path / "m"), tmp_path / "m.gguf"  # whose tokens are single bytes
+    to_gguf(open_source(folder), file, "f32", tokenizer=None)
+    assert soban.load(file).tokenize("안녕 hen") == soban.load(folder).tokenize("안녕 hen")

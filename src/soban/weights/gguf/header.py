@@ -58,7 +58,7 @@ class Texts(Sequence[str]):
         return decoded(self._data[self._starts[at] + 8 : stop])
 
     def __iter__(self) -> Iterator[str]:
-        stops = [*self._starts[1:], self._end]
+        stops = [*self._starts, self._end][1:]  # none of no texts
         return (decoded(self._data[a + 8 : b]) for a, b in zip(self._starts, stops, strict=True))
 
 
