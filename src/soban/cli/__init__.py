@@ -40,6 +40,7 @@ COMMANDS = {
     "train": {"group": "teach", "help": "teach a small model from text"},
     "eval": {"group": "teach", "help": "measure how well a model predicts a text"},
     "convert": {"group": "teach", "help": "write a model in another form"},
+    "verify": {"group": "teach", "help": "say whether two models are the same"},
     "list": {"group": "here", "help": "list the models on this PC"},
     "show": {"group": "here", "help": "look at a model without loading it"},
     "du": {"group": "here", "help": "show what models take on the disk"},

@@ -226,14 +226,14 @@ def as_table(evaluation: "Evaluation", reference: str | None) -> str:
             (translate("KL, 99 of 100 below"), f"{other.divergence_99:.6f}"),
             (translate("same first choice"), _with_error(other.agreement, 2, 100) + " %"),
         ]
-    width = max(map(_columns, (label for label, _ in lines))) + 2
-    return "\n".join(label + " " * (width - _columns(label)) + value for label, value in lines)
+    width = max(map(columns, (label for label, _ in lines))) + 2
+    return "\n".join(label + " " * (width - columns(label)) + value for label, value in lines)
 
 
 def _with_error(value: "Mean", digits: int, factor: int = 1) -> str:
     return f"{factor * value.mean:.{digits}f} ± {factor * value.error:.{digits}f}"
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
     """A Hangul syllable is two columns wide."""
     return sum(2 if "가" <= character <= "힣" else 1 for character in text)

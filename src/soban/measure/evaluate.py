@@ -178,12 +178,12 @@ def evaluate(
     table = np.concatenate(rows)
     loss = table[:, 0]
     if reference is None:
-        return Evaluation(total, over.bytes, _mean(loss), None)
+        return Evaluation(total, over.bytes, mean(loss), None)
     comparison = Comparison(
-        _mean(table[:, 1]), _mean(loss - table[:, 1]), _mean(table[:, 2]), float(np.quantile(table[:, 2], 0.99)),
-        _mean(table[:, 3]),
+        mean(table[:, 1]), mean(loss - table[:, 1]), mean(table[:, 2]), float(np.quantile(table[:, 2], 0.99)),
+        mean(table[:, 3]),
     )  # fmt: skip
-    return Evaluation(total, over.bytes, _mean(loss), comparison)
+    return Evaluation(total, over.bytes, mean(loss), comparison)
 
 
 def _rows(scores: Floats, other: Floats | None, targets: npt.NDArray[np.int64]) -> Doubles:
@@ -203,6 +203,7 @@ def _rows(scores: Floats, other: Floats | None, targets: npt.NDArray[np.int64]) 
     return table
 
 
-def _mean(values: Doubles) -> Mean:
+def mean(values: Doubles) -> Mean:
+    """The mean of values, each a draw of its own."""
     spread = values.std(ddof=1) if len(values) > 1 else math.nan
     return Mean(float(values.mean()), float(spread / math.sqrt(len(values))))
