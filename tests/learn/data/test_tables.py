@@ -60,22 +60,48 @@ def dialects() -> list[dict[str, Any]]:
     return several
 
 
+def check_dialect(path: Path, seed: int, dialect: dict[str, Any], header: bool) -> None:
+    """A random table in a dialect is read as Python's csv module reads it."""
+    chance = random.Random(seed)
+    rows = rows_of(chance, chance.choice([20, 60]))
+    if dialect["lineterminator"] == "\r":  # the writer quotes no other line ends
+        rows = [[cell.replace("\n", "\r") for cell in row] for row in rows]
+    names = ["index", "text", "more"] if header else ["1", "2", "3"]
+    content = written([names, *rows] if header else rows, dialect, dialect["quoting"] == csv.QUOTE_NONNUMERIC)
+    reading = dialect | ({"quoting": csv.QUOTE_MINIMAL} if dialect["quoting"] == csv.QUOTE_NONNUMERIC else {})
+    judge = [row for row in csv.reader(io.StringIO(content, newline=""), **reading) if row][int(header) :]
+    encoding = chance.choice(["utf-8", "utf-8-sig", "cp949", "utf-16"])
+    records = read(path, content.encode(encoding))
+    case = (seed, dialect, encoding)
+    assert [isinstance(row, Broken) or list(row.values()) for row in records] == judge, case
+    assert list(records[0]) == names and [row[1] for row in judge] == [row[1] for row in rows], case
+
+
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_dialect_that_pythons_csv_module_writes_is_found(tmp_path: Path, every: int) -> None:
     for seed, (dialect, header) in list(enumerate(itertools.product(dialects(), (True, False))))[::every]:
-        chance = random.Random(seed)
-        rows = rows_of(chance, chance.choice([20, 60]))
-        if dialect["lineterminator"] == "\r":  # the writer quotes no other line ends
-            rows = [[cell.replace("\n", "\r") for cell in row] for row in rows]
-        names = ["index", "text", "more"] if header else ["1", "2", "3"]
-        content = written([names, *rows] if header else rows, dialect, dialect["quoting"] == csv.QUOTE_NONNUMERIC)
-        reading = dialect | ({"quoting": csv.QUOTE_MINIMAL} if dialect["quoting"] == csv.QUOTE_NONNUMERIC else {})
-        judge = [row for row in csv.reader(io.StringIO(content, newline=""), **reading) if row][int(header) :]
-        encoding = chance.choice(["utf-8", "utf-8-sig", "cp949", "utf-16"])
-        records = read(tmp_path / "a.csv", content.encode(encoding))
-        case = (seed, dialect, encoding)
-        assert [isinstance(row, Broken) or list(row.values()) for row in records] == judge, case
-        assert list(records[0]) == names and [row[1] for row in judge] == [row[1] for row in rows], case
+        check_dialect(tmp_path / "a.csv", seed, dialect, header)
+
+
+def test_escaped_quotes_in_cells_without_quotes_do_not_hide_the_dialect(tmp_path: Path) -> None:
+    escaping = {"quotechar": "'", "quoting": csv.QUOTE_MINIMAL, "doublequote": False, "escapechar": "\\"}
+    check_dialect(tmp_path / "a.csv", 325, escaping | {"delimiter": "|", "lineterminator": "\r"}, False)
+    check_dialect(tmp_path / "a.csv", 1921, escaping | {"delimiter": ";", "lineterminator": "\r\n"}, False)
+
+
+def test_a_cell_that_is_two_quotes_stays_so_where_other_quotes_are_letters(tmp_path: Path) -> None:
+    bare = {"quotechar": "'", "quoting": csv.QUOTE_NONE, "escapechar": "\\", "lineterminator": "\n"}
+    for seed, delimiter in ((1216, ","), (1754, "\t")):
+        check_dialect(tmp_path / "a.csv", seed, bare | {"delimiter": delimiter}, True)
+
+
+def test_a_cell_with_tabs_and_lines_that_look_like_rows_is_one_where_its_quotes_are_meant(tmp_path: Path) -> None:
+    every = {"delimiter": "\t", "lineterminator": "\r", "quotechar": "'", "quoting": csv.QUOTE_ALL}
+    check_dialect(tmp_path / "a.csv", 2708, every, True)
+    rows = [["0", 'one "so"\tand\nmore\t"so"'], ["1", "two"], ["2", "three"]]
+    for dialect in ({}, {"doublequote": False, "escapechar": "\\"}):
+        content = written([["index", "text"], *rows], dialect | {"delimiter": "\t"}, False)
+        assert [list(row.values()) for row in read(tmp_path / "a.csv", content.encode())] == rows
 
 
 def test_blanks_behind_delimiters_do_not_hide_the_quotes(tmp_path: Path) -> None:

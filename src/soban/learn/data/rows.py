@@ -72,7 +72,7 @@ class Parsed:
     state: str = ""  # "open": a quote is; "continued": its line end is escaped; "wrong": a quote stands where none may
     quoted: int = 0  # cells in quotes
     needed: int = 0  # of them, those that would be read otherwise without
-    stray: int = 0  # other cells with a quote in them
+    stray: int = 0  # other cells with a quote in them that is not escaped
 
 
 def parse(text: str, dialect: Dialect) -> Parsed:
@@ -93,7 +93,8 @@ def parse(text: str, dialect: Dialect) -> Parsed:
             if quote and (cell.lstrip(" ") if dialect.blanks else cell).startswith(quote):
                 parsed.state = "open" if dialect.begun.match(text, at) else "wrong"
                 return parsed
-            parsed.stray += quote in cell if quote else 0
+            if quote and quote in cell:
+                parsed.stray += not escape or quote in dialect.escaped.sub("", cell)
         if escape and "\\" in cell:
             cell = dialect.escaped.sub(r"\1", cell)
         parsed.cells.append(cell.lstrip(" ") if dialect.blanks and match["plain"] is not None else cell)
@@ -144,7 +145,7 @@ def rows(
             row = Parsed(line.rstrip("\r\n").split(dialect.delimiter))
         else:
             row, parts = _row(source, line, dialect, most)
-            if row.state or _swallows(parts, dialect, columns, keys):
+            if row.state or _swallows(row, parts, dialect, columns, keys):
                 source.back(parts[1:])
                 meet(Parsed([], "wrong"))
                 row = parse(parts[0], dialect.raw)
@@ -182,9 +183,16 @@ def _row(source: Lines, line: str, dialect: Dialect, most: int) -> tuple[Parsed,
     return row, parts
 
 
-def _swallows(parts: Sequence[str], dialect: Dialect, columns: int, keys: Sequence[int]) -> bool:
-    """Whether lines in a quoted field look like rows by themselves: as many cells, and keys where those have them."""
-    if len(parts) < 2 or columns < 2 or not (keys or dialect.delimiter == "\t"):
+def _swallows(row: Parsed, parts: Sequence[str], dialect: Dialect, columns: int, keys: Sequence[int]) -> bool:
+    """Whether lines in a quoted field look like rows by themselves: as many cells, and keys where those have them.
+
+    Where there are no keys, only tabs tell; and not in a row with other cells in quotes, or with quotes within such a
+    field that are written as no text has them.
+    """
+    if len(parts) < 2 or columns < 2:
+        return False
+    meant = row.quoted > 1 or any(dialect.quote in cell and len(cell.splitlines()) > 1 for cell in row.cells)
+    if not keys and (dialect.delimiter != "\t" or meant):
         return False
     alone = [parse(line, dialect.raw).cells for line in parts]
     return all(len(cells) == columns and (not keys or _has_key(cells, keys)) for cells in alone)

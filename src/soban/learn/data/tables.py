@@ -45,7 +45,7 @@ class Survey:
     wrong: int = 0  # rows whose quotes break it
     quoted: int = 0  # cells
     needed: int = 0  # cells whose quotes matter
-    stray: int = 0  # quotes elsewhere
+    stray: int = 0  # other cells with a quote that is not escaped
     escapes: int = 0  # backslashes that escape nothing, or something
     bad_escapes: int = 0
     cells: list[list[str]] = field(default_factory=list)
@@ -156,11 +156,11 @@ def _best(surveys: Sequence[Survey]) -> Survey:
     ]  # fmt: skip
     alone = [one for one in surveys if not one.dialect.delimiter]
 
-    def order(one: Survey) -> tuple[float, int, bool, bool, int, int]:
+    def order(one: Survey) -> tuple[float, int, bool, bool, int, int, int]:
         dialect = one.dialect
         return (
             one.cost, -one.evidence, dialect.quote == "'", dialect.escape and not one.escapes,
-            -len(one.first), DELIMITERS.find(dialect.delimiter),
+            -len(one.first), DELIMITERS.find(dialect.delimiter), one.stray if dialect.escape else 0,
         )  # fmt: skip
 
     usual = [one for one in several or alone if one.dialect.quote != "'" or one.evidence]
