@@ -100,7 +100,7 @@ def drawn(text: str, columns: int, chance: random.Random) -> Screen:
 def test_every_line_has_as_many_whole_words_as_fit() -> None:
     chance = random.Random(5)
     latin = [word for word in WORDS if not re.search("[動日]", word)]
-    for _ in range(400):
+    for _ in range(150):
         columns = chance.randint(12, 60)
         text = "\n".join(" ".join(chance.choices(latin, k=chance.randint(0, 30))) for _ in range(3))
         shown = [line.rstrip(" ") for line in drawn(text, columns, chance).lines()]
@@ -120,7 +120,7 @@ def test_nothing_is_added_or_lost_and_it_does_not_matter_how_the_text_comes_in()
 
 def test_looks_move_with_their_words() -> None:
     chance = random.Random(7)
-    for _ in range(100):
+    for _ in range(50):
         text = "\n".join(" ".join(chance.choices(WORDS, k=25)) for _ in range(2))
         columns, plain, flowing = chance.randint(10, 50), Screen(10**6), Screen(0)
         flowing.columns = columns

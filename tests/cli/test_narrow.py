@@ -1,6 +1,7 @@
 """What is written to a terminal of few columns: no line wider than it, no word broken, in English and in Korean."""
 
 import io
+import itertools
 import json
 import os
 import struct
@@ -66,8 +67,16 @@ def screen(columns: int, language: str, home: Path, *words: str, typed: bytes = 
     return [line.rsplit("\r", 1)[-1] for line in lines]  # what a status line leaves
 
 
-@pytest.mark.parametrize("language", ["en", "ko"])
-@pytest.mark.parametrize("columns", [40, *(pytest.param(n, marks=pytest.mark.slow) for n in (50, 60)), 80])
+OFTEN = ((40, "ko"), (80, "en"))  # the others are among the slow tests
+
+
+@pytest.mark.parametrize(
+    ("columns", "language"),
+    [
+        one if one in OFTEN else pytest.param(*one, marks=pytest.mark.slow)
+        for one in itertools.product((40, 50, 60, 80), ("en", "ko"))
+    ],
+)
 def test_no_line_is_wider_than_the_terminal(home: Path, columns: int, language: str) -> None:
     model = str(next((home / "hub" / "models--google--gemma-2-2b-it" / "snapshots").iterdir()))
     calls = {

@@ -44,6 +44,7 @@ def test_kernels_define_one_table_for_each_instruction_set_and_no_weak_symbol() 
         assert len(tables) == 1 and any(kind in tables[0] for kind in kinds), (path, tables)
 
 
+@pytest.mark.slow
 def test_it_answers_a_program_as_it_answers_python(tmp_path: Path) -> None:
     """The way on which the tests of other systems go, tried on this one."""
     compiler = shutil.which("g++")
