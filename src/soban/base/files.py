@@ -238,3 +238,12 @@ def no_space(path: Path, size: int, free: int) -> UserError:
         free=free,
         hint="free some space or choose another folder",
     )
+
+
+def last_use(path: Path) -> float:
+    """When a file was last read or written, in seconds since 1970; 0 where nobody can tell."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0.0
+    return max(status.st_atime, status.st_mtime)

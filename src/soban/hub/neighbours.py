@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soban.base.errors import UserError
+from soban.base.files import last_use
 from soban.hub.names import quotable
 from soban.weights import ollama
 from soban.weights.naming import SPLIT, gguf_models
@@ -69,7 +70,7 @@ def _ollama() -> Iterator[Neighbour]:
                 size = sum(blob.stat().st_size for blob, _ in ollama.layers(path).values() if blob.is_file())
             except UserError:
                 continue  # no model
-            yield Neighbour("/".join(("ollama", *before, f"{model}:{tag}")), "Ollama", path, size, _last_use(path))
+            yield Neighbour("/".join(("ollama", *before, f"{model}:{tag}")), "Ollama", path, size, last_use(path))
 
 
 def _lm_studio() -> Iterator[Neighbour]:
@@ -113,19 +114,11 @@ def _gguf(name: str, owner: str, path: Path) -> Neighbour:
     split = SPLIT.search(path.name)
     beside = path.parent.glob(f"{path.name[: split.start()]}-?????-of-{split['count']}.gguf") if split else [path]
     sizes = [file.stat().st_size for file in beside if file.is_file()]
-    return Neighbour(name, owner, path, sum(sizes), _last_use(path))
+    return Neighbour(name, owner, path, sum(sizes), last_use(path))
 
 
 def _stem(name: str) -> str:
     return SPLIT.sub("", name) if SPLIT.search(name) else name[: -len(".gguf")]
-
-
-def _last_use(path: Path) -> float:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0.0
-    return max(status.st_atime, status.st_mtime)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from soban.base.border import reason
 from soban.base.errors import UserError
-from soban.base.files import on_disk
+from soban.base.files import last_use, on_disk
 from soban.hub import place
 from soban.hub.choosing import TOKENIZERS, gguf_forms
 from soban.hub.names import MAIN, Repository, entries_of
@@ -144,11 +144,11 @@ def _of_repository(cache: Path, name: str) -> Iterator[Held]:
         real = files + (begun if number == 0 else [])
         yield Held(
             identity, revisions.get(snapshot.name, snapshot.name), snapshot, bytes_of(real),
-            is_complete(snapshot) or (_is_single(files) and not begun), max(map(_last_use, real), default=0.0), cache,
+            is_complete(snapshot) or (_is_single(files) and not begun), max(map(last_use, real), default=0.0), cache,
         )  # fmt: skip
     if begun and not snapshots:
         revision = next(iter(revisions.values()), "main")
-        yield Held(identity, revision, folder, bytes_of(begun), False, max(map(_last_use, begun)), cache)
+        yield Held(identity, revision, folder, bytes_of(begun), False, max(map(last_use, begun)), cache)
 
 
 def _is_single(files: list[Path]) -> bool:
@@ -220,11 +220,3 @@ def bytes_of(paths: list[Path]) -> int:
             status = path.stat()
             sizes[status.st_dev, status.st_ino] = on_disk(status)
     return sum(sizes.values())
-
-
-def _last_use(path: Path) -> float:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0.0
-    return max(status.st_atime, status.st_mtime)
