@@ -20,8 +20,11 @@ RESULTS = HERE / "results"
 FILES = HERE.parent / "out" / "bench"
 DISTURBED = 0.08  # share of the cores that other programs may take from a measurement
 LONG = 8.0  # seconds; a turn that took longer is not repeated
-BITS = {"q4": 4, "Q4_0": 4, "q8": 8, "Q8_0": 8}  # others, 16 and 32, are compared with each other
+BITS = {"q4": 4, "Q4_0": 4, "int4": 4, "q8": 8, "Q8_0": 8, "int8": 8}  # others, 16 and 32, are compared with each other
 FROM_MEMORY = 1 << 28  # bytes of a model of which no cache holds much
+# What a peer leaves out of a model, and so need not compute
+SKIPPED_BY_CTRANSLATE2 = {"gemma2": " (no caps, no windows)"}
+SKIPPED_BY_OPENVINO = {"gemma2": " (no cap in attention)"}
 TURNS = 2  # how often a disturbed measurement is tried; the least disturbed one counts
 ISAS = ("avx2", "avxvnni", "avx512vnni", "amx")  # of which SOBAN_BENCH_LLAMA_AVX2 and so on name a folder with a build
 
@@ -33,6 +36,7 @@ class Contestant:
     text: str  # its name in tables
     spec: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
     process: Any = None
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -43,7 +47,7 @@ class Contestant:
     def start(self) -> "Contestant":
         environment = {**os.environ, "SOBAN_THREADS": str(self.spec["threads"]), **self.environment}
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "engines.py"), json.dumps(self.spec)], stdin=subprocess.PIPE,
+            [self.python, str(HERE / "engines.py"), json.dumps(self.spec)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=None if os.environ.get("SOBAN_BENCH_DEBUG") else subprocess.DEVNULL,
             text=True, env=environment,
         )  # fmt: skip
@@ -94,6 +98,52 @@ def ik(gguf: Path, kind: str, threads: int) -> Contestant | None:
         return None
     spec = {"engine": "ik", "model": str(gguf), "kind": kind, "threads": threads}
     return Contestant(f"ik_llama.cpp {kind}", spec)
+
+
+def ctranslate2(model: Path, threads: int, files: Path) -> Contestant | None:
+    """CTranslate2 in 8 bits (it has no 4); None, with a line, where it is not installed."""
+    from importlib.util import find_spec
+
+    if not find_spec("ctranslate2"):
+        tell("ctranslate2 is not installed: left out (pip install ctranslate2)")
+        return None
+    path = files / f"{model.name}.ctranslate2-int8"
+    if not path.is_dir():
+        from ctranslate2.converters import TransformersConverter
+
+        tell(f"writing {path}, once")
+        files.mkdir(parents=True, exist_ok=True)
+        TransformersConverter(str(model), load_as_float16=False, low_cpu_mem_usage=True).convert(
+            str(path), quantization="int8"
+        )
+    spec = {"engine": "ctranslate2", "model": str(path), "kind": "int8", "threads": threads}
+    return Contestant(f"CTranslate2 int8{SKIPPED_BY_CTRANSLATE2.get(kind_of(model), '')}", spec)
+
+
+def openvino(model: Path, kind: str, threads: int, files: Path) -> Contestant | None:
+    """OpenVINO GenAI in an environment of its own, whose Python SOBAN_BENCH_OPENVINO names; else None, with a line."""
+    python = os.environ.get("SOBAN_BENCH_OPENVINO")
+    if not python:
+        tell("SOBAN_BENCH_OPENVINO names no Python with optimum-intel and openvino-genai: OpenVINO is left out")
+        return None
+    path = files / f"{model.name}.openvino-{kind}"
+    if not path.is_dir():
+        tell(f"writing {path}, once")
+        partial = path.with_suffix(".partial")
+        subprocess.run(
+            [str(Path(python).with_name("optimum-cli")), "export", "openvino", "--model", str(model), "--task",
+             "text-generation-with-past", "--weight-format", kind, str(partial)],
+            check=True, stdout=sys.stderr,
+        )  # fmt: skip
+        partial.rename(path)
+    spec = {"engine": "openvino", "model": str(path), "kind": kind, "threads": threads}
+    name = f"OpenVINO {kind}{SKIPPED_BY_OPENVINO.get(kind_of(model), '')}"
+    return Contestant(name, spec, {"PYTHONPATH": str(HERE.parent / "src")}, python)
+
+
+def kind_of(model: Path) -> str:
+    """The model_type in a folder's config.json."""
+    return str(json.loads((model / "config.json").read_text("utf-8"))["model_type"])
 
 
 def transformers(model: Path, kind: str, threads: int) -> Contestant:

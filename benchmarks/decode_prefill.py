@@ -1,11 +1,12 @@
-"""Decoding and prefill of a full-size model: soban, llama.cpp, ik_llama.cpp and transformers in turn.
+"""Decoding and prefill of a full-size model: soban, llama.cpp and other engines in turn.
 
     python scripts/make_random_gemma2.py out/gemma-2-2b-random
     python benchmarks/decode_prefill.py out/gemma-2-2b-random --peers llama
 
 Environment: SOBAN_BENCH_IK names ik_llama.cpp's llama-bench; SOBAN_BENCH_LLAMA a folder with llama.cpp's libraries in
 place of those of llama-cpp-python; SOBAN_BENCH_LLAMA_AVX2, _AVXVNNI, _AVX512VNNI those built for these instruction
-sets, which --isas compares with ours. --peers: llama ik torch-float32 torch-bfloat16.
+sets, which --isas compares with ours; SOBAN_BENCH_OPENVINO a Python that has optimum-intel and openvino-genai.
+--peers: llama ik ctranslate2 openvino torch-float32 torch-bfloat16.
 """
 
 import argparse
@@ -32,6 +33,10 @@ def contestants(options: argparse.Namespace) -> list[common.Contestant | None]:
                 made.append(common.llama(gguf, GGUF[kind], threads, positions, chosen, flash=options.flash))
         if gguf and "ik" in options.peers:
             made.append(common.ik(gguf, GGUF[kind], threads))
+        if "openvino" in options.peers:
+            made.append(common.openvino(options.model, {"q4": "int4", "q8": "int8"}[kind], threads, options.files))
+    if "ctranslate2" in options.peers:
+        made.append(common.ctranslate2(options.model, threads, options.files))
     made += [
         common.transformers(options.model, peer[6:], threads) for peer in options.peers if peer.startswith("torch-")
     ]

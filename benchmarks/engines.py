@@ -4,6 +4,7 @@ benchmarks/common.py starts this file with a spec in JSON and sends requests, on
 {"decode": [context, count, sequences]} or {"write": 255}; the answer is one line with seconds.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 
 class Engine(Protocol):
-    """One loaded model. Torch and ik_llama.cpp do not `write`."""
+    """One loaded model. Torch, ik_llama.cpp, CTranslate2 and OpenVINO do not `write`."""
 
     about: dict[str, Any]  # bits of a weight in body and head, and what else belongs into a record
 
@@ -227,7 +228,77 @@ class Ik:
         return 1 / self._bench("-p", "0", "-n", "0", "-gp", f"{context},{count}")
 
 
-ENGINES = {"soban": Soban, "llama": Llama, "torch": Torch, "ik": Ik}
+class CTranslate2:
+    """CTranslate2 by its Generator: a prompt at once with the first token after it, then step by step."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        import ctranslate2
+
+        self.model = ctranslate2.Generator(
+            spec["model"], device="cpu", compute_type="int8", inter_threads=1, intra_threads=spec["threads"]
+        )
+        words = json.loads((Path(spec["model"]) / "vocabulary.json").read_text(encoding="utf-8"))
+        self.words = [word for word in words if not word.startswith("<")]
+        self.about = {"body_bits": 8.0, "head_bits": 8.0}
+
+    def run(self, context: int, count: int) -> list[float]:
+        """When each of `count` tokens after a prompt of `context` came."""
+        prompt = [self.words[7919 * (position + 1) % len(self.words)] for position in range(context)]
+        times = [time.perf_counter()]
+
+        def note(step: Any) -> bool:
+            times.append(time.perf_counter())
+            return False
+
+        self.model.generate_batch(
+            [prompt], max_length=count, min_length=count, include_prompt_in_result=False, callback=note, end_token=[]
+        )
+        return times
+
+    def prefill(self, tokens: int) -> float:
+        start, first, *_ = self.run(tokens, 1)
+        return first - start
+
+    def decode(self, context: int, count: int, sequences: int) -> float:
+        if sequences != 1:
+            raise SystemExit("CTranslate2 is measured with one sequence only")
+        times = self.run(context, count + 1)[1:]
+        return statistics.median(after - before for before, after in itertools.pairwise(times))
+
+
+class OpenVino:
+    """OpenVINO GenAI's pipeline, which keeps the cache in the model and computes the logits of the last token only."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        import openvino
+        import openvino_genai as genai
+
+        self.api, self.genai = openvino, genai
+        self.model = genai.LLMPipeline(spec["model"], "CPU", INFERENCE_NUM_THREADS=spec["threads"])
+        self.vocabulary = json.loads((Path(spec["model"]) / "config.json").read_text("utf-8"))["vocab_size"]
+        bits = {"int4": 4.5, "int8": 8.0}[spec["kind"]]
+        self.about = {"body_bits": bits, "head_bits": 8.0}
+
+    def run(self, context: int, count: int) -> list[float]:
+        import numpy as np
+
+        ids = np.array([[7919 * (position + 1) % self.vocabulary for position in range(context)]], np.int64)
+        inputs = self.genai.TokenizedInputs(self.api.Tensor(ids), self.api.Tensor(np.ones_like(ids)))
+        config = self.genai.GenerationConfig(max_new_tokens=count, min_new_tokens=count, do_sample=False)
+        config.ignore_eos = True
+        metrics = self.model.generate(inputs, config).perf_metrics.raw_metrics
+        return [metrics.m_times_to_first_token[0] / 1e6, *(taken / 1e6 for taken in metrics.m_durations[1:])]
+
+    def prefill(self, tokens: int) -> float:
+        return self.run(tokens, 1)[0]
+
+    def decode(self, context: int, count: int, sequences: int) -> float:
+        if sequences != 1:
+            raise SystemExit("OpenVINO is measured with one sequence only")
+        return statistics.median(self.run(context, count + 1)[1:])
+
+
+ENGINES = {"soban": Soban, "llama": Llama, "torch": Torch, "ik": Ik, "ctranslate2": CTranslate2, "openvino": OpenVino}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Makes a Gemma 2 of full size with random weights and a synthetic tokenizer, to measure with: no download needed.
 
     python scripts/make_random_gemma2.py out/gemma-2-2b-random        # 5.2 GB of bfloat16
+    python scripts/make_random_gemma2.py out/llama-random --shape llama    # as large, without what is Gemma's alone
 
 The tokenizer has 256,000 entries and about 500,000 merges over Hangul, Latin and bytes, as Gemma's has: the words
 mean nothing, but loading it and encoding text cost what the real one costs.
@@ -43,6 +44,15 @@ CONFIG = {
     "pad_token_id": 0,
     "torch_dtype": "bfloat16",
 }
+# Of Gemma's size, and nothing in it that an engine might leave out: no caps, no windows, no scale
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 256000, "hidden_size": 2304,
+    "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "head_dim": 256, "max_position_embeddings": 8192, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0, "tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
+    "torch_dtype": "bfloat16",
+}  # fmt: skip
+SHAPES = {"gemma2": CONFIG, "llama": LLAMA}
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<unused{i}>" for i in range(99))]
 TURNS = ["<start_of_turn>", "<end_of_turn>"]  # 106 and 107, with <2mass> etc. standing for what lies between
 TEMPLATE = (
@@ -58,9 +68,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=CONFIG["num_hidden_layers"], help="fewer make a smaller model")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="gemma2")
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
-    config = CONFIG | {"num_hidden_layers": options.layers}
+    config = SHAPES[options.shape] | {"num_hidden_layers": options.layers}
     write_json(options.folder / "config.json", config)
     write_json(options.folder / "generation_config.json", {"bos_token_id": 2, "eos_token_id": [1, 107]})
     write_json(options.folder / "tokenizer.json", tokenizer())
@@ -86,7 +97,7 @@ def write_weights(path: Path, config: dict) -> None:
     def fill(name: str) -> Iterator[np.ndarray]:
         count = int(np.prod(shapes[name]))
         if len(shapes[name]) == 1:
-            yield bf16_bits(np.zeros(count, np.float32))
+            yield bf16_bits(np.full(count, 0.0 if config["model_type"] == "gemma2" else 1.0, np.float32))
             return
         scale = np.float32(shapes[name][1] ** -0.5)
         offset = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
