@@ -36,6 +36,8 @@ def test_a_named_model_is_run_listed_copied_and_removed(soban: Command, folder: 
     ]
     assert "mina" in run("list")[0]
     assert "tiny" in run("show", "mina")[0]
+    converted = run("convert", "mina", str(tmp_path / "converted"), "--dtype", "bf16")[1]
+    assert "system text and settings of mina" in converted
     run("rm", "mina", "jun:2", "-y")
     assert "mina" not in run("list")[1] and folder.is_dir()
     assert "mina" in run("run", "mina", "안녕?", code=2)[1]

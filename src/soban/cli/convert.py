@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from soban import messages
 from soban.base import system
 from soban.base.errors import UserError
 from soban.cli.terminal import console
@@ -67,6 +68,7 @@ def call(options: ConvertOptions) -> int:
     from soban.loading import custom
     from soban.loading.loaded import BUNDLED
     from soban.loading.locate import locate
+    from soban.loading.modelfile import Modelfile
     from soban.weights.checkpoint import GGUF, LLAMA2C
     from soban.weights.opening import named_form
 
@@ -77,6 +79,7 @@ def call(options: ConvertOptions) -> int:
             path=adapter, base=custom.base_of(name) or custom.BUNDLED,
             hint="merge the two with peft, or convert {base}, which is the model without it",
         )  # fmt: skip
+    own = None if name is None else custom.described(name)
     name = None if name is None else custom.base_of(name)
     form = named_form(out)
     words_out = Path(options.tokenizer_out or out.with_name("tokenizer.bin"))
@@ -104,6 +107,11 @@ def call(options: ConvertOptions) -> int:
         else:
             to_folder(source, out, options.dtype or "f32", tokenizer=tokenizer, progress=progress)
     _tell(out)
+    if own is not None and own.modelfile != Modelfile(own.modelfile.base, license=own.modelfile.license):
+        messages.warn(
+            "{path} has the weights alone: the system text and settings of {model} stay in {file}", path=out,
+            model=own.name, file=own.path,
+        )  # fmt: skip
     return 0
 
 
