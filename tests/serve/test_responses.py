@@ -238,6 +238,28 @@ def test_a_response_is_kept_for_its_owner_until_others_need_the_room(start: Star
     assert told.status_code == 404 and told.json()["error"]["param"] == "previous_response_id"
 
 
+def test_what_a_response_was_asked_is_listed_page_by_page(client: Any, tooled: Running, fixtures: Path) -> None:
+    asked: dict[str, Any] = {"model": "tooled", "max_output_tokens": 3, "extra_body": {"seed": 2}}
+    call = {"type": "function_call", "call_id": "c1", "name": "now", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c1", "output": "12"}
+    said = {"role": "assistant", "content": "네"}
+    first = client.responses.create(**asked, input=[{"role": "user", "content": QUESTION}, said, call, result])
+    second = client.responses.create(**asked, input="더", previous_response_id=first.id)
+    one = client.responses.input_items.list(first.id, order="asc").data
+    assert [item.type for item in one] == ["message", "message", "function_call", "function_call_output"]
+    assert one[0].content[0].text == QUESTION and one[1].content[0].text == "네"
+    every = list(client.responses.input_items.list(second.id, limit=2))  # the client asks for page after page
+    output = [item.id for item in first.output]
+    assert [item.id for item in reversed(every)] == [*(item.id for item in one), *output, every[0].id]
+    assert every[0].content[0].text == "더"
+    listed = httpx.get(f"{tooled.url}{PATH}/{second.id}/input_items?limit=3&order=asc").json()
+    assert listed["has_more"] and listed["last_id"] == one[2].id
+    check(fixtures, listed, "ResponseItemList")
+    wrong = httpx.get(f"{tooled.url}{PATH}/{second.id}/input_items?after=msg_0")
+    assert wrong.status_code == 404 and wrong.json()["error"]["param"] == "after"
+    assert httpx.get(f"{tooled.url}{PATH}/{second.id}/input_items?limit=0").status_code == 400
+
+
 def test_what_is_kept_has_a_bound_in_bytes() -> None:
     dice = random.Random(1)
     kept = Conversations(1000, 5000)

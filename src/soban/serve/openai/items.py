@@ -1,5 +1,6 @@
 """The items of /v1/responses as a conversation: what was said, thought and called, each an item of its own."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,22 @@ def turns_of_items(items: Sequence[Mapping[str, Any]], place: str = "input") -> 
                 "item_reference are possible", 400, where,
             )  # fmt: skip
     return [{"content": "", **turn} if turn["role"] == "assistant" else turn for turn in turns]
+
+
+PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}  # of ids
+
+
+def whole(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item as OpenAI lists it: with an id of its own, its type, and its text in parts."""
+    kind = item.get("type") or "message"
+    item = {"id": f"{PREFIXES[kind]}_{uuid.uuid4().hex}", "type": kind, "status": "completed", **item}
+    if kind == "reasoning":
+        return {"summary": [], **item}
+    if kind == "message" and isinstance(content := item["content"], str):
+        said = item["role"] == "assistant"
+        part = {"type": "output_text", "annotations": [], "logprobs": []} if said else {"type": "input_text"}
+        item["content"] = [{**part, "text": content}]
+    return item
 
 
 def _answer(turns: list[dict[str, Any]], *new: str) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 from starlette.responses import Response as HttpResponse
 
@@ -16,6 +16,7 @@ from soban.serve.openai import tools
 from soban.serve.openai.chat import thinking_of
 from soban.serve.openai.conversations import Conversations, Item
 from soban.serve.openai.items import turns_of_items
+from soban.serve.openai.items import whole as whole_item
 from soban.serve.openai.requests import ResponsesRequest
 from soban.serve.openai.response import Response
 from soban.serve.pool import Pool, Served
@@ -60,6 +61,13 @@ def router(pool: Pool) -> APIRouter:
     async def retrieve(id: str) -> dict[str, Any]:
         return conversations.find(guard.owner.get(), id).read()[0]
 
+    @routes.get(PATH + "/{id}/input_items")
+    async def input_items(
+        id: str, limit: int = Query(20, ge=1, le=100), order: Literal["asc", "desc"] = "desc", after: str | None = None
+    ) -> dict[str, Any]:
+        response, items = conversations.find(guard.owner.get(), id).read()
+        return page(items[: len(items) - len(response["output"])], limit, order, after)
+
     @routes.delete(PATH + "/{id}")
     async def delete(id: str) -> dict[str, Any]:
         conversations.forget(guard.owner.get(), id)
@@ -75,10 +83,23 @@ def items_of(body: ResponsesRequest, conversations: Conversations, owner: str) -
         raise ApiError("input is an empty list", 400, "input")
     resolved = conversations.resolved(owner, new)
     turns_of_items(resolved)  # whatever is wrong with them is told by their own places
+    resolved = [whole_item(item) for item in resolved]
     if body.previous_response_id is None:
         return resolved
     _, before = conversations.find(owner, body.previous_response_id, "previous_response_id").read()
     return [*before, *resolved]
+
+
+def page(items: Sequence[Item], limit: int, order: str, after: str | None) -> dict[str, Any]:
+    """Some of the items, as OpenAI lists them: those behind the one with the id `after`. Raises ApiError."""
+    items = list(items) if order == "asc" else list(reversed(items))
+    ids = [item["id"] for item in items]
+    if after is not None and after not in ids:
+        raise ApiError(f"after '{after}' is none of this response's items", 404, "after", "item_not_found")
+    first = 0 if after is None else ids.index(after) + 1
+    data = items[first : first + limit]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": "", "last_id": ""}
+    return {"object": "list", "data": data, **ends, "has_more": first + limit < len(items)}
 
 
 def begin(model: Model, body: ResponsesRequest, items: Sequence[Item], limits: Limits) -> Answering:
