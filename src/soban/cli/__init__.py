@@ -39,6 +39,7 @@ COMMANDS = {
     "data": {"group": "teach", "help": "make training data of text"},
     "train": {"group": "teach", "help": "teach a small model from text"},
     "eval": {"group": "teach", "help": "measure how well a model predicts a text"},
+    "compare": {"group": "teach", "help": "set the answers of models side by side"},
     "convert": {"group": "teach", "help": "write a model in another form"},
     "verify": {"group": "teach", "help": "say whether two models are the same"},
     "list": {"group": "here", "help": "list the models on this PC"},
