@@ -22,6 +22,7 @@ from tests import tiny
 from tests.cli.conftest import Command, environment
 from tests.cli.tmux import Terminal
 from tests.hub.stub import Fault, Hub, Model, Token
+from tests.weights.quantised.test_models import SETTINGS, pair
 
 NAME = "owner/model"
 TOKEN = "hf_ThisIsTheSecretOfTheTest"
@@ -291,7 +292,11 @@ def test_a_terminal_that_becomes_narrower_keeps_no_piece_of_the_bar(hub: Hub) ->
 UNSUITABLE: dict[str, tuple[dict[str, object], str]] = {
     "another family": ({"model_type": "t5"}, "it has no engine for t5 models yet"),
     "another activation": ({**tiny.CONFIG, "hidden_activation": "relu9"}, "relu9"),
-    "quantised weights": ({**tiny.CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+    "quantised weights": ({**tiny.CONFIG, "quantization_config": {"quant_method": "hqq", "bits": 4}}, "hqq"),
+    "a setting of theirs": (
+        {**tiny.CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 4, "dynamic": {"x": {}}}},
+        "dynamic",
+    ),
 }
 
 
@@ -301,7 +306,7 @@ def test_what_soban_could_not_run_is_told_before_it_is_fetched(
 ) -> None:
     config, said = UNSUITABLE[kind]
     own = tiny.make_model(tmp_path / "model")
-    if kind == "quantised weights":
+    if "quantization_config" in config:
         names = {"model.layers.0.self_attn.q_proj.qweight": ("I32", (8, 64)), "model.norm.weight": ("F32", (64,))}
         arrays = {"I32": np.zeros((8, 64), np.int32), "F32": np.zeros(64, np.float32)}
         told = [(name, *about) for name, about in names.items()]
@@ -332,6 +337,19 @@ def test_what_soban_runs_is_fetched_without_a_word_also_with_stale_words_about_q
     assert "fetching" in first and "fetched and checked" in second
     done = soban("run", NAME, "abc", "-q", "--max-new-tokens", "3")
     assert done.returncode == 0 and done.stdout.startswith(b"abc")
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_what_another_program_has_quantised_is_fetched_without_a_word_and_runs(
+    hub: Hub, soban: Command, tmp_path: Path, method: str
+) -> None:
+    own, plain = pair(tmp_path, "llama", method)
+    hub.models[NAME] = Model({path.name: path.read_bytes() for path in own.iterdir()})
+    first, second = soban("pull", NAME).stderr.decode().splitlines()
+    assert "fetching" in first and "fetched and checked" in second
+    options = ("abc", "-q", "--max-new-tokens", "8", "--dtype", "f32")
+    done, wanted = soban("run", NAME, *options), soban("run", str(plain), *options)
+    assert done.returncode == 0 and done.stdout == wanted.stdout
 
 
 def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(hub: Hub, soban: Command) -> None:

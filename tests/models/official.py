@@ -194,7 +194,7 @@ def weights(config: dict[str, Any], seed: int = 0) -> dict[str, npt.NDArray]:
     return {name: dice.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "int32": "I32", "uint8": "U8"}
+NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "int32": "I32", "uint8": "U8", "int8": "I8"}
 
 
 def write(folder: Path, tensors: dict[str, npt.NDArray], name: str = "model.safetensors") -> None:

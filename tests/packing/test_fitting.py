@@ -116,8 +116,8 @@ def test_leftovers_are_told_and_a_missing_size_is_named(tmp_path: Path, caplog: 
         soban.load(folder)
 
 
-def test_quantised_weights_are_refused_by_method_and_a_stale_word_about_them_is_told(tmp_path: Path) -> None:
-    config = changed(CONFIGS["llama"], quantization_config={"quant_method": "gptq", "bits": 4})
+def test_a_stale_word_about_quantised_weights_is_told_and_an_unknown_method_is_refused(tmp_path: Path) -> None:
+    config = changed(CONFIGS["llama"], quantization_config={"quant_method": "hqq", "bits": 4})
     folder = folder_of(tmp_path / "m", config)
     plain = ours(folder)
     assert plain.logits is not None
@@ -128,10 +128,10 @@ def test_quantised_weights_are_refused_by_method_and_a_stale_word_about_them_is_
         folder,
         {name: value for name, value in tensors.items() if name != "model.layers.0.mlp.down_proj.weight"} | packed,
     )
-    assert "quantised by gptq" in ours(folder).refusal
+    assert "quantised by hqq" in ours(folder).refusal
     report = inspect_model(folder)
     assert [finding.code for finding in report["findings"]] == ["not-runnable"] and report["run"] is None
-    with pytest.raises(soban.UserError, match="quantised by gptq"):
+    with pytest.raises(soban.UserError, match="quantised by hqq"):
         open_source(folder)
 
 

@@ -15,6 +15,7 @@ from soban.convert.source import Floats, Source, halves, rotated_heads
 from soban.loading.model_files import GgufFiles, files_of
 from soban.models.plan import Part
 from soban.ops.formats import bf16_bits
+from soban.packing.fitting import quantised_by
 from soban.text.tokenizers import gguf_json
 from soban.text.tokenizers.fast import load_fast
 from soban.text.tokenizers.llama2c import BOS, EOS, Llama2cTokenizer, read_pieces
@@ -67,7 +68,10 @@ def to_folder(
                 _write_tokenizer(folder, tokenizer, source.config)
         else:
             _copy_others(source.folder, folder)
-            _write_json(folder / CONFIG, _same_config(source.config, dtype))
+            config = _same_config(source.config, dtype)
+            if quantised_by(source.checkpoint) is not None:  # they are plain numbers from here on
+                del config["quantization_config"]
+            _write_json(folder / CONFIG, config)
         write_shards(folder, entries, lambda name: _bytes(source, name, dtype, rotated.get(name)), progress)
 
 

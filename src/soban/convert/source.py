@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from soban.models import Architecture, architecture
 from soban.ops import formats
-from soban.packing.fitting import check_plain, fitted
+from soban.packing.fitting import dequantised, fitted, is_plain
 from soban.packing.layout import RESIDUAL, packed_layout
 from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint, finite_check
 from soban.weights.llama2c import KEY, QUERY
@@ -95,7 +95,8 @@ class Source:
 def open_source(path: Path) -> Source:
     """The model at a path. Raises UserError for what cannot be read, or is quantised in another program's way."""
     checkpoint = open_checkpoint(path)
-    check_plain(checkpoint)
+    if not is_plain(checkpoint):
+        checkpoint = dequantised(architecture(checkpoint.config), checkpoint)
     return Source(path, checkpoint, packed_layout(checkpoint))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from soban.base.errors import Finding, UserError
 from soban.models import Architecture
-from soban.packing.fitting import Fitted, stale_quantisation
+from soban.packing.fitting import Fitted, quantised_by, stale_quantisation
 
 
 def config_findings(architecture: Architecture, fit: Fitted) -> Iterator[Finding]:
@@ -34,6 +34,16 @@ def config_findings(architecture: Architecture, fit: Fitted) -> Iterator[Finding
             UserError(
                 "config.json tells of weights quantised by {method}, and they are plain numbers: they are used as such",
                 method=method, hint="take quantization_config out",
+            ),
+            "config.json", method, "note",
+        )  # fmt: skip
+    if (method := quantised_by(checkpoint)) is not None:
+        yield Finding(
+            "quantised-twice",
+            UserError(
+                "the weights are quantised by {method}: they are taken apart once and packed anew, so that q8 adds "
+                "little to what they have lost, and q4 about half as much again", method=method,
+                hint="where there is room, take the original model",
             ),
             "config.json", method, "note",
         )  # fmt: skip

@@ -25,7 +25,7 @@ from soban.models.plan import Part
 from soban.ops import formats
 from soban.ops.cache import LayerGeometry, position_bytes
 from soban.packing.assemble import dtypes_of, needs_packing, target_format, weight_bytes
-from soban.packing.fitting import fitted
+from soban.packing.fitting import fitted, quantised_by
 from soban.packing.layout import packed_layout
 from soban.resources import disk, memory
 from soban.resources.memory import Form, cache_format
@@ -98,7 +98,8 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
     result = {
         "soban": VERSION, "pc": asdict(this_machine()), "threads": system.threads(),
         "memory_free": free, "model": headers.name, "repository": headers.repository.id if headers.repository else None,
-        "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle, **weights(headers),
+        "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle,
+        **weights(checkpoint if quantised_by(checkpoint) else headers.checkpoint),
         "context": wish.context, "users": wish.users,
     }  # fmt: skip
     result["disk"] = disk_space(headers.download, packed_bytes(arch, checkpoint), options.speed)
@@ -224,16 +225,16 @@ def checked(options: PlanOptions, purpose: str, most: object) -> Wish:
     return Wish(purpose, options.context or min(most, usual), users, options.cache_dtype)
 
 
-def weights(headers: Outline) -> dict[str, Any]:
+def weights(checkpoint: Checkpoint) -> dict[str, Any]:
     """How many there are, as what they are stored, and what the rule of thumb would say."""
     counts: dict[str, int] = {}
     count = 0
-    for tensor in distinct_tensors(headers.checkpoint):
+    for tensor in distinct_tensors(checkpoint):
         counts[tensor.format] = counts.get(tensor.format, 0) + math.prod(tensor.shape)
         count += math.prod(tensor.shape)
-    if layout := packed_layout(headers.checkpoint):
+    if layout := packed_layout(checkpoint):
         matrices = {name for name in layout if not name.endswith(".residual")}
-        rest = [tensor for tensor in distinct_tensors(headers.checkpoint) if tensor.name not in layout]
+        rest = [tensor for tensor in distinct_tensors(checkpoint) if tensor.name not in layout]
         count = sum(layout[name][1] * layout[name][2] for name in matrices) + sum(math.prod(t.shape) for t in rest)
         counts = {"q8": count}
     # "8 GB in float32, 4 in float16 for 2B": bytes of a number times the numbers, without what else there is

@@ -14,6 +14,7 @@ from soban.convert.source import Floats, Source, halves, open_source, rotated_he
 from soban.models import Architecture
 from soban.models.plan import EMBED, HEAD, Part
 from soban.packing.layout import RESIDUAL
+from soban.weights.checkpoint import METHODS
 
 PIECE = 1 << 22  # numbers that are compared in one go
 # The largest share by which rounding to a plain format changes a number: half of its last place
@@ -22,7 +23,7 @@ PRECISION = {"f64": 2.0**-24, "f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
 # most ten times the block's own deviation where its numbers are not all but one zero: 4 / 2**bits covers it.
 BITS = {
     "q8": 8, "q4": 4, "i8g": 8, "q8_0": 8, "q6_k": 6, "q5_0": 5, "q5_1": 5, "q5_k": 5, "q4_0": 4, "q4_1": 4, "q4_k": 4,
-    "iq4_nl": 4, "iq4_xs": 4, "mxfp4": 4, "q3_k": 3, "iq3_s": 3, "q2_k": 2,
+    "iq4_nl": 4, "iq4_xs": 4, "mxfp4": 4, "q3_k": 3, "iq3_s": 3, "q2_k": 2, **dict.fromkeys(METHODS, 4),
 }  # fmt: skip
 NORM = "norm"  # the role of the last norm
 LEAST = 2.0**-14  # the smallest number that float16 rounds by a share; below, it is by a fixed step

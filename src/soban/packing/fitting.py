@@ -1,5 +1,6 @@
 """A checkpoint's tensors as the model's: their names, their shapes, whose the head is, what has no place."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,10 +9,10 @@ import numpy as np
 from soban import messages
 from soban.base.errors import UserError
 from soban.models import Architecture
-from soban.models.plan import EMBED, Plan, Shape
+from soban.models.plan import EMBED, Part, Plan, Shape
 from soban.ops import formats
 from soban.packing.layout import RESIDUAL, Layout, packed_layout
-from soban.weights.checkpoint import GGUF, WEIGHTS, Checkpoint, Tensor
+from soban.weights.checkpoint import GGUF, METHODS, WEIGHTS, Checkpoint, Tensor, method_of
 
 COMPARED = 1 << 22  # numbers that are compared in one go
 WRAPPERS = ("model.language_model.", "language_model.")  # before the text part's names, where there are other parts
@@ -55,7 +56,7 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
     Where the config says that the head is the embedding and the file has another head, the file is right. Raises
     UserError, with names and shapes, for what is missing or quantised in another program's way.
     """
-    check_plain(checkpoint)
+    checkpoint = dequantised(architecture, checkpoint)
     layout, plan = packed_layout(checkpoint), architecture.plan
     tensors = dict(checkpoint.tensors) if layout else _renamed(checkpoint, architecture)
     config, embed = architecture.config, plan.end(EMBED)
@@ -83,31 +84,37 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
 def stale_quantisation(checkpoint: Checkpoint) -> Any:
     """The method that quantization_config names though the weights are plain numbers; None where it is not so."""
     quantisation = checkpoint.config.get("quantization_config")
-    if quantisation is None or not is_plain(checkpoint):
+    if quantisation is None or quantised_by(checkpoint) is not None or not is_plain(checkpoint):
         return None
-    return _method(quantisation)
+    return method_of(quantisation)
 
 
-def check_plain(checkpoint: Checkpoint) -> None:
-    """Raises UserError where config.json tells of quantised weights, and they are."""
-    quantisation = checkpoint.config.get("quantization_config")
-    if quantisation is not None and not is_plain(checkpoint):
-        raise UserError(
-            "config.json: weights quantised by {method} are not read", method=_method(quantisation),
-            hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
-        )  # fmt: skip
+def quantised_by(checkpoint: Checkpoint) -> str | None:
+    """The method by which another program has quantised weights of a fitted checkpoint; None where none has."""
+    return next((tensor.format for tensor in checkpoint.tensors.values() if tensor.format in METHODS), None)
+
+
+def dequantised(architecture: Architecture, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with weights in the place of what another program's method stores, by the names of its file.
+
+    Raises UserError where config.json tells of quantised weights, and they are, in a way that is not read.
+    """
+    if checkpoint.config.get("quantization_config") is None or is_plain(checkpoint):
+        return checkpoint
+    from soban.weights.quantised import reading  # imported where it is met: a start waits for all that is
+
+    shapes, embed = architecture.plan.file_shapes(), architecture.plan.end(EMBED)
+    if embed is not None:
+        shapes.setdefault(architecture.plan.head, embed.shape)
+    return reading.dequantised(checkpoint, lambda name: shapes.get(_usual_name(architecture, shapes.keys(), name)))
 
 
 def is_plain(checkpoint: Checkpoint) -> bool:
     """Whether no tensor is quantised in another program's way: all are floating-point numbers, or packed by soban."""
-    if _method(checkpoint.config.get("quantization_config")) in WITHOUT_TRACE:
+    if method_of(checkpoint.config.get("quantization_config")) in WITHOUT_TRACE:
         return False
     layout = packed_layout(checkpoint)
     return all(tensor.format in WEIGHTS or name in layout for name, tensor in checkpoint.tensors.items())
-
-
-def _method(quantisation: Any) -> Any:
-    return quantisation.get("quant_method", "?") if isinstance(quantisation, dict) else quantisation
 
 
 def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Tensor]:
@@ -120,11 +127,7 @@ def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Te
     expected = {part.source() for part in plan.parts()} | {plan.head}
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():  # a file has the prefix once too often, or not at all
-        wrapper = next((one for one in WRAPPERS if architecture.text_only and name.startswith(one)), "")
-        bare = name.removeprefix(wrapper)
-        bare = next((new + bare.removeprefix(old) for old, new in plan.older.items() if bare.startswith(old)), bare)
-        options = (bare, bare.removeprefix(plan.prefix), plan.prefix + bare)
-        usual = next((option for option in options if option in expected), name)
+        usual = _usual_name(architecture, expected, name)
         usual = usual if usual == name or usual not in checkpoint.tensors else name
         tensors[usual] = tensor if usual == name else replace(tensor, name=usual)
     shapes, file_shapes = plan.shapes(), plan.file_shapes()
@@ -134,12 +137,26 @@ def _renamed(checkpoint: Checkpoint, architecture: Architecture) -> dict[str, Te
     return _viewed(tensors, plan, "hf")
 
 
+def _usual_name(architecture: Architecture, expected: Container[str | None], name: str) -> str:
+    """The name that the plan has for a tensor of a Hugging Face file; the file's own where it has none."""
+    plan = architecture.plan
+    wrapper = next((one for one in WRAPPERS if architecture.text_only and name.startswith(one)), "")
+    bare = name.removeprefix(wrapper)
+    bare = next((new + bare.removeprefix(old) for old, new in plan.older.items() if bare.startswith(old)), bare)
+    options = (bare, bare.removeprefix(plan.prefix), plan.prefix + bare)
+    return next((option for option in options if option in expected), name)
+
+
 def _viewed(tensors: dict[str, Tensor], plan: Plan, form: str) -> dict[str, Tensor]:
     """Transposed tensors the right way round, and those that hold several parts taken apart."""
     wholes = set()
     for part in plan.parts():
         whole, turned = part.wholes.get(form), part.transposed and form == "hf"
         if not (whole or turned) or (tensor := tensors.get(whole or part.name)) is None:
+            continue
+        if tensor.decode is not None:
+            tensors[part.name] = _picked(tensor, part, form)
+            wholes.update([whole] if whole else [])
             continue
         data, shape = (tensor.data.T, tensor.shape[::-1]) if turned else (tensor.data, tensor.shape)
         if whole:
@@ -151,13 +168,32 @@ def _viewed(tensors: dict[str, Tensor], plan: Plan, form: str) -> dict[str, Tens
     return {name: tensor for name, tensor in tensors.items() if name not in wholes}
 
 
+def _picked(tensor: Tensor, part: Part, form: str) -> Tensor:
+    """A part of a tensor that another program has quantised: its rows are those of the larger one that it has."""
+    if part.transposed:
+        raise UserError(
+            "{path}: {name} is quantised by {method} and lies on its side, which is not read", path=tensor.source,
+            name=tensor.name, method=tensor.format,
+            hint="take the original model: soban quantises it itself (--dtype q8 or q4)",
+        )  # fmt: skip
+    rows, decode = part.slice(np.arange(tensor.shape[0]), form).reshape(-1), tensor.decode
+    assert decode is not None
+
+    def picked(start: int, stop: int) -> np.ndarray:
+        some = rows[start:stop]
+        first = int(some[0]) if len(some) else 0
+        return decode(first, int(some[-1]) + 1 if len(some) else 0)[some - first]
+
+    return replace(tensor, name=part.name, shape=(len(rows), *tensor.shape[1:]), decode=picked)
+
+
 def same_numbers(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors hold the same numbers, each in its own format; a piece at a time, until they differ."""
     if one.shape != other.shape:
         return False
     if one.data is other.data:
         return True
-    same_format = one.format == other.format and one.scales is None and other.scales is None
+    same_format = one.format == other.format and all(t.scales is None and t.decode is None for t in (one, other))
     step = max(1, COMPARED // max(1, int(np.prod(one.shape[1:]))))
     for start in range(0, one.shape[0] if one.shape else 1, step):
         a, b = (t.data[start : start + step] if same_format else t.float32(start, start + step) for t in (one, other))

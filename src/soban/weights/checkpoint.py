@@ -1,7 +1,7 @@
 """A checkpoint on disk: its configuration and its named tensors, mapped into memory and not yet converted."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ BLOCKS = frozenset((
     "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "iq3_s",
     "mxfp4",
 ))  # fmt: skip
-WEIGHTS = frozenset(("f64", "f32", "f16", "bf16", "i8g")) | BLOCKS  # formats whose numbers can be asked for
+# Other programs' ways of quantising safetensors, see weights/quantised; the format of weights that are kept so.
+METHODS = frozenset(("bitsandbytes", "gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors"))
+WEIGHTS = frozenset(("f64", "f32", "f16", "bf16", "i8g")) | BLOCKS | METHODS  # formats whose numbers can be asked for
 SYSTEM = "system_prompt"  # in a generation config: what the model is told where nobody tells it anything else
 FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
 
@@ -35,8 +37,9 @@ class Tensor:
     The data is read-only and may be unaligned. Rows that lie in blocks apart from each other are an array of one more
     axis: (blocks, rows of a block, ...). `format` is "f32", "f16", "bf16" (the bits, as uint16), "i8g" (int8, one
     float32 scale per group of the last axis), one of GGUF's blocks ("q4_k": rows of bytes, see weights/gguf/blocks.py),
-    "u8" (bytes), or another dtype of safetensors in lower case (f64, i64, i8, ...): those are carried so that they can
-    be refused by name where somebody asks for their numbers.
+    a method ("gptq": `data` is what it packs, and `decode` gives rows of numbers), "u8" (bytes), or another dtype of
+    safetensors in lower case (f64, i64, i8, ...): those are carried so that they can be refused by name where somebody
+    asks for their numbers.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Tensor:
     data: np.ndarray
     scales: np.ndarray | None = None  # i8g: float32, shape[:-1] + (shape[-1] // group,)
     shift: float = 0.0  # what is to be added to the file's numbers
+    decode: Callable[[int, int], np.ndarray] | None = None  # a method's: first row, end -> float32
     source: Path = field(kw_only=True)
 
     @property
@@ -66,6 +70,8 @@ class Tensor:
 
         Raises UserError where the format holds no weights that this reads.
         """
+        if self.decode is not None:
+            return self.decode(start, self.shape[0] if stop is None else min(stop, self.shape[0]))
         if self.format in BLOCKS:
             return _of_blocks(self, start, stop)
         rows = self.rows(start, stop)
@@ -96,6 +102,16 @@ class Checkpoint:
         """Those of the files that hold tensors."""
         sources = {tensor.source for tensor in self.tensors.values()}
         return tuple(file for file in self.files if file in sources)
+
+
+def method_of(quantisation: Any) -> Any:
+    """The method that quantization_config names."""
+    if not isinstance(quantisation, dict):
+        return quantisation
+    named = quantisation.get("quant_method")
+    if named is None and any(str(key).removeprefix("_").startswith("load_in_") for key in quantisation):
+        return "bitsandbytes"  # whose first configs named no method
+    return "?" if named is None else named
 
 
 def pickle_refused(path: Path) -> UserError:
@@ -134,7 +150,7 @@ def finite_check(tensor: Tensor) -> None:
 
 def _flat_pieces(tensor: Tensor) -> Iterator[np.ndarray]:
     """The tensor's numbers, or its scales, one after the other."""
-    if tensor.format in BLOCKS:
+    if tensor.format in BLOCKS or tensor.decode is not None:
         count = tensor.shape[0] if len(tensor.shape) > 1 else 1
         step = max(1, FINITE_CHUNK * count // math.prod(tensor.shape))
         for start in range(0, count, step):
