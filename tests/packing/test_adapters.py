@@ -13,11 +13,12 @@ peft = pytest.importorskip("peft")
 from soban.base.errors import UserError  # noqa: E402
 from soban.models import architecture  # noqa: E402
 from soban.packing.adapters import fitted_adapter  # noqa: E402
+from soban.packing.equalise import equalise  # noqa: E402
 from soban.packing.fitting import fitted  # noqa: E402
 from soban.weights.adapter import open_adapter  # noqa: E402
 from soban.weights.opening import open_checkpoint  # noqa: E402
 
-from ..models.official import CONFIGS, folder_of  # noqa: E402
+from ..models.official import CONFIGS, folder_of, weights, write  # noqa: E402
 
 TARGETS: dict[str, Any] = {
     "llama": "all-linear",
@@ -75,3 +76,29 @@ def test_an_adapter_of_another_model_is_refused_with_the_name_of_its_own(tmp_pat
     adapted(folder, "llama", target_modules=["lm_head", "q_proj"])
     with pytest.raises(UserError, match="lm_head"):
         fitted_adapter(open_adapter(folder / "adapter"), architecture(CONFIGS["llama"]))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_channels_that_were_moved_when_the_model_was_packed_are_moved_in_the_pieces(
+    tmp_path: Path, family: str
+) -> None:
+    folder = folder_of(tmp_path, CONFIGS[family])
+    tensors = weights(CONFIGS[family])
+    for name, tensor in tensors.items():
+        if "norm" in name or "up_proj" in name:
+            tensor[3] *= 64  # an outlier: a channel of a norm, a row of a matrix
+    write(folder, tensors)
+    adapted(folder, family, target_modules="all-linear")
+    checkpoint = open_checkpoint(folder)
+    fit = fitted(architecture(checkpoint.config), checkpoint)
+    moved = equalise(fit.architecture.plan, fit.checkpoint)
+    assert any("up_proj" in name for name in moved.rows) and any("q_proj" in name for name in moved.columns)
+    files = open_adapter(folder / "adapter")
+    plain = fitted_adapter(files, fit.architecture).pieces
+    packed = fitted_adapter(files, fit.architecture, moved).pieces
+    for place, weight in fit.architecture.plan.places():
+        rows = np.concatenate([moved.rows.get(part.name, np.ones(part.shape[0], np.float32)) for part in weight.parts])
+        columns = moved.columns.get(weight.parts[0].name, np.float32(1))
+        for one, other in zip(plain[place], packed[place], strict=True):
+            wanted = (one.b @ one.a) * rows[one.first : one.first + len(one.b), None] * columns
+            np.testing.assert_allclose(other.b @ other.a, wanted, rtol=1e-5, atol=1e-6)

@@ -157,7 +157,9 @@ def load(
         progress=lambda share: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * share)),
     )  # fmt: skip
     folder = None if name is None else custom.adapter_of(name)
-    return loaded, None if folder is None else fitted_adapter(open_adapter(Path(folder)), loaded.architecture)
+    return loaded, None if folder is None else fitted_adapter(
+        open_adapter(Path(folder)), loaded.architecture, loaded.moved
+    )
 
 
 def load_reference(name: str | None, options: EvalOptions, status: console.Status) -> "tuple[Loaded, Adapter | None]":

@@ -1,5 +1,6 @@
 """From a name or path to everything that a model consists of: weights, tokenizer, chat template, settings."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from soban.loading.model_files import open_model
 from soban.loading.modelfile import Modelfile
 from soban.models import Architecture, architecture
 from soban.ops.cache import CACHE_FORMATS
+from soban.ops.formats import QUANTISED
 from soban.ops.run import use_native
 from soban.packing.assemble import DTYPES, assemble, dtypes_of, needs_packing, pack
+from soban.packing.equalise import Factors, equalise
 from soban.packing.fitting import fitted
 from soban.packing.layout import check_numbers, packed_layout
 from soban.packing.packed_file import locked, model_name, packed_path
@@ -62,6 +65,13 @@ class Loaded:
     cache_format: str  # of the keys and values
     room: int | None = None  # tokens of context that memory holds; None: as many as anybody wants
     turns: tuple[dict[str, str], ...] = ()  # that every conversation begins with
+    original: Checkpoint | None = None  # what the weights were packed from; None: they are as in the file
+
+    @functools.cached_property
+    def moved(self) -> Factors:
+        """What channels were multiplied by when the weights were packed: found anew from what they were packed from."""
+        quantised = self.original is not None and self.dtype in QUANTISED
+        return equalise(self.architecture.plan, self.original) if self.original and quantised else Factors()
 
     @property
     def ends(self) -> frozenset[int]:
@@ -164,14 +174,18 @@ def load_files(
         words.encode("")  # a BOS that the model does not have is told at once
     if packed_layout(checkpoint):
         check_numbers(checkpoint)
-    weights = _pack_or_find(arch, checkpoint, dtype, progress) if needs_packing(arch, checkpoint, dtype) else checkpoint
+    packs = needs_packing(arch, checkpoint, dtype)
+    weights = packed_form(arch, checkpoint, dtype, progress) if packs else checkpoint
     template = files.template()
     generation = dict(checkpoint.generation_config)
     generation.setdefault("eos_token_id", config.get("eos_token_id"))
     cache = cache_format(dtype, cache_dtype)
     room = _room(arch, checkpoint, weights, dtype, options)
     as_run_c = checkpoint.form == LLAMA2C
-    return Loaded(path, dtype, arch, assemble(arch, weights), words, template, generation, as_run_c, cache, room)
+    return Loaded(
+        path, dtype, arch, assemble(arch, weights), words, template, generation, as_run_c, cache, room,
+        original=checkpoint if packs else None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -283,7 +297,7 @@ def _room(
     return min(options.context, memory.SHORT)
 
 
-def _pack_or_find(
+def packed_form(
     arch: Architecture, checkpoint: Checkpoint, dtype: str, progress: Callable[[float], None]
 ) -> Checkpoint:
     """The checkpoint in its packed form, which is made on the first use and kept in the cache folder."""

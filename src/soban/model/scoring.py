@@ -66,7 +66,9 @@ class Scorer:
 
             with crossing(folder):
                 model.adapter_path = Path(folder)
-                model.adapter = fitted_adapter(open_adapter(model.adapter_path), self.loaded.architecture)
+                model.adapter = fitted_adapter(
+                    open_adapter(model.adapter_path), self.loaded.architecture, self.loaded.moved
+                )
         return model
 
     def salted(self: Own, salt: str) -> Own:

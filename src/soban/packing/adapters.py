@@ -7,21 +7,23 @@ from soban.base.files import quoted
 from soban.models import Architecture
 from soban.models.plan import Part, Weight
 from soban.ops.adapters import Adapter, Piece
+from soban.packing.equalise import Factors
 from soban.weights.adapter import AdapterFiles, LowRank
 from soban.weights.checkpoint import GGUF
 
 WEIGHT = ".weight"
 
 
-def fitted_adapter(files: AdapterFiles, architecture: Architecture) -> Adapter:
+def fitted_adapter(files: AdapterFiles, architecture: Architecture, moved: Factors | None = None) -> Adapter:
     """The pieces of every matrix that the adapter changes, by the matrix's place in the model.
 
-    Raises UserError for layers that the model does not have, or that have other sizes there.
+    `moved`: what its channels were multiplied by when the model was packed; the adapter was trained without. Raises
+    UserError for layers that the model does not have, or that have other sizes there.
     """
     left, turned = dict(files.layers), _turned(architecture)
     fitted: dict[str, tuple[Piece, ...]] = {}
     for place, weight in architecture.plan.places():
-        if pieces := _pieces(files, weight, left, turned):
+        if pieces := _pieces(files, weight, left, turned, moved or Factors()):
             fitted[place] = pieces
     if left:
         raise UserError(
@@ -42,7 +44,9 @@ def _turned(architecture: Architecture) -> dict[str, int]:
     return {name: heads[kind[0]] for name, kind in kinds.items() if kind and kind[0] in heads}
 
 
-def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank], turned: dict[str, int]) -> tuple[Piece, ...]:
+def _pieces(
+    files: AdapterFiles, weight: Weight, left: dict[str, LowRank], turned: dict[str, int], moved: Factors
+) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     row, modules = 0, []
     for part in weight.parts:  # those that are slices of one tensor are one layer, and follow one another
@@ -58,10 +62,17 @@ def _pieces(files: AdapterFiles, weight: Weight, left: dict[str, LowRank], turne
                     module=quoted(module), theirs=f"{low.b.shape[0]} x {columns}", ours=f"{rows} x {part.shape[1]}",
                     base=files.base or "?", hint="take the model that it was trained for: {base}",
                 )  # fmt: skip
-            both = low.a.format == low.b.format == "bf16"
+            scaled = any(p.name in moved.columns or p.name in moved.rows for p in parts)
+            both = not scaled and low.a.format == low.b.format == "bf16"
             a, b = (np.ascontiguousarray(t.data if both else t.float32()) for t in (low.a, low.b))
+            if (columns_factors := moved.columns.get(part.name)) is not None:
+                a = a * columns_factors
             if part.heads > 1:  # whose rows are not in the order of the parts there
                 b = np.concatenate([p.slice(b).reshape(-1, b.shape[1]) for p in parts])
+            if any(p.name in moved.rows for p in parts):
+                ones = np.ones(1, np.float32)
+                factors = [np.broadcast_to(moved.rows.get(p.name, ones), p.shape[:1]) for p in parts]
+                b = b * np.concatenate(factors)[:, None]
             if heads := turned.get(part.name):
                 b = np.ascontiguousarray(b.reshape(heads, 2, -1, b.shape[1]).swapaxes(1, 2)).reshape(b.shape)
             pieces.append(Piece(row, a, b, low.scale))
