@@ -41,6 +41,7 @@ COMMANDS = {
     "eval": {"group": "teach", "help": "measure how well a model predicts a text"},
     "compare": {"group": "teach", "help": "set the answers of models side by side"},
     "convert": {"group": "teach", "help": "write a model in another form"},
+    "merge": {"group": "teach", "help": "make one model of several"},
     "verify": {"group": "teach", "help": "say whether two models are the same"},
     "list": {"group": "here", "help": "list the models on this PC"},
     "show": {"group": "here", "help": "look at a model without loading it"},

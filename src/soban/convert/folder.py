@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from soban.base.files import new_folder
 from soban.convert.source import Floats, Source, halves, rotated_heads
+from soban.convert.wholes import whole_rows
 from soban.loading.model_files import GgufFiles, files_of
-from soban.models.plan import Part
 from soban.ops.formats import bf16_bits
 from soban.packing.fitting import quantised_by
 from soban.text.tokenizers import gguf_json
@@ -34,7 +34,11 @@ CLASSES = {  # transformers', by model_type
     "gpt_neox": "GPTNeoXForCausalLM", "gpt2": "GPT2LMHeadModel",
 }  # fmt: skip
 SHARD_BYTES = 5_000_000_000  # as transformers cuts them
-DTYPE_NAMES = {"f32": ("F32", "float32"), "bf16": ("BF16", "bfloat16")}  # ours -> safetensors', config.json's
+DTYPE_NAMES = {
+    "f32": ("F32", "float32"),
+    "bf16": ("BF16", "bfloat16"),
+    "f16": ("F16", "float16"),
+}  # ours -> safetensors', config.json's
 BESIDE = (".json", ".jinja", ".model", ".txt", ".md")  # files that go with a model
 LEGAL = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 OTHERS = 64 << 20  # bytes for all but the weights
@@ -60,72 +64,68 @@ def to_folder(
     elif source.layout:
         source.fitted()  # raises for what does not fit; anything else is copied as it is
     entries = [(name, _stored_dtype(source, name, dtype), shape) for name, shape in source.shapes().items()]
-    with new_folder(path, sum(map(_size, entries)) + OTHERS) as folder:
-        if source.is_llama2c:
-            _write_json(folder / CONFIG, _llama_config(source.config, dtype))
-            _write_json(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [BOS, EOS]})
-            if tokenizer is not None:
-                _write_tokenizer(folder, tokenizer, source.config)
-        else:
-            _copy_others(source.folder, folder)
-            config = _same_config(source.config, dtype)
-            if quantised_by(source.checkpoint) is not None:  # they are plain numbers from here on
-                del config["quantization_config"]
-            _write_json(folder / CONFIG, config)
+    with new_folder(path, sum(map(entry_size, entries)) + OTHERS) as folder:
+        describe(source, folder, dtype, tokenizer=tokenizer)
         write_shards(folder, entries, lambda name: _bytes(source, name, dtype, rotated.get(name)), progress)
 
 
 def _from_gguf(source: Source, path: Path, dtype: str, progress: Progress) -> None:
     """The model of a GGUF file, its tokenizer and its template."""
-    files = files_of(source.checkpoint)
-    assert isinstance(files, GgufFiles)
-    config, generation = source.config, source.checkpoint.generation_config
-    words = gguf_json.tokenizer_files(files.vocabulary, config.get("n_positions") or config["max_position_embeddings"])
-    template = files.template()
+    whole = source
     source, architecture = source.fitted()
-    heads = rotated_heads(architecture, GGUF) if source.checkpoint.interleaved else {}
-    parts = architecture.plan.tensors()
-    kind, name = DTYPE_NAMES[dtype]
-    entries = [(whole, kind, shape) for whole, shape in architecture.plan.file_shapes().items()]
+    kind, _ = DTYPE_NAMES[dtype]
+    entries = [(name, kind, shape) for name, shape in architecture.plan.file_shapes().items()]
 
-    def fill(whole: str) -> Iterator[npt.NDArray]:
-        several = parts[whole]
-        if several[0].transposed or several[0].heads > 1:
-            pieces: Iterable[Floats] = [_joined([source.whole(part.name) for part in several], several[0])]
-        else:
-            pieces = (rows for part in several for rows in _in_order(source, part.name, heads.get(part.name)))
-        for rows in pieces:
-            yield np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
+    def fill(name: str) -> Iterator[npt.NDArray]:
+        return (encoded(rows, dtype) for rows in whole_rows(source, architecture, name))
 
-    with new_folder(path, sum(map(_size, entries)) + OTHERS) as folder:
-        classes = {"architectures": [CLASSES[config["model_type"]]]} if config["model_type"] in CLASSES else {}
-        _write_json(folder / CONFIG, {**classes, **config, "dtype": name})
-        _write_json(folder / "generation_config.json", generation)
-        for file, content in words.items():
-            _write_json(folder / file, content)
-        if template is not None:
-            (folder / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
+    with new_folder(path, sum(map(entry_size, entries)) + OTHERS) as folder:
+        describe(whole, folder, dtype)
         write_shards(folder, entries, fill, progress)
 
 
-def _joined(parts: list[Floats], part: Part) -> Floats:
-    """Parts as the larger tensor of a Hugging Face folder has them: of each head in turn, or turned over."""
-    if part.heads > 1:
-        by_heads = [values.reshape(part.heads, -1, *values.shape[1:]) for values in parts]
-        parts = [np.concatenate(by_heads, axis=1).reshape(-1, *parts[0].shape[1:])]
-    whole = np.concatenate(parts)
-    return whole.T if part.transposed else whole
+def describe(source: Source, folder: Path, dtype: str, *, tokenizer: Path | None = None) -> None:
+    """Writes all that belongs to a model and is no weight: config, tokenizer, template, generation settings, licence.
+
+    tokenizer: the tokenizer.bin of a model that is a .bin.
+    """
+    if source.is_llama2c:
+        _write_json(folder / CONFIG, _llama_config(source.config, dtype))
+        _write_json(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [BOS, EOS]})
+        if tokenizer is not None:
+            _write_tokenizer(folder, tokenizer, source.config)
+    elif source.checkpoint.form == GGUF:
+        _describe_gguf(source, folder, dtype)
+    else:
+        _copy_others(source.folder, folder)
+        config = _same_config(source.config, dtype)
+        if quantised_by(source.checkpoint) is not None:  # they are plain numbers from here on
+            del config["quantization_config"]
+        _write_json(folder / CONFIG, config)
 
 
-def _in_order(source: Source, name: str, heads: int | None) -> Iterable[Floats]:
-    """A tensor's rows; those of so many heads, kept in pairs, as Hugging Face has them."""
-    if heads is None:
-        return source.rows(name)
-    values = source.whole(name)
-    return [halves(values.reshape(len(values), -1), heads).reshape(values.shape)]
+def _describe_gguf(source: Source, folder: Path, dtype: str) -> None:
+    """What a GGUF file says beside its weights, as files."""
+    files, config = files_of(source.checkpoint), source.config
+    assert isinstance(files, GgufFiles)
+    classes = {"architectures": [CLASSES[config["model_type"]]]} if config["model_type"] in CLASSES else {}
+    _write_json(folder / CONFIG, {**classes, **config, "dtype": DTYPE_NAMES[dtype][1]})
+    _write_json(folder / "generation_config.json", source.checkpoint.generation_config)
+    words = gguf_json.tokenizer_files(files.vocabulary, config.get("n_positions") or config["max_position_embeddings"])
+    for file, content in words.items():
+        _write_json(folder / file, content)
+    if (template := files.template()) is not None:
+        (folder / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
 
 
-def _size(entry: Entry) -> int:
+def encoded(rows: Floats, dtype: str) -> npt.NDArray:
+    """Numbers as a file has them in a dtype."""
+    if dtype == "f16":
+        return np.ascontiguousarray(rows, np.float16)
+    return np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
+
+
+def entry_size(entry: Entry) -> int:
     return np.dtype(DTYPES[entry[1]]).itemsize * math.prod(entry[2])
 
 
@@ -142,7 +142,7 @@ def _bytes(source: Source, name: str, dtype: str, heads: int | None) -> Iterator
         yield np.ascontiguousarray(tensor.data)
         return
     for rows in source.rows(name) if heads is None else [halves(source.whole(name), heads)]:
-        yield np.ascontiguousarray(rows if dtype == "f32" else bf16_bits(rows))
+        yield encoded(rows, dtype)
 
 
 def write_shards(
@@ -155,10 +155,10 @@ def write_shards(
     """model.safetensors, or several files of at most `most` bytes with an index; a larger tensor has its own."""
     shards: list[list[Entry]] = [[]]
     for entry in entries:
-        if shards[-1] and sum(map(_size, shards[-1])) + _size(entry) > most:
+        if shards[-1] and sum(map(entry_size, shards[-1])) + entry_size(entry) > most:
             shards.append([])
         shards[-1].append(entry)
-    total, position = sum(map(_size, entries)), [0]
+    total, position = sum(map(entry_size, entries)), [0]
 
     def filling(name: str) -> Iterator[npt.NDArray]:
         for piece in fill(name):
