@@ -118,6 +118,9 @@ void attentions(const Kernels &kernels, int32_t size, int32_t format, std::vecto
         task.slopes = SLOPES, task.softcap = 0.0f;
         kernels.attend(&task);
         results.insert(results.end(), out.begin(), out.begin() + tokens * HEADS * size);
+        task.slopes = nullptr, task.length = POSITIONS;
+        kernels.attend(&task);
+        results.insert(results.end(), out.begin(), out.begin() + tokens * HEADS * size);
     }
 }
 

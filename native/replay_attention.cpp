@@ -42,6 +42,18 @@ int32_t prepare_store(Run &run) {
     return chunks_of(run.batch.tokens, run.rows_a_chunk);
 }
 
+// Positions that a sequence has, those of this batch included.
+int32_t length_of(const Run &run, int32_t sequence) {
+    return run.batch.positions[run.batch.starts[sequence + 1] - 1] + 1;
+}
+
+// The last position that the one at `position` sees.
+int32_t last_seen(const Run &run, int32_t sequence, int32_t position) {
+    const int32_t window = run.now->i[1], last = length_of(run, sequence) - 1;
+    if (run.now->i[2]) return position;
+    return window && last - position >= window ? position + window - 1 : last;
+}
+
 int32_t heads_in_group(const Run &run) { return run.now->a.columns / run.layer().size / run.layer().heads; }
 
 int64_t row_floats(const Run &run) { return run.layer().size + 2; } // of a partial result
@@ -81,6 +93,7 @@ void work_attend(Run &run, int32_t chunk, int32_t thread) {
             joined ? (float *)run.pool.partials.data + tile.partials + earlier : nullptr,
             run.pool.own[(size_t)thread].data,
             slopes ? slopes + tile.head * heads : nullptr,
+            now.i[2] ? 0 : length_of(run, tile.sequence),
         };
         run.pool.kernels.attend(&task);
     }
@@ -104,7 +117,8 @@ int64_t list_tiles(Run &run) {
         for (int32_t t = run.batch.starts[s]; t < end; t += most) {
             const int32_t tokens = std::min(most, end - t), position = run.batch.positions[t];
             const int32_t first = run.now->i[1] ? std::max(0, position + 1 - run.now->i[1]) : 0;
-            const int32_t first_span = first / SPAN, end_span = (position + tokens - 1) / SPAN + 1;
+            const int32_t last = last_seen(run, s, position + tokens - 1);
+            const int32_t first_span = first / SPAN, end_span = last / SPAN + 1;
             for (int32_t head = 0; head < run.layer().heads; head++) {
                 run.tiles.push_back({s, t, tokens, head, first_span, end_span, -1});
                 row_spans += (int64_t)tokens * heads * (end_span - first_span);

@@ -13,7 +13,10 @@ using Row = void (*)(const Run &run, int32_t t, int32_t first, int32_t count);
 
 void embed(const Run &run, int32_t t, int32_t, int32_t) {
     const soban_instruction &now = *run.now;
-    int32_t row = (now.slot == SOBAN_POSITIONS ? run.batch.positions : run.batch.token_ids)[t];
+    const int32_t *rows = now.slot == SOBAN_POSITIONS ? run.batch.positions
+                          : now.slot == SOBAN_TYPES   ? run.batch.types
+                                                      : run.batch.token_ids;
+    int32_t row = rows ? rows[t] : 0;
     for (int32_t p = 0; p < now.part_count; p++) {
         const soban_part &part = run.program.parts[now.first_part + p];
         if (row >= 0 && row < part.rows) return run.pool.kernels.embed(&part, row, now.f[0], run.row(now.out, t));

@@ -145,6 +145,12 @@ template <class Stored> void add_many(const Call &call, int32_t start, int32_t f
     }
 }
 
+// The end of what a token sees whose own position is the one before `end`.
+INLINE int32_t last_seen(const soban::Attention &task, int32_t end) {
+    if (!task.length) return end;
+    return task.window && task.length - end >= task.window ? end + task.window - 1 : task.length;
+}
+
 template <class Stored> void attend_span(const Call &call, int32_t span) {
     const soban::Attention &task = call.task;
     const Rows &all = call.all;
@@ -152,7 +158,7 @@ template <class Stored> void attend_span(const Call &call, int32_t span) {
     int32_t from = start + SPAN, to = start;                        // the positions that any row sees
     for (int32_t r = 0, end = task.position + 1; r < rows; end++) { // of a token
         const int32_t first = task.window && end > task.window ? end - task.window : 0;
-        int32_t here = later(first, start), there = sooner(end, start + SPAN);
+        int32_t here = later(first, start), there = sooner(last_seen(task, end), start + SPAN);
         if (here >= there) here = there = start;
         for (int32_t head = 0; head < task.heads; head++, r++) all.from[r] = here, all.to[r] = there;
         if (here == there) continue;

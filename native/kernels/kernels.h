@@ -124,6 +124,7 @@ struct Attention {
     float *partials;     // span, token, head: size sums, the largest score, the total of the weights
     void *scratch;       // attention_scratch() bytes, 64-byte aligned
     const float *slopes; // of each head, what a score loses for each position that lies between; null: nothing
+    int32_t length;      // of what a token sees, the window before and after it at the most; 0: up to its own position
 };
 
 // Tokens x heads of one call at the most, if there is more than one token, and where threads would be left without.

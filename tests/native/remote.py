@@ -129,6 +129,7 @@ class Remote:
             starts, tables = batch.starts + shift, batch.tables + shift
             outputs = self._send(batch.output_rows, 4 * batch.outputs)
             chosen = self._send(batch.adapters, 4 * batch.sequences) if batch.adapters else None
+            types = self._send(batch.types, 4 * batch.tokens) if batch.types else None
             status = self._ask(
                 RUN, pool, self._struct(ProgramStruct(
                     ctypes.cast(self._struct(instructions), ctypes.POINTER(Instruction)),
@@ -136,7 +137,7 @@ class Remote:
                     ctypes.cast(self._struct(vectors), ctypes.POINTER(Vector)), count, len(parts), len(vectors), 0,
                 )), there,
                 self._struct(BatchStruct(batch.tokens, batch.sequences, batch.outputs, batch.table_stride, lists,
-                                         batch.positions + shift, starts, tables, outputs, chosen)),
+                                         batch.positions + shift, starts, tables, outputs, chosen, types)),
                 self._struct(CacheStruct(
                     ctypes.cast(self._struct(layers), ctypes.POINTER(LayerStruct)), len(layers), cache.format,
                     cache.pages, 0,

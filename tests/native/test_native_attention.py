@@ -21,13 +21,18 @@ SLOPES = np.array([0.25, 0.0625, 0.015625, 1.0], np.float32)  # ALiBi's, of each
 
 
 def record(
-    size: int, window: int | None = None, softcap: float | None = None, heads: int = HEADS, slopes: Floats | None = None
+    size: int,
+    window: int | None = None,
+    softcap: float | None = None,
+    heads: int = HEADS,
+    slopes: Floats | None = None,
+    causal: bool = True,
 ) -> Record:
     def attention(v: Recorded, p: Program) -> Recorded:
         q, k = heads * size, GROUPS * size
         return ops.attention(
             v[:, :q], v[:, q : q + k], v[:, q + k : q + 2 * k], p.batch(), recorder.LayerSlot(1), 3 * size**-0.5,
-            softcap, window, slopes,
+            softcap, window, slopes, causal,
         )  # fmt: skip
 
     return attention
@@ -92,6 +97,38 @@ def test_attention_is_the_reference_within_rounding(
             )
             for ours_part, their_part in zip(ours[1].load(pages, tokens), stored, strict=True):
                 assert np.array_equal(ours_part, their_part), isa
+
+
+@pytest.mark.parametrize("format", CACHE_FORMATS)
+@pytest.mark.parametrize("size", [20, 64, 96])
+@pytest.mark.parametrize("window", [None, 1, 40, 290])
+def test_attention_to_both_sides_is_the_reference_within_rounding(
+    isas: list[str], format: str, size: int, window: int | None
+) -> None:
+    """Several texts, more than a span long, and a few tokens that follow others."""
+    attention = record(size, window, None if window else 4.0, causal=False)
+    pages = [list(range(10, 21)), [30], [31, 32]]
+    for lengths, offsets in (([330, 1, 33], [0, 0, 0]), ([3, 1, 5], [300, 0, 40])):
+        batch = batch_of(lengths, offsets, pages)
+        x, both = normal(size, sum(lengths), width(size)), caches(size, format, 40)
+        for cache in both:
+            fill(cache, 0)
+        wanted = run_reference(x, attention, batch, both[0])
+        for isa in isas:
+            fill(both[1], 0)
+            got = run_native(x, attention, isa, 2, batch, both[1])
+            assert_close(got, wanted, bound(330, size, wanted, format), isa)
+
+
+@pytest.mark.parametrize("format", CACHE_FORMATS)
+def test_a_text_read_to_both_sides_has_the_same_bits_alone_and_beside_others(isa: str, format: str) -> None:
+    attention, x = record(64, causal=False), normal(5, 340, width(64))
+    alone = run_native(x[:300], attention, isa, 1, batch_of([300], [0], [list(range(10))]), caches(64, format)[0])
+    pages = [[40, 41], list(range(3, 13))]
+    beside = run_native(
+        np.concatenate([x[300:], x[:300]]), attention, isa, 3, batch_of([40, 300], [0, 0], pages), caches(64, format)[0]
+    )
+    assert_same_bits(beside[40:], alone)
 
 
 @pytest.mark.parametrize("format", CACHE_FORMATS)

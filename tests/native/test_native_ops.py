@@ -125,6 +125,16 @@ def test_embed_gathers_rows_of_every_format(isa: str, format: str) -> None:
     assert_close(got, wanted, 3 * EPS * 48 * (np.abs(normal(0, 33, 130)).max() * 2))
 
 
+def test_embed_looks_types_up_and_takes_those_that_nobody_names_for_0(isa: str) -> None:
+    table, program = formats.matrix(normal(0, 2, 70)), Program()
+    program.result = ops.embed(program.batch().types, table, 1.0)
+    runs = NativeProgram(program, 5, 5, pool(1, isa))
+    texts, pages = [[3, 8, 0], [5, 5]], [[0, 1], [2]]
+    typed = ops.make_batch(texts, [0, 0], pages, range(5), types=[0, 1, 1, 0, 1])
+    assert_same_bits(runs.run(typed, None), normal(0, 2, 70)[[0, 1, 1, 0, 1]])
+    assert_same_bits(runs.run(ops.make_batch(texts, [0, 0], pages, range(5)), None), normal(0, 2, 70)[[0] * 5])
+
+
 def test_embed_looks_positions_up_as_it_does_tokens(isa: str) -> None:
     table, tokens = formats.matrix(normal(0, 40, 70)), formats.matrix(normal(1, 9, 70))
     batch = ops.make_batch([[3, 8, 0], [5, 5]], [30, 2], [[0, 1], [2]], range(5))

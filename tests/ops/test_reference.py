@@ -77,6 +77,20 @@ def test_attention_is_torchs_over_more_than_one_span(window: int | None) -> None
     np.testing.assert_allclose(got, want[0].transpose(0, 1).reshape(length, -1).numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("window", [None, 1, 5, 300])
+def test_attention_to_both_sides_is_torchs_with_as_many_after_as_before(window: int | None) -> None:
+    length, heads, groups, size = 300, 4, 2, 16
+    q, k, v = normal(3, length, heads * size), normal(4, length, groups * size), normal(5, length, groups * size)
+    batch = make_batch([[0] * length], [0], [list(range(10))], [])
+    cache = make_cache(10, [LayerGeometry(groups, size)], "f32")[0]
+    got = ops.attention(q, k, v, batch, cache, 0.3, None, window, causal=False)
+    t = np.arange(length)
+    seen = np.abs(t[None] - t[:, None]) < (window or length)
+    shaped = [torch.tensor(a.reshape(length, -1, size)).transpose(0, 1)[None].double() for a in (q, k, v)]
+    want = functional.scaled_dot_product_attention(*shaped, attn_mask=torch.tensor(seen), scale=0.3, enable_gqa=True)
+    np.testing.assert_allclose(got, want[0].transpose(0, 1).reshape(length, -1).numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_alibi_takes_a_slope_off_for_each_position_between() -> None:
     q, k, v, slopes = (
         normal(7, 300, 24),

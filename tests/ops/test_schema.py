@@ -47,6 +47,9 @@ ONES = np.ones(8, np.float32)
 REFUSED: dict[str, tuple[Callable[[Recorded, BatchSlots], Any], str]] = {
     "rows of what is no row": (lambda x, b: ops.embed(b.outputs, WEIGHTS, 1.0), "ids is to be the batch's tokens or"),
     "angles of tokens": (lambda x, b: ops.rotary(b.tokens, b.rotation, np.ones((1, 4)), 1.0), "the batch's positions"),
+    "slopes to both sides": (
+        lambda x, b: ops.attention(x, x, x, b, LayerSlot(0), 1.0, slopes=ONES[:2], causal=False), "slopes are for what",
+    ),
     "another row of frequencies": (lambda x, b: ops.rotary(b.positions, 0, np.ones((1, 4)), 1.0), "rotation, not 0"),
     "rows by position": (lambda x, b: ops.take_rows(x, b.positions), "the batch's outputs, not the batch's positions"),
     "rows by an array": (lambda x, b: ops.take_rows(x, np.arange(2)), "the batch's outputs"),

@@ -19,7 +19,8 @@ class Batch:
 
     Sequence s owns tokens starts[s] to starts[s + 1], whose positions follow one another, and the pages
     tables[s]: position p lies in page tables[s, p // PAGE]. All of them turn by the same row of rotary frequencies.
-    Sequence s has chosen adapters[chosen[s]], or none where that is -1.
+    Sequence s has chosen adapters[chosen[s]], or none where that is -1. Tokens may be of several types, as those of the
+    two texts that BERT compares are.
     """
 
     # The arrays one after the other: an array of the standard library tells its address in a tenth of the time.
@@ -30,6 +31,7 @@ class Batch:
     output_count: int
     rotation: int = 0  # the row
     adapters: tuple[Adapter, ...] = ()  # without any, the memory has no `choices`
+    typed: bool = False  # else the memory has no `types`
 
     def put(self, token: int, position: int) -> None:
         """Another token and position for the batch's only one; its page has to be in the table."""
@@ -59,6 +61,13 @@ class Batch:
         return self._part(len(self.memory) - self.output_count - self.sequence_count, self.sequence_count)
 
     @property
+    def types(self) -> npt.NDArray[np.int32]:  # (T,)
+        if not self.typed:
+            return np.zeros(self.token_count, np.int32)
+        start = len(self.memory) - self.output_count - self.token_count
+        return self._part(start - self.sequence_count * bool(self.adapters), self.token_count)
+
+    @property
     def outputs(self) -> npt.NDArray[np.int32]:  # (R,)
         return self._part(len(self.memory) - self.output_count, self.output_count)
 
@@ -74,16 +83,17 @@ def make_batch(
     rotation: int = 0,
     adapters: tuple[Adapter, ...] = (),
     choices: Sequence[int] = (),
+    types: Sequence[int] = (),
 ) -> Batch:
     """A batch from each sequence's new tokens, the position of the first of them, and its pages.
 
-    With adapters, `choices` has for each sequence which of them it takes, or -1.
+    With adapters, `choices` has for each sequence which of them it takes, or -1. `types`: of each token; empty: 0.
     """
     assert len(choices) == (len(tokens) if adapters else 0) and all(-1 <= i < len(adapters) for i in choices), choices
     if len(tokens) == 1:  # what follows, for a single sequence: there, with a small model, microseconds count
         (new,), (first,), (table,), count = tokens, offsets, tables, len(tokens[0])
-        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *choices, *outputs))
-        return Batch(memory, count, 1, len(table), len(outputs), rotation, adapters)
+        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *types, *choices, *outputs))
+        return Batch(memory, count, 1, len(table), len(outputs), rotation, adapters, bool(types))
     width = max(map(len, tables))
     starts = [0]
     flat: list[int] = []
@@ -96,6 +106,7 @@ def make_batch(
     for table in tables:
         flat += table
         flat += [0] * (width - len(table))
+    flat += types
     flat += choices
     flat += outputs
-    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation, adapters)
+    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation, adapters, bool(types))

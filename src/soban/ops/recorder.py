@@ -55,6 +55,7 @@ class BatchSlots:
     positions: Slot
     outputs: Slot
     rotation: Slot
+    types: Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Program:
     result: Recorded | None = None
 
     def batch(self) -> BatchSlots:
-        return BatchSlots(*(Slot(self, name) for name in ("tokens", "positions", "outputs", "rotation")))
+        return BatchSlots(*(Slot(self, name) for name in ("tokens", "positions", "outputs", "rotation", "types")))
 
     def value(self, rows: RowCount, columns: int) -> Recorded:
         """A new buffer."""

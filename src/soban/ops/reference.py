@@ -183,13 +183,14 @@ def attention(
     softcap: float | None = None,
     window: int | None = None,
     slopes: Floats | None = None,
+    causal: bool = True,
 ) -> Floats:
-    """q (T, H * D), k and v (T, G * D) -> (T, H * D): causal attention of each token over its own sequence.
+    """q (T, H * D), k and v (T, G * D) -> (T, H * D): attention of each token over its own sequence.
 
     Keys and values are stored in the cache first; without any, it holds another layer's, which have been stored.
     Scores are q . k * scale, then softcap * tanh(score / softcap), or less by a head's slope (H,) for each position
     that lies between (ALiBi: Press et al. 2022); a token sees the last `window` positions, itself
-    included. The softmax is summed over spans of SPAN positions, counted from the sequence's start, so that neither
+    included; where it is not `causal`, all of its sequence, or as many after it as before. The softmax is summed over spans of SPAN positions, counted from the sequence's start, so that neither
     batch nor chunks nor threads change its bits. With an int8 cache the queries too are rounded to int8 in groups of
     64, with one of bfloat16, times their scale, to that; where kernels multiply bfloat16, so are the softmax's weights.
     """
@@ -211,7 +212,8 @@ def attention(
         queries = q[mine].reshape(len(positions), heads, -1, size)  # H / G queries share a key head
         for t, position in enumerate(positions):
             first = 0 if window is None else max(0, position + 1 - window)
-            attended = _attend(queries[t], keys, values, first, position + 1, scale, softcap, by_head)
+            end = position + 1 if causal else keys.shape[1] if window is None else position + window
+            attended = _attend(queries[t], keys, values, first, min(end, keys.shape[1]), scale, softcap, by_head)
             out[batch.starts[s] + t] = attended.reshape(-1, size)
     return out.reshape(q.shape)
 

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 RowCount = Literal["tokens", "outputs"]
-SLOTS = ("tokens", "positions", "outputs")  # a batch's integer arrays; the index is the number in native/soban.h
+SLOTS = (
+    "tokens",
+    "positions",
+    "outputs",
+    "types",
+)  # a batch's integer arrays; the index is the number in native/soban.h
 VIEWS = ("a", "b", "c")  # an instruction's fields for values
 ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu", "quick_gelu")  # the index is the number in native/soban.h
 
@@ -132,9 +137,11 @@ def _adapted(x: Any, w: Any, batch: Any) -> int:
     return int(w.shape[0])
 
 
-def _attended(q: Any, k: Any, v: Any, softcap: Any, slopes: Any, **_: Any) -> int:
+def _attended(q: Any, k: Any, v: Any, softcap: Any, slopes: Any, causal: Any, **_: Any) -> int:
     if softcap and slopes is not None:
         raise TypeError("scores with a cap have no slopes")
+    if slopes is not None and not causal:
+        raise TypeError("slopes are for what lies before a token")
     if (k is None) != (v is None) or (k is not None and k.columns != v.columns):
         raise TypeError("keys and values have the same columns, or there are neither")
     return int(q.columns)
@@ -142,7 +149,7 @@ def _attended(q: Any, k: Any, v: Any, softcap: Any, slopes: Any, **_: Any) -> in
 
 OPERATIONS: dict[str, Operation] = {
     "embed": Operation(
-        {"ids": Ids(("tokens", "positions")), "table": Weights(), "scale": Number()},
+        {"ids": Ids(("tokens", "positions", "types")), "table": Weights(), "scale": Number()},
         lambda table, **_: table.shape[1],
     ),
     "rms_norm": Operation({"x": Value(), "weight": Vector(), "eps": Number(), "offset": Number()}, _of_x),
@@ -162,7 +169,7 @@ OPERATIONS: dict[str, Operation] = {
     "attention": Operation(
         {"q": Value(), "k": Value(optional=True), "v": Value(optional=True), "batch": Whole(), "cache": Layer(),
          "scale": Number(), "softcap": Number(optional=True), "window": Integer(optional=True),
-         "slopes": Vector(divides=True, optional=True)},
+         "slopes": Vector(divides=True, optional=True), "causal": Integer()},
         _attended,
     ),
     "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS), "up": Value(optional=True)}, _gated),

@@ -232,10 +232,11 @@ def _batch_struct(batch: Batch) -> BatchStruct:
     positions = address + 4 * batch.token_count
     starts = positions + 4 * batch.token_count
     outputs = address + 4 * (count - batch.output_count)
+    choices = outputs - 4 * batch.sequence_count * bool(batch.adapters)
     return BatchStruct(
         batch.token_count, batch.sequence_count, batch.output_count, batch.table_width, address, positions, starts,
         starts + 4 * (batch.sequence_count + 1), outputs,
-        outputs - 4 * batch.sequence_count if batch.adapters else None,
+        choices if batch.adapters else None, choices - 4 * batch.token_count if batch.typed else None,
     )  # fmt: skip
 
 

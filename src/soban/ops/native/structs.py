@@ -38,7 +38,7 @@ class BatchStruct(Structure):
     _fields_ = (
         ("tokens", c_int32), ("sequences", c_int32), ("outputs", c_int32), ("table_stride", c_int32),
         ("token_ids", c_void_p), ("positions", c_void_p), ("starts", c_void_p), ("tables", c_void_p),
-        ("output_rows", c_void_p), ("adapters", c_void_p),
+        ("output_rows", c_void_p), ("adapters", c_void_p), ("types", c_void_p),
     )  # fmt: skip
 
 
