@@ -20,7 +20,8 @@ FAMILIES = {  # model_type -> file
     "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "gemma3": "gemma3",
     "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax", "exaone": "exaone",
     "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
-    "gptj": "gptj", "phi": "phi", "bloom": "bloom", "gemma4_text": "gemma4", "gemma4": "gemma4",
+    "gptj": "gptj", "phi": "phi", "bloom": "bloom", "gemma4_text": "gemma4", "gemma4": "gemma4", "bert": "bert",
+    "roberta": "roberta", "xlm-roberta": "roberta",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
 TEXT_PARTS = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "mistral3": "mistral"}
@@ -38,6 +39,11 @@ class Architecture:
     absent: tuple[str, ...] = ()
     text_only: bool = False
 
+    @property
+    def encoder(self) -> bool:
+        """Whether the model makes vectors and scores of texts, and writes none."""
+        return self.family.encoder
+
     @functools.cached_property
     def plan(self) -> Plan:
         """The model's weights."""
@@ -47,13 +53,15 @@ class Architecture:
         """The whole model as a program: a batch's tokens in, logits (R, vocabulary) of the chosen tokens out.
 
         `longest`: tokens that a text may have; above the length that the model learnt from, some turn otherwise.
-        `hidden`: what comes out are the hidden states (R, hidden) instead, of which the head makes logits.
+        `hidden`: what comes out are the hidden states (R, hidden) instead, of which the head makes logits. An encoder
+        without a head gives no others.
         """
         program = Program()
         batch = program.batch()
         layers = [LayerSlot(i) for i in range(self.config.num_hidden_layers)]
         states = self.family.forward(self.config, weights, batch, layers, longest)
         outputs = ops.take_rows(states, batch.outputs)  # type: ignore[arg-type]
+        hidden = hidden or (self.encoder and not self.config.labels)
         program.result = outputs if hidden else self.family.logits(self.config, weights, outputs)  # type: ignore[assignment]
         return program
 

@@ -20,6 +20,7 @@ from soban.models.rope import Rotation, rope_parameters
 from soban.ops.cache import LayerGeometry
 
 Config = TypeVar("Config")
+USUAL_LABELS = 2  # where a config.json has neither names nor a number of labels
 
 # Keys that change nothing in what the model computes: labels, training settings, switches of other programs.
 HARMLESS_WORDS = """
@@ -97,6 +98,26 @@ class Decoder:
             if isinstance(value, tuple) and len(value) >= self.num_hidden_layers:  # an entry for each layer
                 changed[field.name] = value[:layers]
         return changed
+
+
+class Encoder(Decoder):
+    """The sizes of an encoder, which sees a text as a whole: its layers keep nothing, and share one place for keys."""
+
+    architectures: tuple[str, ...] | None
+    id2label: dict[str, Any] | None
+    num_labels: int | None
+
+    @property
+    def labels(self) -> int:
+        """How many scores the model gives a text; 0: it gives vectors alone."""
+        if not self.architectures or not self.architectures[0].endswith("ForSequenceClassification"):
+            return 0
+        return len(self.id2label) if self.id2label else self.num_labels or USUAL_LABELS
+
+    @property
+    def geometries(self) -> tuple[LayerGeometry, ...]:
+        own = LayerGeometry(self.kv_heads, self.head_size)
+        return (own, *[dataclasses.replace(own, shared_with=0)] * (self.num_hidden_layers - 1))
 
 
 class RotaryDecoder(Decoder):

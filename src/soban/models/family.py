@@ -36,7 +36,8 @@ class Family:
 
     `config`: a frozen dataclass whose fields are config.json's keys; it checks itself, and tells the sizes that
     `models.config.Decoder` names. `forward(config, weights, batch, cache, longest)`: hidden states (T, hidden);
-    `logits(config, weights, x)`: (R, hidden) -> (R, vocabulary). Both call ops, and nothing else.
+    `logits(config, weights, x)`: (R, hidden) -> (R, vocabulary). Both call ops, and nothing else. `encoder`: it writes
+    nothing; texts become vectors, and if its config has labels, logits are (R, labels) of a text's first token.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Family:
     plan: Callable[[Any], Plan]
     forward: Callable[..., Any]
     logits: Callable[..., Any] = plain_logits
+    encoder: bool = False

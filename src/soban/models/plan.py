@@ -82,7 +82,8 @@ class Plan:
 
     `head`: the name of the output's matrix, which a file may hold though the model has none of its own. `prefix` stands
     before the other names of Hugging Face's; a file may have it once more, or not at all. What ends as `computed` is in
-    some files and follows from the config. `older`: how a name begins in older files -> how it does now.
+    some files and follows from the config. `older`: how a name begins in older files -> how it does now; `endings`: the
+    same of how it ends. `beside`: how names begin of what serves other ends, and is left out without a word.
     """
 
     ends: tuple[Weight, ...]
@@ -91,6 +92,8 @@ class Plan:
     prefix: str = "model."
     computed: tuple[str, ...] = (".rotary_emb.inv_freq",)
     older: Mapping[str, str] = field(default_factory=dict)
+    endings: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     def weights(self) -> Iterator[Weight]:
         """Every weight: the ends first, then layer by layer."""

@@ -71,7 +71,7 @@ def fitted(architecture: Architecture, checkpoint: Checkpoint) -> Fitted:
     spare = tuple(
         name for name in tensors
         if name not in expected and name != plan.head and not name.endswith(plan.computed)
-        and not (name.endswith(RESIDUAL) and name in layout)
+        and not name.startswith(plan.beside) and not (name.endswith(RESIDUAL) and name in layout)
     )  # fmt: skip
     if spare and checkpoint.form == GGUF:  # whoever made the file meant it to be computed with
         raise Misfit(
@@ -143,6 +143,7 @@ def _usual_name(architecture: Architecture, expected: Container[str | None], nam
     wrapper = next((one for one in WRAPPERS if architecture.text_only and name.startswith(one)), "")
     bare = name.removeprefix(wrapper)
     bare = next((new + bare.removeprefix(old) for old, new in plan.older.items() if bare.startswith(old)), bare)
+    bare = next((bare.removesuffix(old) + new for old, new in plan.endings.items() if bare.endswith(old)), bare)
     options = (bare, bare.removeprefix(plan.prefix), plan.prefix + bare)
     return next((option for option in options if option in expected), name)
 
