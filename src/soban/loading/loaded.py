@@ -14,6 +14,7 @@ from soban.base.units import of_bytes
 from soban.loading.locate import locate
 from soban.loading.model_files import open_model
 from soban.loading.modelfile import Modelfile
+from soban.loading.pooling import Pooling, read_pooling
 from soban.models import Architecture, architecture
 from soban.ops.cache import CACHE_FORMATS
 from soban.ops.formats import QUANTISED
@@ -65,6 +66,7 @@ class Loaded:
     cache_format: str  # of the keys and values
     room: int | None = None  # tokens of context that memory holds; None: as many as anybody wants
     turns: tuple[dict[str, str], ...] = ()  # that every conversation begins with
+    pooling: Pooling | None = None  # of an encoder
     original: Checkpoint | None = None  # what the weights were packed from; None: they are as in the file
 
     @functools.cached_property
@@ -108,6 +110,8 @@ class Loaded:
         limit = self.architecture.config.longest
         if length is None:
             usual = min(limit, USUAL_CONTEXT)
+            if self.pooling is not None and self.pooling.longest is not None:
+                usual = min(usual, self.pooling.longest)
             if self.room is not None and self.room < usual:
                 messages.warn(
                     "memory has room for a context of {context} tokens; --context {usual} insists on more",
@@ -184,7 +188,7 @@ def load_files(
     as_run_c = checkpoint.form == LLAMA2C
     return Loaded(
         path, dtype, arch, assemble(arch, weights), words, template, generation, as_run_c, cache, room,
-        original=checkpoint if packs else None,
+        pooling=read_pooling(path) if arch.encoder else None, original=checkpoint if packs else None,
     )  # fmt: skip
 
 

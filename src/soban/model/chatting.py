@@ -9,9 +9,11 @@ from soban import messages
 from soban.base.errors import UserError
 from soban.engine.limits import checked_on_full
 from soban.loading.loaded import Loaded
+from soban.loading.model_files import open_model
 from soban.loading.modelfile import Modelfile
 from soban.messages import heard_by
 from soban.model.generating import Writer, check_single, split_form
+from soban.packing.packed_file import model_name
 from soban.talk import answer
 from soban.talk.answer import Answer, Answering
 from soban.talk.generation import Generation
@@ -21,9 +23,10 @@ from soban.text.chat.calls import Thinking, can_be_told, read_thinking
 from soban.text.chat.contents import text_of
 from soban.text.chat.template import ChatTemplate, Message
 from soban.text.chat.templates import find_template
+from soban.text.tokenizers.library import pair_of
 
 if TYPE_CHECKING:
-    from soban.talk.ranking import Ranker
+    from soban.talk.ranking import Scoring
 
 
 class Model(Writer):
@@ -151,21 +154,33 @@ class Model(Writer):
         leading = [message for message in messages[:1] if own and message.get("role") == "system"]
         return [*leading, *own, *messages[len(leading) :]] if own else messages
 
-    def rank(self, query: str, documents: Sequence[str], *, instruction: str | None = None) -> list[float]:
-        """How well documents meet a query, each 0 to 1: how likely the model, asked so, says yes and not no.
+    def rank(
+        self, query: str, documents: Sequence[str], *, instruction: str | None = None, raw: bool = False
+    ) -> list[float]:
+        """How well documents meet a query, each 0 to 1; with `raw`, without bounds.
 
-        The question is Qwen3-Reranker's, in the words of the model's own chat template. `instruction`: what documents
-        are wanted for (None: to answer a search). Models that were taught to judge so do it better than others.
-        Raises UserError for a model without a chat template, and for documents that are too long.
+        An encoder with a head (bge-reranker and others) gives its score. Another model is asked, in the words of its
+        own chat template, the question of Qwen3-Reranker, and what counts is how likely it says yes and not no:
+        `instruction` is what documents are wanted for (None: to answer a search). Models that were taught to judge so
+        do it better than others. Raises UserError for a model that can do neither, and for documents that are too long.
         """
-        return [self.ranker.score(query, document, instruction).value for document in documents]
+        scores = self.ranker.scores(query, documents, instruction)
+        return [score.raw if raw else score.value for score in scores]
 
     @functools.cached_property
-    def ranker(self) -> "Ranker":
-        """What scores documents. Raises UserError for a model that cannot be asked."""
-        from soban.talk.ranking import Ranker  # imported where it is met: a start waits for all that is imported
+    def ranker(self) -> "Scoring":
+        """What scores documents. Raises UserError for a model that cannot."""
+        from soban.talk.ranking import CrossEncoder, Ranker  # imported where it is met: a start waits for all that is
 
-        return Ranker(self.tokenizer, self.template, self.engine.context, self._following)
+        if self.writes:
+            return Ranker(self.tokenizer, self.template, self.context, self._following)
+        if self.config.labels != 1:
+            raise UserError(
+                "{name} gives a text {labels} scores, and ranking takes one", name=model_name(self.loaded.path),
+                labels=self.config.labels, hint="use a model that was taught to, such as BAAI/bge-reranker-v2-m3",
+            )  # fmt: skip
+        pair = pair_of(open_model(self.loaded.path).entries().parts.get("post_processor"))
+        return CrossEncoder(self.tokenizer, pair, self.config.type_vocab_size, self.context, self._first_rows)
 
     def chat_template(self, name: str | Path | None = None) -> ChatTemplate:
         """The template of that name or in that file, or the model's own. UserError where there is none."""
@@ -207,7 +222,7 @@ class Model(Writer):
             if isinstance(message.get("content"), str | list) and self._too_long(text := text_of(message)):
                 raise UserError(
                     "the message has {characters} characters, far more than a context of {context} tokens holds",
-                    characters=len(text), context=self.engine.context, hint="shorten it",
+                    characters=len(text), context=self.context, hint="shorten it",
                 )  # fmt: skip
 
     def _summary(self, question: Question) -> str:

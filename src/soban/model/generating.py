@@ -194,12 +194,12 @@ class Writer(Scorer):
         if on_full == "error" and self._too_long(prompt):
             raise UserError(
                 "the prompt has {characters} characters, far more than a context of {context} tokens holds",
-                characters=len(prompt), context=self.engine.context,
+                characters=len(prompt), context=self.context,
                 hint="shorten it, or choose on_full slide to forget its beginning",
             )  # fmt: skip
 
     def _too_long(self, text: str) -> bool:
-        return len(text) > LONGEST_TOKEN * self.engine.context
+        return len(text) > LONGEST_TOKEN * self.context
 
     def _check_stops(self, stops: Sequence[object]) -> None:
         """A note for each text that looks like a token that ends an answer and is none."""

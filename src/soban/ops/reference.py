@@ -189,10 +189,11 @@ def attention(
 
     Keys and values are stored in the cache first; without any, it holds another layer's, which have been stored.
     Scores are q . k * scale, then softcap * tanh(score / softcap), or less by a head's slope (H,) for each position
-    that lies between (ALiBi: Press et al. 2022); a token sees the last `window` positions, itself
-    included; where it is not `causal`, all of its sequence, or as many after it as before. The softmax is summed over spans of SPAN positions, counted from the sequence's start, so that neither
-    batch nor chunks nor threads change its bits. With an int8 cache the queries too are rounded to int8 in groups of
-    64, with one of bfloat16, times their scale, to that; where kernels multiply bfloat16, so are the softmax's weights.
+    that lies between (ALiBi: Press et al. 2022); a token sees the last `window` positions, itself included; where it is
+    not `causal`, all of its sequence, or as many after it as before. The softmax is summed over spans of SPAN
+    positions, counted from the sequence's start, so that neither batch nor chunks nor threads change its bits. With an
+    int8 cache the queries too are rounded to int8 in groups of 64, with one of bfloat16, times their scale, to that;
+    where kernels multiply bfloat16, so are the softmax's weights.
     """
     heads, size = cache.heads, cache.size
     out = np.empty((len(q), q.shape[1] // size, size), np.float32)

@@ -5,10 +5,10 @@ import base64
 import time
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request
 
 from soban.base.errors import UserError
+from soban.loading.pooling import unit
 from soban.model import Model
 from soban.ops.formats import Floats
 from soban.serve import errors
@@ -26,7 +26,7 @@ def router(pool: Pool) -> APIRouter:
     routes = APIRouter()
 
     async def vectors_of(
-        name: str | None, inputs: list[Input], dimensions: int | None, truncate: bool, request: Request
+        name: str | None, inputs: list[Input], body: EmbeddingRequest | EmbedRequest, truncate: bool, request: Request
     ) -> Any:
         if len(inputs) > pool.settings.limits.prompts:
             raise ApiError(f"{len(inputs)} texts, where {pool.settings.limits.prompts} are possible", 400, "input")
@@ -34,7 +34,9 @@ def router(pool: Pool) -> APIRouter:
         record = record_of(request)
         record.model = served.name
         try:
-            vectors, tokens = await asyncio.to_thread(embed_texts, served.model, inputs, dimensions, truncate)
+            vectors, tokens = await asyncio.to_thread(
+                embed_texts, served.model, inputs, body.dimensions, truncate, body.prompt_name
+            )
         except UserError as error:
             raise errors.of(error, "input") from error
         record.prompt_tokens = tokens
@@ -42,7 +44,7 @@ def router(pool: Pool) -> APIRouter:
 
     @routes.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, request: Request) -> dict[str, Any]:
-        name, vectors, tokens = await vectors_of(body.model, inputs_of(body.input), body.dimensions, False, request)
+        name, vectors, tokens = await vectors_of(body.model, inputs_of(body.input), body, False, request)
         coded = body.encoding_format == "base64"
         data = [
             {
@@ -60,7 +62,7 @@ def router(pool: Pool) -> APIRouter:
         start = time.perf_counter_ns()
         inputs: list[Input] = [body.input] if isinstance(body.input, str) else list(body.input)
         truncate = body.truncate is not False
-        _, vectors, tokens = await vectors_of(body.model, inputs, body.dimensions, truncate, request)
+        _, vectors, tokens = await vectors_of(body.model, inputs, body, truncate, request)
         return {
             "model": body.model, "embeddings": [vector.tolist() for vector in vectors],
             "total_duration": time.perf_counter_ns() - start, "load_duration": 0, "prompt_eval_count": tokens,
@@ -68,7 +70,7 @@ def router(pool: Pool) -> APIRouter:
 
     @routes.post("/api/embeddings")
     async def older(body: EmbedRequest, request: Request) -> dict[str, Any]:
-        _, vectors, _ = await vectors_of(body.model, [body.prompt or ""], None, True, request)
+        _, vectors, _ = await vectors_of(body.model, [body.prompt or ""], body, True, request)
         return {"embedding": vectors[0].tolist()}
 
     return routes
@@ -87,15 +89,13 @@ def inputs_of(value: str | list[str] | list[int] | list[list[int]]) -> list[Inpu
     return inputs
 
 
-def embed_texts(model: Model, inputs: list[Input], dimensions: int | None, truncate: bool) -> tuple[list[Floats], int]:
+def embed_texts(
+    model: Model, inputs: list[Input], dimensions: int | None, truncate: bool, prompt: str | None = None
+) -> tuple[list[Floats], int]:
     """A vector for each text, and the tokens of all; `truncate`: texts that are too long lose their ends."""
-    if dimensions is not None and dimensions > model.config.hidden_size:
-        raise ApiError(f"dimensions={dimensions}: the model has {model.config.hidden_size}", 400, "dimensions")
-    vectors, tokens = [], 0
-    for one in inputs:
-        ids = model.tokenize(one) if isinstance(one, str) else one
-        ids = ids[: model.engine.context] if truncate else ids
-        vector = model.embed(ids)[:dimensions]
-        vectors.append(vector / np.float32(np.linalg.norm(vector) or 1.0))
-        tokens += len(ids)
-    return vectors, tokens
+    how = model.pooling
+    if dimensions is not None and dimensions > (width := how.width(model.config.hidden_size)):
+        raise ApiError(f"dimensions={dimensions}: the model has {width}", 400, "dimensions")
+    ids, skip = model.embedding_ids(inputs, how, prompt, truncate)
+    vectors = [unit(vector[:dimensions]) for vector in model.vectors(ids, how, skip)]
+    return vectors, sum(map(len, ids))

@@ -62,7 +62,7 @@ class Metrics:
         )  # fmt: skip
         family(
             "cache_blocks_free", "gauge", "Blocks of the key-value cache that nobody uses.",
-            [(labels, base.model.engine.blocks.free) for labels, base in here],
+            [(labels, base.model.engine.blocks.free) for labels, base in here if base.model.writes],
         )  # fmt: skip
         return "\n".join(lines) + "\n"
 

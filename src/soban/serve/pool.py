@@ -140,10 +140,10 @@ class Pool:
         async with self.lock:
             base = self.bases.get(make.base) or await self._load(make.base, make.context)
             base.pump.last = time.monotonic()
-            if make.context is not None and make.context > base.model.engine.context:
+            if make.context is not None and make.context > base.model.context:
                 raise ApiError(
                     f"num_ctx={make.context} of {name}: {make.base} is loaded with a context of "
-                    f"{base.model.engine.context} tokens; start the server with --context {make.context}", 400, "model",
+                    f"{base.model.context} tokens; start the server with --context {make.context}", 400, "model",
                 )  # fmt: skip
             if make not in base.variants:
                 base.variants[make] = await self._guarded(make.of, base.model)
@@ -167,7 +167,7 @@ class Pool:
         finally:
             self.loading = None
         pinned = any(_recipe(one).base == name for one in self.settings.models)
-        pump = Pump(model.shared, self.settings.limits.waiting)
+        pump = Pump(model, self.settings.limits.waiting)
         base = self.bases[name] = Base(name, model, pump, pinned, keep_alive=self.settings.keep_alive)
         return base
 

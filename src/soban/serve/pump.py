@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from soban.base.errors import UserError
 from soban.engine.sharing import SharedEngine
+from soban.model import Model
 from soban.ops.native import Cancelled
 from soban.serve import errors
 from soban.serve.errors import ApiError
@@ -45,9 +46,9 @@ class Job:
 class Pump:
     """One model's engine, run by a thread of its own as long as there is something to do."""
 
-    def __init__(self, shared: SharedEngine, most: int) -> None:
+    def __init__(self, model: Model, most: int) -> None:
         """`most`: requests that may be here at the same time."""
-        self.shared, self.most = shared, most
+        self.model, self.most = model, most
         self.jobs: list[Job] = []
         self.arrivals: deque[Job] = deque()
         self.outbox: dict[asyncio.AbstractEventLoop, list[tuple[Job, Item]]] = {}
@@ -57,6 +58,11 @@ class Pump:
         self.closed = False
         self.thread = threading.Thread(target=self._run, name="soban-pump", daemon=True)
         self.thread.start()
+
+    @property
+    def shared(self) -> SharedEngine:
+        """The model's engine; where it has none, as it writes nothing, no job is ever made that asks for it."""
+        return self.model.shared
 
     def submit(self, job: Job) -> None:
         """Lets a request take part from the next step on. Raises ApiError where too many wait already."""

@@ -1,8 +1,8 @@
-"""How well documents meet a query: the likelihood with which a model, asked whether one does, says yes."""
+"""How well documents meet a query: how likely a model, asked so, says yes; or the score of an encoder's head."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from soban.base.errors import UserError
 from soban.ops.formats import Floats
@@ -19,14 +19,40 @@ SEARCH = "Given a web search query, retrieve relevant passages that answer the q
 
 
 class Score(NamedTuple):
-    """How well a document meets a query, 0 to 1, and how many tokens it took to ask."""
+    """How well a document meets a query, 0 to 1, and how many tokens it took to ask.
+
+    `raw`: the same without bounds, of which `value` is the logistic function.
+    """
 
     value: float
     tokens: int
+    raw: float
+
+
+def score_of(raw: float, tokens: int) -> Score:
+    return Score(1 / (1 + math.exp(min(-raw, 700.0))), tokens, raw)  # a double holds e^709
+
+
+class Scoring(Protocol):
+    """What scores documents; for any number of threads. `together`: how many are scored about as soon as one."""
+
+    together: int
+
+    def scores(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[Score]:
+        """How well each of the documents meets the query. Raises UserError for one that is too long."""
+
+
+def _too_long(tokens: int, context: int) -> UserError:
+    return UserError(
+        "a document has {tokens} tokens with its query, and the context holds {context}", tokens=tokens,
+        context=context, hint="shorten it, or rank its parts",
+    )  # fmt: skip
 
 
 class Ranker:
-    """Scores documents; for any number of threads."""
+    """Asks a model that writes, in the words of its chat template."""
+
+    together = 1
 
     def __init__(
         self,
@@ -54,12 +80,13 @@ class Ranker:
             )  # fmt: skip
         return ids[0]
 
-    def score(self, query: str, document: str, instruction: str | None = None) -> Score:
+    def scores(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[Score]:
         """Yes against no. Raises UserError for a document that is too long."""
-        ids = self.prompt(query, document, instruction)
+        return [self._score(self.prompt(query, document, instruction)) for document in documents]
+
+    def _score(self, ids: list[int]) -> Score:
         logits = self.following(ids)
-        difference = float(logits[self.no]) - float(logits[self.yes])
-        return Score(1 / (1 + math.exp(min(difference, 700.0))), len(ids))  # a double holds e^709
+        return score_of(float(logits[self.yes]) - float(logits[self.no]), len(ids))
 
     def prompt(self, query: str, document: str, instruction: str | None) -> list[int]:
         """The question about a document, as tokens. UserError where it is too long."""
@@ -67,8 +94,43 @@ class Ranker:
         turns = [{"role": "system", "content": TASK}, {"role": "user", "content": question}]
         ids = encode_chat(self.tokenizer, self.template, turns)
         if len(ids) > self.context:
-            raise UserError(
-                "a document has {tokens} tokens with its query, and the context holds {context}", tokens=len(ids),
-                context=self.context, hint="shorten it, or rank its parts",
-            )  # fmt: skip
+            raise _too_long(len(ids), self.context)
         return ids
+
+
+class CrossEncoder:
+    """Has an encoder with a head read query and document together."""
+
+    together = 32
+
+    def __init__(
+        self, tokenizer: Tokenizer, pair: Sequence[tuple[int | str, int]], types: int, context: int,
+        first_rows: Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[Floats]],
+    ) -> None:  # fmt: skip
+        """`pair`: how two texts become one, see `pair_of`; `types` of tokens that the model tells apart.
+
+        `first_rows` gives the scores of texts' tokens and types, in their order.
+        """
+        if not pair:
+            raise UserError(
+                "the model's tokenizer does not say how two texts are put together",
+                hint="fetch the model's files again",
+            )
+        self.tokenizer, self.pair, self.types, self.context = tokenizer, pair, types, context
+        self.first_rows = first_rows
+
+    def scores(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[Score]:
+        """The head's score. Raises UserError for a document that is too long, and for an instruction."""
+        if instruction is not None:
+            raise UserError("this model takes no instruction: it was taught one way to score", hint="leave it out")
+        texts = {"A": self.tokenizer.encode(query, bos=False)}
+        ids, types = [], []
+        for document in documents:
+            texts["B"] = self.tokenizer.encode(document, bos=False)
+            pieces = [(texts[one] if isinstance(one, str) else [one], kind) for one, kind in self.pair]
+            ids.append([token for own, _ in pieces for token in own])
+            types.append([min(kind, self.types - 1) for own, kind in pieces for _ in own])
+            if len(ids[-1]) > self.context:
+                raise _too_long(len(ids[-1]), self.context)
+        rows = self.first_rows(ids, types)
+        return [score_of(float(row[0]), len(one)) for row, one in zip(rows, ids, strict=True)]

@@ -17,12 +17,15 @@ from soban.text.tokenizers.tokenizer import Tokenizer
 class Author(Protocol):
     """What a text needs: an engine that is shared, and the words of its model."""
 
-    shared: SharedEngine
     tokenizer: Tokenizer
     ends: frozenset[int]  # tokens that end a text
     watch: Watch
     adapter: Adapter | None  # that computes with the model's weights
     salt: str  # texts of different ones share no pages of the cache
+
+    @property
+    def shared(self) -> SharedEngine:
+        """The engine. Raises UserError for a model that writes nothing."""
 
 
 @runtime_checkable

@@ -106,7 +106,7 @@ def listed(pool: Pool) -> list[dict[str, Any]]:
         models.append(
             {
                 "name": name, "model": name, "modified_at": moment(last_use), "size": size, "digest": digest(name),
-                "details": details, "capabilities": ["completion", "tools"],
+                "details": details, "capabilities": capabilities(base.model) if base else ["completion", "tools"],
             }
         )  # fmt: skip
     return models
@@ -118,7 +118,7 @@ def in_memory(base: Base) -> dict[str, Any]:
     left = None if expires is None else expires - time.monotonic()
     return {
         "name": base.name, "model": base.name, "size": facts.weights_of(model), "size_vram": 0,
-        "digest": digest(base.name), "details": details_of(model), "context_length": model.engine.context,
+        "digest": digest(base.name), "details": details_of(model), "context_length": model.context,
         "expires_at": FOREVER if left is None else moment(time.time() + left), "requests": base.pump.count,
     }  # fmt: skip
 
@@ -134,15 +134,22 @@ def description_of(model: Model, own: custom.CustomModel | None) -> dict[str, An
         "modified_at": moment(own.changed if own else 0.0),
         "template": model.template.source if model.template else "",
         "details": details_of(model),
-        "capabilities": ["completion", "tools", *(["thinking"] if model.thinking else [])],
+        "capabilities": capabilities(model),
         "model_info": {
             "general.architecture": family, "general.parameter_count": count,
-            f"{family}.context_length": model.engine.context, f"{family}.embedding_length": config.hidden_size,
+            f"{family}.context_length": model.context, f"{family}.embedding_length": config.hidden_size,
             f"{family}.block_count": config.num_hidden_layers,
             f"{family}.attention.head_count": config.num_attention_heads,
             f"{family}.attention.head_count_kv": config.kv_heads, f"{family}.vocab_size": config.vocab_size,
         },
     }  # fmt: skip
+
+
+def capabilities(model: Model) -> list[str]:
+    """What programs may ask of a model, in Ollama's words."""
+    if not model.writes:
+        return ["embedding"]
+    return ["completion", "tools", *(["thinking"] if model.thinking else [])]
 
 
 def details_of(model: Model) -> dict[str, Any]:

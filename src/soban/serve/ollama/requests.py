@@ -88,5 +88,6 @@ class EmbedRequest(Body):
     prompt: str | None = None
     truncate: bool | None = None
     dimensions: int | None = Field(None, ge=1)
+    prompt_name: str | None = None
     options: Tuning = Tuning()
     keep_alive: str | float | int | None = None

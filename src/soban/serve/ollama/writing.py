@@ -232,9 +232,9 @@ def options_of(body: WritingRequest, limits: Limits) -> dict[str, Any]:
 
 def check_context(model: Model, options: Tuning) -> None:
     """Raises ApiError where more context is wanted than the model was loaded with."""
-    if options.num_ctx is not None and options.num_ctx > model.engine.context:
+    if options.num_ctx is not None and options.num_ctx > model.context:
         raise ApiError(
-            f"num_ctx={options.num_ctx}: the model is loaded with a context of {model.engine.context} tokens; start "
+            f"num_ctx={options.num_ctx}: the model is loaded with a context of {model.context} tokens; start "
             "the server with a greater --context, where the model allows it", 400, "options.num_ctx",
         )  # fmt: skip
 

@@ -178,4 +178,5 @@ class EmbeddingRequest(Body):
     input: str | list[str] | list[int] | list[list[int]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
+    prompt_name: str | None = None  # as Text Embeddings Inference has it
     user: Ignored = None

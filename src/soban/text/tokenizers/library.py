@@ -117,6 +117,32 @@ def frame_of(processor: object) -> tuple[list[int], list[int]]:
     return before, after
 
 
+def pair_of(processor: object) -> list[tuple[int | str, int]]:
+    """How a post-processor puts two texts together: ids, and "A" and "B" for the texts, each with its tokens' type.
+
+    Empty where it does not.
+    """
+    description = _object(processor)
+    kind = description.get("type")
+    if kind == "Sequence":
+        parts = (pair_of(part) for part in _list(description.get("processors")))
+        return next((part for part in parts if part), [])
+    if kind in ("BertProcessing", "RobertaProcessing"):
+        first, last = (_numbers(_list(description.get(name))[1:2]) for name in ("cls", "sep"))
+        if not (first and last):
+            return []
+        between, second = (last, 1) if kind == "BertProcessing" else (last * 2, 0)
+        return [(first[0], 0), ("A", 0), *((i, 0) for i in between), ("B", second), (last[0], second)]
+    pieces: list[tuple[int | str, int]] = []
+    special = _object(description.get("special_tokens"))
+    for piece in map(_object, _list(description.get("pair")) if kind == "TemplateProcessing" else []):
+        about = _object(piece.get("Sequence") or piece.get("SpecialToken"))
+        name, type_id = str(about.get("id")), about.get("type_id")
+        own = [name] if "Sequence" in piece else _numbers(_list(_object(special.get(name)).get("ids")))
+        pieces += [(one, type_id if type(type_id) is int else 0) for one in own]
+    return pieces if {"A", "B"} <= {piece for piece, _ in pieces} else []
+
+
 def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
