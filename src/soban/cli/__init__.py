@@ -25,6 +25,7 @@ FINE, UNEXPECTED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "run": {"group": "talk", "help": "let a model write, or answer"},
     "chat": {"group": "talk", "help": "talk with a model"},
+    "embed": {"group": "talk", "help": "turn texts into vectors, for search"},
     "serve": {"group": "talk", "help": "let other programs use models"},
     "create": {"group": "talk", "help": "name a model with a system text and settings"},
     "cp": {"group": "talk", "help": "give a model another name"},

@@ -156,6 +156,7 @@ def load(
         tokenizer=options.tokenizer, force=options.force,
         progress=lambda share: status.show(translate("packing the weights ... {percent:.0f} %", percent=100 * share)),
     )  # fmt: skip
+    loaded.check_writes()
     folder = None if name is None else custom.adapter_of(name)
     return loaded, None if folder is None else fitted_adapter(
         open_adapter(Path(folder)), loaded.architecture, loaded.moved

@@ -145,11 +145,12 @@ def as_text(report: dict[str, Any], tensors: bool) -> list[str]:
     """The sections one below the other, their values in one column."""
     total = sections.columns()
     parts = [(report["name"], head(report))]
+    encodes = report["run"] is not None and report["run"]["pooling"] is not None
     if report["model"]["configured"]:
         parts += [
             (translate("tokenizer"), tokenizer(report["tokenizer"])),
-            (translate("chat template"), template(report["template"])),
-            (translate("what run would do"), run(report["run"])),
+            *([] if encodes else [(translate("chat template"), template(report["template"]))]),
+            (translate("what embed would do") if encodes else translate("what run would do"), run(report["run"])),
         ]
     lines = [*sections.page(parts, total), *findings.lines(report["findings"], total)]
     lines += ["", *tensor_table(report["tensors"])] if tensors else []
@@ -169,7 +170,9 @@ def head(report: dict[str, Any]) -> list[tuple[str, str]]:
         (translate("context"), f"{model['context']:,}" + window if model["context"] else ""),
         (
             translate("vocabulary"),
-            translate("{rows:,}, the output shares the embedding", rows=model["vocabulary"])
+            f"{model['vocabulary']:,}"
+            if model["vocabulary"] and model["encoder"]
+            else translate("{rows:,}, the output shares the embedding", rows=model["vocabulary"])
             if model["vocabulary"] and model["tied"]
             else translate("{rows:,}, the output has weights of its own", rows=model["vocabulary"])
             if model["vocabulary"]
@@ -277,10 +280,35 @@ def run(facts: dict[str, Any] | None) -> list[tuple[str, str]]:
             translate("memory needed"),
             translate(
                 "{needed}: weights {weights}, {context:,} tokens {cache}, the rest {rest}{free}",
-                needed=size(memory["needed"]), weights=size(memory["weights"]), context=facts["context"],
-                cache=size(memory["cache"]), rest=size(memory["rest"]), free=free,
+                needed=size(memory["needed"]),
+                weights=size(memory["weights"]),
+                context=facts["context"],
+                cache=size(memory["cache"]),
+                rest=size(memory["rest"]),
+                free=free,
             ),
         ),
+        *(_encoding(facts["pooling"]) if facts["pooling"] else _writing(facts)),
+    ]
+
+
+def _encoding(pooling: dict[str, Any]) -> list[tuple[str, str]]:
+    """What becomes of a text in an encoder."""
+    modes, prompts = ", ".join(pooling["modes"]), pooling["prompts"].items()
+    scores = translate("{count} of a text, or of a pair of texts", count=pooling["scores"])
+    return [
+        (
+            translate("a text becomes"),
+            translate("a vector of {width:,} numbers: {pooling}", width=pooling["width"], pooling=modes),
+        ),
+        (translate("prompts"), ", ".join(f"{name} ({one_line(repr(text), 40)})" for name, text in prompts if text)),
+        (translate("scores"), scores if pooling["scores"] else ""),
+    ]
+
+
+def _writing(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a model that writes makes of a prompt."""
+    return [
         (translate("a prompt"), PROMPT[facts["prompt"]]()),
         (translate("chooses"), _chooses(facts["sampling"])),
         (translate("ends at"), _names(facts["ends"]) or translate("nothing")),

@@ -94,6 +94,14 @@ class Loaded:
         """Whether a prompt is a text to go on with though there is a chat template, which is then for conversations."""
         return self.template is None or self.generation_config.get(CONTINUES) is True
 
+    def check_writes(self) -> None:
+        """Raises UserError for a model that makes vectors and scores of texts, and writes none."""
+        if self.architecture.encoder:
+            raise UserError(
+                "{name} is an encoder: it makes vectors and scores of texts, and writes none",
+                name=model_name(self.path), hint="use soban embed, or choose a model that writes",
+            )  # fmt: skip
+
     def customised(self, modelfile: Modelfile) -> "Loaded":
         """The same with a Modelfile's settings, system text, first turns and template; not with its adapter."""
         generation = {**self.generation_config, **ollama.as_generation(dict(modelfile.parameters))}
@@ -244,6 +252,8 @@ def _is_faster(arch: Architecture, checkpoint: Checkpoint, dtype: str, gain: flo
     if not use_native():
         return False  # NumPy computes in float32 whatever is stored
     compact, exact = speeds(arch, checkpoint, (dtype, "f32"))
+    if arch.encoder:  # which reads only
+        return exact.prefill >= gain * compact.prefill
     return exact.decode >= gain * compact.decode and NOISE * exact.prefill >= compact.prefill
 
 

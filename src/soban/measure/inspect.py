@@ -16,6 +16,7 @@ from soban.base.files import quoted
 from soban.engine.defaults import sampling_defaults, unfollowed
 from soban.loading import loaded
 from soban.loading.model_files import ModelFiles, files_of
+from soban.loading.pooling import read_pooling
 from soban.measure import papers
 from soban.measure.configured import config_findings
 from soban.models import Architecture, architecture
@@ -66,7 +67,8 @@ def inspect_model(path: Path, name: str = "", tokenizer: Path | None = None) -> 
     entries = _entries(files, tokenizer, findings) if config else None
     probe = _probe(files if is_gguf else folder, entries, findings) if (belongs or is_gguf) and entries else None
     findings += _unfollowed(checkpoint.generation_config)
-    findings += lint(Material(config, checkpoint.generation_config, entries, probe, rows, name or path.name))
+    writes = arch is None or not arch.encoder
+    findings += lint(Material(config, checkpoint.generation_config, entries, probe, rows, name or path.name, writes))
     return {
         "name": name or path.name,
         "path": str(path),
@@ -190,9 +192,10 @@ def _model(checkpoint: Checkpoint, tensors: list[Stored], arch: Architecture | N
     heads, width = _first(config, HEADS), _first(config, WIDTH)
     return {
         "model_type": config.get("model_type"),
-        "architectures": config["architectures"] if isinstance(config.get("architectures"), list) else [],
+        "architectures": [*config["architectures"]] if isinstance(config.get("architectures"), list | tuple) else [],
         "configured": bool(config),
         "runnable": arch is not None,
+        "encoder": arch is not None and arch.encoder,
         "parameters": sum(math.prod(one.shape) for one in weights),
         "layers": _first(config, LAYERS),
         "hidden": width,
@@ -272,6 +275,13 @@ def _run(fit: Fitted | None, entries: Entries | None, probe: Shown | None, findi
     takes = _needs(arch, checkpoint, dtype, usual, free)
     packs = needs_packing(arch, checkpoint, dtype)
     place = packed_path(checkpoint, dtype) if packs else None
+    pooling = None
+    if arch.encoder:
+        try:
+            pooling = read_pooling(checkpoint.path)
+        except UserError as error:
+            findings.append(Finding("not-runnable", error))
+            return None
     continues = probe is None or checkpoint.generation_config.get(loaded.CONTINUES) is True
     return {
         "dtype": dtype, "why": _why(arch, checkpoint, dtype, options, takes),
@@ -290,7 +300,11 @@ def _run(fit: Fitted | None, entries: Entries | None, probe: Shown | None, findi
             )
         },
         "ends": _ends(checkpoint, entries, probe), "chat": probe is not None and probe.refusal is None,
-        "prompt": "continued" if continues else "answered",
+        "prompt": "encoded" if pooling else "continued" if continues else "answered",
+        "pooling": None if pooling is None else {
+            "modes": list(pooling.modes), "width": pooling.width(arch.config.hidden_size),
+            "prompts": dict(pooling.prompts), "longest": pooling.longest, "scores": arch.config.labels,
+        },
     }  # fmt: skip
 
 

@@ -100,6 +100,7 @@ def plan(options: PlanOptions, tell: Callable[[str], None]) -> dict[str, Any]:
         "memory_free": free, "model": headers.name, "repository": headers.repository.id if headers.repository else None,
         "purpose": purpose, "family": checkpoint.config.get("model_type"), "obstacle": obstacle,
         **weights(checkpoint if quantised_by(checkpoint) else headers.checkpoint),
+        "encoder": arch is not None and arch.encoder,
         "context": wish.context, "users": wish.users,
     }  # fmt: skip
     result["disk"] = disk_space(headers.download, packed_bytes(arch, checkpoint), options.speed)
@@ -283,7 +284,8 @@ def form(
     figures: dict[str, Any] = {
         "dtype": dtype, "cache_dtype": cache, "weights": takes.weights, "cache": takes.cache, "buffers": takes.buffers,
         "program": takes.program, "total": takes.total, "prefill_per_second": rates.prefill if rates else None,
-        "decode_per_second": rates.decode if rates else None, "busy": rates.busy if rates else False,
+        "decode_per_second": rates.decode if rates and not arch.encoder else None,
+        "busy": rates.busy if rates else False,
     }  # fmt: skip
     if free is None:
         return {**figures, "verdict": "unknown", "users_that_fit": None, "context_that_fits": None}
@@ -321,8 +323,9 @@ def advice(
     arch: Architecture, headers: Outline, forms: list[dict[str, Any]], wish: Wish, free: int | None
 ) -> dict[str, Any]:
     """What to take: the fastest form that fits; where one does not, what would; where none does, a smaller model."""
+    rate = "prefill_per_second" if arch.encoder else "decode_per_second"
     fitting = [one for one in forms if one["verdict"] in ("fits", "unknown")]
-    best = max(fitting, key=lambda one: one["decode_per_second"] or 0.0) if fitting else None
+    best = max(fitting, key=lambda one: one[rate] or 0.0) if fitting else None
     first = Form(forms[0]["dtype"], forms[0]["cache_dtype"], wish.context)
     others = []
     if best is None and free is not None and not packed_layout(headers.checkpoint):

@@ -96,6 +96,11 @@ def verify(
     def apart(verdict: Verdict, shape: tuple[str, object, object] | None, config: dict[str, Any]) -> Verification:
         return Verification(verdict, families, None, (), None, tokenizers, templates, config, shape)
 
+    if any(form.architecture.encoder for form in (one, two)):
+        raise UserError(
+            "{name} is an encoder, whose layers are not compared yet", name=path,
+            hint="compare the vectors of soban embed",
+        )  # fmt: skip
     if families[0] != families[1]:
         return apart("other family", None, {})
     config = config_differences(one, two)

@@ -75,11 +75,8 @@ class Scorer:
 
     @property
     def _written(self) -> "Writing":
-        if self._writing is None:
-            raise UserError(
-                "{name} is an encoder: it makes vectors and scores of texts, and writes none",
-                name=model_name(self.loaded.path), hint="use soban embed, or choose a model that writes",
-            )  # fmt: skip
+        self.loaded.check_writes()
+        assert self._writing is not None
         return self._writing
 
     @property

@@ -74,6 +74,12 @@ def ties_embeddings(raw: Mapping[str, Any]) -> bool:
     return bool(raw.get("tie_word_embeddings", default))
 
 
+def is_encoder(raw: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a model that makes vectors and scores of texts, and writes none."""
+    kind = raw.get("model_type")
+    return isinstance(kind, str) and kind in FAMILIES and _family(kind).encoder
+
+
 def _text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """The keys of the text part, where a config.json has those of others beside it."""
     if not isinstance(raw.get("model_type"), str) or raw["model_type"] not in TEXT_PARTS:

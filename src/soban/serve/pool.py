@@ -117,6 +117,10 @@ class Pool:
         others = [other.name for other in neighbours.neighbours()]
         return [BUNDLED, *sorted(here), *(own.name for own in custom.every()), *others]
 
+    def in_memory(self, name: str) -> Base | None:
+        """The base of that name in the API, if it is in memory."""
+        return next((base for one, base in self.bases.items() if name in (one, _api_name(one))), None)
+
     def spelled(self, name: str) -> str:
         """A served name as it was given; ApiError for one that is not served."""
         if not self.settings.models and name in self.bases:

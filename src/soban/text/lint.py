@@ -37,6 +37,7 @@ class Material:
     template: Shown | None = None  # of the chat template, if there is one
     rows: int | None = None
     name: str = ""  # the model's, for what it promises
+    writes: bool = True
 
 
 def lint(material: Material) -> list[Finding]:
@@ -188,7 +189,7 @@ def _ids(material: Material, entries: Entries) -> Iterator[Finding]:
     stops = ends or others
     if stops and entries.eos_id is not None and entries.eos_id not in stops:
         yield _differs("eos_token", entries.eos_id, stops, SETTINGS, GENERATION if ends else CONFIG, entries)
-    if not stops and entries.eos_id is None:
+    if not stops and entries.eos_id is None and material.writes:
         yield Finding(
             "eos-missing",
             UserError(

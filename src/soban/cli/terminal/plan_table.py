@@ -125,17 +125,19 @@ def conclusions(plan: Plan) -> list[str]:
     """What the figures mean, and what to take."""
     advice, forms_by_dtype = plan["advice"], {form["dtype"]: form for form in plan["forms"]}
     sentences = []
+    if plan["encoder"]:
+        sentences.append(translate("It is an encoder: it makes vectors and scores of texts, and writes none."))
     if advice["take"]:
         best = forms_by_dtype[advice["take"]]
         name = plan["model"]
         sentences.append(
-            translate(
-                "Quickest of what fits: soban run {name} --dtype {dtype}", name=name, dtype=best["dtype"]
-            )
+            translate("Quickest of what fits: soban embed {name} --dtype {dtype}", name=name, dtype=best["dtype"])
+            if plan["encoder"] and len(forms_by_dtype) > 1
+            else translate("Quickest of what fits: soban run {name} --dtype {dtype}", name=name, dtype=best["dtype"])
             if len(forms_by_dtype) > 1
             else translate("It fits.")
         )  # fmt: skip
-        if best["users_that_fit"] is not None:
+        if best["users_that_fit"] is not None and not plan["encoder"]:
             sentences.append(
                 translate(
                     "With {dtype}, memory holds {users} conversations of {context} tokens at once.",

@@ -5,16 +5,19 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
 from soban.base.errors import UserError
+from soban.base.files import read_json
 from soban.base.version import VERSION
 from soban.hub import names, store
 from soban.loading import custom
 from soban.model import Model
+from soban.models import is_encoder
 from soban.serve import errors, facts
 from soban.serve.errors import ApiError
 from soban.serve.ollama.requests import NameRequest
@@ -98,7 +101,7 @@ def listed(pool: Pool) -> list[dict[str, Any]]:
     here = {store.name_of(folder): folder for folder in store.models() if folder.complete}
     models = []
     for name in pool.names():
-        base = pool.bases.get(name)
+        base = pool.in_memory(name)
         folder = here.get(name)
         last_use = folder.used if folder else base.loaded if base else 0.0
         details = details_of(base.model) if base else unknown_details()
@@ -106,7 +109,7 @@ def listed(pool: Pool) -> list[dict[str, Any]]:
         models.append(
             {
                 "name": name, "model": name, "modified_at": moment(last_use), "size": size, "digest": digest(name),
-                "details": details, "capabilities": capabilities(base.model) if base else ["completion", "tools"],
+                "details": details, "capabilities": capabilities(base.model if base else folder),
             }
         )  # fmt: skip
     return models
@@ -145,11 +148,21 @@ def description_of(model: Model, own: custom.CustomModel | None) -> dict[str, An
     }  # fmt: skip
 
 
-def capabilities(model: Model) -> list[str]:
-    """What programs may ask of a model, in Ollama's words."""
+def capabilities(model: Model | store.Held | None) -> list[str]:
+    """What programs may ask of a model, in Ollama's words; of one that is not in memory, as far as config.json says."""
+    if not isinstance(model, Model):
+        return ["embedding"] if model is not None and is_encoder(_config(model.folder)) else ["completion", "tools"]
     if not model.writes:
         return ["embedding"]
     return ["completion", "tools", *(["thinking"] if model.thinking else [])]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The model's config.json; empty where there is none that can be read."""
+    try:
+        return read_json(folder / "config.json")
+    except (UserError, OSError):
+        return {}
 
 
 def details_of(model: Model) -> dict[str, Any]:
