@@ -101,6 +101,16 @@ def test_only_the_files_that_a_model_needs_are_fetched(hub: Hub) -> None:
     assert contents(pull()) == FILES
 
 
+def test_what_sentence_transformers_left_beside_a_model_comes_along(hub: Hub) -> None:
+    own: dict[str, bytes | Path] = {
+        "modules.json": b"[]", "sentence_bert_config.json": b"{}", "config_sentence_transformers.json": b"{}",
+        "1_Pooling/config.json": b"{}", "2_Dense/config.json": b"{}", "2_Dense/model.safetensors": b"w" * 100,
+    }  # fmt: skip
+    others = {"2_Dense/pytorch_model.bin": b"p", "onnx/model.onnx": b"o", "1_Pooling/notes.txt": b"n"}
+    hub.models[NAME] = Model({**FILES, **own, **others})
+    assert contents(pull()) == {**FILES, **own}
+
+
 def test_of_a_sharded_model_the_shards_of_its_index_are_fetched(hub: Hub) -> None:
     shards = {f"model-{n}-of-2.safetensors": random.Random(n).randbytes(50_000) for n in (1, 2)}
     index = json.dumps({"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}).encode()

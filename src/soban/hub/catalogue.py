@@ -11,7 +11,8 @@ from typing import Any
 
 FILE = Path(__file__).with_name("catalogue.toml")
 COMMERCIAL = ("yes", "no", "conditions")
-KINDS = ("chat", "base", "story", "rewrite")  # tuned to answer; writes on; tells stories; text in, text out
+# tuned to answer; writes on; tells stories; text in, text out; makes vectors; ranks documents
+KINDS = ("chat", "base", "story", "rewrite", "embed", "rank")
 FORMS = ("safetensors", "pickle", "delta", "llama2.c")  # what the repository holds
 NOT_SHARED = ("repository", "form", "scores")  # what `like` does not take over
 

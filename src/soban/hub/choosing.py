@@ -31,7 +31,13 @@ BESIDE = {
     "vocab.txt": 100 * MEGABYTE,
     "merges.txt": 100 * MEGABYTE,
     INDEX: 32 * MEGABYTE,
+    # as sentence-transformers has them
+    "modules.json": MEGABYTE,
+    "sentence_bert_config.json": MEGABYTE,
+    "config_sentence_transformers.json": MEGABYTE,
 }
+MODULE = re.compile(r"\d+_(Pooling|Dense|Normalize)/(config\.json|model\.safetensors)")  # what they lead to
+MOST_OF_MODULE = 250 * MEGABYTE
 # For people: left out, if too large.
 TO_READ = ("README*", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "*TERMS*", "*terms_of_use*")
 MOST_TO_READ = MEGABYTE
@@ -129,7 +135,7 @@ def beside(files: Sequence[RemoteFile], repository: Repository) -> list[RemoteFi
         return _matching(files, repository)
     extras, alone = [], is_gguf([file.name for file in files], repository)  # a GGUF file holds all but what people read
     for file in files:
-        most = None if alone else BESIDE.get(file.name)
+        most = None if alone else MOST_OF_MODULE if MODULE.fullmatch(file.name) else BESIDE.get(file.name)
         if most is not None and file.size > most:
             raise UserError(
                 "{repository}: its {name} is said to have {size:,} bytes, where {most:,} are believable",
