@@ -141,12 +141,28 @@ void rows(const Kernels &kernels, std::vector<float> &results) {
     kernels.rms_norm(x.data(), y, COLUMNS, 1e-6f, 1.0f, out.data()), keep();
     kernels.layer_norm(x.data(), y, y, COLUMNS, 1e-6f, out.data()), keep();
     kernels.rope(x.data(), y, COLUMNS, COLUMNS / 2, COLUMNS / 2 - 4, 0, out.data()), keep();
-    for (int32_t activation = SOBAN_SILU; activation <= SOBAN_QUICK_GELU; activation++) {
+    for (int32_t activation = SOBAN_SILU; activation <= SOBAN_IDENTITY; activation++) {
         kernels.glu(x.data(), y, COLUMNS, activation, out.data()), keep();
         kernels.activate(x.data(), COLUMNS, activation, out.data()), keep();
     }
     kernels.scale(x.data(), y, COLUMNS, 2.0f, out.data()), keep();
     kernels.softcap(x.data(), COLUMNS, 1.0f, out.data()), keep();
+    const float *rows[] = {nullptr, y, x.data()};
+    kernels.convolve(rows, x.data(), y, 3, COLUMNS / 2, out.data()), keep();
+}
+
+void memories(const Kernels &kernels, std::vector<float> &results) {
+    constexpr int32_t KEYS = 24, VALUES = 70, TOKENS = 9, ROW = 2 * KEYS + VALUES;
+    Numbers numbers;
+    std::vector<float> x(TOKENS * ROW), gates(2 * TOKENS), state(KEYS * VALUES), saved(state.size());
+    std::vector<float> out(TOKENS * VALUES);
+    for (float &value : x) value = numbers.next() - 0.5f;
+    for (float &value : gates) value = numbers.next();
+    const Memory task = {
+        x.data(), x.data() + KEYS, ROW,          x.data() + 2 * KEYS, ROW, gates.data(), 2,          TOKENS, KEYS,
+        VALUES,   nullptr,         state.data(), saved.data(),        4,   0.125f,       out.data(), VALUES};
+    kernels.remember(&task);
+    for (const std::vector<float> &some : {out, state, saved}) results.insert(results.end(), some.begin(), some.end());
 }
 
 // One way to compute a part of the results, and how far two instruction sets may be apart in it.
@@ -169,5 +185,5 @@ extern "C" int32_t soban_isa_works(int32_t isa) {
     const soban::Kernels *kernels = soban::kernels_of(isa), *plain = soban::kernels_of(SOBAN_ISA_SCALAR);
     if (!kernels) return 0;
     return soban::agree(soban::linears, *kernels, *plain) && soban::agree(soban::attentions, *kernels, *plain) &&
-           soban::agree(soban::rows, *kernels, *plain);
+           soban::agree(soban::rows, *kernels, *plain) && soban::agree(soban::memories, *kernels, *plain);
 }

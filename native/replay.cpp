@@ -11,6 +11,8 @@ int32_t prepare(Run &run) {
     case SOBAN_LINEAR: return prepare_linear(run);
     case SOBAN_ATTENTION: return prepare_attention(run);
     case SOBAN_REFINE: return prepare_refine(run);
+    case SOBAN_CONVOLUTION: return prepare_convolution(run);
+    case SOBAN_DELTA_RULE: return prepare_delta_rule(run);
     default: return prepare_rows(run);
     }
 }

@@ -60,7 +60,7 @@ struct Run {
     std::vector<int32_t> panels{}; // to be refined: i[0] for each row, -1 for none
 
     int32_t rows(const soban_view &view) const { return view.rows == SOBAN_TOKENS ? batch.tokens : batch.outputs; }
-    const soban_layer &layer() const { return cache.layers[now->i[0]]; } // of an attention
+    const soban_layer &layer() const { return cache.layers[now->i[0]]; } // of an instruction that has one
     const soban_vector &whole_vector(int32_t n) const { return program.vectors[now->first_vector + n]; }
     const float *vector(int32_t n) const { return whole_vector(n).data; }
     float *row(const soban_view &view, int32_t t) const { return arena + view.offset + (int64_t)t * view.stride; }
@@ -74,6 +74,8 @@ int32_t prepare_rows(Run &run);
 int32_t prepare_linear(Run &run);
 int32_t prepare_attention(Run &run);
 int32_t prepare_refine(Run &run);
+int32_t prepare_convolution(Run &run);
+int32_t prepare_delta_rule(Run &run);
 int32_t prepare_quantise(Run &run); // a stage of linear and refine: the rows of `a` as int8
 
 void list_adapted(Run &run);                           // what adapters add to the linear at hand, in run.adapted

@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define SOBAN_ABI 17 /* Python refuses a library whose number is another */
+#define SOBAN_ABI 18 /* Python refuses a library whose number is another */
 
 enum { /* formats.NUMBERED: plain, quantised by us, types of GGUF */
        SOBAN_F32,
@@ -41,9 +41,17 @@ enum { /* formats.NUMBERED: plain, quantised by us, types of GGUF */
        SOBAN_UPPER, /* what soban_encode writes besides: a half of q8 as q4 */
        SOBAN_LOWER
 };
-enum { SOBAN_CACHE_F32, SOBAN_CACHE_BF16, SOBAN_CACHE_INT8 };                   /* batch.CACHE_FORMATS */
-enum { SOBAN_SILU, SOBAN_GELU_TANH, SOBAN_GELU, SOBAN_RELU, SOBAN_QUICK_GELU }; /* schema.ACTIVATIONS */
-enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                           /* how many rows a value has */
+enum { SOBAN_CACHE_F32, SOBAN_CACHE_BF16, SOBAN_CACHE_INT8 }; /* batch.CACHE_FORMATS */
+enum {
+    SOBAN_SILU,
+    SOBAN_GELU_TANH,
+    SOBAN_GELU,
+    SOBAN_RELU,
+    SOBAN_QUICK_GELU,
+    SOBAN_SIGMOID,
+    SOBAN_IDENTITY
+}; /* schema.ACTIVATIONS */
+enum { SOBAN_TOKENS, SOBAN_OUTPUTS };                                      /* how many rows a value has */
 enum { SOBAN_TOKEN_IDS, SOBAN_POSITIONS, SOBAN_OUTPUT_ROWS, SOBAN_TYPES }; /* schema.SLOTS: arrays of a soban_batch */
 enum { SOBAN_DONE, SOBAN_CANCELLED, SOBAN_NO_MEMORY };                     /* what soban_run returns */
 enum { SOBAN_BPE_NO_MEMORY = -1, SOBAN_BPE_DAMAGED = -2 };                 /* what soban_bpe returns besides */
@@ -68,8 +76,11 @@ enum {
     SOBAN_LINEAR, /* x a, w parts, w.bias vectors[0], w.place i[0], batch batch                                       */
     SOBAN_ROTARY, /* positions slot, rotation batch, frequencies vectors[0], scale f[0], growth f[1], period f[2]     */
     SOBAN_ROPE,   /* x a, angles b, interleaved i[0], size i[1]                                                       */
-    SOBAN_ATTENTION, /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1], slopes
-                        vectors[0], causal i[2] */
+    SOBAN_ATTENTION,   /* q a, k b, v c, batch batch, cache i[0], scale f[0], softcap f[1], window i[1], slopes
+                          vectors[0], causal i[2] */
+    SOBAN_CONVOLUTION, /* x a, weight vectors[0], bias vectors[1], batch batch, cache i[0], start i[1] */
+    SOBAN_DELTA_RULE,  /* keys a, values b, gates c, batch batch, cache i[0], decay vectors[0], bias vectors[1],
+                          key_heads i[1], start i[2], scale f[0] */
     SOBAN_GLU, /* x a, activation i[0], up b                                                                       */
     SOBAN_ACTIVATION, /* x a, name i[0] */
     SOBAN_SCALE, /* x a, factor f[0], vector vectors[0]                                                              */
@@ -118,10 +129,13 @@ typedef struct { /* one step's tokens: see Batch in src/soban/ops/batch.py */
     const int32_t *token_ids, *positions, *starts, *tables, *output_rows;
     const int32_t *adapters; /* of each sequence, -1: none; or null: none of any */
     const int32_t *types;    /* of each token; or null: 0 for all */
+    const int32_t *states;   /* of each sequence 4, see State there; or null: each has the slot of its number */
 } soban_batch;
 
 typedef struct { /* a layer's keys and values: (pages, heads) blocks each, see block_bytes in kernels/kernels.h */
     void *keys, *values; /* another layer's, where they share */
+    float *states;       /* (slots, state_floats) */
+    int64_t state_floats;
     int32_t heads, size;
 } soban_layer;
 

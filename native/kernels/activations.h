@@ -50,6 +50,14 @@ struct QuickGelu {
     INLINE V of(V x) { return x / (splat(1.0f) + exponential(x * splat(-1.702f))); }
 };
 
+struct Sigmoid {
+    INLINE V of(V x) { return splat(1.0f) / (splat(1.0f) + exponential(-x)); }
+};
+
+struct Identity {
+    INLINE V of(V x) { return x; }
+};
+
 // Calls body(one of the above).
 template <class Body> INLINE void with_activation(int32_t activation, Body body) {
     switch (activation) {
@@ -57,7 +65,9 @@ template <class Body> INLINE void with_activation(int32_t activation, Body body)
     case SOBAN_GELU_TANH: return body(GeluTanh());
     case SOBAN_GELU: return body(Gelu());
     case SOBAN_RELU: return body(Relu());
-    default: return body(QuickGelu());
+    case SOBAN_QUICK_GELU: return body(QuickGelu());
+    case SOBAN_SIGMOID: return body(Sigmoid());
+    default: return body(Identity());
     }
 }
 

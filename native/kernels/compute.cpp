@@ -4,6 +4,7 @@
 #include "elementwise.h"
 #include "plain.h"
 #include "quantised.h"
+#include "recurrent.h"
 
 namespace {
 
@@ -26,7 +27,8 @@ void linear(const soban::Linear *task) {
 namespace soban {
 extern const Kernels SOBAN_TABLE;
 const Kernels SOBAN_TABLE = {
-    embed,    rms_norm,       layer_norm, rope,  glu,        activate,          scale,  add,  softcap,
-    quantise, linear_scratch, linear,     adapt, store_pair, attention_scratch, attend, join,
+    embed, rms_norm,   layer_norm,        rope,     glu,      activate,       scale,
+    add,   softcap,    convolve,          remember, quantise, linear_scratch, linear,
+    adapt, store_pair, attention_scratch, attend,   join,
 };
 } // namespace soban

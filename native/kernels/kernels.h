@@ -145,6 +145,23 @@ constexpr int64_t block_bytes(int32_t format, int32_t size) {
                                       : numbers * (format == SOBAN_CACHE_BF16 ? 2 : 4);
 }
 
+// The memory of one head of a sequence, (key_size, value_size), through its tokens, in place in `state`.
+struct Memory {
+    const float *queries, *keys; // token t: + t * key_stride
+    int64_t key_stride;
+    const float *values;
+    int64_t value_stride;
+    const float *gates; // what stays, and at gate_stride / 2 more what is learnt
+    int64_t gate_stride;
+    int32_t tokens, key_size, value_size;
+    const float *before; // what it was, null: zeros; may be `state`
+    float *state, *saved;
+    int32_t until; // tokens after which it is copied to `saved`, 0: not at all
+    float scale;   // of what the queries find
+    float *out;
+    int64_t out_stride;
+};
+
 struct Kernels {
     void (*embed)(const soban_part *part, int32_t row, float scale, float *out);
     void (*rms_norm)(const float *x, const float *weight, int32_t columns, float eps, float offset, float *out);
@@ -158,6 +175,9 @@ struct Kernels {
     void (*scale)(const float *x, const float *vector, int32_t columns, float factor, float *out); // vector: or null
     void (*add)(const float *x, const float *y, int32_t columns, float *out);
     void (*softcap)(const float *x, int32_t columns, float cap, float *out);
+    void (*convolve)(const float *const *rows, const float *weight, const float *bias, int32_t taps, int32_t columns,
+                     float *out); // rows[k] may be null: zeros; bias: or null
+    void (*remember)(const Memory *task);
     // Tokens first .. end, whose rows are `stride` floats apart; x is the first row of all.
     void (*quantise)(const float *x, int64_t stride, int32_t columns, int32_t first, int32_t end,
                      const Activations *to);

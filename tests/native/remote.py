@@ -120,9 +120,12 @@ class Remote:
             layers = copies(LayerStruct, cache.layers, cache.layer_count)
             sizes = {layer.keys: layer_bytes(cache, layer) for layer in layers}
             sizes |= {layer.values: sizes[layer.keys] for layer in layers}
+            slots = slots_of(batch)
+            sizes |= {layer.states: 4 * slots * layer.state_floats for layer in layers if layer.state_floats}
             stored = {data: self._send(data, size) for data, size in sizes.items()}  # once, where layers share
             for layer in layers:
                 layer.keys, layer.values = stored[layer.keys], stored[layer.values]
+                layer.states = stored.get(layer.states)
             batch_size = 4 * (2 * batch.tokens + batch.sequences + 1 + batch.sequences * batch.table_stride)
             lists = self._send(batch.token_ids, batch_size)
             shift = lists - batch.token_ids
@@ -130,6 +133,7 @@ class Remote:
             outputs = self._send(batch.output_rows, 4 * batch.outputs)
             chosen = self._send(batch.adapters, 4 * batch.sequences) if batch.adapters else None
             types = self._send(batch.types, 4 * batch.tokens) if batch.types else None
+            states = self._send(batch.states, 16 * batch.sequences) if batch.states else None
             status = self._ask(
                 RUN, pool, self._struct(ProgramStruct(
                     ctypes.cast(self._struct(instructions), ctypes.POINTER(Instruction)),
@@ -137,7 +141,7 @@ class Remote:
                     ctypes.cast(self._struct(vectors), ctypes.POINTER(Vector)), count, len(parts), len(vectors), 0,
                 )), there,
                 self._struct(BatchStruct(batch.tokens, batch.sequences, batch.outputs, batch.table_stride, lists,
-                                         batch.positions + shift, starts, tables, outputs, chosen, types)),
+                                         batch.positions + shift, starts, tables, outputs, chosen, types, states)),
                 self._struct(CacheStruct(
                     ctypes.cast(self._struct(layers), ctypes.POINTER(LayerStruct)), len(layers), cache.format,
                     cache.pages, 0,
@@ -282,6 +286,14 @@ def learning_bytes(task: Any, rooms: Callable[[], list[int]]) -> dict[str, int]:
             return dict.fromkeys(("k", "v", "of_k", "of_v"), keys) | dict.fromkeys(
                 ("q", "out", "of_q"), keys * task.queries
             ) | {"first": task.rows * task.tokens * 4, "shares": 4 * shares, "scratch": 4 * room}  # fmt: skip
+
+
+def slots_of(batch: BatchStruct) -> int:
+    """How many of the first slots a batch reads or writes."""
+    if not batch.states:
+        return int(batch.sequences)
+    states = (ctypes.c_int32 * (4 * batch.sequences)).from_address(batch.states)
+    return 1 + max(slot for n, slot in enumerate(states) if n % 4 < 3)
 
 
 def end_of(view: View, batch: BatchStruct) -> int:

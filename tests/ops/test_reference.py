@@ -26,6 +26,7 @@ def test_rms_norm_is_torchs() -> None:
 ACTIVATIONS = {
     "silu": functional.silu, "gelu": functional.gelu, "relu": functional.relu,
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"), "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "sigmoid": torch.sigmoid, "identity": lambda x: x,
 }  # fmt: skip
 
 
@@ -33,6 +34,7 @@ ACTIVATIONS = {
 def test_activations_are_torchs_alone_and_as_gates(name: str) -> None:
     x = normal(2, 4, 64) * 5
     bound = 8 * np.finfo(np.float32).eps * np.abs(x)  # 1 + tanh cancels far below 0
+    bound = np.maximum(bound, 8 * np.finfo(np.float32).eps * (name == "sigmoid"))
     wanted = ACTIVATIONS[name](torch.tensor(x).double()).numpy()
     assert (np.abs(ops.activation(x, name) - wanted) <= bound).all()
     gated = wanted[:, :32] * x[:, 32:].astype(np.float64)
@@ -217,3 +219,39 @@ def test_refining_leaves_panels_alone_that_are_far_below_the_largest_and_takes_t
     scores[0, 1000] = 10.5
     far = ops.refine(x, scores, rest, 64, 10.0)
     assert np.flatnonzero(far != scores).tolist() == list(range(992, 1008))
+
+
+@pytest.mark.parametrize("taps", [1, 3, 4])
+@pytest.mark.parametrize("chunks", [[20], [1] * 20, [2, 1, 17]])
+def test_convolution_is_torchs_however_a_text_is_cut(taps: int, chunks: list[int]) -> None:
+    x, weight, bias = normal(1, 20, 12), normal(2, taps, 12), normal(3, 12)
+    padded = torch.tensor(np.pad(x.T, ((0, 0), (taps - 1, 0))))
+    wanted = functional.conv1d(padded[None], torch.tensor(weight.T[:, None]), torch.tensor(bias), groups=12)[0].T
+    cache, got = make_cache(1, [LayerGeometry(0, 0, state=3 + (taps - 1) * 12)], "f32"), []
+    for start, size in zip(np.cumsum([0, *chunks]), chunks, strict=False):
+        batch = make_batch([[0] * size], [int(start)], [[0]], [])
+        got.append(ops.convolution(x[start : start + size], weight.reshape(-1), bias, batch, cache[0], 3))
+    np.testing.assert_allclose(np.concatenate(got), wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [[40], [1] * 40, [7, 1, 32]])
+def test_the_delta_rule_is_transformers_however_a_text_is_cut(chunks: list[int]) -> None:
+    qwen = pytest.importorskip("transformers.models.qwen3_next.modeling_qwen3_next")
+    tokens, key_heads, heads, size, width = 40, 2, 6, 8, 5
+    keys, values = normal(1, tokens, 2, key_heads, size), normal(2, tokens, heads, width)
+    gates, decay, bias = normal(3, tokens, 2 * heads), -np.exp(normal(4, heads)), normal(5, heads)
+    torched = [torch.tensor(part.astype(np.float64))[None] for part in (keys[:, 0], keys[:, 1], values)]
+    wanted, forgotten = torch.tensor(gates[:, :heads]).double(), torch.tensor(gates[:, heads:]).double()
+    g = torch.tensor(decay).double() * functional.softplus(forgotten + torch.tensor(bias))
+    expected, _ = qwen.torch_recurrent_gated_delta_rule(
+        *torched, g[None], torch.sigmoid(wanted)[None], use_qk_l2norm_in_kernel=True
+    )
+    normed = ops.head_norm(keys.reshape(tokens, -1), np.full(size, size**-0.5, np.float32), 1e-6 / size)
+    cache, got = make_cache(2, [LayerGeometry(0, 0, state=4 + heads * size * width)], "f32"), []
+    for start, count in zip(np.cumsum([0, *chunks]), chunks, strict=False):
+        mine, batch = slice(start, start + count), make_batch([[0] * count], [int(start)], [[0, 1]], [])
+        flat = values[mine].reshape(count, -1)
+        got.append(
+            ops.delta_rule(normed[mine], flat, gates[mine], batch, cache[0], decay, bias, key_heads, 4, size**-0.5)
+        )
+    np.testing.assert_allclose(np.concatenate(got), expected[0].reshape(tokens, -1).numpy(), rtol=1e-4, atol=1e-5)

@@ -1,6 +1,7 @@
 """The table of operations: the reference and the native header have what it says, and recording refuses the rest."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ def test_the_native_header_lists_the_operations_of_the_table() -> None:
 
 @pytest.mark.parametrize("name", ["ACTIVATIONS", "SLOTS"])
 def test_the_native_header_numbers_words_as_the_table_does(name: str) -> None:
-    (line,) = [line for line in HEADER.read_text(encoding="utf-8").splitlines() if f"schema.{name}" in line]
-    numbered = line[line.index("{") + 1 : line.index("}")].lower().replace("soban_", "").split(",")
+    lists = re.findall(r"enum \{([^}]*)\};([^\n]*)", HEADER.read_text(encoding="utf-8"))
+    (words,) = [inside for inside, comment in lists if f"schema.{name}" in comment]
+    numbered = words.lower().replace("soban_", "").split(",")
     # in C the two arrays that are also numbers of rows have longer names
     there = [word.strip().replace("token_ids", "tokens").replace("output_rows", "outputs") for word in numbered]
     assert tuple(there) == getattr(schema, name)

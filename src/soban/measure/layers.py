@@ -88,7 +88,7 @@ class Tape:
         return matrix
 
     def _vector(self, parts: Sequence[Part]) -> Floats:
-        return np.concatenate([self.form.whole(part.name) for part in parts])
+        return np.concatenate([self.form.whole(part.name).reshape(-1) for part in parts])
 
     def _mark(self, weights: SimpleNamespace, layer: int) -> None:
         for value in vars(weights).values():
@@ -209,7 +209,7 @@ def run(
     tables = [range(pages), range(pages, 2 * pages)]
     theirs = make_batch([ids, ids], [0, 0], tables, range(2 * count), rotation)
     caches = [
-        make_cache(n * pages, tape.form.architecture.config.geometries, "f32")
+        make_cache(n * pages, tape.form.architecture.config.geometries, "f32", n)
         for n, tape in zip((1, 2), tapes, strict=True)
     ]
     total = config.num_hidden_layers

@@ -12,6 +12,7 @@ from soban.ops import make_batch, make_cache
 from soban.ops.batch import PAGE
 from soban.ops.native.program import NativeProgram
 
+SEQUENCES = 64  # that a step may continue
 PRODUCTS, ATTENTION, REST = "products", "attention", "rest"
 PARTS = {"linear": PRODUCTS, "refine": PRODUCTS, "attention": ATTENTION}  # of an operation's time; others are the rest
 
@@ -24,7 +25,7 @@ class Probe:
         self.parts: Counter[str] = Counter()  # nanoseconds of the last prefill or decode, by PARTS
         c = model.config
         layers = c.geometries
-        self.cache = make_cache(-(-positions // PAGE), layers, model.engine.cache.format)
+        self.cache = make_cache(-(-positions // PAGE), layers, model.engine.cache.format, SEQUENCES)
 
     @property
     def position_bytes(self) -> int:

@@ -8,6 +8,8 @@ from soban.ops.reference import (
     activation,
     add,
     attention,
+    convolution,
+    delta_rule,
     glu,
     head_norm,
     layer_norm,
@@ -25,6 +27,7 @@ from soban.ops.vocabulary import embed, scores
 
 __all__ = [
     "Adapter", "Batch", "Cache", "LayerGeometry", "Matrix", "Piece", "Runner", "activation", "add", "all_finite",
-    "attention", "embed", "encode", "glu", "head_norm", "layer_norm", "linear", "make_batch", "make_cache", "refine",
-    "repack", "rms_norm", "rope", "rotary", "runner", "scale", "scores", "softcap", "take_rows",
+    "attention", "convolution", "delta_rule", "embed", "encode", "glu", "head_norm", "layer_norm", "linear",
+    "make_batch", "make_cache", "refine", "repack", "rms_norm", "rope", "rotary", "runner", "scale", "scores",
+    "softcap", "take_rows",
 ]  # fmt: skip

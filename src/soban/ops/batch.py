@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,8 @@ class Batch:
     Sequence s owns tokens starts[s] to starts[s + 1], whose positions follow one another, and the pages
     tables[s]: position p lies in page tables[s, p // PAGE]. All of them turn by the same row of rotary frequencies.
     Sequence s has chosen adapters[chosen[s]], or none where that is -1. Tokens may be of several types, as those of the
-    two texts that BERT compares are.
+    two texts that BERT compares are. What a sequence carries besides keys and values is read from one slot of the
+    cache's states and written to another, see `State`.
     """
 
     # The arrays one after the other: an array of the standard library tells its address in a tenth of the time.
@@ -32,10 +34,15 @@ class Batch:
     rotation: int = 0  # the row
     adapters: tuple[Adapter, ...] = ()  # without any, the memory has no `choices`
     typed: bool = False  # else the memory has no `types`
+    with_states: bool = False  # whether the memory has `states`
 
-    def put(self, token: int, position: int) -> None:
-        """Another token and position for the batch's only one; its page has to be in the table."""
+    def put(self, token: int, position: int, state: "State | None" = None) -> None:
+        """Another token and position for the batch's only one, and its state; its page has to be in the table."""
         self.memory[0], self.memory[1] = token, position
+        if state is not None:
+            first = self._states_start
+            for n, number in enumerate(state):
+                self.memory[first + n] = number
 
     @property
     def tokens(self) -> npt.NDArray[np.int32]:  # (T,)
@@ -53,6 +60,16 @@ class Batch:
     def tables(self) -> npt.NDArray[np.int32]:  # (S, longest table)
         shape = self.sequence_count, self.table_width
         return self._part(2 * self.token_count + self.sequence_count + 1, shape[0] * shape[1]).reshape(shape)
+
+    @property
+    def states(self) -> npt.NDArray[np.int32]:  # (S, 4): `State`s; slot s is sequence s's where the batch has none
+        if not self.with_states:
+            return np.array([(s, s, 0, 0) for s in range(self.sequence_count)], np.int32).reshape(-1, 4)
+        return self._part(self._states_start, 4 * self.sequence_count).reshape(-1, 4)
+
+    @property
+    def _states_start(self) -> int:
+        return 2 * self.token_count + self.sequence_count + 1 + self.sequence_count * self.table_width
 
     @property
     def choices(self) -> npt.NDArray[np.int32]:  # (S,)
@@ -75,6 +92,18 @@ class Batch:
         return np.frombuffer(self.memory, np.int32)[start : start + count]
 
 
+class State(NamedTuple):
+    """Slots of a sequence's state: read from one (not at position 0), written to another.
+
+    After `until` tokens of the step it is also saved to a third; 0: not at all.
+    """
+
+    source: int
+    target: int
+    saved: int = 0
+    until: int = 0
+
+
 def make_batch(
     tokens: Sequence[Sequence[int]],
     offsets: Sequence[int],
@@ -84,16 +113,21 @@ def make_batch(
     adapters: tuple[Adapter, ...] = (),
     choices: Sequence[int] = (),
     types: Sequence[int] = (),
+    states: Sequence[State] = (),
 ) -> Batch:
     """A batch from each sequence's new tokens, the position of the first of them, and its pages.
 
     With adapters, `choices` has for each sequence which of them it takes, or -1. `types`: of each token; empty: 0.
     """
+    assert len(states) in (0, len(tokens)), states
+    slots = [number for state in states for number in state]
     assert len(choices) == (len(tokens) if adapters else 0) and all(-1 <= i < len(adapters) for i in choices), choices
     if len(tokens) == 1:  # what follows, for a single sequence: there, with a small model, microseconds count
         (new,), (first,), (table,), count = tokens, offsets, tables, len(tokens[0])
-        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *types, *choices, *outputs))
-        return Batch(memory, count, 1, len(table), len(outputs), rotation, adapters, bool(types))
+        memory = array("i", (*new, *range(first, first + count), 0, count, *table, *slots, *types, *choices, *outputs))
+        return Batch(
+            memory, count, 1, len(table), len(outputs), rotation, adapters, typed=bool(types), with_states=bool(slots)
+        )
     width = max(map(len, tables))
     starts = [0]
     flat: list[int] = []
@@ -106,7 +140,11 @@ def make_batch(
     for table in tables:
         flat += table
         flat += [0] * (width - len(table))
+    flat += slots
     flat += types
     flat += choices
     flat += outputs
-    return Batch(array("i", flat), starts[-1], len(tables), width, len(outputs), rotation, adapters, bool(types))
+    return Batch(
+        array("i", flat), starts[-1], len(tables), width, len(outputs), rotation, adapters, typed=bool(types),
+        with_states=bool(slots),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The cache of keys and values: pages of PAGE positions, in a format that says how each number is kept."""
+"""The cache: pages of keys and values, in a format that says how each number is kept, and slots of states."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,14 @@ Bytes = npt.NDArray[np.uint8]
 class LayerGeometry:
     """What a layer keeps of a position: `heads` keys and values of `size` numbers each.
 
-    With `shared_with` it keeps nothing and reads what that earlier layer, of the same geometry, has kept.
+    With `shared_with` it keeps nothing and reads what that earlier layer, of the same geometry, has kept. `state`:
+    numbers that it keeps of a whole text so far.
     """
 
     heads: int
     size: int
     shared_with: int | None = None
+    state: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +35,15 @@ class LayerCache:
 
     f32: keys (pages, G, P, PAGE) and values (pages, G, PAGE, P), P being `size` rounded up to 16. bf16: the bits of
     bfloat16, in pairs, keys (pages, G, P / 2, PAGE, 2) and values (pages, G, PAGE / 2, P, 2). int8: blocks of bytes
-    (pages, G, block): keys [P / 4][PAGE][4] or values [PAGE][P], then scales [groups of 64][PAGE] in float32.
+    (pages, G, block): keys [P / 4][PAGE][4] or values [PAGE][P], then scales [groups of 64][PAGE] in float32. `states`:
+    (slots, numbers) in float32.
     """
 
     keys: npt.NDArray
     values: npt.NDArray
     format: str
     size: int
+    states: Floats
 
     @property
     def heads(self) -> int:
@@ -98,17 +102,19 @@ def _widened(numbers: npt.NDArray[np.int8], scales: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """The pages of every layer. Layers that share have the same arrays."""
+    """The pages of every layer, and its slots. Layers that share have the same arrays."""
 
     layers: tuple[LayerCache, ...]
     pages: int
     format: str
+    slots: int  # 0: no layer keeps a state
 
     def __getitem__(self, layer: int) -> LayerCache:
         return self.layers[layer]
 
     @property
     def nbytes(self) -> int:
+        """Of the pages; those of the slots are `state_bytes` each."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.own_layers())
 
     def own_layers(self) -> list[LayerCache]:
@@ -121,11 +127,21 @@ class Cache:
             layer.keys[target] = layer.keys[source]
             layer.values[target] = layer.values[source]
 
+    def copy_state(self, source: int, target: int) -> None:
+        """Duplicate one slot in every layer."""
+        for layer in self.layers:
+            layer.states[target] = layer.states[source]
 
-def make_cache(pages: int, geometries: Sequence[LayerGeometry], format: str) -> Cache:
-    """An empty cache with a layer for each geometry; the system gives memory to a page when it is first written."""
+
+def make_cache(pages: int, geometries: Sequence[LayerGeometry], format: str, slots: int = 1) -> Cache:
+    """An empty cache with a layer for each geometry; the system gives memory to a page when it is first written.
+
+    `slots`: for states, where a layer keeps one; a batch that names no slots takes as many as it has sequences.
+    """
     own = [geometry for geometry in geometries if geometry.shared_with is None]
     memory = [_zeros(sum(pages * _block_bytes(geometry, format) for geometry in own)) for _ in "kv"]
+    slots = slots if state_bytes(geometries) else 0
+    states = np.zeros(slots * state_bytes(geometries) // 4, np.float32)
     layers: list[LayerCache] = []
     start = 0
     for geometry in geometries:
@@ -136,26 +152,34 @@ def make_cache(pages: int, geometries: Sequence[LayerGeometry], format: str) -> 
             continue
         end = start + pages * _block_bytes(geometry, format)
         keys, values = (part[start:end] for part in memory)
-        layers.append(_layer(keys, values, pages, geometry, format))
+        own_states, states = np.split(states, [slots * geometry.state])
+        layers.append(_layer(keys, values, pages, geometry, format, own_states.reshape(slots, geometry.state)))
         start = end
-    return Cache(tuple(layers), pages, format)
+    return Cache(tuple(layers), pages, format, slots)
 
 
-def _layer(keys: Bytes, values: Bytes, pages: int, geometry: LayerGeometry, format: str) -> LayerCache:
-    shape, padded = (pages, geometry.heads), _padded(geometry.size)
+def _layer(keys: Bytes, values: Bytes, pages: int, geometry: LayerGeometry, format: str, states: Floats) -> LayerCache:
+    shape, padded, size = (pages, geometry.heads), _padded(geometry.size), geometry.size
+    if not geometry.heads:
+        return LayerCache(keys.reshape(pages, 0, 0), values.reshape(pages, 0, 0), format, size, states)
     if format == "int8":
-        return LayerCache(keys.reshape(*shape, -1), values.reshape(*shape, -1), format, geometry.size)
+        return LayerCache(keys.reshape(*shape, -1), values.reshape(*shape, -1), format, size, states)
     if format == "bf16":
         columns, rows = keys.view(np.uint16), values.view(np.uint16)
         columns, rows = columns.reshape(*shape, -1, PAGE, 2), rows.reshape(*shape, PAGE // 2, padded, 2)
-        return LayerCache(columns, rows, format, geometry.size)
+        return LayerCache(columns, rows, format, size, states)
     columns, rows = keys.view(np.float32), values.view(np.float32)
-    return LayerCache(columns.reshape(*shape, -1, PAGE), rows.reshape(*shape, PAGE, -1), format, geometry.size)
+    return LayerCache(columns.reshape(*shape, -1, PAGE), rows.reshape(*shape, PAGE, -1), format, size, states)
 
 
 def position_bytes(geometries: Sequence[LayerGeometry], format: str) -> int:
     """What a position takes in the cache, keys and values of all layers."""
     return sum(2 * g.heads * _number_bytes(g.size, format) for g in geometries if g.shared_with is None)
+
+
+def state_bytes(geometries: Sequence[LayerGeometry]) -> int:
+    """What a slot takes, in float32, of all layers."""
+    return sum(4 * geometry.state for geometry in geometries)
 
 
 def _zeros(size: int) -> Bytes:

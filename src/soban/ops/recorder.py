@@ -159,6 +159,8 @@ def _problem(operand: schema.Operand, value: Any, program: Program, columns: int
             length = len(value) if isinstance(value, np.ndarray) and value.ndim == 1 else 0
             fits = bool(length) and (columns == length or (divides and columns is not None and columns % length == 0))
             fits, expected = fits or (optional and value is None), f"an array of {columns} numbers"
+        case schema.Numbers():
+            fits, expected = isinstance(value, np.ndarray) and value.ndim == 1, "an array of numbers"
         case schema.Frequencies():
             fits, expected = isinstance(value, np.ndarray) and value.ndim == 2, "a table of frequencies"
         case schema.Choice(among):

@@ -5,6 +5,8 @@ float32 arrays with one row a token. H query heads share G key and value heads o
 """
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -250,6 +252,93 @@ def _attend(
 
 
 @op
+def convolution(
+    x: Floats, weight: Floats, bias: Floats | None, batch: Batch, cache: LayerCache, start: int = 0
+) -> Floats:
+    """(T, C) -> (T, C): each column is convolved with its own weights, over the tokens before and the present one.
+
+    `weight` (K * C,) has those of the earliest token first, and what came before a text is zero. The last K - 1 rows of
+    x are kept in the sequence's state, from its number `start` on.
+    """
+    taps = weight.reshape(-1, x.shape[1])
+    count, out = len(taps) - 1, np.empty_like(x)
+    for mine, state in _states(batch, cache, start, count * x.shape[1]):
+        rows = np.concatenate([state.before.reshape(count, x.shape[1]), x[mine]])
+        for k, tap in enumerate(taps):
+            shifted = rows[k : len(rows) - count + k] * tap
+            out[mine] = shifted if k == 0 else out[mine] + shifted
+        state.keep(*(rows[n : n + count].reshape(-1) for n in (state.tokens, state.until)))
+    return out if bias is None else out + bias
+
+
+@op
+def delta_rule(
+    keys: Floats,
+    values: Floats,
+    gates: Floats,
+    batch: Batch,
+    cache: LayerCache,
+    decay: Floats,
+    bias: Floats,
+    key_heads: int,
+    start: int = 0,
+    scale: float = 1.0,
+) -> Floats:
+    """(T, 2 G * D), (T, H * E), (T, 2 H) -> (T, H * E): the gated delta rule (Yang et al. 2024), H heads of values.
+
+    A head's state (D, E) forgets by exp(decay * softplus(second gate + bias)), then learns to answer the key with the
+    value, as far as sigmoid(first gate) says, and the query asks it. Queries, then keys, have G = `key_heads` heads, of
+    which each serves H / G of values. The states are in the sequence's, from its number `start` on.
+    """
+    heads = len(decay)
+    parts = keys.reshape(len(keys), 2, key_heads, -1)
+    queries, own = (np.repeat(parts[:, n], heads // key_heads, axis=1) for n in (0, 1))
+    values = values.reshape(len(values), heads, -1)
+    wanted, forgotten = np.split(gates.astype(np.float64), 2, axis=1)
+    learnt = (1 / (1 + np.exp(-wanted))).astype(np.float32)
+    stays = np.exp(decay * np.logaddexp(0, forgotten + bias)).astype(np.float32)
+    out = np.empty_like(values)
+    for mine, state in _states(batch, cache, start, heads * own.shape[2] * values.shape[2]):
+        memory, states = state.before.reshape(heads, own.shape[2], -1), [state.before]
+        for t in range(mine.start, mine.stop):
+            memory = memory * stays[t, :, None, None]
+            error = values[t] - np.einsum("hde,hd->he", memory, own[t])
+            memory = memory + own[t, :, :, None] * (error * learnt[t, :, None])[:, None]
+            out[t] = np.einsum("hde,hd->he", memory, queries[t]) * np.float32(scale)
+            states.append(memory.reshape(-1))
+        state.keep(states[state.tokens], states[state.until])
+    return out.reshape(len(keys), -1)
+
+
+class _State(NamedTuple):
+    """What a sequence has left of a layer, `before` its tokens of this step, and where it goes after them."""
+
+    before: Floats
+    after: Floats
+    saved: Floats | None
+    tokens: int
+    until: int
+
+    def keep(self, after: Floats, saved: Floats) -> None:
+        """Writes the state after all `tokens`, and that after `until` of them where it is wanted by itself."""
+        if self.saved is not None:
+            self.saved[:] = saved
+        self.after[:] = after
+
+
+def _states(batch: Batch, cache: LayerCache, start: int, count: int) -> Iterator[tuple[slice, _State]]:
+    """Each sequence's tokens, and `count` numbers of its state, which is zero before a text."""
+    for s, (source, target, saved, until) in enumerate(batch.states):
+        mine = slice(int(batch.starts[s]), int(batch.starts[s + 1]))
+        part = slice(start, start + count)
+        before = cache.states[source, part].copy()
+        if batch.positions[mine.start] == 0:
+            before[:] = 0
+        own = cache.states[saved, part] if until else None
+        yield mine, _State(before, cache.states[target, part], own, mine.stop - mine.start, int(until))
+
+
+@op
 def glu(x: Floats, activation: str, up: Floats | None = None) -> Floats:
     """(T, 2 F) -> (T, F): activation(first half) * second half (Shazeer 2020); or both (T, F), activation(x) * up."""
     gate, up = np.split(x, 2, axis=1) if up is None else (x, up)
@@ -264,6 +353,10 @@ def activation(x: Floats, name: str) -> Floats:
 
 def _activated(x: Floats, name: str) -> Floats:
     match name:
+        case "identity":
+            return x
+        case "sigmoid":
+            return np.float32(1) / (np.float32(1) + np.exp(-x))
         case "silu":
             return x / (np.float32(1) + np.exp(-x))
         case "gelu_tanh":

@@ -16,7 +16,16 @@ SLOTS = (
     "types",
 )  # a batch's integer arrays; the index is the number in native/soban.h
 VIEWS = ("a", "b", "c")  # an instruction's fields for values
-ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "relu", "quick_gelu")  # the index is the number in native/soban.h
+ACTIVATIONS = (
+    "silu",
+    "gelu_tanh",
+    "gelu",
+    "relu",
+    "quick_gelu",
+    "sigmoid",
+    "identity",
+)  # the index is soban.h's number
+MOST_TAPS = 16  # tokens over which a convolution goes; native/replay_states.cpp has room for as many
 
 
 # Tuples with names: a start waits for each class that is made, and dataclasses take three times as long.
@@ -43,6 +52,10 @@ class Vector(NamedTuple):
 
     divides: bool = False
     optional: bool = False
+
+
+class Numbers(NamedTuple):
+    """An array of numbers, as many as the operation wants."""
 
 
 class Frequencies(NamedTuple):
@@ -78,11 +91,11 @@ class Whole(NamedTuple):
     optional: bool = False
 
 
-Operand = Value | Ids | Weights | Vector | Frequencies | Number | Integer | Choice | Layer | Whole
+Operand = Value | Ids | Weights | Vector | Numbers | Frequencies | Number | Integer | Choice | Layer | Whole
 # Which list of an instruction's an operand goes to, each time at the next place.
 FIELDS: dict[type, str] = {
-    Value: "view", Ids: "slot", Weights: "parts", Vector: "vectors", Frequencies: "vectors", Number: "f",
-    Integer: "i", Choice: "i", Layer: "i", Whole: "batch",
+    Value: "view", Ids: "slot", Weights: "parts", Vector: "vectors", Numbers: "vectors", Frequencies: "vectors",
+    Number: "f", Integer: "i", Choice: "i", Layer: "i", Whole: "batch",
 }  # fmt: skip
 
 
@@ -147,6 +160,21 @@ def _attended(q: Any, k: Any, v: Any, softcap: Any, slopes: Any, causal: Any, **
     return int(q.columns)
 
 
+def _convolved(x: Any, weight: Any, **_: Any) -> int:
+    if not len(weight) or len(weight) % x.columns or len(weight) > MOST_TAPS * x.columns:
+        raise TypeError(f"{len(weight)} weights for {x.columns} columns, each of which has up to {MOST_TAPS}")
+    return int(x.columns)
+
+
+def _remembered(keys: Any, values: Any, gates: Any, decay: Any, bias: Any, key_heads: int, **_: Any) -> int:
+    heads = len(decay)
+    if not heads or len(bias) != heads or gates.columns != 2 * heads or values.columns % heads:
+        raise TypeError(f"{values.columns} columns and {gates.columns} gates for {heads} heads of values")
+    if heads % key_heads or keys.columns % (2 * key_heads):
+        raise TypeError(f"{keys.columns} columns of queries and keys for {key_heads} heads, and {heads} of values")
+    return int(values.columns)
+
+
 OPERATIONS: dict[str, Operation] = {
     "embed": Operation(
         {"ids": Ids(("tokens", "positions", "types")), "table": Weights(), "scale": Number()},
@@ -171,6 +199,16 @@ OPERATIONS: dict[str, Operation] = {
          "scale": Number(), "softcap": Number(optional=True), "window": Integer(optional=True),
          "slopes": Vector(divides=True, optional=True), "causal": Integer()},
         _attended,
+    ),
+    "convolution": Operation(
+        {"x": Value(), "weight": Numbers(), "bias": Vector(optional=True), "batch": Whole(), "cache": Layer(),
+         "start": Integer()},
+        _convolved,
+    ),
+    "delta_rule": Operation(
+        {"keys": Value(), "values": Value(), "gates": Value(), "batch": Whole(), "cache": Layer(), "decay": Numbers(),
+         "bias": Numbers(), "key_heads": Integer(), "start": Integer(), "scale": Number()},
+        _remembered,
     ),
     "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS), "up": Value(optional=True)}, _gated),
     "activation": Operation({"x": Value(), "name": Choice(ACTIVATIONS)}, _of_x),

@@ -18,7 +18,7 @@ from soban.ops import gguf, probe
 from soban.ops.formats import HALVES, NUMBERED, stored_bytes
 from soban.ops.native.structs import AdaptersStruct, BatchStruct, CacheStruct, ProgramStruct
 
-ABI = 17
+ABI = 18
 # The index is the number in native/soban.h; later ones are faster.
 ISAS = ("scalar", "avx2", "avxvnni", "avx512vl", "avx512vnni", "amx", "neon", "neon_i8mm")
 ARM = ("neon", "neon_i8mm")

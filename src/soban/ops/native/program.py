@@ -149,7 +149,7 @@ class NativeProgram:
                 if adapted:
                     self._keep(value.bias)
                     instruction.i[n] = -1 if value.place is None else self._place(value)
-            case schema.Vector():
+            case schema.Vector() | schema.Numbers():
                 self._keep(value)
             case schema.Frequencies():
                 self.rotations.append((value, value[0].copy()))
@@ -231,19 +231,26 @@ def _batch_struct(batch: Batch) -> BatchStruct:
     address, count = batch.memory.buffer_info()
     positions = address + 4 * batch.token_count
     starts = positions + 4 * batch.token_count
+    tables = starts + 4 * (batch.sequence_count + 1)
     outputs = address + 4 * (count - batch.output_count)
     choices = outputs - 4 * batch.sequence_count * bool(batch.adapters)
     return BatchStruct(
         batch.token_count, batch.sequence_count, batch.output_count, batch.table_width, address, positions, starts,
-        starts + 4 * (batch.sequence_count + 1), outputs,
-        choices if batch.adapters else None, choices - 4 * batch.token_count if batch.typed else None,
+        tables, outputs, choices if batch.adapters else None,
+        choices - 4 * batch.token_count if batch.typed else None,
+        tables + 4 * batch.sequence_count * batch.table_width if batch.with_states else None,
     )  # fmt: skip
 
 
 def _cache_struct(cache: Cache | None) -> CacheStruct:
     if cache is None:
         return CacheStruct()
-    layers = [LayerStruct(x.keys.ctypes.data, x.values.ctypes.data, x.heads, x.size) for x in cache.layers]
+    layers = [
+        LayerStruct(
+            x.keys.ctypes.data, x.values.ctypes.data, x.states.ctypes.data, x.states.shape[1], x.heads, x.size
+        )
+        for x in cache.layers
+    ]  # fmt: skip
     return CacheStruct(
         (LayerStruct * len(layers))(*layers), len(layers), CACHE_FORMATS.index(cache.format), cache.pages, 0
     )  # fmt: skip

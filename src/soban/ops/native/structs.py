@@ -38,12 +38,15 @@ class BatchStruct(Structure):
     _fields_ = (
         ("tokens", c_int32), ("sequences", c_int32), ("outputs", c_int32), ("table_stride", c_int32),
         ("token_ids", c_void_p), ("positions", c_void_p), ("starts", c_void_p), ("tables", c_void_p),
-        ("output_rows", c_void_p), ("adapters", c_void_p), ("types", c_void_p),
+        ("output_rows", c_void_p), ("adapters", c_void_p), ("types", c_void_p), ("states", c_void_p),
     )  # fmt: skip
 
 
 class LayerStruct(Structure):
-    _fields_ = (("keys", c_void_p), ("values", c_void_p), ("heads", c_int32), ("size", c_int32))
+    _fields_ = (
+        ("keys", c_void_p), ("values", c_void_p), ("states", c_void_p), ("state_floats", c_int64), ("heads", c_int32),
+        ("size", c_int32),
+    )  # fmt: skip
 
 
 class CacheStruct(Structure):
