@@ -105,6 +105,14 @@ FURTHER: dict[str, dict[str, Any]] = {
             "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.7,
         },
     },
+    "lfm2": {
+        "model_type": "lfm2", "architectures": ["Lfm2ForCausalLM"], "vocab_size": 264, "hidden_size": 32,
+        "intermediate_size": 72, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "norm_eps": 1e-3, "rope_theta": 100.0, "tie_word_embeddings": True,
+        "conv_bias": False, "conv_L_cache": 3, "block_multiple_of": 16, "block_ffn_dim_multiplier": 0.75,
+        "block_auto_adjust_ff_dim": True, "layer_types": ["conv", "conv", "full_attention", "conv"],
+        "initializer_range": 0.02, "use_cache": True, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    },
     "gpt_neox": {
         "model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], "vocab_size": 264, "hidden_size": 32,
         "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu",

@@ -60,6 +60,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gemma4_text", {"global_head_dim": official.ABSENT,
                      "per_layer_config": {str(i): {"head_dim": 12} for i in (1, 3, 5)}}),
     ("bloom", {"n_head": 8, "tie_word_embeddings": False}), ("bloom", {"n_head": 3}),
+    ("lfm2", {"conv_bias": True, "conv_L_cache": 4, "block_ffn_dim_multiplier": 1}),
+    ("lfm2", {"layer_types": official.ABSENT, "full_attn_idxs": [0, 2], "block_auto_adjust_ff_dim": False}),
+    ("lfm2", {"tie_embedding": False, "block_ff_dim": 40, "num_key_value_heads": 1, "conv_L_cache": 1}),
     ("gptj", {"n_inner": 40, "rotary_dim": 16}), ("phi", {"num_key_value_heads": None}),
     ("gemma", {"hidden_act": "gelu"}), ("stablelm", {"use_parallel_residual": True}),
     ("hyperclovax", {"use_post_norm": False, "attention_multiplier": None, "head_dim": None}),
@@ -183,6 +186,36 @@ def test_a_mistake_in_gemma_4_is_noticed(tmp_path: Path, mistake: str, monkeypat
     assert right is not None and np.abs(ours(folder).logits - right).max() > 10 * LEAST
 
 
+def reversed_taps(convolution: Callable[..., Any]) -> Callable[..., Any]:
+    def wrong(x: Any, taps: Any, *rest: Any) -> Any:
+        return convolution(x, taps.reshape(-1, x.columns)[::-1].reshape(-1), *rest)
+
+    return wrong
+
+
+# of families whose wiring is their own: an op, and what is made of it
+MISTAKES: dict[tuple[str, str], tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
+    ("lfm2", "the latest token first"): ("convolution", reversed_taps),
+    ("lfm2", "no state"): ("convolution", lambda op: lambda x, taps, *rest: op(
+        x, np.concatenate([0 * taps[: -x.columns], taps[-x.columns :]]), *rest)),
+    ("lfm2", "heads without norms"): ("head_norm", lambda op: lambda x, weight, eps: op(x, weight, 1.0)),
+    ("lfm2", "a gate with an activation"): ("glu", lambda op: lambda x, name, up=None: op(
+        x, "silu" if name == "identity" else name, up)),
+    ("lfm2", "neighbours turn"): ("rope", lambda op: lambda x, angles: op(x, angles, True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "mistake"), MISTAKES)
+def test_a_mistake_in_an_own_wiring_is_noticed(
+    tmp_path: Path, family: str, mistake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path, CONFIGS[family])
+    right = ours(folder).logits
+    name, change = MISTAKES[family, mistake]
+    monkeypatch.setattr(ops, name, change(getattr(ops, name)))
+    assert right is not None and np.abs(ours(folder).logits - right).max() > 10 * LEAST
+
+
 def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
     """Its class comes with its repository; its source names the tensors so."""
     names = {
@@ -222,6 +255,8 @@ def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
         ("gemma4_text", {"enable_moe_block": True}, "enable_moe_block=True"),
         ("gemma4_text", {"num_kv_shared_layers": 5}, "5 of 6 layers share"),
         ("gemma4_text", {"per_layer_config": {"1": {"intermediate_size": 12}}}, "per_layer_config.1"),
+        ("lfm2", {"conv_L_cache": 17}, "conv_L_cache=17"),
+        ("lfm2", {"layer_types": ["conv", "sliding_attention", "conv", "conv"]}, "layer_types"),
         ("bloom", {"apply_residual_connection_post_layernorm": True}, "post_layernorm=True"),
         ("gptj", {"rotary_dim": 18}, "rotary_dim=18, and heads of 16"), ("gptj", {"rotary_dim": 5}, "rotary_dim=5"),
         ("gptj", {"rotary_dim": None}, "rotary_dim=None"), ("phi", {"qk_layernorm": True}, "qk_layernorm=True"),

@@ -23,6 +23,7 @@ from soban.weights.checkpoint import Checkpoint
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
+from ..models.official import CONFIGS, changed
 from ..tiny import make_model
 
 # The published config.json of google/gemma-2-2b-it and of meta-llama/Llama-2-7b-hf.
@@ -115,6 +116,17 @@ def test_what_is_told_before_loading_is_what_the_loaded_model_has(tmp_path: Path
     steps = [step for step in made.record(hollow).steps if step.op == "linear"]
     read = sum(part.data.nbytes for step in steps for part in step.arguments["w"].parts)
     assert real.body_bytes < read <= real.body_bytes + real.head_bytes
+
+
+def test_states_count_two_for_each_user_and_some_to_spare_and_small_ones_more() -> None:
+    """By their definition: (L_cache - 1) x width float32 of each convolution."""
+    small, large = (architecture(changed(CONFIGS["lfm2"], hidden_size=size)) for size in (32, 1 << 20))
+    each = 3 * 2 * (1 << 20) * 4
+    assert [memory.state_slots(large, users) for users in (1, 8)] == [6, 20]
+    assert memory.state_slots(small, 1) == 160 and memory.state_slots(architecture(CONFIGS["llama"]), 1) == 0
+    assert memory.cache_bytes(large, 0, 1, "f32") == 0
+    positions = memory.cache_bytes(large, 32, 1, "f32") - 6 * each
+    assert positions == 32 * 2 * 2 * (1 << 18) * 4  # of the one layer that attends
 
 
 def test_a_packed_model_takes_what_its_file_holds() -> None:

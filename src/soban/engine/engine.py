@@ -97,18 +97,27 @@ class Engine:
         """
         work = self.scheduler.schedule()
         match, draft = self._look_up(work)
+        states = self.scheduler.states
+        if draft and states and not states.draft(work[0][0]):
+            draft = []
         batch = self._batch(work, draft)
         prompts = work[-1][0].pending > 1
         self.long = prompts and len(work) == 1 and self.pace.long(batch.token_count)
         start = time.perf_counter()
         try:
             logits = self.runner.run(batch, self.cache)
+        except BaseException:
+            if states:
+                for sequence, _ in work:
+                    states.undo(sequence)
+            raise
         finally:
             self.long = False
         seconds = time.perf_counter() - start
         if batch.token_count == batch.output_count and len(work) == 1:
             self.costs.note(batch.token_count, seconds)
-        if not draft:
+        again = states and work[-1][0].produced and batch.token_count <= MOST  # what a draft has left
+        if not draft and not again:
             self.pace.note(batch.token_count, prompts, seconds)
         events: list[Event] = []
         row = 0
@@ -127,8 +136,9 @@ class Engine:
         single = len(work) == 1 and sequence.pending == 1 and not draft
         rotation, (adapters, choices) = sequence.rotation, self._adapters(work)
         like = (sequence.blocks, rotation, adapters, choices)
+        states = [self.scheduler.states.of(s) for s, _ in work] if self.scheduler.states else []
         if single and self.last_like == like:
-            self.last_single.put(sequence.tokens[-1], sequence.cached)
+            self.last_single.put(sequence.tokens[-1], sequence.cached, states[0] if states else None)
             return self.last_single
         tokens, outputs, end = [], [], 0
         for sequence, count in work:
@@ -140,7 +150,7 @@ class Engine:
             tokens[0] += draft
             outputs += range(end, end + len(draft))
         offsets, tables = [s.cached for s, _ in work], [s.blocks for s, _ in work]
-        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, choices)
+        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, choices, states)
         if single:
             self.last_single, self.last_like = batch, (list(sequence.blocks), *like[1:])
         return batch
@@ -205,6 +215,8 @@ class Engine:
         sequence.accepted += len(events)
         if sequence.lookup and match:
             sequence.lookup.note(match, len(draft), len(events))
+        if self.scheduler.states:
+            self.scheduler.states.settle(sequence, len(draft), len(events))
         return events
 
     def _sample(self, sequence: Sequence, logits: Floats) -> list[Event]:

@@ -5,6 +5,7 @@ from collections import deque
 from soban.engine.blocks import BlockPool
 from soban.engine.pace import Pace
 from soban.engine.sequence import Sequence
+from soban.engine.states import States
 from soban.ops import Cache
 from soban.ops.batch import PAGE
 
@@ -19,6 +20,7 @@ class Scheduler:
 
     def __init__(self, cache: Cache, blocks: BlockPool, max_tokens: int, max_outputs: int, pace: Pace) -> None:
         self.cache, self.blocks, self.pace = cache, blocks, pace
+        self.states = States(cache, blocks) if cache.slots else None
         self.max_tokens, self.max_outputs = max_tokens, max_outputs
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -31,6 +33,8 @@ class Scheduler:
     def schedule(self) -> Work:
         """The next step's work. There must be some; only sequences that rest may keep it from being done."""
         self.steps += 1
+        for sequence in [s for s in self.running if self.states and s.cached and s.state is None]:
+            self._step_back(sequence)
         while True:
             self._admit_waiting()
             if work := self._work():
@@ -51,12 +55,18 @@ class Scheduler:
     def _admit(self, sequence: Sequence) -> bool:
         """Start from the longest beginning that the cache still holds; always compute the last token."""
         known = self.blocks.match(sequence.tokens[:-1], sequence.root)
+        if self.states:
+            if len(self.running) >= self.states.most_running:
+                return False
+            known = self.states.match(known)
         self.blocks.share(known)
         needed = -(-len(sequence.tokens) // PAGE) - len(known)
         if self.running and self.blocks.free < needed:
             self.blocks.release(known)
             return False
         sequence.blocks, sequence.cached = known, len(known) * PAGE
+        if self.states:
+            self.states.begin(sequence)
         if not sequence.produced:
             sequence.reused = sequence.cached
         return True
@@ -86,6 +96,8 @@ class Scheduler:
                 continue
             if not self.reserve(sequence, sequence.cached + count):
                 continue
+            if self.states:
+                self.states.prepare(sequence, count, len(self.running))
             work.append((sequence, count))
             sequence.turn = self.steps
             budget -= count
@@ -96,9 +108,11 @@ class Scheduler:
         """Every block is taken: one that rests, else the last to come, steps back and begins again later."""
         resting = [s for s in self.running if s.rests]
         assert resting or len(self.running) > 1, "one sequence always fits"
-        last = (resting or self.running)[-1]
-        self.retire(last)
-        self.waiting.appendleft(last)
+        self._step_back((resting or self.running)[-1])
+
+    def _step_back(self, sequence: Sequence) -> None:
+        self.retire(sequence)
+        self.waiting.appendleft(sequence)
 
     def reserve(self, sequence: Sequence, length: int) -> bool:
         """Whether there are blocks for `length` tokens; those to be written are this sequence's alone from then on."""
@@ -124,6 +138,8 @@ class Scheduler:
             previous = sequence.blocks[n - 1] if n else None
             tokens = sequence.tokens[n * PAGE : (n + 1) * PAGE]
             self.blocks.remember(sequence.blocks[n], previous, tokens, sequence.root)
+        if self.states:
+            self.states.advance(sequence)
 
     def fork(self, sequence: Sequence) -> list[Sequence]:
         """A sequence whose prompt is computed, and its siblings, which run from here on and share its blocks."""
@@ -135,6 +151,8 @@ class Scheduler:
             )  # fmt: skip
             sibling.reused, sibling.dropped, sibling.rotation = sequence.cached, sequence.dropped, sequence.rotation
             self.running.append(sibling)
+            if self.states:
+                self.states.fork(sequence, sibling, len(self.running))
         return [sequence, *siblings]
 
     def retire(self, sequence: Sequence) -> None:
@@ -146,6 +164,8 @@ class Scheduler:
         """What the cache holds of a sequence is of no use any more: it is computed anew."""
         self.blocks.release(sequence.blocks)
         sequence.blocks, sequence.cached = [], 0
+        if self.states:
+            self.states.release(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
         """A sequence is gone; siblings that have not begun go on without it."""
@@ -166,5 +186,7 @@ class Scheduler:
         for sequence in (*self.running, *self.waiting):
             sequence.siblings = []
         self.blocks.clear()
+        if self.states:
+            self.states.clear()
         self.running = []
         self.waiting.clear()

@@ -46,6 +46,19 @@ class Request:
         return [Sequence(self, index) for index in range(self.sampling.num_return_sequences)]
 
 
+@dataclass
+class NextState:
+    """Where a step leaves a sequence's state, and that of its first `until` tokens, if any.
+
+    `border`: that is where a page ends, to be a snapshot; else the way back from a draft.
+    """
+
+    slot: int
+    saved: int | None = None
+    until: int = 0
+    border: bool = False
+
+
 @dataclass(eq=False)
 class Sequence:
     """One text in tokens: how many of them the cache holds, and in which blocks."""
@@ -57,10 +70,14 @@ class Sequence:
     tokens: list[int] = field(init=False)
     blocks: list[int] = field(default_factory=list)
     cached: int = 0
+    state: int | None = None  # the slot with what it carries besides keys and values; None: it has nothing yet
     reused: int = 0  # prompt tokens that another sequence had left in the cache
     produced: int = 0
     dropped: int = 0  # tokens that a sliding context has forgotten
     rotation: int = 0  # the row of rotary frequencies that all of its tokens have
+    next: NextState | None = None  # the slots that the step at hand writes
+    back: int | None = None  # the slot as it was before the drafted tokens of the step at hand
+    moving: int | None = None  # the prefix of its latest snapshot, which the next one may replace
     siblings: list["Sequence"] = field(default_factory=list)  # they begin when this one's prompt is in the cache
     turn: int = 0  # the last step that it had a part in
     lookup: Lookup | None = None  # made when it is first asked

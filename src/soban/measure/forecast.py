@@ -85,7 +85,7 @@ def measure(part: Architecture, checkpoint: Checkpoint, dtype: str, users: int, 
     context = min(c.longest, length + STEPS)
     pages = users * (-(-context // PAGE) + 1)
     layers = c.geometries
-    engine = Engine(program, make_cache(pages, layers, cache), context)
+    engine = Engine(program, make_cache(pages, layers, cache, memory.state_slots(part, users)), context)
 
     def seconds(prompt: list[int], new: int, sequences: int) -> tuple[float, list[float]]:
         """Of the prompt, and of each step that follows."""

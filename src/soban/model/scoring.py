@@ -21,7 +21,7 @@ from soban.ops.batch import PAGE
 from soban.ops.formats import Floats
 from soban.ops.recorder import Program
 from soban.packing.packed_file import model_name
-from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS
+from soban.resources.memory import CHUNK, OUTPUTS, SPARE, USUAL_OUTPUTS, state_slots
 from soban.resources.pressure import Watch
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class Scorer:
         if not loaded.architecture.encoder:
             program = loaded.architecture.record(loaded.weights, context)
             computed = runner(program, CHUNK, OUTPUTS, threads, USUAL_OUTPUTS)
-            cache = self._cache(users * context + min(context, SPARE))
+            slots = state_slots(loaded.architecture, users)
+            cache = self._cache(users * context + min(context, SPARE), slots)
             engine = Engine(computed, cache, context, self.config.row)
             self._writing = Writing(program, computed, engine, SharedEngine(engine))
         self.ends = loaded.ends
@@ -267,11 +268,11 @@ class Scorer:
         one, other = (self.tokenizer.encode(text)[::-1] for text in ("a", "b"))
         return next((n for n, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
 
-    def _cache(self, tokens: int) -> Cache:
+    def _cache(self, tokens: int, slots: int = 1) -> Cache:
         c = self.config
         try:
             layers = c.geometries
-            return make_cache(-(-tokens // PAGE), layers, self.loaded.cache_format)
+            return make_cache(-(-tokens // PAGE), layers, self.loaded.cache_format, slots)
         except MemoryError:
             raise UserError(
                 "there is not enough memory for a cache of {tokens} tokens", tokens=tokens,

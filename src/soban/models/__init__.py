@@ -21,7 +21,7 @@ FAMILIES = {  # model_type -> file
     "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax", "exaone": "exaone",
     "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "gptj": "gptj", "phi": "phi", "bloom": "bloom", "gemma4_text": "gemma4", "gemma4": "gemma4", "bert": "bert",
-    "roberta": "roberta", "xlm-roberta": "roberta",
+    "roberta": "roberta", "xlm-roberta": "roberta", "lfm2": "lfm2",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
 TEXT_PARTS = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "mistral3": "mistral"}

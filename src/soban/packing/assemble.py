@@ -4,6 +4,7 @@ Kinds: `f32` keeps every weight as it is stored (no rounding), `bf16` rounds to 
 keeps the blocks of a GGUF file, in another order.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def weight_bytes(architecture: Architecture, checkpoint: Checkpoint, dtype: str)
         formats.stored_bytes(target_format(part, checkpoint.tensors[part.name], dtype), *part.shape)
         * (2 if halved(part, part.shape, dtype) else 1)
         if len(part.shape) == 2
-        else 4 * part.shape[0]
+        else 4 * math.prod(part.shape)
         for part in architecture.plan.parts()
     )
 
@@ -98,7 +99,7 @@ def pack(
     layout: Layout = {}
     for part in architecture.plan.parts():
         name, shape = part.name, part.shape
-        if len(shape) == 1:
+        if len(shape) != 2:
             entries.append((name, "F32", shape))
             continue
         for entry in (name, name + RESIDUAL) if halved(part, shape, dtype) else (name,):
@@ -179,7 +180,7 @@ def assemble(architecture: Architecture, checkpoint: Checkpoint) -> Any:
         return Rows(tensor.format, n, columns, tensor.rows())
 
     def vectors(parts: Sequence[Part]) -> Floats:
-        return np.concatenate([checkpoint.tensors[part.name].float32() for part in parts])
+        return np.concatenate([checkpoint.tensors[part.name].float32().reshape(-1) for part in parts])
 
     def residual(name: str) -> Rows | None:
         return rows(name + RESIDUAL) if name + RESIDUAL in layout else None

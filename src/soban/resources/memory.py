@@ -15,7 +15,7 @@ import numpy as np
 from soban.models import Architecture
 from soban.models.plan import Part
 from soban.ops import formats
-from soban.ops.cache import LARGE_PAGE, position_bytes
+from soban.ops.cache import LARGE_PAGE, position_bytes, state_bytes
 from soban.ops.formats import Floats, Rows
 from soban.ops.native.program import plan_arena
 from soban.packing.assemble import dtypes_of, halved, made_by, target_format, weight_bytes
@@ -26,6 +26,8 @@ CHUNK = 256  # tokens in one step at most: enough for the multipliers, few enoug
 OUTPUTS = 64  # tokens whose logits one step can give, and so the sequences that it can continue
 USUAL_OUTPUTS = 16  # for which there is memory from the start: one conversation and its lookups need no more
 SPARE = 2048  # tokens of earlier conversations that the cache has room for beside a whole context
+SPARE_STATES = 4  # slots for states beside two for each user: snapshots, and the way back from a draft
+STATES_ROOM, MOST_STATES = 64 << 20, 2 * OUTPUTS + 32  # bytes up to which there are more of them, and how many
 STEP = 256  # tokens by which a context is shortened
 SHORT = 512  # tokens of context without which a model is of little use
 # Python, NumPy, the native library and soban's own code once a text is written: 22 MB of its own and 24 of files.
@@ -73,7 +75,7 @@ def stored_weights(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> in
     layout = packed_layout(checkpoint)
     if not layout:
         return weight_bytes(arch, checkpoint, dtype)
-    vectors = sum(4 * part.shape[0] for part in arch.plan.parts() if len(part.shape) == 1)
+    vectors = sum(4 * math.prod(part.shape) for part in arch.plan.parts() if len(part.shape) != 2)
     return vectors + sum(formats.stored_bytes(*entry) for entry in layout.values())
 
 
@@ -83,16 +85,31 @@ def token_bytes(arch: Architecture, cache: str) -> int:
     return position_bytes(c.geometries, cache)
 
 
+def state_slots(arch: Architecture, users: int) -> int:
+    """How many states of whole texts the cache has room for; 0 where no layer keeps one.
+
+    Each user's text has two, and some are for snapshots and drafts; of small ones there are more.
+    """
+    each = state_bytes(arch.config.geometries)
+    if not each:
+        return 0
+    return max(2 * users + SPARE_STATES, min(MOST_STATES, STATES_ROOM // each))
+
+
 def cache_bytes(arch: Architecture, context: int, users: int, format: str) -> int:
     """What `context` tokens of each user take in the cache, in whole pages of memory."""
     c, each = arch.config, token_bytes(arch, format)
-    regions = 2 * c.num_hidden_layers  # keys and values of a layer lie together
+    layers = sum(geometry.heads > 0 for geometry in c.geometries)
+    regions = 2 * layers  # keys and values of a layer lie together
+    states = state_slots(arch, users) * state_bytes(c.geometries) if context else 0
+    if not layers:
+        return states
     size = each * context * users // regions
     reserved = each * (context + min(context, SPARE)) * users // regions
     # Linux gives a large array memory in large pages, so a short text takes one of each region.
-    if sys.platform == "linux" and reserved * c.num_hidden_layers >= HUGE_ARRAY:
+    if sys.platform == "linux" and reserved * layers >= HUGE_ARRAY:
         size = min(reserved, -(-size // LARGE_PAGE) * LARGE_PAGE)
-    return size * regions
+    return size * regions + states
 
 
 def fitting_context(arch: Architecture, cache: str, room: int, most: int, users: int = 1) -> int:
@@ -174,8 +191,9 @@ def activation_floats(config: Any, longest: int) -> int:
 
 
 def buffer_bytes(arch: Architecture, checkpoint: Checkpoint, dtype: str, users: int = 1) -> int:
-    """What a step writes into; every layer uses the same places, so two of them tell."""
-    part = shortened(arch, min(2, arch.config.num_hidden_layers))
+    """What a step writes into; every layer uses the same places, so two of them tell, or one of each kind."""
+    states = [geometry.state > 0 for geometry in arch.config.geometries]
+    part = shortened(arch, min(len(states), max(2, 1 + max(states.index(kind) for kind in set(states)))))
     program = part.record(hollow(part, checkpoint, dtype))
     outputs = USUAL_OUTPUTS if users <= USUAL_OUTPUTS else OUTPUTS
     return 4 * plan_arena(program, {"tokens": CHUNK, "outputs": outputs})[1]
@@ -202,7 +220,7 @@ def hollow(arch: Architecture, checkpoint: Checkpoint, dtype: str) -> Any:
         return Rows(format, count, columns, empty(format, count, columns))
 
     def vectors(parts: Sequence[Part]) -> Floats:
-        return np.zeros(sum(part.shape[0] for part in parts), np.float32)
+        return np.zeros(sum(math.prod(part.shape) for part in parts), np.float32)
 
     def residual(part: Part) -> Rows | None:
         tensor = checkpoint.tensors[part.name]

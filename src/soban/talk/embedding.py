@@ -12,6 +12,7 @@ from soban.models import Architecture
 from soban.ops import Cache, Runner, make_batch, runner
 from soban.ops.adapters import Adapter
 from soban.ops.batch import PAGE
+from soban.ops.cache import state_bytes
 from soban.ops.formats import Floats
 from soban.ops.recorder import Program
 
@@ -76,11 +77,12 @@ class Batches:
     def _groups(self, texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Numbers of texts of similar length, that are read together."""
         most = TOGETHER if self.architecture.encoder else STEP
+        alone = bool(state_bytes(self.architecture.config.geometries))  # the cache has room for one text's
         group: list[int] = []
         size = 0
         for number in sorted(range(len(texts)), key=lambda n: len(texts[n])):
             other = group and self._rotation(texts[number]) != self._rotation(texts[group[0]])
-            if group and (size + len(texts[number]) > most or other):
+            if group and (alone or other or size + len(texts[number]) > most):
                 yield group
                 group, size = [], 0
             group.append(number)

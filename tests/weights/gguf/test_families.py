@@ -36,6 +36,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "olmo2": {"attention_bias": False},
     "stablelm": {},
     "gpt_neox": {},
+    "lfm2": {},
 }  # fmt: skip
 LLAMA_CPP_LEAVES_OUT = ("exaone4", "phi3")  # their windows: of EXAONE 4's smaller models, and of all of Phi 3's
 
@@ -54,15 +55,21 @@ def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
     writer.add_context_length(c["max_position_embeddings"])
     writer.add_embedding_length(c["hidden_size"])
     writer.add_block_count(c["num_hidden_layers"])
-    writer.add_feed_forward_length(c["intermediate_size"])
+    if name == "lfm2":
+        writer.add_feed_forward_length(48)  # 72 * 2 / 3 * 0.75 in whole blocks of 16
+        writer.add_head_count_kv([kv if kind == "full_attention" else 0 for kind in c["layer_types"]])
+        writer.add_shortconv_l_cache(c["conv_L_cache"])
+        writer.add_layer_norm_rms_eps(c["norm_eps"])
+    else:
+        writer.add_feed_forward_length(c["intermediate_size"])
+        writer.add_head_count_kv(kv)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(kv)
     writer.add_key_length(size)
     writer.add_value_length(size)
     writer.add_rope_freq_base(c.get("rope_theta", c.get("rotary_emb_base")))
     if "rms_norm_eps" in c:
         writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
-    else:
+    elif "layer_norm_eps" in c:
         writer.add_layer_norm_eps(c["layer_norm_eps"])
     writer.add_rope_dimension_count(int(size * c.get("partial_rotary_factor", c.get("rotary_pct", 1.0))))
     if "use_parallel_residual" in c:
@@ -99,6 +106,8 @@ def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
             values = neighbours(values, heads if "q_proj" in hf else kv)
         if name in SUMMED and hf.endswith("norm.weight"):
             values = values + np.float32(1)
+        if "conv.conv" in hf:
+            values = values[:, 0]
         if "query_key_value" in hf:  # head by head, three parts each
             parts = values.reshape(heads, 3, size, *values.shape[1:])
             values = np.concatenate([parts[:, n].reshape(-1, *values.shape[1:]) for n in range(3)])

@@ -26,12 +26,14 @@ class Reading:
     """How files of an architecture are read.
 
     `interleaved`: rows of q and k are stored so that neighbours turn together. `norm_offset`: what the family adds to
-    the weights of its norms, and the file has added already.
+    the weights of its norms, and the file has added already. `taps`: how tensors end that have the weights of a
+    convolution, those of a column beside each other.
     """
 
     config: Callable[[Keys], dict[str, Any]]
     interleaved: bool = False
     norm_offset: float = 0.0
+    taps: str | None = None
 
 
 def sizes(keys: Keys) -> dict[str, Any]:
@@ -270,6 +272,25 @@ def gemma2(keys: Keys) -> dict[str, Any]:
     }
 
 
+def lfm2(keys: Keys) -> dict[str, Any]:
+    config = sizes(keys)
+    heads = keys.get("attention.head_count_kv")
+    if not isinstance(heads, np.ndarray) or len(heads) != config["num_hidden_layers"] or len({*heads.tolist(), 0}) > 2:
+        raise keys.refused("attention.head_count_kv", heads)
+    size = head_size(keys, config["hidden_size"], config["num_attention_heads"])
+    if keys.count("rope.dimension_count", size) != size:
+        raise keys.refused("rope.dimension_count", keys.get("rope.dimension_count"))
+    return config | {
+        "model_type": "lfm2", "num_key_value_heads": int(heads.max()) or config["num_attention_heads"],
+        "head_dim": size, "layer_types": ["full_attention" if count else "conv" for count in heads.tolist()],
+        "norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
+        "conv_L_cache": keys.count("shortconv.l_cache"), "block_auto_adjust_ff_dim": False,
+        "rope_theta": keys.number("rope.freq_base", THETA),
+        "rope_scaling": scaling(keys, size, config["max_position_embeddings"]),
+        "conv_bias": any(name.endswith("shortconv.conv.bias") for name in keys.tensors),
+    }  # fmt: skip
+
+
 def gpt2(keys: Keys) -> dict[str, Any]:
     names = {
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
@@ -300,4 +321,5 @@ READINGS: dict[str, Reading] = {
     "stablelm": Reading(stablelm),
     "gptneox": Reading(gpt_neox),
     "gpt2": Reading(gpt2),
+    "lfm2": Reading(lfm2, taps="shortconv.conv.weight"),
 }

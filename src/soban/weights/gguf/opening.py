@@ -84,6 +84,10 @@ def _tensors(tensors: Mapping[str, Tensor], reading: Reading) -> dict[str, Tenso
     if reading.norm_offset:
         norms = (name for name in weights if name.endswith("_norm.weight"))
         weights |= {name: replace(weights[name], shift=-reading.norm_offset) for name in norms}
+    if reading.taps:
+        columns = (tensor for name, tensor in weights.items() if name.endswith(reading.taps) and tensor.data.ndim == 2)
+        weights |= {one.name: replace(one, data=one.data.T[:, None], shape=(one.shape[1], 1, one.shape[0]))
+                    for one in columns}  # fmt: skip
     return weights
 
 
