@@ -20,10 +20,11 @@ from soban.weights.opening import open_checkpoint
 from ..models.official import CONFIGS, changed, folder_of
 
 CONTEXT = 256
-FAMILIES = ["lfm2"]
+FAMILIES = ["lfm2", "qwen3_5_text"]
 SHARED = [int(i) for i in np.random.default_rng(1).integers(6, 262, 100)]
 PROMPTS = [[*SHARED[:70], 7, 9], [*SHARED, 4], SHARED[:40], [5, 9, 2], [8] * 33, SHARED[50:]]
 Text = list[tuple[int, float]]
+KNOWN: dict[tuple[Any, ...], Text] = {}  # texts by what they were asked for
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -70,8 +71,11 @@ def finish(it: Engine, sequences: list[Sequence]) -> list[Text]:
 
 def alone(model: Any, prompt: list[int], seed: int = 0, new: int = 30, **options: Any) -> Text:
     """One token at a time, with nobody beside."""
-    it = engine(model, slots=2, chunk=1)
-    return finish(it, it.add(request(prompt, seed, new, **options)))[0]
+    key = (model[0].family.name, model[2], *prompt, seed, new, *options.items())
+    if key not in KNOWN:
+        it = engine(model, slots=2, chunk=1)
+        KNOWN[key] = finish(it, it.add(request(prompt, seed, new, **options)))[0]
+    return KNOWN[key]
 
 
 def assert_same(model: Any, got: Text, wanted: Text) -> None:
@@ -138,9 +142,9 @@ REPETITIVE = [5, 9, 2, 7, 5, 9, 2, 7, 5, 9, 2, 7, 5, 9, 2]
 @pytest.mark.parametrize("number", [1, 3, 7, None])
 def test_what_a_draft_got_wrong_is_taken_back(model: Any, number: int | None) -> None:
     drafted = accepted = 0
-    for seed in range(6):
+    for seed in range(4):
         it = engine(model, slots=3 + seed)
-        options = {"temperature": 0.25, "new": 90}
+        options = {"temperature": 0.25, "new": 60}
         (sequence,) = it.add(request(REPETITIVE, seed, prompt_lookup_num_tokens=number, **options))
         assert_same(model, finish(it, [sequence])[0], alone(model, REPETITIVE, seed, **options))
         drafted, accepted = drafted + sequence.drafted, accepted + sequence.accepted

@@ -60,6 +60,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gemma4_text", {"global_head_dim": official.ABSENT,
                      "per_layer_config": {str(i): {"head_dim": 12} for i in (1, 3, 5)}}),
     ("bloom", {"n_head": 8, "tie_word_embeddings": False}), ("bloom", {"n_head": 3}),
+    ("qwen3_5_text", {"attention_bias": True, "linear_num_key_heads": 4, "linear_conv_kernel_dim": 2,
+                      "hidden_act": "gelu", "tie_word_embeddings": True}),
+    ("qwen3_5_text", {"layer_types": ["full_attention", "linear_attention"] * 2, "num_key_value_heads": 1,
+                      "linear_value_head_dim": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}),
     ("lfm2", {"conv_bias": True, "conv_L_cache": 4, "block_ffn_dim_multiplier": 1}),
     ("lfm2", {"layer_types": official.ABSENT, "full_attn_idxs": [0, 2], "block_auto_adjust_ff_dim": False}),
     ("lfm2", {"tie_embedding": False, "block_ff_dim": 40, "num_key_value_heads": 1, "conv_L_cache": 1}),
@@ -202,6 +206,22 @@ MISTAKES: dict[tuple[str, str], tuple[str, Callable[[Callable[..., Any]], Callab
     ("lfm2", "a gate with an activation"): ("glu", lambda op: lambda x, name, up=None: op(
         x, "silu" if name == "identity" else name, up)),
     ("lfm2", "neighbours turn"): ("rope", lambda op: lambda x, angles: op(x, angles, True)),
+    ("qwen3_5_text", "the latest token first"): ("convolution", reversed_taps),
+    ("qwen3_5_text", "a convolution without its activation"): ("activation", lambda op: lambda x, name: x),
+    ("qwen3_5_text", "a memory that forgets nothing"): ("delta_rule", lambda op: lambda *rest: op(
+        *rest[:5], 0 * rest[5], *rest[6:])),
+    ("qwen3_5_text", "one bias of forgetting"): ("delta_rule", lambda op: lambda *rest: op(
+        *rest[:6], 0 * rest[6], *rest[7:])),
+    ("qwen3_5_text", "keys of any length"): ("head_norm", lambda op: lambda x, *rest: x
+        if rest[0].std() == 0 else op(x, *rest)),
+    ("qwen3_5_text", "norms without their one"): ("rms_norm", lambda op: lambda x, weight, eps, offset: op(
+        x, weight, eps)),
+    ("qwen3_5_text", "one added to the values' norm"): ("head_norm", lambda op: lambda x, weight, eps, offset=1.0: op(
+        x, weight, eps, offset if weight.std() else 0.0)),
+    ("qwen3_5_text", "attention without its gate"): ("glu", lambda op: lambda x, name, up=None:
+        up if name == "sigmoid" else op(x, name, up)),
+    ("qwen3_5_text", "the other numbers turn"): ("rope", lambda op: lambda x, angles, interleaved, size: op(
+        x, angles, True, size)),
 }  # fmt: skip
 
 
@@ -255,6 +275,8 @@ def test_exaone_is_llama_under_other_names(tmp_path: Path) -> None:
         ("gemma4_text", {"enable_moe_block": True}, "enable_moe_block=True"),
         ("gemma4_text", {"num_kv_shared_layers": 5}, "5 of 6 layers share"),
         ("gemma4_text", {"per_layer_config": {"1": {"intermediate_size": 12}}}, "per_layer_config.1"),
+        ("qwen3_5_text", {"linear_num_key_heads": 3}, "4 heads of values over 3 of keys"),
+        ("qwen3_5_text", {"linear_conv_kernel_dim": 17}, "linear_conv_kernel_dim=17"),
         ("lfm2", {"conv_L_cache": 17}, "conv_L_cache=17"),
         ("lfm2", {"layer_types": ["conv", "sliding_attention", "conv", "conv"]}, "layer_types"),
         ("bloom", {"apply_residual_connection_post_layernorm": True}, "post_layernorm=True"),
@@ -273,20 +295,27 @@ def test_what_it_does_not_do_is_refused(tmp_path: Path, family: str, changes: di
         soban.load(folder, dtype="f32")
 
 
-@pytest.mark.parametrize("wrapper", ["language_model.model.", "model.language_model."])
+@pytest.mark.parametrize(
+    ("family", "wrapper"),
+    [
+        ("gemma3_text", "language_model.model."), ("gemma3_text", "model.language_model."),
+        ("qwen3_5_text", "model.language_model."),
+    ],
+)  # fmt: skip
 def test_the_text_part_of_a_model_of_images_is_used_and_that_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrapper: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, family: str, wrapper: str
 ) -> None:
     """Against the same text model by itself: the older files' names, and the newer ones'."""
-    text = changed(CONFIGS["gemma3_text"], architectures=official.ABSENT, tie_word_embeddings=official.ABSENT)
-    wanted = ours(folder_of(tmp_path / "text", CONFIGS["gemma3_text"]))
+    text = changed(CONFIGS[family], architectures=official.ABSENT, tie_word_embeddings=official.ABSENT)
+    wanted = ours(folder_of(tmp_path / "text", CONFIGS[family]))
     tensors = {
-        wrapper + name.removeprefix("model."): tensor
-        for name, tensor in official.weights(CONFIGS["gemma3_text"]).items()
+        name if name == "lm_head.weight" else wrapper + name.removeprefix("model."): tensor
+        for name, tensor in official.weights(CONFIGS[family]).items()
     }
     tensors["vision_tower.vision_model.post_layernorm.weight"] = np.ones(8, np.float32)
-    folder = folder_of(tmp_path / "whole", CONFIGS["gemma3_text"])
-    configure(folder, {"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 8}})
+    folder = folder_of(tmp_path / "whole", CONFIGS[family])
+    whole = family.removesuffix("_text")
+    configure(folder, {"model_type": whole, "text_config": text, "vision_config": {"hidden_size": 8}})
     official.write(folder, tensors)
     caplog.clear()
     assert not difference(wanted, ours(folder))

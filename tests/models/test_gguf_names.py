@@ -15,6 +15,7 @@ ARCHITECTURES = {
     "ministral3": "mistral3",
     "gemma3_text": "gemma3",
     "gemma4_text": "gemma4",
+    "qwen3_5_text": "qwen35",
     "gpt_neox": "gptneox",
     "phi": "phi2",
 }  # where it has not the name of the model_type
@@ -22,8 +23,8 @@ CASES = {**CONFIGS, "exaone": {**CONFIGS["llama"], "model_type": "exaone", "num_
 
 
 def bare(name: str) -> str:
-    """Without the prefix that BLOOM's files do not have."""
-    return name.removeprefix("transformer.")
+    """Without the prefix that BLOOM's files do not have, and as the converter calls a bias of Qwen 3.5's."""
+    return name.removeprefix("transformer.").replace(".dt_bias", ".dt_proj.bias")
 
 
 @pytest.mark.parametrize("family", sorted(CASES.keys() - {"hyperclovax"}))

@@ -21,10 +21,13 @@ FAMILIES = {  # model_type -> file
     "smollm3": "smollm3", "phi3": "phi3", "granite": "granite", "hyperclovax": "hyperclovax", "exaone": "exaone",
     "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "gptj": "gptj", "phi": "phi", "bloom": "bloom", "gemma4_text": "gemma4", "gemma4": "gemma4", "bert": "bert",
-    "roberta": "roberta", "xlm-roberta": "roberta", "lfm2": "lfm2",
+    "roberta": "roberta", "xlm-roberta": "roberta", "lfm2": "lfm2", "qwen3_5_text": "qwen3_5", "qwen3_5": "qwen3_5",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
-TEXT_PARTS = {"gemma3": "gemma3_text", "gemma4": "gemma4_text", "mistral3": "mistral"}
+TEXT_PARTS = {
+    "gemma3": "gemma3_text", "gemma4": "gemma4_text", "mistral3": "mistral", "qwen3_5": "qwen3_5_text",
+}  # fmt: skip
+UNTIED = ("qwen3_5",)  # of those, the ones with a head of their own where the whole model's config is silent
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def ties_embeddings(raw: Mapping[str, Any]) -> bool:
     """Whether a config.json says, or is silent and means, that a model writes by its embedding."""
     kind, default = raw.get("model_type"), False
     if isinstance(kind, str) and kind in FAMILIES:
-        default = kind in TEXT_PARTS or _family(kind).config.tie_word_embeddings
+        default = kind not in UNTIED if kind in TEXT_PARTS else _family(kind).config.tie_word_embeddings
     return bool(raw.get("tie_word_embeddings", default))
 
 
@@ -90,7 +93,8 @@ def _text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
             "config.json: {model_type} without a text_config", model_type=raw["model_type"],
             hint="fetch config.json again",
         )  # fmt: skip
-    tied = {"tie_word_embeddings": raw.get("tie_word_embeddings", True)}  # which the whole model's class says
+    own = raw["model_type"] in UNTIED
+    tied = {"tie_word_embeddings": raw.get("tie_word_embeddings", not own)}  # which the whole model's class says
     return {"model_type": TEXT_PARTS[raw["model_type"]], **text, **tied}
 
 
