@@ -27,12 +27,15 @@ from soban.convert.gguf import to_gguf
 from soban.convert.source import open_source
 from soban.learn.synthetic import stories
 from soban.loading.loaded import Loaded, load_files
+from soban.loading.model_files import open_model
 from soban.measure.evaluate import DOCUMENT_END, Evaluation, Scorer, Windows, evaluate, split_windows
+from soban.measure.importance import collect, pieces_of
 from soban.models import architecture
 from soban.models.plan import Part
 from soban.ops.formats import Floats
 from soban.packing.assemble import assemble, pack, target_format
 from soban.weights.checkpoint import Checkpoint
+from soban.weights.gguf.importance import read_importance, write_importance
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors, write_safetensors
 
@@ -41,7 +44,9 @@ UNSEEN = 987_654_321  # seed of the held-out stories; the bundled model learnt f
 STORIES = 400
 CONTEXT = 512
 OUTLIERS, FACTOR = 0.005, np.float32(50)
-PEER_TYPES = ("Q4_0", "IQ4_NL", "Q4_1", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
+PEER_TYPES = ("Q4_0", "IQ4_NL", "IQ4_XS", "Q4_1", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
+OWN_TYPES = ("q4_0", "iq4_xs", "q4_k_m", "q5_k_m", "q6_k")  # of `soban quantize`
+ANOTHER = 5  # seed of the stories from which the importance matrix is made
 
 
 # What is quantised how: the two formats that users choose, and what other mixes would give.
@@ -96,14 +101,43 @@ def measure(out: Path, model: Path, texts: list[str], tokens: int, outliers: boo
         file = out / f"{name}.{kind}.gguf"
         bits = quantise(plain, file, kind)
         found.append(entry("llama.cpp", kind, bits, evaluate(Peer(file), peer, over)))  # type: ignore[arg-type]
+    found += quantised(model, out, name, texts, reference, over)
+    for kind in PEER_TYPES[:-1]:
+        file = out / f"{name}.{kind}.imatrix.gguf"
+        bits = quantise(plain, file, kind, out / f"{name}.imatrix.gguf")
+        found.append(entry("llama.cpp", f"{kind}, imatrix", bits, evaluate(Peer(file), peer, over)))  # type: ignore[arg-type]
     result = {"model": name, "tokens": found[0]["tokens"], "rows": found}
     (out / f"{name}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
-def text(source: str) -> str:
+def quantised(
+    model: Path, out: Path, name: str, texts: list[str], reference: Scorer, over: Windows
+) -> Iterator[dict[str, Any]]:
+    """What `soban quantize` writes, with the importance matrix of other texts of the same kind and without."""
+    files, matrix = open_model(model), out / f"{name}.imatrix.gguf"
+    pieces = [
+        piece for source in texts for piece in pieces_of(
+            files.tokenizer(), text(source, ANOTHER), 8192, files.checkpoint.config["max_position_embeddings"]
+        )
+    ]  # fmt: skip
+    importance = collect(model, pieces, ",".join(texts))
+    matrix.unlink(missing_ok=True)
+    write_importance(matrix, importance)
+    for kind in OWN_TYPES:
+        for label, how in ((f"{kind.upper()}", None), (f"{kind.upper()}, imatrix", importance)):
+            file = out / f"{name}.own.{label}.gguf"
+            file.unlink(missing_ok=True)
+            to_gguf(open_source(model), file, kind, tokenizer=None, importance=how, balanced=True)
+            loaded = load_files(file, dtype="gguf", tokenizer=None, force=False)
+            yield entry("soban", f"quantize {label}", bits_of(file), evaluate(Scorer(loaded, CONTEXT), reference, over))
+
+
+def text(source: str, seed: int = UNSEEN) -> str:
+    """Stories in a language, or a file; of the latter another half for each seed."""
     if source in ("en", "ko"):
-        return DOCUMENT_END.join(itertools.islice(stories(UNSEEN, source), STORIES))  # type: ignore[arg-type]
-    return Path(source).read_text(encoding="utf-8")
+        return DOCUMENT_END.join(itertools.islice(stories(seed, source), STORIES))  # type: ignore[arg-type]
+    whole = Path(source).read_text(encoding="utf-8")
+    return whole[: len(whole) // 2] if seed == UNSEEN else whole[len(whole) // 2 :]
 
 
 def entry(program: str, label: str, bits: float, found: Evaluation) -> dict[str, Any]:
@@ -197,17 +231,34 @@ def _quiet() -> None:
         llama_cpp.llama_log_set(_KEPT[0], ctypes.c_void_p(0))
 
 
-def quantise(source: Path, target: Path, kind: str) -> float:
-    """Writes the GGUF in llama.cpp's type; the bits per weight of all its tensors."""
-    import gguf
+def quantise(source: Path, target: Path, kind: str, matrix: Path | None = None) -> float:
+    """Writes the GGUF in llama.cpp's type, by an importance matrix; the bits per weight of all its tensors."""
     import llama_cpp
 
     _quiet()
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}"), 1
+    if matrix is not None:
+        values = {
+            name: (sums.sum(axis=0) / counts.sum()).astype(np.float32)
+            for importance in [read_importance(matrix)]
+            for (name, sums), counts in zip(importance.sums.items(), importance.counts.values(), strict=True)
+        }
+        table = (llama_cpp.llama_model_imatrix_data * (len(values) + 1))()
+        for one, (name, numbers) in zip(table, values.items(), strict=False):
+            one.name, one.size = name.encode(), numbers.size
+            one.data = numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        settings.imatrix = table
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings)):
         raise SystemExit(f"llama.cpp could not make {kind}")
-    tensors = gguf.GGUFReader(target).tensors
+    return bits_of(target)
+
+
+def bits_of(file: Path) -> float:
+    """Bits per weight of all its tensors."""
+    import gguf
+
+    tensors = gguf.GGUFReader(file).tensors
     return float(8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors))
 
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "eval": {"group": "teach", "help": "measure how well a model predicts a text"},
     "compare": {"group": "teach", "help": "set the answers of models side by side"},
     "convert": {"group": "teach", "help": "write a model in another form"},
+    "quantize": {"group": "teach", "help": "write a model in four to six bits, after a text of yours"},
     "merge": {"group": "teach", "help": "make one model of several"},
     "verify": {"group": "teach", "help": "say whether two models are the same"},
     "list": {"group": "here", "help": "list the models on this PC"},

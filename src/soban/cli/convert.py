@@ -42,7 +42,7 @@ class ConvertOptions:
     dtype: Literal["f32", "bf16"] | None = field(
         default=None, metadata={"help": "of a folder's weights (default: f32, where they have another form now)"}
     )
-    type: Literal["f32", "f16", "bf16", "q8_0", "q4_k_m", "q4_0"] | None = field(
+    type: Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q4_0"] | None = field(
         default=None, metadata={"help": "of a GGUF file's weights (default: f16)"}
     )
     tokenizer: str | None = field(
@@ -106,7 +106,7 @@ def call(options: ConvertOptions) -> int:
             )  # fmt: skip
         else:
             to_folder(source, out, options.dtype or "f32", tokenizer=tokenizer, progress=progress)
-    _tell(out)
+    tell_size(out)
     if own is not None and own.modelfile != Modelfile(own.modelfile.base, license=own.modelfile.license):
         messages.warn(
             "{path} has the weights alone: the system text and settings of {model} stay in {file}", path=out,
@@ -149,7 +149,7 @@ def _check_flags(options: ConvertOptions, source: "Source", is_bin: bool, is_ggu
     if is_gguf and options.dtype is not None:
         raise UserError(
             "--dtype {dtype} is for folders; a GGUF file has types", dtype=options.dtype,
-            hint="give --type f32, f16, bf16, q8_0, q4_k_m or q4_0",
+            hint="give --type f16, q8_0, q6_k, q4_k_m or another",
         )  # fmt: skip
     if not is_gguf and options.type is not None:
         raise UserError("--type {type} is for GGUF files", type=options.type, hint="give OUT a name that ends in .gguf")
@@ -180,7 +180,8 @@ def _tokenizer(options: ConvertOptions, source: "Source") -> Path | None:
     return tokenizer_beside(source.path)
 
 
-def _tell(out: Path) -> None:
+def tell_size(out: Path) -> None:
+    """Says what was written, and how large it is."""
     files = [out] if out.is_file() else [path for path in out.iterdir() if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     console.tell(translate("wrote {path} ({size:.1f} MB)", path=out, size=size))

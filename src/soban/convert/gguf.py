@@ -11,7 +11,7 @@ import numpy.typing as npt
 from soban.base.errors import UserError
 from soban.base.files import check_absent, quoted
 from soban.convert.gguf_keys import Told, facts_of
-from soban.convert.source import Source, pairs
+from soban.convert.source import Source, balanced_source, pairs
 from soban.loading.model_files import files_of
 from soban.models import Architecture
 from soban.models.plan import Part
@@ -20,14 +20,23 @@ from soban.text.tokenizers.gguf_writing import llama2c_keys, tokenizer_keys
 from soban.text.tokenizers.llama2c import BOS, EOS, read_pieces
 from soban.weights.checkpoint import GGUF
 from soban.weights.gguf.architectures import EMBEDDING, HEAD, READINGS, Reading
+from soban.weights.gguf.importance import Importance
 from soban.weights.gguf.opening import SAMPLING
 from soban.weights.gguf.quantise import encoded
 from soban.weights.gguf.writing import Entry, write_gguf
 
-TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2, "q4_k_m": 15}  # -> general.file_type
-QUANTISED = ("q8_0", "q4_0", "q4_k_m")
+TYPES = {  # -> general.file_type
+    "f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q6_k": 18, "q5_k_m": 17, "q4_k_m": 15, "iq4_xs": 30, "q4_0": 2,
+}  # fmt: skip
+QUANTISED = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q4_0")
+MIXED = {"q4_k_m": "q4_k", "q5_k_m": "q5_k"}  # types of files in which some matrices keep six bits
 BLOCK = 32  # numbers; rows that it does not divide are kept in float16, as llama.cpp keeps them
-NARROW = {"q4_k": "q5_0", "q6_k": "q8_0"}  # what llama.cpp takes for rows that 256 does not divide
+NARROW = {
+    "q4_k": "q5_0",
+    "q5_k": "q5_1",
+    "q6_k": "q8_0",
+    "iq4_xs": "iq4_nl",
+}  # what llama.cpp takes for rows that 256 does not divide
 WIDE = 256
 EXACT = ("position_embd.weight",)  # which llama.cpp never quantises
 OWN = ("general.architecture", "general.type", "general.file_type", "general.quantization_version")
@@ -36,12 +45,15 @@ PIECE = 16 << 20  # bytes of float32 at a time
 
 def to_gguf(
     source: Source, path: Path, type: str, *, tokenizer: Path | None, words: bool = True,
+    importance: Importance | None = None, balanced: bool = False,
     progress: Callable[[float], None] = lambda share: None,
 ) -> None:  # fmt: skip
     """Writes the model as a GGUF file, its matrices in a type; vectors stay float32.
 
-    tokenizer: the tokenizer.bin of a model that is a .bin; `words`: whether a tokenizer is written at all. Raises
-    UserError, before anything is written, for what a GGUF file cannot say.
+    tokenizer: the tokenizer.bin of a model that is a .bin; `words`: whether a tokenizer is written at all;
+    `importance`: by which the scales are searched; `balanced`: channels are made about equally large before, which
+    changes nothing in what the model computes. Raises UserError, before anything is written, for what a GGUF file
+    cannot say, and for the importance matrix of another model.
     """
     checkpoint = source.checkpoint
     source, architecture = source.fitted()
@@ -54,6 +66,14 @@ def to_gguf(
         shape = (sum(part.shape[0] for part in several), *several[0].shape[1:])
         entries.append((name, _format(name, shape, type, head, architecture.config.num_hidden_layers), shape))
     keys = _keys(Source(source.path, checkpoint, source.layout), architecture, facts, type)
+    weights = {} if importance is None else importance.weights({name: shape[-1] for name, _, shape in entries})
+    if importance is not None:
+        keys |= importance.keys()
+    if balanced and not source.layout:
+        source, moved = balanced_source(source, architecture)
+        for name in weights.keys() & parts.keys():  # columns that grew are multiplied with what shrank
+            if (factors := moved.columns.get(parts[name][0].name)) is not None:
+                weights[name] = (weights[name] / np.square(factors)).astype(np.float32)
     if words:
         keys |= _words(source, tokenizer, architecture.config.vocab_size)
     reading, formats = READINGS[facts.architecture], {name: format for name, format, _ in entries}
@@ -65,7 +85,7 @@ def to_gguf(
             iter([facts.tensors[name]]) if name in facts.tensors else _rows(source, architecture, parts[name], reading)
         )
         for piece in rows:
-            yield _encoded(name, formats[name], piece)
+            yield _encoded(name, formats[name], piece, weights.get(name))
             position += piece.size
             progress(position / total)
 
@@ -78,14 +98,15 @@ def _format(name: str, shape: tuple[int, ...], type: str, head: str, layers: int
         return "f32"
     if type in QUANTISED and shape[-1] % BLOCK:
         return "f16"
-    if type == "q4_k_m":
-        format = "q6_k" if name == head or _matters(name, layers) else "q4_k"
-        return NARROW[format] if shape[-1] % WIDE else format
-    return "q8_0" if type == "q4_0" and name == head else type
+    if type == "q4_0":
+        return "q8_0" if name == head else type
+    six = name == head or (type in MIXED and _matters(name, layers))
+    format = "q6_k" if six and type in (*MIXED, "iq4_xs") else MIXED.get(type, type)
+    return NARROW.get(format, format) if shape[-1] % WIDE else format
 
 
 def _matters(name: str, layers: int) -> bool:
-    """Whether Q4_K_M has six bits for a matrix: values and the last of each layer, in half of the layers."""
+    """Whether Q4_K_M and Q5_K_M have six bits for a matrix: values and each layer's last, in half of the layers."""
     _, layer, kind, *_ = name.split(".") if name.startswith("blk.") else ("", "0", "")
     first, i = layers // 8, int(layer)
     more = i < first or i >= 7 * layers // 8 or (i - first) % 3 == 2
@@ -120,13 +141,13 @@ def _rows(source: Source, architecture: Architecture, parts: list[Part], reading
             yield from source.rows(part.name)
 
 
-def _encoded(name: str, format: str, rows: Floats) -> npt.NDArray:
+def _encoded(name: str, format: str, rows: Floats, importance: Floats | None) -> npt.NDArray:
     if format == "f16" and np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
         raise UserError(
             "tensor {name} holds numbers too large to be kept as {format}", name=quoted(name), format=format,
             hint="take another type: --type bf16 or f32",
         )  # fmt: skip
-    return encoded(format, rows)
+    return encoded(format, rows, importance)
 
 
 def _keys(source: Source, architecture: Architecture, facts: Told, type: str) -> dict[str, Any]:

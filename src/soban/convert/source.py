@@ -1,7 +1,7 @@
 """A model to be converted: its configuration, and its tensors as float32, whatever form they are stored in."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from soban.models import Architecture, architecture
 from soban.ops import formats
+from soban.packing.equalise import Factors, equalise
 from soban.packing.fitting import dequantised, fitted, is_plain
 from soban.packing.layout import RESIDUAL, packed_layout
-from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint, finite_check
+from soban.weights.checkpoint import GGUF, LLAMA2C, Checkpoint, Tensor, finite_check
 from soban.weights.llama2c import KEY, QUERY
 from soban.weights.opening import open_checkpoint
 
@@ -98,6 +99,29 @@ def open_source(path: Path) -> Source:
     if not is_plain(checkpoint):
         checkpoint = dequantised(architecture(checkpoint.config), checkpoint)
     return Source(path, checkpoint, packed_layout(checkpoint))
+
+
+def balanced_source(source: Source, architecture: Architecture) -> tuple[Source, Factors]:
+    """A fitted source with powers of two moved between channels that are far larger than others, and what was moved."""
+    moved = equalise(architecture.plan, source.checkpoint)
+    tensors = dict(source.checkpoint.tensors)
+    for name in {*moved.vectors, *moved.rows, *moved.columns}:
+        tensors[name] = replace(tensors[name], decode=_multiplied(tensors[name], moved))
+    return replace(source, checkpoint=replace(source.checkpoint, tensors=tensors)), moved
+
+
+def _multiplied(tensor: Tensor, moved: Factors) -> Callable[[int, int], Floats]:
+    name = tensor.name
+
+    def decode(start: int, stop: int) -> Floats:
+        if name in moved.vectors:
+            return moved.vectors[name][start:stop]
+        values = tensor.float32(start, stop)
+        if name in moved.rows:
+            values = values * moved.rows[name][start:stop, None]
+        return values * moved.columns[name] if name in moved.columns else values
+
+    return decode
 
 
 def rotated_heads(architecture: Architecture, form: str = LLAMA2C) -> dict[str, int]:

@@ -58,10 +58,15 @@ class Run:
 
 
 class Tape:
-    """A form's program, its steps by layer, and the buffers that are alive."""
+    """A form's program, its steps by layer, and the buffers that are alive.
 
-    def __init__(self, form: Form, longest: int) -> None:
-        self.form = form
+    `watch` sees what each matrix, by the names of its parts, is multiplied with.
+    """
+
+    def __init__(
+        self, form: Form, longest: int, watch: Callable[[tuple[str, ...], Floats], None] = lambda names, x: None
+    ) -> None:
+        self.form, self.watch = form, watch
         self.names: dict[int, tuple[str, ...]] = {}  # of the tensors in a stand-in for a matrix
         self.places: dict[int, int] = {}  # the layer of a matrix or a vector, by its identity
         self.weights = form.architecture.plan.build(self._make)
@@ -134,6 +139,7 @@ class Tape:
 
     def _product(self, x: Floats, matrix: Matrix) -> Floats:
         out = np.empty((len(x), matrix.shape[0]), np.float32)
+        self.watch(self.names[id(matrix)], x)
         for start, piece in self._pieces(matrix):
             out[:, start : start + len(piece)] = x @ piece.T
         return out if matrix.bias is None else out + matrix.bias
