@@ -123,3 +123,21 @@ def test_every_example_of_the_help_names_a_place_for_the_model() -> None:
         assert convert._places(convert.ConvertOptions(tuple(words))) == (
             words[0] if len(words) > 1 else None, Path(words[-1]),
         )  # fmt: skip
+
+
+def test_an_adapter_becomes_a_gguf_file_of_the_model_that_it_names_or_of_another(
+    soban: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    from tests.convert.test_adapter import model
+
+    folder, _, written = model(tmp_path, "llama")
+    monkeypatch.chdir(tmp_path)
+    done = soban("convert", folder / "adapter", "c.gguf", "--base", folder)
+    assert done.returncode == 0 and (tmp_path / "c.gguf").read_bytes().endswith(written.read_bytes()[-64:])
+    words = ("run", folder, "ab", "--greedy", "-q", "--max-new-tokens", "12", "--dtype", "f32", "--adapter")
+    assert soban(*words, "c.gguf").stdout == soban(*words, folder / "adapter").stdout != soban(*words[:-1]).stdout
+    for extra, said in ((("d.bin",), "becomes a GGUF file"), (("d.gguf", "--type", "f16"), "becomes a GGUF file")):
+        refused = soban("convert", folder / "adapter", *extra)
+        assert refused.returncode == 2 and said in refused.stderr.decode()
+    assert "--base is for adapters" in soban("convert", folder, "x.bin", "--base", folder).stderr.decode()

@@ -123,6 +123,6 @@ def test_a_name_is_copied_and_taken_away(folder: Path) -> None:
 def test_paths_in_a_modelfile_count_from_its_folder(folder: Path) -> None:
     found = custom.with_paths(parse("FROM ./tiny\nADAPTER tiny"), folder.parent)
     assert found.base == found.adapter == str(folder.resolve())
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="no such file or folder"):
         custom.with_paths(parse("FROM ./tiny\nADAPTER missing"), folder.parent)
     assert custom.with_paths(parse("FROM gemma2:2b"), folder.parent).base == "gemma2:2b"

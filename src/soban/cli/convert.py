@@ -22,6 +22,7 @@ EXAMPLES = """\
   soban convert path/to/model model.gguf --type q8_0        llama.cpp, Ollama, LM Studio
   soban convert model-Q4_K_M.gguf path/to/folder            a folder that transformers loads
   soban convert my-stories                                  the bundled model, as a folder for transformers
+  soban convert path/to/adapter adapter.gguf                a LoRA adapter, for llama.cpp's --lora
 """
 
 
@@ -52,6 +53,9 @@ class ConvertOptions:
         default=None,
         metadata={"metavar": "FILE", "help": "where to write a .bin's tokenizer (default: tokenizer.bin beside it)"},
     )
+    base: str | None = field(
+        default=None, metadata={"metavar": "MODEL", "help": "whose adapter this is (default: the one that it names)"}
+    )
     weights_only: bool = field(default=False, metadata={"help": "write no tokenizer"})
 
 
@@ -73,6 +77,10 @@ def call(options: ConvertOptions) -> int:
     from soban.weights.opening import named_form
 
     name, out = _places(options)
+    if name is not None and os.path.isfile(os.path.join(name, "adapter_config.json")):
+        return _adapter(options, Path(name), out)
+    if options.base is not None:
+        raise UserError("--base is for adapters, and this is a model", hint="leave it out")
     if name is not None and (adapter := custom.adapter_of(name)) is not None:
         raise UserError(
             "{model} is a model with the adapter {path}, which would be lost", model=console.shortened(name),
@@ -112,6 +120,33 @@ def call(options: ConvertOptions) -> int:
             "{path} has the weights alone: the system text and settings of {model} stay in {file}", path=out,
             model=own.name, file=own.path,
         )  # fmt: skip
+    return 0
+
+
+def _adapter(options: ConvertOptions, folder: Path, out: Path) -> int:
+    """Writes an adapter as a GGUF file; of its model the headers are read."""
+    from soban.convert.adapter import adapter_to_gguf
+    from soban.measure.headers import outline
+    from soban.models import architecture
+    from soban.weights.adapter import open_adapter
+
+    others = (options.format, options.dtype, options.type, options.tokenizer, options.tokenizer_out)
+    if out.suffix.lower() != ".gguf" or options.weights_only or any(value is not None for value in others):
+        raise UserError(
+            "{path} is an adapter: it becomes a GGUF file, in float32", path=folder,
+            hint="as in soban convert {path} adapter.gguf",
+        )  # fmt: skip
+    if not out.parent.is_dir():
+        raise UserError("{path}: there is no such folder", path=out.parent, hint="make it first")
+    files = open_adapter(folder)
+    base = options.base or files.base
+    if base is None:
+        raise UserError("{path}: it does not name its model", path=folder, hint="name it with --base")
+    checkpoint = outline(base).checkpoint
+    adapter_to_gguf(
+        files, architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved), checkpoint, out
+    )  # fmt: skip
+    tell_size(out)
     return 0
 
 

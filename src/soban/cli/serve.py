@@ -150,8 +150,6 @@ def _checked_name(word: str) -> str:
     base, plus, adapter = word.partition("+")
     if base != custom.BUNDLED and (source := custom.base_of(base)) is not None:
         files_of(source)
-    if plus and not os.path.isdir(adapter):
-        raise UserError(
-            "{path}: no such folder", path=adapter, hint="name an adapter that peft saved, as in base+./folder"
-        )
+    if plus and not os.path.exists(adapter):
+        raise UserError("{path}: no such file or folder", path=adapter, hint="name an adapter, as in base+./folder")
     return word

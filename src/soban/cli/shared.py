@@ -69,7 +69,8 @@ class ModelFlags:
     )
     force: bool = field(default=False, metadata={"help": "load even if memory seems too short"})
     adapter: str | None = field(
-        default=None, metadata={"metavar": "FOLDER", "help": "a LoRA adapter of this model, as peft saves it"}
+        default=None,
+        metadata={"metavar": "PATH", "help": "a LoRA adapter: peft's folder, or a GGUF file"},
     )
 
 

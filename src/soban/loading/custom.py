@@ -117,10 +117,11 @@ def with_paths(modelfile: Modelfile, beside: Path) -> Modelfile:
         base = str((beside / Path(base).expanduser()).resolve())
     if adapter is not None:
         path = (beside / Path(adapter).expanduser()).resolve()
-        if not path.is_dir():
+        if not path.exists():
             raise UserError(
-                "{path}: no such folder", path=adapter, hint="ADAPTER takes the folder of an adapter that peft saved"
-            )
+                "{path}: no such file or folder", path=adapter,
+                hint="ADAPTER takes the folder of an adapter that peft saved, or a GGUF file",
+            )  # fmt: skip
         adapter = str(path)
     return replace(modelfile, base=base, adapter=adapter)
 

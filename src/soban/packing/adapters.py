@@ -8,8 +8,8 @@ from soban.models import Architecture
 from soban.models.plan import Part, Weight
 from soban.ops.adapters import Adapter, Piece
 from soban.packing.equalise import Factors
-from soban.weights.adapter import AdapterFiles, LowRank
 from soban.weights.checkpoint import GGUF
+from soban.weights.low_rank import AdapterFiles, LowRank
 
 WEIGHT = ".weight"
 
@@ -20,7 +20,7 @@ def fitted_adapter(files: AdapterFiles, architecture: Architecture, moved: Facto
     `moved`: what its channels were multiplied by when the model was packed; the adapter was trained without. Raises
     UserError for layers that the model does not have, or that have other sizes there.
     """
-    left, turned = dict(files.layers), _turned(architecture)
+    left, turned = dict(files.layers), _turned(architecture, files.interleaved)
     fitted: dict[str, tuple[Piece, ...]] = {}
     for place, weight in architecture.plan.places():
         if pieces := _pieces(files, weight, left, turned, moved or Factors()):
@@ -34,10 +34,11 @@ def fitted_adapter(files: AdapterFiles, architecture: Architecture, moved: Facto
     return Adapter(fitted)
 
 
-def _turned(architecture: Architecture) -> dict[str, int]:
-    """The parts whose rows lie so that neighbours turn together, where an adapter knows halves, and their heads."""
+def _turned(architecture: Architecture, interleaved: bool) -> dict[str, int]:
+    """The parts whose rows are in another order in the adapter than in the model, and their heads: neighbours turn
+    together in one of them, halves in the other."""
     c = architecture.config
-    if not getattr(c, "rope_interleaved", False):
+    if bool(getattr(c, "rope_interleaved", False)) == interleaved:
         return {}
     heads = {"attn_q": c.num_attention_heads, "attn_k": c.kv_heads}
     kinds = {part.name: (part.source(GGUF) or "").split(".")[-2:-1] for part in architecture.plan.parts()}
@@ -50,10 +51,10 @@ def _pieces(
     pieces: list[Piece] = []
     row, modules = 0, []
     for part in weight.parts:  # those that are slices of one tensor are one layer, and follow one another
-        module = _module(part)
+        module = _module(part, files.form)
         if module in files.layers and module not in modules:
             low = files.layers[module]
-            parts = [p for p in weight.parts if _module(p) == module]
+            parts = [p for p in weight.parts if _module(p, files.form) == module]
             rows = sum(p.shape[0] for p in parts)
             columns = low.a.shape[1]
             if columns != part.shape[1] or low.b.shape[0] != rows:
@@ -67,14 +68,15 @@ def _pieces(
             a, b = (np.ascontiguousarray(t.data if both else t.float32()) for t in (low.a, low.b))
             if (columns_factors := moved.columns.get(part.name)) is not None:
                 a = a * columns_factors
-            if part.heads > 1:  # whose rows are not in the order of the parts there
+            if part.heads > 1 and files.form != GGUF:  # whose rows are not in the order of the parts there
                 b = np.concatenate([p.slice(b).reshape(-1, b.shape[1]) for p in parts])
             if any(p.name in moved.rows for p in parts):
                 ones = np.ones(1, np.float32)
                 factors = [np.broadcast_to(moved.rows.get(p.name, ones), p.shape[:1]) for p in parts]
                 b = b * np.concatenate(factors)[:, None]
             if heads := turned.get(part.name):
-                b = np.ascontiguousarray(b.reshape(heads, 2, -1, b.shape[1]).swapaxes(1, 2)).reshape(b.shape)
+                split = (heads, -1, 2) if files.interleaved else (heads, 2, -1)
+                b = np.ascontiguousarray(b.reshape(*split, b.shape[1]).swapaxes(1, 2)).reshape(b.shape)
             pieces.append(Piece(row, a, b, low.scale))
             left.pop(module, None)
         modules.append(module)
@@ -82,6 +84,6 @@ def _pieces(
     return tuple(pieces)
 
 
-def _module(part: Part) -> str:
-    """The layer's name in an adapter: that of the tensor which the part is in."""
-    return part.wholes.get("hf", part.name).removesuffix(WEIGHT)
+def _module(part: Part, form: str) -> str:
+    """The layer's name in an adapter of a form: that of the tensor which the part is in; "" where it has none."""
+    return (part.source(form) or "").removesuffix(WEIGHT)

@@ -1,9 +1,8 @@
-"""A LoRA adapter as peft writes it: adapter_config.json and adapter_model.safetensors in a folder (Hu et al. 2021)."""
+"""A LoRA adapter (Hu et al. 2021) as peft writes it: adapter_config.json and adapter_model.safetensors in a folder."""
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from soban import messages
 from soban.base.errors import UserError
 from soban.base.files import quoted, read_json
 from soban.weights.checkpoint import Tensor, finite_check, pickle_refused
+from soban.weights.low_rank import AdapterFiles, LowRank
 from soban.weights.safetensors import read_safetensors
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -31,26 +31,12 @@ TAKEN = frozenset((HARMLESS_WORDS + READ_WORDS).split())
 BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """What an adapter adds to a linear layer (out, in): scale * x @ a.T @ b.T, a (r, in) and b (out, r)."""
-
-    a: Tensor
-    b: Tensor
-    scale: float
-
-
-@dataclass(frozen=True, eq=False)
-class AdapterFiles:
-    """An opened adapter: `layers` by the names of the modules in the model that it belongs to."""
-
-    path: Path
-    layers: Mapping[str, LowRank]
-    base: str | None  # the model's name, as whoever trained the adapter called it
-
-
 def open_adapter(folder: Path) -> AdapterFiles:
-    """The adapter in a folder. Raises UserError for what is missing, damaged, or no plain LoRA."""
+    """The adapter in peft's folder or a GGUF file. Raises UserError for what is missing, damaged, or no plain LoRA."""
+    if folder.suffix.lower() == ".gguf" and folder.is_file():
+        from soban.weights.gguf.adapter import open_gguf_adapter  # imported where it is met: few adapters are such
+
+        return open_gguf_adapter(folder)
     if not folder.is_dir():
         raise UserError("{path}: no such folder", path=folder, hint="name the folder that holds adapter_config.json")
     if not (folder / CONFIG).is_file():
