@@ -39,6 +39,7 @@ COMMANDS = {
     "logout": {"group": "fetch", "help": "delete the access token from this PC"},
     "data": {"group": "teach", "help": "make training data of text"},
     "train": {"group": "teach", "help": "teach a small model from text"},
+    "tune": {"group": "teach", "help": "teach a model a task of your own"},
     "eval": {"group": "teach", "help": "measure how well a model predicts a text"},
     "compare": {"group": "teach", "help": "set the answers of models side by side"},
     "convert": {"group": "teach", "help": "write a model in another form"},

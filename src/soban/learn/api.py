@@ -10,6 +10,8 @@ from soban.learn.data import prepare as preparing
 from soban.learn.data.arguments import PrepareArguments
 from soban.learn.training import session
 from soban.learn.training.arguments import TrainArguments
+from soban.learn.tuning import session as tuning
+from soban.learn.tuning.arguments import TuneArguments
 from soban.learn.typed import fits
 
 P = ParamSpec("P")
@@ -73,6 +75,27 @@ def forecast(arguments: TrainArguments, explicit: frozenset[str]) -> session.Out
     Takes some steps to measure the speed. Raises UserError for what cannot be.
     """
     return session.outlook(arguments, explicit)
+
+
+@_called_with(TuneArguments)
+def tune(arguments: TuneArguments, explicit: frozenset[str]) -> tuning.Tuning:
+    """Teaches a model a task by examples; what it learns is an adapter, which lies in the folder `out` as peft has it.
+
+    `data` are files of conversations, of prompts with completions, or of texts; `model` is a name or a path as in
+    `soban.load`, whose weights stay as they are. `progress`, `stop` and `resume` are as in `train`.
+
+    Raises UserError for what cannot be, in the words of the command: `batch_size` is --batch-size there.
+    """
+    return tuning.tune(arguments, explicit)
+
+
+@_called_with(TuneArguments)
+def tune_forecast(arguments: TuneArguments, explicit: frozenset[str]) -> tuning.TuneOutlook:
+    """What `tune` would take with the same arguments: seconds and bytes; and what it would learn from.
+
+    Takes a step to measure the speed; nothing is written. Raises UserError for what cannot be.
+    """
+    return tuning.outlook(arguments, explicit)
 
 
 @_called_with(PrepareArguments)

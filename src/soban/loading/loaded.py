@@ -27,7 +27,7 @@ from soban.packing.packed_file import locked, model_name, packed_path
 from soban.resources import disk, memory
 from soban.resources.memory import Form, cache_format
 from soban.resources.speed import speeds
-from soban.text.chat.template import ChatTemplate
+from soban.text.chat.template import ChatTemplate, read_source
 from soban.text.chat.templates import find_template
 from soban.text.tokenizers.bounded import BoundedTokenizer
 from soban.text.tokenizers.tokenizer import Tokenizer
@@ -37,6 +37,7 @@ from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
 CONTINUES = "continue_prompt"  # in generation_config.json; transformers keeps such keys and does nothing by them
+TEMPLATE = "chat_template.jinja"  # in an adapter's folder, as in a model's
 DTYPE_CHOICES = ("auto", *DTYPES)
 CACHE_DTYPES = ("auto", *CACHE_FORMATS)
 USUAL_CONTEXT = 8192  # tokens, where neither the user nor the model asks for less
@@ -112,6 +113,13 @@ class Loaded:
         template = find_template(modelfile.template) if modelfile.template else self.template
         turns = tuple({"role": role, "content": content} for role, content in modelfile.messages)
         return replace(self, generation_config=generation, template=template, turns=turns)
+
+    def answering(self, folder: Path) -> "Loaded":
+        """The same with the chat template that an adapter's folder keeps: in its form the adapter was taught."""
+        if not (path := folder / TEMPLATE).is_file():
+            return self
+        template = ChatTemplate(read_source(path), self.template.tokens if self.template else {}, origin=path)
+        return replace(self, template=template, generation_config={**self.generation_config, CONTINUES: False})
 
     def context(self, length: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""

@@ -48,7 +48,6 @@ class Model(Writer):
         """The model with the settings, the system text and the adapter of a Modelfile; it shares all else."""
         model = self.adapted(modelfile.adapter)
         model.loaded = self.loaded.customised(modelfile)
-        model.template = model.loaded.template
         return model
 
     def chat(

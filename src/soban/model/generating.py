@@ -27,9 +27,13 @@ class Writer(Scorer):
 
     def __init__(self, loaded: Loaded, context: int, threads: int | None = None, users: int = 1) -> None:
         super().__init__(loaded, context, threads, users)
-        self.template = loaded.template
         self.forms: dict[ChatTemplate, ChatForm] = {}
         self.grammars = Grammars(self.tokenizer)
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """How the model was taught to converse, or what is chosen in its place; None: it was not."""
+        return self.loaded.template
 
     def generate(
         self,

@@ -119,6 +119,7 @@ class Scorer:
                 model.adapter = fitted_adapter(
                     open_adapter(model.adapter_path), self.loaded.architecture, self.loaded.moved
                 )
+                model.loaded = self.loaded.answering(model.adapter_path)
         return model
 
     def salted(self: Own, salt: str) -> Own:

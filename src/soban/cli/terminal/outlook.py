@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from soban.base import system
 from soban.base.units import of_bytes, of_seconds
 from soban.learn.training import sizes
+from soban.learn.training.events import Foreseen
 from soban.learn.training.forecast import Forecast, Speed
 from soban.messages import padded, translate, width
 
 
-def in_a_line(one: Forecast) -> str:
+def in_a_line(one: Foreseen) -> str:
     """The most important of it; no loss where the first weights are a model's, of which no curve is known."""
-    if one.settings.initial_hash:
+    if one.bits is None:
         return translate("about {time}", time=of_time(one.seconds))
     return translate(
         "about {time}; then probably {low:.2f} to {high:.2f} bits per byte held out", time=of_time(one.seconds),
@@ -43,7 +44,7 @@ def in_a_table(forecasts: Sequence[Forecast]) -> Iterator[str]:
 
 
 def _bits(one: Forecast) -> str:
-    if one.settings.initial_hash:
+    if one.bits is None:
         return "-"
     return translate("{low:.2f} to {high:.2f}", low=one.bits[0], high=one.bits[1])
 

@@ -7,17 +7,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from soban.base.border import reason
 from soban.base.errors import UserError
 from soban.base.units import of_seconds
 from soban.cli.terminal.outlook import in_a_line
-from soban.learn.training import curve, sizes
+from soban.learn.training import curve
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.events import Begin, Event, Measurement, Note, NotSaved, Saved, Step
 from soban.learn.training.folder import TRAINING
 from soban.learn.training.record import LOSSES, read_losses
-from soban.learn.training.session import Training
 from soban.messages import translate, width
 
 LINE_SECONDS = 15  # between progress lines that cannot be drawn over
@@ -28,12 +28,27 @@ ECHO = 2  # columns of the ^C that a terminal shows when it is pressed
 COLUMNS_ELSEWHERE = 110  # for a sample where there is no terminal
 
 
+class Ended(Protocol):
+    """What is told of a training or a tuning at its end."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def best(self) -> float | None: ...
+    @property
+    def best_step(self) -> int: ...
+    @property
+    def ended(self) -> str: ...
+
+
 class Display:
     """Shows the events of a training."""
 
-    def __init__(self, out: Path, line_steps: int | None = None) -> None:
-        """`line_steps`: steps between two lines where there is no terminal."""
-        self.out, self.line_steps = out, line_steps
+    def __init__(self, out: Path, line_steps: int | None = None, attempt: str = 'soban run {path} "..."') -> None:
+        """`line_steps`: steps between two lines where there is no terminal; `attempt`: how the result is tried."""
+        self.out, self.line_steps, self.attempt = out, line_steps, attempt
         self.begin: Begin  # which comes first
         self.line = Line()
         self.loss = Average()
@@ -87,7 +102,7 @@ class Display:
         with contextlib.suppress(RuntimeError):  # "reentrant call": a word is not worth more
             self.line.say("stopping after this step, and saving; once more ends at once")
 
-    def end(self, training: Training) -> None:
+    def end(self, training: Ended) -> None:
         """The last words."""
         if not self.begin.leads:
             return
@@ -100,14 +115,14 @@ class Display:
             path=self.out, step=training.steps, tokens=training.tokens, best=training.best_step, bits=training.best,
         )  # fmt: skip
         self.line.say("its curve: {path}", path=self.out / TRAINING / (curve.NAME if self.drawing else LOSSES))
-        self.line.say('try it: soban run {path} "..."', path=self.out)
+        self.line.say("try it: {command}", command=self.attempt.format(path=self.out))
 
     def _draw(self, step: int) -> None:
         """The curve; where matplotlib is missing, a note and no more."""
         if not self.drawing:
             return
         settings = self.begin.settings
-        parameters = sizes.parameters(settings) / 1e6
+        parameters = self.begin.parameters / 1e6
         title = f"{self.out.name}: {parameters:.2f} M parameters, {step:,} of {settings.steps:,} steps"
         try:
             curve.draw(read_losses(self.path), self.path.with_name(curve.NAME), title)

@@ -15,6 +15,8 @@ from soban.learn.data.packing import IGNORED, Batch
 from soban.learn.training import network
 from soban.learn.training.settings import AT_ONCE
 
+Loss = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # of a model, inputs, documents, targets: nats, summed
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -25,14 +27,14 @@ class Piece:
     targets: Tensor
 
 
-def pieces(batches: Sequence[Batch], parts: int) -> list[list[Piece]]:
-    """The rows of all batches in so many parts of about equal numbers, each in pieces of at most AT_ONCE tokens."""
+def pieces(batches: Sequence[Batch], parts: int, at_once: int = AT_ONCE) -> list[list[Piece]]:
+    """The rows of all batches in so many parts of about equal numbers, each in pieces of at most `at_once` tokens."""
     fields = zip(*((batch.inputs, batch.documents(), batch.targets) for batch in batches), strict=True)
     arrays = [np.concatenate(some) for some in fields]
     count, length = arrays[0].shape
     shares = []
     for rows in np.array_split(np.arange(count), min(parts, count)):
-        groups = np.array_split(rows, -(-len(rows) * length // max(AT_ONCE, length)))
+        groups = np.array_split(rows, -(-len(rows) * length // max(at_once, length)))
         shares.append([Piece(*(torch.from_numpy(array[group]).long() for array in arrays)) for group in groups])
     return shares
 
@@ -47,13 +49,15 @@ class Computer:
 
     def __init__(
         self, model: Any, *, dtype: torch.dtype, device: str, parts: int,
-        learns: Callable[[str], bool] = lambda name: True,
+        learns: Callable[[str], bool] = lambda name: True, loss: Loss = network.loss, at_once: int = AT_ONCE,
     ) -> None:  # fmt: skip
-        """`model`: a transformers model with float32 weights; it is computed with in `dtype`. `learns`: which of them
-        do, by name."""
+        """`model`: a transformers model, which is computed with in `dtype`. `learns`: which of its weights do, by name.
+        `loss`: of it and some rows; `at_once`: tokens that a thread computes at a time."""
         self.group = Group(device)  # first: it tells each process its GPU
         self.weights: dict[str, Tensor] = {
-            name: weight.detach().to(device, copy=True) for name, weight in model.named_parameters() if learns(name)
+            name: weight.detach().to(device, torch.float32, copy=True)
+            for name, weight in model.named_parameters()
+            if learns(name)
         }
         self.frozen = {name: weight.detach() for name, weight in model.named_parameters() if not learns(name)}
         for name, weight in model.named_parameters():
@@ -61,7 +65,7 @@ class Computer:
         self.model = model.to(device=device, dtype=dtype)
         self.copies = {name: weight for name, weight in self.model.named_parameters() if name in self.weights}
         self.device = device
-        self.parts = parts
+        self.parts, self.at_once, self._loss = parts, at_once, loss
         self._threads = torch.get_num_threads()
         if device == "cpu":
             torch.set_num_threads(1)
@@ -78,7 +82,7 @@ class Computer:
     ) -> tuple[dict[str, Tensor], float, int, bool]:
         """The gradients of the mean loss over all batches (of all processes), that loss in nats a token, the tokens
         learnt from, and whether any process wants to stop."""
-        (total, loss), *others = self.workers.map(self._share, pieces(batches, self.parts))
+        (total, loss), *others = self.workers.map(self._share, pieces(batches, self.parts, self.at_once))
         for gradients, more in others:
             loss += more
             for name, gradient in gradients.items():
@@ -107,7 +111,7 @@ class Computer:
     def loss(self, piece: Piece) -> Tensor:
         """The summed loss of a piece, in nats."""
         inputs, documents, targets = (x.to(self.device) for x in (piece.inputs, piece.documents, piece.targets))
-        return network.loss(self.model, inputs, documents, targets)
+        return self._loss(self.model, inputs, documents, targets)
 
     def measure(self, batches: Iterable[Batch]) -> tuple[float, int]:
         """The summed loss of batches in nats, and over how many tokens."""
@@ -118,7 +122,7 @@ class Computer:
 
         nats, count = 0.0, 0
         for batch in batches:
-            nats += sum(self.workers.map(share, pieces([batch], self.parts)))
+            nats += sum(self.workers.map(share, pieces([batch], self.parts, self.at_once)))
             count += int((batch.targets != IGNORED).sum())
         return nats, count
 

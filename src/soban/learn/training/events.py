@@ -1,34 +1,46 @@
 """What a training tells while it runs: a kind of event for each thing that happens, whose text is a line about it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from soban.base.errors import UserError
-from soban.learn.training import sizes
 from soban.learn.training.checkpoint import Progress
-from soban.learn.training.settings import Settings
+from soban.learn.training.settings import Learning
 from soban.messages import translate
 
-if TYPE_CHECKING:
-    from soban.learn.training.forecast import Forecast
+
+class Foreseen(Protocol):
+    """What of a forecast is told as it begins."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def bits(self) -> tuple[float, float] | None: ...  # a byte of text held out; None: nobody knows
 
 
 @dataclass(frozen=True)
 class Begin:
     """All is ready: the next thing is a step. The one event that every process of a training is told."""
 
-    settings: Settings
+    settings: Learning
     progress: Progress  # where it begins
-    forecast: "Forecast"
+    forecast: Foreseen
     leads: bool  # whether this process writes and speaks: the first of several
+    parameters: int  # of the network, or those of an adapter
+    base: int = 0  # parameters of the model that stays as it is beside the adapter
 
     def __str__(self) -> str:
         settings = self.settings
-        return translate(
-            "{parameters:.2f} M parameters, {dtype}; {steps} steps of {tokens} tokens",
-            parameters=sizes.parameters(settings) / 1e6, dtype=settings.dtype,
-            steps=settings.steps - self.progress.step, tokens=settings.step_tokens,
-        )  # fmt: skip
+        fields = {
+            "parameters": self.parameters / 1e6, "dtype": settings.dtype, "base": self.base / 1e6,
+            "steps": settings.steps - self.progress.step, "tokens": settings.step_tokens,
+        }  # fmt: skip
+        if self.base:
+            return translate(
+                "{parameters:.2f} M parameters learn beside {base:.0f} M, {dtype}; {steps} steps of {tokens} tokens",
+                **fields,
+            )  # fmt: skip
+        return translate("{parameters:.2f} M parameters, {dtype}; {steps} steps of {tokens} tokens", **fields)
 
 
 @dataclass(frozen=True)

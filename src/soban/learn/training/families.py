@@ -105,6 +105,7 @@ FAMILIES = {
             "Gemma3MLP": ("mlp", {"activation": "gelu_tanh"}),
         },
         activations=Activations(hidden=16, inner=4, shares=1, passing=6), residual=RESIDUAL,
+        logit_cap="final_logit_softcapping",
     ),
     "gpt2": Family(
         "GPT2Config", "GPT2LMHeadModel",

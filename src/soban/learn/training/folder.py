@@ -13,7 +13,7 @@ from soban.base.border import reason
 from soban.base.errors import UserError
 from soban.base.files import read_json
 from soban.learn.training import checkpoint
-from soban.learn.training.settings import MAY_CHANGE, Settings, from_json
+from soban.learn.training.settings import MAY_CHANGE, Learning, Settings, from_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +127,7 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def begin(folder: Path, settings: Settings, about: Mapping[str, Any]) -> None:
+def begin(folder: Path, settings: Learning, about: Mapping[str, Any]) -> None:
     """Writes down in the folder what is trained there; `about`: the command, versions, what it learns from.
 
     What was told of the commands before stays there.

@@ -56,7 +56,7 @@ class Forecast:
     settings: Settings
     seconds: float
     passes: float  # over the data
-    bits: tuple[float, float]  # a byte of text held out: from and to
+    bits: tuple[float, float] | None  # a byte of text held out: from and to; None: of no curve that is known
     memory: int
     disk: int
 
@@ -83,10 +83,10 @@ def forecast(
     seconds = steps * speed.step_seconds(settings) + steps / every * measuring_seconds(speed, data)
     parameters = sizes.parameters(settings)
     expected = hardness * ratio(parameters, tokens)
+    bits = None if settings.initial_hash else (expected * (1 - ERROR), expected * (1 + ERROR))
     return Forecast(
-        name, settings, seconds, tokens / max(1, learnt_tokens(data)), (expected * (1 - ERROR), expected * (1 + ERROR)),
-        memory(settings), disk(settings),
-    )  # fmt: skip
+        name, settings, seconds, tokens / max(1, learnt_tokens(data)), bits, memory(settings), disk(settings)
+    )
 
 
 def learnt_tokens(data: Path, split: str = "train") -> int:

@@ -9,6 +9,8 @@ from soban.learn.data.packing import IGNORED
 from soban.learn.training import kernels
 
 AT_ONCE = 256  # tokens whose logits exist at one time: with a vocabulary of 4096, 4 MB in float32
+MOST = 8 << 20  # logits at one time, where the vocabulary is large
+LEAST = 16  # tokens, so that products stay products
 
 
 class NextTokenLoss(torch.autograd.Function):
@@ -22,7 +24,8 @@ class NextTokenLoss(torch.autograd.Function):
         grad_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float64, device=states.device)
         scratch = torch.empty(len(head), dtype=torch.float32, device=states.device)
-        for rows in torch.nonzero(counts).squeeze(1).split(AT_ONCE):
+        at_once = max(LEAST, min(AT_ONCE, MOST // len(head)))
+        for rows in torch.nonzero(counts).squeeze(1).split(at_once):
             some, aims = states[rows], targets[rows]
             logits = some @ head.T
             if kernels.take(logits):

@@ -1,7 +1,7 @@
 """The network as transformers' own class, with this project's attention, norms and mlp inside it, where it has them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -34,12 +34,17 @@ def new_model(settings: Settings, ids: dict[str, int]) -> Any:
         torch.manual_seed(settings.seed)
         model = getattr(transformers, family.model_class)._from_config(configuration, attn_implementation="eager")
         narrow(model, family, settings.shape.num_hidden_layers)
-    for module in model.modules():
-        if (replacement := family.replaced.get(type(module).__name__)) is not None:
-            kind, about = replacement
-            module.forward = BY[kind](module, **about)
+    replace_modules(model, settings.family)
     model.train()
     return model
+
+
+def replace_modules(model: Any, family: str, kinds: Collection[str] = tuple(BY)) -> None:
+    """Lets the modules that the family's row names compute by ours, where they are of these kinds."""
+    for module in model.modules():
+        kind, about = FAMILIES[family].replaced.get(type(module).__name__, ("", {}))
+        if kind in kinds:
+            module.forward = BY[kind](module, **about)
 
 
 def narrow(model: Any, family: Family, layers: int) -> None:
@@ -59,7 +64,7 @@ def states(model: Any, inputs: Tensor, documents: Tensor) -> Tensor:
         return attention.mask(first, dtype) if family.attends else attention.hidden(first, dtype)
 
     masks: Any = mask(None)
-    if family.windowed:
+    if family.windowed or "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
         masks = {"full_attention": masks, "sliding_attention": mask(model.config.sliding_window)}
     positions = torch.arange(inputs.shape[1], device=inputs.device).unsqueeze(0)
     if family.restarting:  # elsewhere relative ones are all that counts

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from soban.learn.training.families import FAMILIES
-from soban.learn.training.settings import Settings
+from soban.learn.training.settings import Learning
 
 EPSILON = 1e-8
 MOMENTUM = 0.95
@@ -26,7 +26,7 @@ def is_matrix(name: str, weight: Tensor, family: str) -> bool:
     return weight.ndim == 2 and FAMILIES[family].layers in name
 
 
-def initial_state(weights: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
+def initial_state(weights: Mapping[str, Tensor], settings: Learning) -> dict[str, Tensor]:
     """What the optimisers remember of past gradients; zeros before the first step."""
     state = {}
     for name, weight in weights.items():
@@ -42,7 +42,7 @@ Each = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]  # as ma
 @torch.no_grad()
 def update(
     weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], state: Mapping[str, Tensor], step: int,
-    settings: Settings, each: Each = map,
+    settings: Learning, each: Each = map,
 ) -> float:  # fmt: skip
     """Moves the weights along their gradients, in place, at the rate of `step` (from 0); the gradients' length before
     it was clipped. `each` computes independent parts."""

@@ -14,7 +14,7 @@ PROBE_FLOPS = {"cpu": 2e10, "cuda": 2e13}
 PROBES = 2  # after one that warms up
 
 
-def probe(run: Run) -> Speed:
+def probe(run: Run[Settings]) -> Speed:
     """Takes some steps whose effect is undone: the weights are as they were, and nothing is remembered of them."""
     settings = run.settings
     batches = [_first_rows(next(run.batches(0))[0], probe_rows(settings))]

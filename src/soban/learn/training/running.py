@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from soban.base.errors import UserError
 from soban.learn.training import checkpoint, optimise
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.events import Event, Measurement, NotSaved, Saved, Step
-from soban.learn.training.settings import Settings
+from soban.learn.training.settings import Learning
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,11 +24,14 @@ SAVE_SHARE = 50  # times as long as a checkpoint takes, there is none: large one
 LOST = 2  # a loss so many times that of guessing blindly is that of a model beyond help
 
 
+Kind = TypeVar("Kind", bound=Learning)  # of settings
+
+
 @dataclass
-class Run:
+class Run(Generic[Kind]):
     """A training: what it computes with, what it learns from, and where it is kept."""
 
-    settings: Settings
+    settings: Kind
     computer: "Computer"
     state: dict[str, "Tensor"]  # the optimisers' memory
     batches: Callable[[int], Iterator[Sequence["Batch"]]]  # what each step learns from, from a step on
@@ -39,6 +42,7 @@ class Run:
     sample: Callable[[], Sequence[str]] = tuple  # what the model writes now
     save_seconds: float = SAVE_SECONDS
     clock: Callable[[], float] = time.monotonic  # of the work: it may stand still between steps
+    patience: int = 0  # measurements without a better one after which it ends; 0: it goes on to its last step
 
     @property
     def checkpoint(self) -> Path:
@@ -54,7 +58,7 @@ class Run:
 Notify = Callable[[Event], None]  # whom an event is told, who may take some time
 
 
-def run(run: Run, progress: Progress, notify: Notify, stop: Callable[[], bool]) -> tuple[Progress, bool]:
+def run(run: Run[Kind], progress: Progress, notify: Notify, stop: Callable[[], bool]) -> tuple[Progress, bool]:
     """Trains from `progress` to the last step or until `stop` says so; how far it came, and whether to the end.
 
     Raises UserError where the loss is no number or the end cannot be saved; the last checkpoint is then as it was.
@@ -94,26 +98,29 @@ def run(run: Run, progress: Progress, notify: Notify, stop: Callable[[], bool]) 
             notify(Step(progress, settings.steps, loss, rate, length, tokens))
         if progress.step % run.evaluate_every == 0 and progress.step < settings.steps:
             progress = evaluated(run, progress, notify)
+            if run.patience and progress.step - progress.best_step >= run.patience * run.evaluate_every:
+                save(run, progress, notify)
+                return progress, True
     progress = evaluated(run, progress, notify)
     save(run, progress, notify)
     return progress, True
 
 
-def good(run: Run, loss: float, gradients: Mapping[str, "Tensor"]) -> bool:
+def good(run: Run[Kind], loss: float, gradients: Mapping[str, "Tensor"]) -> bool:
     """Whether the weights that this was found with are worth keeping. A step that is too long throws them far off:
     they have numbers still, and perhaps a loss, and none a few steps later."""
     within = loss < LOST * math.log(run.settings.vocab_size)
     return within and all(bool(gradient.isfinite().all()) for gradient in gradients.values())
 
 
-def save(run: Run, progress: Progress, notify: Notify) -> None:
+def save(run: Run[Kind], progress: Progress, notify: Notify) -> None:
     """Writes the checkpoint, in the process that leads. Raises UserError where it cannot be written."""
     if run.leads:
         checkpoint.save(run.checkpoint, run.computer.weights, run.state, progress, run.settings.mark)
         notify(Saved(progress))
 
 
-def evaluated(run: Run, progress: Progress, notify: Notify) -> Progress:
+def evaluated(run: Run[Kind], progress: Progress, notify: Notify) -> Progress:
     """Measures, and keeps the model where it is the best so far."""
     if not run.leads:
         return progress
@@ -134,7 +141,7 @@ def evaluated(run: Run, progress: Progress, notify: Notify) -> Progress:
     return progress
 
 
-def _no_number(run: Run, step: int, loss: float) -> UserError:
+def _no_number(run: Run[Kind], step: int, loss: float) -> UserError:
     """Where the last good weights are, and how to go on with them."""
     return UserError(
         "the loss became {loss} at step {step}; {path} keeps the checkpoint of step {good} and the best model",

@@ -23,7 +23,7 @@ from soban.learn.training.settings import Settings
 def start(
     settings: Settings, data: Path, folder: Path, *, initial: Path | None = None, evaluate_every: int,
     measure_tokens: int = MEASURED,
-) -> Run:  # fmt: skip
+) -> Run[Settings]:  # fmt: skip
     """A run with fresh weights, or those of the model in `initial`. Raises UserError for data that is missing or too
     little, and for another model than the settings say."""
     folders.check_apart(folder, data)

@@ -11,8 +11,8 @@ from soban.base.errors import UserError
 from soban.base.version import VERSION
 from soban.learn.data.packing import check_rows
 from soban.learn.data.shards import read_manifest, split_of
-from soban.learn.training import checkpoint, folder, forecast, pausing, presets, resolve
-from soban.learn.training.arguments import TrainArguments, completed, unusual
+from soban.learn.training import checkpoint, folder, forecast, pausing, presets, resolve, sizes
+from soban.learn.training.arguments import Stop, TrainArguments, completed, unusual
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.events import Begin, Event, Note
 from soban.learn.training.forecast import Forecast, Speed
@@ -92,7 +92,7 @@ def require_torch() -> None:
 
 def _ready(
     arguments: TrainArguments, explicit: frozenset[str], stack: ExitStack, writing: bool = True
-) -> tuple[TrainArguments, Settings, "Run"]:
+) -> tuple[TrainArguments, Settings, "Run[Settings]"]:
     """The arguments and their settings, checked, and a run that has taken no step; `stack` lets go of it."""
     arguments = completed(arguments, explicit)
     explicit |= unusual(arguments)
@@ -126,7 +126,9 @@ def _ready(
     return arguments, settings, run
 
 
-def _planned(arguments: TrainArguments, settings: Settings, run: "Run") -> tuple["Run", Speed, Progress]:
+def _planned(
+    arguments: TrainArguments, settings: Settings, run: "Run[Settings]"
+) -> tuple["Run[Settings]", Speed, Progress]:
     """The run with all that is known once its speed is: how many steps there are; and where it begins."""
     from soban.learn.training.probe import probe
 
@@ -153,7 +155,7 @@ def _planned(arguments: TrainArguments, settings: Settings, run: "Run") -> tuple
 
 
 def _trained(
-    arguments: TrainArguments, run: "Run", speed: Speed, progress: Progress, causes: frozenset[str]
+    arguments: TrainArguments, run: "Run[Settings]", speed: Speed, progress: Progress, causes: frozenset[str]
 ) -> Training:
     """Takes the steps, and writes down and tells how it goes."""
     from soban.learn.training import running
@@ -167,10 +169,11 @@ def _trained(
     if run.leads:
         folder.begin(run.folder, settings, _about(arguments))
         record.begin(progress)
-    tell(Begin(settings, progress, _foreseen(arguments, settings, speed, progress), run.leads))
+    foreseen = _foreseen(arguments, settings, speed, progress)
+    tell(Begin(settings, progress, foreseen, run.leads, sizes.parameters(settings)))
     sensors = pausing.PcSensors() if causes else pausing.Asleep()
     pauses = pausing.Pauses(causes, sensors, lambda text: tell(Note(text)))
-    asks = _asking(arguments)
+    asks = asking(arguments.stop)
 
     def notify(event: Event) -> None:
         record.keep(event)
@@ -191,11 +194,11 @@ def _nobody(event: Event) -> None:
     """Listens, where nobody does."""
 
 
-def _asking(arguments: TrainArguments) -> Callable[[], bool]:
+def asking(stop: Stop | None) -> Callable[[], bool]:
     """What says whether to stop."""
-    if arguments.stop is None:
+    if stop is None:
         return lambda: False
-    return arguments.stop if callable(arguments.stop) else arguments.stop.is_set
+    return stop if callable(stop) else stop.is_set
 
 
 def _was_measured(out: Path, step: int) -> bool:
@@ -235,16 +238,23 @@ def _compared(
 
 def _about(arguments: TrainArguments) -> dict[str, Any]:
     """What else made the result: for whoever wants to repeat it."""
-    import numpy
-    import torch
-    import transformers
-
     values = {one.name: getattr(arguments, one.name) for one in fields(arguments) if "help" in one.metadata}
     call = tuple(f"{name}={values[name]}" for name in sorted(unusual(arguments) & values.keys()))
     return {
         "command": [*(arguments.command or ("soban.learn.train", *call))],
         "minutes": arguments.minutes,
         "data": str(arguments.data),
+        **versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what computes: another one may come to other last digits."""
+    import numpy
+    import torch
+    import transformers
+
+    return {
         "soban": VERSION,
         "numpy": numpy.__version__,
         "torch": torch.__version__,
