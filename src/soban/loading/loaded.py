@@ -68,6 +68,7 @@ class Loaded:
     room: int | None = None  # tokens of context that memory holds; None: as many as anybody wants
     turns: tuple[dict[str, str], ...] = ()  # that every conversation begins with
     pooling: Pooling | None = None  # of an encoder
+    plain: "Loaded | None" = None  # the same without an adapter's template; None: it has none
     original: Checkpoint | None = None  # what the weights were packed from; None: they are as in the file
 
     @functools.cached_property
@@ -115,11 +116,12 @@ class Loaded:
         return replace(self, generation_config=generation, template=template, turns=turns)
 
     def answering(self, folder: Path) -> "Loaded":
-        """The same with the chat template that an adapter's folder keeps: in its form the adapter was taught."""
+        """The same with the chat template that an adapter's folder keeps: the form that the adapter was taught in."""
         if not (path := folder / TEMPLATE).is_file():
             return self
         template = ChatTemplate(read_source(path), self.template.tokens if self.template else {}, origin=path)
-        return replace(self, template=template, generation_config={**self.generation_config, CONTINUES: False})
+        generation = {**self.generation_config, CONTINUES: False}
+        return replace(self, template=template, generation_config=generation, plain=self)
 
     def context(self, length: int | None) -> int:
         """The context length to use; UserError if more is wanted than the model was made for."""

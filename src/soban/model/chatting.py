@@ -47,7 +47,7 @@ class Model(Writer):
     def customised(self, modelfile: Modelfile) -> "Model":
         """The model with the settings, the system text and the adapter of a Modelfile; it shares all else."""
         model = self.adapted(modelfile.adapter)
-        model.loaded = self.loaded.customised(modelfile)
+        model.loaded = model.loaded.customised(modelfile)
         return model
 
     def chat(

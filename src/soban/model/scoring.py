@@ -110,6 +110,7 @@ class Scorer:
         """
         model = copy.copy(self)
         model.adapter = model.adapter_path = None
+        model.loaded = self.loaded.plain or self.loaded
         if folder is not None:
             from soban.packing.adapters import fitted_adapter  # imported where they are met: a start waits for them
             from soban.weights.adapter import open_adapter
@@ -119,7 +120,7 @@ class Scorer:
                 model.adapter = fitted_adapter(
                     open_adapter(model.adapter_path), self.loaded.architecture, self.loaded.moved
                 )
-                model.loaded = self.loaded.answering(model.adapter_path)
+                model.loaded = model.loaded.answering(model.adapter_path)
         return model
 
     def salted(self: Own, salt: str) -> Own:

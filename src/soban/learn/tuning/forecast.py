@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from soban.learn.training.computing import Computer
 
 LIBRARIES = 420_000_000  # bytes of torch, transformers and peft once they are loaded
-PROBED = (64, 320)  # tokens of each thread, in two passes: a pass takes some time whatever its tokens
+PROBED = 320  # tokens of each thread at the most
+SHORTER = 5  # a second pass has so many times fewer: a pass takes some time whatever its tokens
 SHORT = 256  # tokens that a thread computes at a time, at the least
 
 
@@ -65,20 +66,22 @@ class TuneForecast:
     bits: None = None  # a byte held out: nobody knows beforehand
 
 
-def probe(computer: "Computer", vocabulary: int, learnt: float) -> Pace:
+def probe(computer: "Computer", settings: TuneSettings, learnt: float) -> Pace:
     """Two passes of each thread over tokens that mean nothing; the weights are as they were. `learnt`: the share of
     tokens that teach."""
+    most = min(PROBED, settings.length)
+    least = max(2, most // SHORTER)
     seconds = []
     dice = np.random.default_rng(0)
-    for count in (PROBED[0], *PROBED):  # the first one warms up
-        inputs = dice.integers(0, vocabulary, (computer.parts, count))
+    for count in (least, least, most):  # the first one warms up
+        inputs = dice.integers(0, settings.vocab_size, (computer.parts, count))
         targets = np.where(dice.random(inputs.shape) < learnt, inputs, IGNORED)
         targets[:, 0] = inputs[:, 0]
         start = time.perf_counter()
         computer.gradients([Batch(inputs, targets, np.arange(computer.parts) * count)])
         seconds.append(time.perf_counter() - start)
-    token = max(0.0, seconds[2] - seconds[1]) / (PROBED[1] - PROBED[0])
-    return Pace(max(0.0, seconds[1] - PROBED[0] * token), token or seconds[2] / PROBED[1])
+    token = max(0.0, seconds[2] - seconds[1]) / (most - least)
+    return Pace(max(0.0, seconds[1] - least * token), token) if token else Pace(0.0, seconds[2] / most)
 
 
 def memory(settings: TuneSettings, sizes: Geometry) -> int:

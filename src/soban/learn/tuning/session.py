@@ -148,7 +148,7 @@ def _progress(ready: Ready) -> Progress:
 def _probed(ready: Ready) -> Pace:
     examples = ready.sets.train
     learnt = sum(one.learns for one in examples) / max(1, sum(len(one.ids) for one in examples))
-    return forecast.probe(ready.run.computer, ready.settings.vocab_size, learnt)
+    return forecast.probe(ready.run.computer, ready.settings, learnt)
 
 
 def _foreseen(ready: Ready, pace: Pace, start: int) -> TuneForecast:
