@@ -15,22 +15,10 @@ from soban.learn.tuning.arguments import TuneArguments
 from soban.learn.tuning.settings import TuneSettings
 from tests.learn.training.small import losses as losses
 from tests.learn.training.small import numbers as numbers
-from tests.models.official import CONFIGS, configure, folder_of
-from tests.tiny import TEMPLATE
+from tests.learn.tuning.plain import model as model
 
 PLAIN = ("--dtype", "float32", "--samples", "0")
 WORDS = {"who": "Mina Tom Lily Ben", "how": "red blue old new big", "what": "ball kite drum cat"}
-
-
-def model(folder: Path, family: str, **changes: Any) -> Path:
-    """A random model whose tokens are bytes, with a chat template."""
-    longest = "n_positions" if family == "gpt2" else "max_position_embeddings"
-    config = {**CONFIGS[family], "bos_token_id": 2, "eos_token_id": 1, longest: 256, **changes}
-    folder_of(folder, config)
-    configure(folder, config)
-    settings = {"bos_token": "<bos>", "eos_token": "<eos>", "add_bos_token": True, "chat_template": TEMPLATE}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    return folder
 
 
 def pairs(path: Path, count: int = 40, seed: int = 0) -> Path:
