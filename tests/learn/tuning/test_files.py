@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,14 @@ def test_the_form_of_the_prompt_is_kept_and_used_when_it_runs(tmp_path: Path) ->
     assert ids == encode_chat(model.tokenizer, model.template, [{"role": "user", "content": QUESTION}])
     assert ids[0] == 2 and model.detokenize(ids).endswith("### Response:")
     assert bare.adapted(out).adapted(None).template is None
+
+
+def test_the_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).resolve().parents[3] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    exec(compile(block, "tuning.md", "exec"), {})
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -230,7 +230,8 @@ def training(plan: Plan) -> list[str]:
             count="?" if needs["adapter_parameters"] is None else number(needs["adapter_parameters"]),
         )
         remark = translate(
-            "soban cannot tune a model yet: this is what its way to compute would take, by formulae (docs/memory.md)."
+            "this is what computing in float32 would take, by formulae (docs/memory.md); soban tune --forecast tells "
+            "what its own way takes, on this PC."
         )
     else:
         remark = translate(
