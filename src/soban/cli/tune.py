@@ -15,6 +15,7 @@ from soban.cli.train import ENDING, interruptible
 from soban.learn.training.arguments import flag_of
 from soban.learn.training.events import Begin, Event
 from soban.learn.tuning.arguments import TuneArguments
+from soban.learn.tuning.methods import METHODS
 from soban.messages import translate
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ EXAMPLES = """\
   soban tune gemma2:2b --data pairs.jsonl --out abstracts --resume
   soban run gemma2:2b --adapter abstracts "..."
 """
+
+
+# How what the engine does not run beside a model is tried
+TRIED = {"full": 'soban run {path} "..."', "ia3": 'peft.PeftModel.from_pretrained(model, "{path}")'}
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def call(options: TuneOptions) -> int:
     arguments = arguments_of(options)
     if options.show:
         return _show(replace(options, model=arguments.get("model")))
-    return _forecast(arguments) if options.forecast else _tune(arguments)
+    return _forecast(arguments) if options.forecast else _tune(arguments, options)
 
 
 def arguments_of(options: TuneOptions) -> dict[str, Any]:
@@ -81,12 +86,13 @@ def arguments_of(options: TuneOptions) -> dict[str, Any]:
     }
 
 
-def _tune(arguments: dict[str, Any]) -> int:
+def _tune(arguments: dict[str, Any], options: TuneOptions) -> int:
     from soban import learn
     from soban.cli.terminal.training import Display
 
     model = f"{arguments['model']} " if "model" in arguments else ""
-    display = Display(Path(arguments["out"]), attempt=f'soban run {model}--adapter {{path}} "..."')
+    attempt = f'soban run {model}--adapter {{path}} "..."' if METHODS[options.method].runs else TRIED[options.method]
+    display = Display(Path(arguments["out"]), attempt=attempt)
     interruptions: list[int] = []
     with ExitStack() as stack:
 

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ peft = pytest.importorskip("peft")
 from safetensors.torch import load_file  # noqa: E402
 
 from soban.learn.training.families import FAMILIES  # noqa: E402
+from soban.learn.tuning import resolve  # noqa: E402
+from soban.learn.tuning.arguments import TuneArguments  # noqa: E402
 from soban.text.chat.template import encode_chat  # noqa: E402
 from tests.learn.tuning import small  # noqa: E402
 
@@ -70,6 +74,44 @@ def test_the_form_of_the_prompt_is_kept_and_used_when_it_runs(tmp_path: Path) ->
     assert ids == encode_chat(model.tokenizer, model.template, [{"role": "user", "content": QUESTION}])
     assert ids[0] == 2 and model.detokenize(ids).endswith("### Response:")
     assert bare.adapted(out).adapted(None).template is None
+
+
+def test_factors_are_read_by_peft_with_the_loss_that_was_measured(tmp_path: Path) -> None:
+    folder, out = small.model(tmp_path / "m", "llama"), tmp_path / "out"
+    data = small.pairs(tmp_path / "pairs.jsonl", 30)
+    assert small.tune(folder, data, out, "--method", "ia3", "--steps", "6", "--learning-rate", "0.1") == 0
+    judge = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+    assert measured(
+        peft.PeftModel.from_pretrained(judge, out).double().eval(), folder, data, tmp_path
+    ) == pytest.approx(small.numbers(out, "held_out_bits_per_byte")[-1], rel=1e-4)
+
+
+def test_a_model_all_of_whose_weights_learn_is_one_that_runs(tmp_path: Path) -> None:
+    folder, out = small.model(tmp_path / "m", "gemma2"), tmp_path / "out"
+    data = small.pairs(tmp_path / "pairs.jsonl", 30)
+    assert small.tune(folder, data, out, "--method", "full", "--steps", "6") == 0
+    assert small.tune(folder, data, tmp_path / "q4", "--method", "full", "--base", "q4") == 2
+    judge = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float64, attn_implementation="eager")
+    bits = small.numbers(out, "held_out_bits_per_byte")
+    assert measured(judge.eval(), folder, data, tmp_path) == pytest.approx(bits[-1], rel=1e-4) and bits[-1] < bits[0]
+    ours = soban.load(out, dtype="f32")
+    with torch.no_grad():
+        np.testing.assert_allclose(ours.logits(IDS), judge(torch.tensor([IDS])).logits[0].numpy(), rtol=1e-4, atol=2e-4)
+    assert ours.template is not None
+
+
+def measured(judge: Any, folder: Path, data: Path, tmp_path: Path) -> float:
+    """Bits a byte of the answers held out, example by example."""
+    arguments = TuneArguments(data=data, out=tmp_path / "none", model=folder)
+    nats, size = 0.0, 0
+    for one in resolve.subject(arguments).examples(arguments).held_out:
+        with torch.no_grad():
+            logits = judge(torch.from_numpy(one.ids)[None]).logits[0, :-1]
+        learnt = torch.from_numpy(one.learnt[1:])
+        aims = torch.from_numpy(one.ids[1:])[learnt]
+        nats += torch.nn.functional.cross_entropy(logits[learnt], aims, reduction="sum").item()
+        size += one.bytes
+    return nats / math.log(2) / size
 
 
 def test_the_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

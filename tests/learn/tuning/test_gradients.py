@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from soban.learn.training.families import FAMILIES  # noqa: E402
+from soban.learn.training.families import TUNED  # noqa: E402
 from soban.learn.tuning.examples import Example  # noqa: E402
 from soban.learn.tuning.methods import METHODS  # noqa: E402
 from tests.learn.tuning import small  # noqa: E402
@@ -18,6 +18,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lora": {},
     "rslora": {"rslora": True, "alpha": 5.0},
     "dora": {"dora": True},
+    "ia3": {"method": "ia3"},
+    "full": {"method": "full"},
     "some": {"layers": "1", "rank_of": ("up_proj=3",), "alpha_of": ("q_proj=7",)},
 }
 
@@ -25,9 +27,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def judged(folder: Path, settings: Any, weights: dict[str, "torch.Tensor"]) -> Any:
     """peft's model in float64 with these learnt weights."""
     judge = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
-    config = METHODS[settings.method].config(settings)
-    whole = peft.get_peft_model(judge, config)
-    state = {f"base_model.model.{name}": weight for name, weight in weights.items()}
+    config = METHODS[settings.method].config
+    whole = peft.get_peft_model(judge, config(settings)) if config else judge
+    state = {f"base_model.model.{name}" if config else name: weight for name, weight in weights.items()}
     with torch.no_grad():
         for name, parameter in whole.named_parameters():
             if name in state:
@@ -51,6 +53,7 @@ def compare(tmp_path: Path, family: str, **options: Any) -> None:
     (batch,) = next(run.batches(0))
     gradients, loss, tokens, _ = run.computer.gradients([batch])
     run.computer.close()
+    tolerance = 2e-5  # ours in float32: transformers' own are as far from float64
     # two rows without padding hold several examples each, which transformers sees one by one
     documents = {tuple(one.ids.tolist()): one for one in sets.train}
     there = [one for key, one in documents.items() if any(_holds(row, key[:-1]) for row in batch.inputs.tolist())]
@@ -63,18 +66,18 @@ def compare(tmp_path: Path, family: str, **options: Any) -> None:
     assert theirs.keys() == gradients.keys()
     for name, gradient in gradients.items():
         off = (gradient.double() - theirs[name]).abs().max()
-        assert off <= 1e-5 * theirs[name].abs().max() + 1e-8, (name, off)
+        assert off <= tolerance * theirs[name].abs().max() + 1e-8, (name, off)
 
 
 def _holds(row: list[int], ids: tuple[int, ...]) -> bool:
     return any(tuple(row[at : at + len(ids)]) == ids for at in range(len(row) - len(ids) + 1))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TUNED)
 def test_gradients_are_those_of_peft_in_float64(tmp_path: Path, family: str) -> None:
     compare(tmp_path, family)
 
 
-@pytest.mark.parametrize("variant", ["rslora", "dora", "some"])
+@pytest.mark.parametrize("variant", ["rslora", "dora", "some", "ia3", "full"])
 def test_variants_have_the_gradients_of_peft_too(tmp_path: Path, variant: str) -> None:
     compare(tmp_path, "gemma2", **VARIANTS[variant])

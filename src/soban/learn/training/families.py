@@ -1,7 +1,7 @@
 """What training knows of each family, in one table: transformers' classes, what of them is replaced, a new config."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from soban.learn.training.presets import Shape
@@ -30,10 +30,10 @@ class Family:
 
     config_class: str
     model_class: str
-    keys: Mapping[str, str]
-    config: Callable[[Shape], dict[str, Any]]
     replaced: Mapping[str, Replacement]
     activations: Activations
+    keys: Mapping[str, str] = field(default_factory=dict)
+    config: Callable[[Shape], dict[str, Any]] = lambda shape: {}
     layers: str = ".layers."  # which stands in the names of the weights of its layers
     residual: tuple[str, ...] = ()  # how weights end that write into the residual stream, and begin smaller
     logit_cap: str = ""  # the key of the config that says where logits are capped
@@ -118,3 +118,31 @@ FAMILIES = {
         residual=("c_proj.weight",), restarting=True,
     ),
 }  # fmt: skip
+
+
+def _further(prefix: str, **replaced: Replacement) -> Family:
+    """A family that is tuned and not trained from nothing; `replaced`: its modules by the ends of their names."""
+    return Family(
+        f"{prefix}Config", f"{prefix}ForCausalLM", {prefix + name: one for name, one in replaced.items()},
+        Activations(hidden=16, inner=6, shares=4, passing=8), restarting=not replaced,
+    )  # fmt: skip
+
+
+_LIKE_LLAMA: dict[str, Replacement] = {
+    "Attention": ("attention", {}), "RMSNorm": ("norm", {"offset": 0.0}), "MLP": ("mlp", {"activation": "silu"}),
+}  # fmt: skip
+_LIKE_GEMMA: dict[str, Replacement] = {
+    "Attention": ("attention", {}), "RMSNorm": ("norm", {"offset": 1.0}), "MLP": ("mlp", {"activation": "gelu_tanh"}),
+}  # fmt: skip
+# Those that can be tuned: through transformers' own modules where nothing is replaced.
+TUNED = FAMILIES | {
+    "mistral": _further("Mistral", **_LIKE_LLAMA),
+    "qwen2": _further("Qwen2", **_LIKE_LLAMA),
+    "gemma": _further("Gemma", **_LIKE_GEMMA),
+    "smollm3": _further("SmolLM3"),
+    "phi3": _further("Phi3"),
+    "exaone4": _further("Exaone4"),
+    "olmo2": _further("Olmo2"),
+    "stablelm": _further("StableLm"),
+    "ministral3": _further("Ministral3"),
+}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from soban.learn.training import attention, mlp, norms
-from soban.learn.training.families import FAMILIES, Family
+from soban.learn.training.families import FAMILIES, TUNED, Family
 from soban.learn.training.losses import next_token_loss
 from soban.learn.training.settings import Settings
 from soban.learn.training.sizes import new_config
@@ -42,7 +42,7 @@ def new_model(settings: Settings, ids: dict[str, int]) -> Any:
 def replace_modules(model: Any, family: str, kinds: Collection[str] = tuple(BY)) -> None:
     """Lets the modules that the family's row names compute by ours, where they are of these kinds."""
     for module in model.modules():
-        kind, about = FAMILIES[family].replaced.get(type(module).__name__, ("", {}))
+        kind, about = TUNED[family].replaced.get(type(module).__name__, ("", {}))
         if kind in kinds:
             module.forward = BY[kind](module, **about)
 
@@ -57,15 +57,16 @@ def narrow(model: Any, family: Family, layers: int) -> None:
 
 def states(model: Any, inputs: Tensor, documents: Tensor) -> Tensor:
     """Hidden states (B, T, hidden) after the last norm; `documents` (B, T) says which tokens belong together."""
-    family, dtype = FAMILIES[model.config.model_type], model.dtype
+    family, dtype = TUNED[model.config.model_type], model.dtype
 
     def mask(window: int | None) -> Tensor:
         first = attention.firsts(documents, window)
         return attention.mask(first, dtype) if family.attends else attention.hidden(first, dtype)
 
-    masks: Any = mask(None)
-    if family.windowed or "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
-        masks = {"full_attention": masks, "sliding_attention": mask(model.config.sliding_window)}
+    kinds, window = getattr(model.config, "layer_types", None), getattr(model.config, "sliding_window", None)
+    masks: Any = mask(None if kinds else window)
+    if family.windowed or "sliding_attention" in (kinds or ()):
+        masks = {"full_attention": masks, "sliding_attention": mask(window)}
     positions = torch.arange(inputs.shape[1], device=inputs.device).unsqueeze(0)
     if family.restarting:  # elsewhere relative ones are all that counts
         positions = positions - attention.firsts(documents, None)
@@ -83,7 +84,7 @@ def head(model: Any) -> Tensor:
 
 def logit_cap(model: Any) -> float | None:
     """The soft cap of its logits."""
-    key = FAMILIES[model.config.model_type].logit_cap
+    key = TUNED[model.config.model_type].logit_cap
     return getattr(model.config, key) if key else None
 
 

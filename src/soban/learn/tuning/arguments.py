@@ -21,7 +21,10 @@ class TuneArguments:
     )
     out: str | Path = option(metadata={"help": "folder for the adapter", "metavar": "FOLDER"})
     model: str | Path | None = None  # a name or a path; None: the bundled one
-    method: Method = option(default="lora", metadata={"help": "what learns: small matrices beside the layers, or all"})
+    method: Method = option(
+        default="lora",
+        metadata={"help": "what learns: small matrices (lora), factors (ia3), or all weights of a small model (full)"},
+    )
     base: Literal["auto", "q4", "q8", "bf16", "f32"] = option(
         default="auto", metadata={"help": "how the weights that stay as they are lie in memory"}
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from soban.base.errors import UserError
-from soban.learn.training.families import FAMILIES
+from soban.learn.training.families import TUNED
 from soban.learn.training.network import BY, replace_modules
 from soban.learn.tuning.packed import PackedEmbedding, PackedLinear
 from soban.loading.loaded import packed_form
@@ -41,9 +41,9 @@ class Frozen:
 def family_name(config: Mapping[str, Any]) -> str:
     """The family of a model. Raises UserError for one that cannot be tuned."""
     name = config.get("model_type")
-    if name not in FAMILIES:
+    if name not in TUNED:
         raise UserError(
-            "models of the family {family} cannot be tuned here", family=str(name)[:40], known=", ".join(FAMILIES),
+            "models of the family {family} cannot be tuned here", family=str(name)[:40], known=", ".join(TUNED),
             hint="take one of {known}",
         )  # fmt: skip
     return str(name)
@@ -52,7 +52,7 @@ def family_name(config: Mapping[str, Any]) -> str:
 def frozen(checkpoint: Checkpoint, base: Base) -> Frozen:
     """The model of a checkpoint; `base`: how its matrices are kept. Raises UserError for what cannot be tuned."""
     name = family_name(checkpoint.config)
-    fit = fitted(architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved), checkpoint)
+    fit = fitted(architecture(checkpoint.config), checkpoint)
     arch, checkpoint = fit.architecture, fit.checkpoint
     if packed_layout(checkpoint):
         weights, moved = checkpoint, Factors()
@@ -76,7 +76,7 @@ def _empty(name: str, config: Mapping[str, Any]) -> Any:
     import transformers
     from accelerate import init_empty_weights
 
-    family = FAMILIES[name]
+    family = TUNED[name]
     configuration = getattr(transformers, family.config_class).from_dict(dict(config))
     for key, value in configuration.to_dict().items():
         if key.endswith(("_pdrop", "_dropout")) and isinstance(value, float):
@@ -89,7 +89,7 @@ def _empty(name: str, config: Mapping[str, Any]) -> Any:
 
 def _replaceable(config: Any, name: str) -> list[str]:
     """Which kinds of modules compute by ours: not a gate whose activation is another than the family's usual one."""
-    usual = next((about["activation"] for kind, about in FAMILIES[name].replaced.values() if kind == "mlp"), None)
+    usual = next((about["activation"] for kind, about in TUNED[name].replaced.values() if kind == "mlp"), None)
     own = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
     return [kind for kind in BY if kind != "mlp" or ACTIVATIONS.get(str(own)) == usual]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soban.base.errors import UserError
-from soban.learn.training.families import FAMILIES
+from soban.learn.training.families import TUNED
 from soban.learn.tuning.settings import TuneSettings
 
 
@@ -15,7 +15,7 @@ class Way:
     """A way of tuning. `config`: peft's, of settings; None where the model's own weights learn."""
 
     config: Callable[[TuneSettings], Any] | None
-    learns: Callable[[str], bool]  # whether the weight of this name does
+    mark: str  # which stands in the names of the weights that learn
     rate: float  # the usual learning rate of a large model
     small_rate: float  # and of one that has less than 100 M weights
     runs: bool  # whether the engine computes with it
@@ -33,8 +33,25 @@ def lora(settings: TuneSettings) -> Any:
     )  # fmt: skip
 
 
+def ia3(settings: TuneSettings) -> Any:
+    """peft's configuration of factors for keys, values and the feed-forward's inside (Liu et al. 2022)."""
+    from peft import IA3Config
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEED_FORWARD
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TARGETS
+
+    usual = TARGETS.get(settings.family, IA3_MODULES)
+    inside = FEED_FORWARD.get(settings.family, IA3_MODULES[-1:])
+    targets = list(settings.modules or usual)
+    return IA3Config(
+        target_modules=targets, feedforward_modules=[name for name in inside if name in targets], task_type="CAUSAL_LM"
+    )
+
+
+IA3_MODULES = ["k_proj", "v_proj", "down_proj"]  # where peft names none for a family
 METHODS = {
-    "lora": Way(lora, lambda name: "lora_" in name, rate=2e-4, small_rate=2e-3, runs=True),
+    "lora": Way(lora, "lora_", rate=2e-4, small_rate=2e-3, runs=True),
+    "ia3": Way(ia3, "ia3_", rate=3e-3, small_rate=1e-2, runs=False),
+    "full": Way(None, "", rate=2e-5, small_rate=5e-4, runs=False),
 }
 
 
@@ -46,7 +63,7 @@ def _whole(value: float) -> float | int:
 def _layers(settings: TuneSettings) -> dict[str, Any]:
     if not settings.layers:
         return {}
-    pattern = FAMILIES[settings.family].layers.strip(".")
+    pattern = TUNED[settings.family].layers.strip(".")
     return {"layers_to_transform": list(settings.layers), "layers_pattern": pattern}
 
 

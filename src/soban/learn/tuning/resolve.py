@@ -3,14 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from soban.base import system
 from soban.base.errors import UserError
-from soban.learn.training.families import FAMILIES
+from soban.learn.training.families import TUNED
 from soban.learn.training.resolve import chosen_device, chosen_dtype
 from soban.learn.tuning import folder, sets
 from soban.learn.tuning.arguments import TuneArguments
@@ -83,6 +82,8 @@ class Subject:
         chosen = [p for p in matrices if any(p.name.endswith(f"{name}.weight") for name in settings.modules)]
         parameters = sum(math.prod(shape) for shape in shapes.values())
         learning = sum(settings.rank * sum(part.shape) for part in chosen)
+        if METHODS[settings.method].config is None:
+            learning = parameters
         packed = settings.base in formats.QUANTISED
         size = stored_weights(self.architecture, self.checkpoint, settings.base) if packed else 0
         plain = 0 if packed else weight_bytes(self.architecture, self.checkpoint, settings.base)
@@ -104,12 +105,17 @@ def subject(arguments: TuneArguments) -> Subject:
     path = None if arguments.model is None else locate(arguments.model)
     files = open_model(path or BUNDLED)
     checkpoint = files.checkpoint
-    if (family := checkpoint.config.get("model_type")) not in FAMILIES:
+    if (family := checkpoint.config.get("model_type")) not in TUNED:
         raise UserError(
-            "models of the family {family} cannot be tuned here", family=str(family)[:40], known=", ".join(FAMILIES),
+            "models of the family {family} cannot be tuned here", family=str(family)[:40], known=", ".join(TUNED),
             hint="take one of {known}",
         )  # fmt: skip
-    fit = fitted(architecture(checkpoint.config, rope_interleaved=checkpoint.interleaved), checkpoint)
+    if checkpoint.interleaved:
+        raise UserError(
+            "{path}: in files of this form a head's numbers lie in another order than transformers has them",
+            path=checkpoint.path, hint="write a folder of it with soban convert, and tune that",
+        )  # fmt: skip
+    fit = fitted(architecture(checkpoint.config), checkpoint)
     tokenizer = files.tokenizer()
     eos = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
     named = eos if isinstance(eos, list) else [eos]
@@ -123,7 +129,13 @@ def resolved(arguments: TuneArguments, subject: Subject, examples: Sets) -> Tune
     """The settings that the arguments mean for this model and these examples on this PC."""
     parameters = sum(math.prod(shape) for shape in subject.architecture.plan.shapes().values())
     device = chosen_device(arguments.device)
-    base = _base(arguments.base, subject, parameters, device)
+    whole = METHODS[arguments.method].config is None
+    base = _base("f32" if whole and arguments.base == "auto" else arguments.base, subject, parameters, device)
+    if whole and (base in formats.QUANTISED or not subject.checkpoint.path.is_dir()):
+        raise UserError(
+            "--method {method}: the model's own weights learn, and packed ones cannot", method=arguments.method,
+            hint="take a folder as Hugging Face has it, and --base f32",
+        )  # fmt: skip
     length = -(-(examples.longest - 1) // MULTIPLE) * MULTIPLE
     length = min(max(length, min(STEP_TOKENS // 16, subject.architecture.config.longest - 1)), 1 << 20)
     rows = Rows(examples.train, length, arguments.seed)
@@ -139,7 +151,7 @@ def resolved(arguments: TuneArguments, subject: Subject, examples: Sets) -> Tune
         learning_rate=usual_rate if arguments.learning_rate is None else arguments.learning_rate,
         method=arguments.method, rank=arguments.rank,
         alpha=float(2 * arguments.rank if arguments.alpha is None else arguments.alpha), rslora=arguments.rslora,
-        dora=arguments.dora, modules=_modules(arguments.module, subject), layers=_layers(arguments.layers, subject),
+        dora=arguments.dora, modules=_modules(arguments, subject), layers=_layers(arguments.layers, subject),
         ranks=tuple(arguments.rank_of), alphas=tuple(arguments.alpha_of),
         threads=system.threads() if device == "cpu" else 1, checkpointing=parameters > SMALL,
         schedule=arguments.schedule,
@@ -196,8 +208,10 @@ def _base(wanted: str, subject: Subject, parameters: int, device: str) -> Base:
     return "f32" if parameters <= SMALL else "q4"
 
 
-def _modules(names: Sequence[str], subject: Subject) -> tuple[str, ...]:
-    """The ends of the names of the layers that are changed. Raises UserError for a name that is none of them."""
+def _modules(arguments: TuneArguments, subject: Subject) -> tuple[str, ...]:
+    """The ends of the names of the layers that are changed; (): those that are usual for the method. Raises UserError
+    for a name that is none of them."""
+    names = arguments.module
     plan = subject.architecture.plan
     wholes = [name for name, parts in plan.tensors("hf").items() for part in parts if part.name in _inner(subject)]
     there = sorted({name.removesuffix(".weight").rpartition(".")[2] for name in wholes})
@@ -206,7 +220,7 @@ def _modules(names: Sequence[str], subject: Subject) -> tuple[str, ...]:
             raise UserError(
                 "--module {name}: no layer is called so", name=name, known=", ".join(there), hint="choose among {known}"
             )
-    return tuple(sorted(set(names))) if names else tuple(there)
+    return tuple(sorted(set(names))) if names else tuple(there) if arguments.method == "lora" else ()
 
 
 def _inner(subject: Subject) -> set[str]:

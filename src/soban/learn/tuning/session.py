@@ -20,7 +20,7 @@ from soban.learn.tuning.settings import TuneSettings, check
 
 if TYPE_CHECKING:
     from soban.learn.training.running import Run
-    from soban.learn.tuning.adapting import Adapted
+    from soban.learn.tuning.adapting import Adapted, Whole
     from soban.learn.tuning.resolve import Subject
 
 
@@ -60,7 +60,7 @@ class Ready:
     sets: Sets
     settings: TuneSettings
     changes: tuple[str, ...]
-    adapted: "Adapted"
+    adapted: "Adapted | Whole"
     run: "Run[TuneSettings]"
     sizes: Geometry
 

@@ -13,7 +13,7 @@ from soban.learn.training.computing import Computer
 from soban.learn.training.folder import TRAINING
 from soban.learn.training.losses import next_token_loss
 from soban.learn.training.running import Run
-from soban.learn.tuning.adapting import Adapted
+from soban.learn.tuning.adapting import Adapted, Whole
 from soban.learn.tuning.answers import Answers
 from soban.learn.tuning.base import frozen
 from soban.learn.tuning.folder import NOW
@@ -26,12 +26,16 @@ from soban.learn.tuning.sets import Sets
 from soban.learn.tuning.settings import TuneSettings
 
 
-def start(settings: TuneSettings, subject: Subject, sets: Sets, out: Path) -> tuple[Adapted, Run[TuneSettings]]:
+def start(settings: TuneSettings, subject: Subject, sets: Sets, out: Path) -> tuple[Adapted | Whole, Run[TuneSettings]]:
     """The model with what learns in it, and a run that has taken no step."""
     base = frozen(subject.files.checkpoint, settings.base)
     if settings.checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-    adapted = Adapted(base.model, settings, subject.name)
+    adapted: Adapted | Whole
+    if METHODS[settings.method].config is None:
+        adapted = Whole(base.model, subject.files.checkpoint.path)
+    else:
+        adapted = Adapted(base.model, settings, subject.name)
     computer = Computer(
         base.model, dtype=torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32, device=settings.device,
         parts=settings.parts, learns=adapted.learns, loss=loss, at_once=settings.at_once,
@@ -66,7 +70,7 @@ def loss(model: Any, inputs: Tensor, documents: Tensor, targets: Tensor) -> Tens
 
 
 def sampler(
-    adapted: Adapted, run: Run[TuneSettings], subject: Subject, sets: Sets, count: int
+    adapted: Adapted | Whole, run: Run[TuneSettings], subject: Subject, sets: Sets, count: int
 ) -> Callable[[], Sequence[str]]:
     """What the model answers now to the first questions held out."""
     if not METHODS[run.settings.method].runs or run.settings.dora:
