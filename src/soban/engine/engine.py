@@ -150,7 +150,7 @@ class Engine:
             tokens[0] += draft
             outputs += range(end, end + len(draft))
         offsets, tables = [s.cached for s, _ in work], [s.blocks for s, _ in work]
-        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, choices, states)
+        batch = make_batch(tokens, offsets, tables, outputs, rotation, adapters, choices, states=states)
         if single:
             self.last_single, self.last_like = batch, (list(sequence.blocks), *like[1:])
         return batch

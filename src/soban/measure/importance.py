@@ -68,7 +68,7 @@ def collect(
         rows = sum(map(len, batch_of))
         seen = range(0, rows, max(1, rows // OUTPUTS))
         batch = make_batch(batch_of, [0] * len(batch_of), tables, seen, form.architecture.config.row(longest))
-        cache = make_cache(len(batch_of) * pages, form.architecture.config.geometries, "f32")
+        cache = make_cache(len(batch_of) * pages, form.architecture.config.geometries, "f32", len(batch_of))
         layers = form.architecture.config.num_hidden_layers
         for layer in range(-1, layers + 1):
             tape.run(layer, batch, cache)

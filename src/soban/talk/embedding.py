@@ -120,7 +120,7 @@ class Batches:
         adapters, choices = ((adapter,), [0] * len(texts)) if adapter else ((), [])
         rotation = self._rotation(whole or texts[0])
         batch = make_batch(
-            [list(text) for text in texts], offsets, tables, outputs, rotation, adapters, choices, types
+            [list(text) for text in texts], offsets, tables, outputs, rotation, adapters, choices, types=types
         )  # fmt: skip
         return self._runner.run(batch, self._cache)
 
