@@ -96,7 +96,8 @@ void work_remember(Run &run, int32_t chunk, int32_t) {
     const soban_instruction &now = *run.now;
     const int32_t heads = heads_of(run), sequence = chunk / heads, head = chunk % heads;
     const int32_t value_size = now.b.columns / heads, key_size = now.a.columns / (2 * now.i[1]);
-    const int32_t first = run.batch.starts[sequence], key_head = head / (heads / now.i[1]);
+    const int32_t first = run.batch.starts[sequence];
+    const int32_t key_head = now.i[3] ? head % now.i[1] : head / (heads / now.i[1]);
     const Slots slots = slots_of(run, sequence, now.i[2]);
     const int64_t own = (int64_t)head * key_size * value_size;
     const float *queries = run.row(now.a, first) + (int64_t)key_head * key_size;

@@ -80,7 +80,7 @@ enum {
                           vectors[0], causal i[2] */
     SOBAN_CONVOLUTION, /* x a, weight vectors[0], bias vectors[1], batch batch, cache i[0], start i[1] */
     SOBAN_DELTA_RULE,  /* keys a, values b, gates c, batch batch, cache i[0], decay vectors[0], bias vectors[1],
-                          key_heads i[1], start i[2], scale f[0] */
+                          key_heads i[1], start i[2], scale f[0], tiled i[3] */
     SOBAN_GLU, /* x a, activation i[0], up b                                                                       */
     SOBAN_ACTIVATION, /* x a, name i[0] */
     SOBAN_SCALE, /* x a, factor f[0], vector vectors[0]                                                              */

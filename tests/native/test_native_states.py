@@ -28,16 +28,19 @@ def convolution(taps: int) -> Any:
     return record
 
 
-def memory(v: Recorded, p: Program) -> Recorded:
+def memory(v: Recorded, p: Program, tiled: bool = False) -> Recorded:
     norm = np.full(KEY, KEY**-0.5, np.float32)
     keys, values = ops.head_norm(v[:, :KEYS], norm, 1e-6), v[:, KEYS : KEYS + VALUES]
     gates = v[:, KEYS + VALUES : KEYS + VALUES + 2 * HEADS]
     decay, bias = -np.exp(normal(13, HEADS)), normal(14, HEADS)
-    return ops.delta_rule(keys, values, gates, p.batch(), LayerSlot(1), decay, bias, KEY_HEADS, START, KEY**-0.5)
+    return ops.delta_rule(keys, values, gates, p.batch(), LayerSlot(1), decay, bias, KEY_HEADS, START, KEY**-0.5, tiled)
 
 
 WIDTH = KEYS + VALUES + 2 * HEADS
-RECORDS = {"1 token": convolution(1), "3 tokens": convolution(3), "4 tokens": convolution(4), "memory": memory}
+RECORDS: dict[str, Any] = {
+    "1 token": convolution(1), "3 tokens": convolution(3), "4 tokens": convolution(4), "memory": memory,
+    "tiled memory": lambda v, p: memory(v, p, True),
+}  # fmt: skip
 STATE = START + max(3 * COLUMNS, HEADS * KEY * VALUE)
 
 

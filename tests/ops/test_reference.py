@@ -234,13 +234,15 @@ def test_convolution_is_torchs_however_a_text_is_cut(taps: int, chunks: list[int
     np.testing.assert_allclose(np.concatenate(got), wanted.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("tiled", [False, True])
 @pytest.mark.parametrize("chunks", [[40], [1] * 40, [7, 1, 32]])
-def test_the_delta_rule_is_transformers_however_a_text_is_cut(chunks: list[int]) -> None:
+def test_the_delta_rule_is_transformers_however_a_text_is_cut(chunks: list[int], tiled: bool) -> None:
     qwen = pytest.importorskip("transformers.models.qwen3_next.modeling_qwen3_next")
     tokens, key_heads, heads, size, width = 40, 2, 6, 8, 5
     keys, values = normal(1, tokens, 2, key_heads, size), normal(2, tokens, heads, width)
     gates, decay, bias = normal(3, tokens, 2 * heads), -np.exp(normal(4, heads)), normal(5, heads)
-    torched = [torch.tensor(part.astype(np.float64))[None] for part in (keys[:, 0], keys[:, 1], values)]
+    both = np.tile(keys, (1, 1, heads // key_heads, 1)) if tiled else keys  # one key for each value
+    torched = [torch.tensor(part.astype(np.float64))[None] for part in (both[:, 0], both[:, 1], values)]
     wanted, forgotten = torch.tensor(gates[:, :heads]).double(), torch.tensor(gates[:, heads:]).double()
     g = torch.tensor(decay).double() * functional.softplus(forgotten + torch.tensor(bias))
     expected, _ = qwen.torch_recurrent_gated_delta_rule(
@@ -251,7 +253,6 @@ def test_the_delta_rule_is_transformers_however_a_text_is_cut(chunks: list[int])
     for start, count in zip(np.cumsum([0, *chunks]), chunks, strict=False):
         mine, batch = slice(start, start + count), make_batch([[0] * count], [int(start)], [[0, 1]], [])
         flat = values[mine].reshape(count, -1)
-        got.append(
-            ops.delta_rule(normed[mine], flat, gates[mine], batch, cache[0], decay, bias, key_heads, 4, size**-0.5)
-        )
+        about = decay, bias, key_heads, 4, size**-0.5, tiled
+        got.append(ops.delta_rule(normed[mine], flat, gates[mine], batch, cache[0], *about))
     np.testing.assert_allclose(np.concatenate(got), expected[0].reshape(tokens, -1).numpy(), rtol=1e-4, atol=1e-5)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from soban.base.errors import UserError
 from soban.models import Architecture, architecture
 from soban.ops import formats
 from soban.packing.equalise import Factors, equalise
@@ -54,6 +55,11 @@ class Source:
         Raises UserError for what soban does not know, or tensors that do not fit.
         """
         fit = fitted(architecture(self.config, rope_interleaved=self.checkpoint.interleaved), self.checkpoint).tell()
+        if getattr(fit.architecture.config, "linear_heads_tiled", False):
+            raise UserError(
+                "{path}: its heads of values stand in llama.cpp's order, in which they run, but are not converted "
+                "or compared", path=self.path, hint="take the model's Hugging Face folder",
+            )  # fmt: skip
         return replace(self, checkpoint=fit.checkpoint), fit.architecture
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,10 @@ from soban.ops.native.program import NativeProgram
 
 SEQUENCES = 64  # that a step may continue
 PRODUCTS, ATTENTION, REST = "products", "attention", "rest"
-PARTS = {"linear": PRODUCTS, "refine": PRODUCTS, "attention": ATTENTION}  # of an operation's time; others are the rest
+# Of an operation's time; others are the rest. What stands in attention's place counts as it.
+PARTS = {
+    "linear": PRODUCTS, "refine": PRODUCTS, "attention": ATTENTION, "convolution": ATTENTION, "delta_rule": ATTENTION,
+}  # fmt: skip
 
 
 class Probe:

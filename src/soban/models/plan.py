@@ -14,9 +14,9 @@ class Part(NamedTuple):
 
     `name` is the one by which soban knows it, Hugging Face's; `names` has those of other kinds of files ("gguf",
     "llama2c"). Hugging Face's file may hold it `transposed`. `wholes`: larger tensors, by kind of file ("hf", too),
-    whose rows from `first` on it is; in Hugging Face's, these may have the rows of one head after the other, of so many
-    `heads`, each with its own of every part. `precise`: where weights have four bits, this one keeps eight; a large
-    `vocabulary` keeps them in two halves.
+    whose rows from `first` on it is; in the kinds `by_head`, these may have the rows of one head after the other, of so
+    many `heads`, each with its own of every part. `precise`: where weights have four bits, this one keeps eight; a
+    large `vocabulary` keeps them in two halves.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Part(NamedTuple):
     wholes: Mapping[str, str] = MappingProxyType({})
     first: int = 0
     heads: int = 1
+    by_head: tuple[str, ...] = ("hf",)
     precise: bool = False
     vocabulary: bool = False
 
@@ -35,7 +36,7 @@ class Part(NamedTuple):
 
     def slice(self, whole: Any, form: str = "hf") -> Any:
         """Its rows of the larger tensor; of one with several heads (heads, rows of a head, ...)."""
-        if form != "hf" or self.heads == 1 or whole.shape[0] % self.heads:
+        if form not in self.by_head or self.heads == 1 or whole.shape[0] % self.heads:
             return whole[self.first : self.first + self.shape[0]]
         by_heads = whole.reshape(self.heads, -1, *whole.shape[1:])
         return by_heads[:, self.first // self.heads : (self.first + self.shape[0]) // self.heads]

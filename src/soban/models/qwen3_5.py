@@ -38,7 +38,9 @@ LENGTH_EPS = 1e-6  # in the root of queries' and keys' lengths
 
 @dataclass(frozen=True)
 class Config(decoder.Config):
-    """config.json's keys."""
+    """config.json's keys, and one of ours: linear_heads_tiled, which the reader of GGUF files sets where a head of keys
+    serves values' heads that lie apart, and not some that follow one another.
+    """
 
     vocab_size: int = 248320
     intermediate_size: int = 12288
@@ -52,6 +54,7 @@ class Config(decoder.Config):
     linear_value_head_dim: int = 128
     linear_num_key_heads: int = 16
     linear_num_value_heads: int = 32
+    linear_heads_tiled: bool = False
     full_attention_interval: int = 4
     layer_types: tuple[Literal["linear_attention", "full_attention"], ...] | None = None
 
@@ -151,10 +154,9 @@ def _attention(c: Config, at: Place) -> tuple[Weight, ...]:
     d, q, kv, has = c.hidden_size, c.num_attention_heads * c.head_size, c.kv_heads * c.head_size, c.attention_bias
     # The rows of a head's query are followed by those of its gate
     both: dict[str, Any] = {
-        "wholes": {"hf": "self_attn.q_proj", "gguf": "attn_q"},
-        "heads": c.num_attention_heads,
-        "bias": has,
-    }
+        "wholes": {"hf": "self_attn.q_proj", "gguf": "attn_q"}, "heads": c.num_attention_heads,
+        "by_head": ("hf", "gguf"), "bias": has,
+    }  # fmt: skip
     qkv = at.matrix(
         "qkv",
         at.rows(q, d, hf="self_attn.q_proj.query", **both),
@@ -202,7 +204,7 @@ def memory(c: Config, layer: Any, h: Any, function: str, batch: ops.Batch, cache
     keys = ops.head_norm(mixed[:, : 2 * c.keys], length, LENGTH_EPS / size)
     found = ops.delta_rule(
         keys, mixed[:, 2 * c.keys :], projected[:, inputs + c.values :], batch, cache, -np.exp(layer.decay),
-        layer.decay_bias, c.linear_num_key_heads, c.inputs, size**-0.5,
+        layer.decay_bias, c.linear_num_key_heads, c.inputs, size**-0.5, c.linear_heads_tiled,
     )  # fmt: skip
     found = ops.head_norm(found, layer.value_norm, c.rms_norm_eps)
     gate = projected[:, inputs : inputs + c.values]

@@ -283,16 +283,19 @@ def delta_rule(
     key_heads: int,
     start: int = 0,
     scale: float = 1.0,
+    tiled: bool = False,
 ) -> Floats:
     """(T, 2 G * D), (T, H * E), (T, 2 H) -> (T, H * E): the gated delta rule (Yang et al. 2024), H heads of values.
 
     A head's state (D, E) forgets by exp(decay * softplus(second gate + bias)), then learns to answer the key with the
     value, as far as sigmoid(first gate) says, and the query asks it. Queries, then keys, have G = `key_heads` heads, of
-    which each serves H / G of values. The states are in the sequence's, from its number `start` on.
+    which each serves H / G of values that follow one another, or, `tiled`, each G-th. The states are in the sequence's,
+    from its number `start` on.
     """
     heads = len(decay)
     parts = keys.reshape(len(keys), 2, key_heads, -1)
-    queries, own = (np.repeat(parts[:, n], heads // key_heads, axis=1) for n in (0, 1))
+    served = np.arange(heads) % key_heads if tiled else np.arange(heads) // (heads // key_heads)
+    queries, own = parts[:, 0, served], parts[:, 1, served]
     values = values.reshape(len(values), heads, -1)
     wanted, forgotten = np.split(gates.astype(np.float64), 2, axis=1)
     learnt = (1 / (1 + np.exp(-wanted))).astype(np.float32)

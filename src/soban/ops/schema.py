@@ -207,7 +207,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "delta_rule": Operation(
         {"keys": Value(), "values": Value(), "gates": Value(), "batch": Whole(), "cache": Layer(), "decay": Numbers(),
-         "bias": Numbers(), "key_heads": Integer(), "start": Integer(), "scale": Number()},
+         "bias": Numbers(), "key_heads": Integer(), "start": Integer(), "scale": Number(), "tiled": Integer()},
         _remembered,
     ),
     "glu": Operation({"x": Value(), "activation": Choice(ACTIVATIONS), "up": Value(optional=True)}, _gated),

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import soban
+from soban.convert.source import open_source
 from soban.weights.safetensors import read_safetensors
 from tests.models.official import CONFIGS, IDS, difference, folder_of, ours, theirs
 
 from .making import add_tokenizer, neighbours
 
 pytest.importorskip("transformers")
-ARCHITECTURES = {"gemma3_text": "gemma3", "gpt_neox": "gptneox"}
-PERMUTED, SUMMED = ("smollm3", "granite"), ("gemma", "gemma3_text")
+ARCHITECTURES = {"gemma3_text": "gemma3", "gpt_neox": "gptneox", "qwen3_5_text": "qwen35"}
+PERMUTED, SUMMED = ("smollm3", "granite"), ("gemma", "gemma3_text", "qwen3_5_text")
 SHORT, LONG = [1.0 + i / 9 for i in range(6)], [2.0 + i / 2 for i in range(6)]
 ABSENT = object()
 # What a GGUF file cannot say is left out, or has the value that llama.cpp has in its code.
@@ -37,6 +38,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "stablelm": {},
     "gpt_neox": {},
     "lfm2": {},
+    "qwen3_5_text": {"linear_num_key_heads": 4},
 }  # fmt: skip
 LLAMA_CPP_LEAVES_OUT = ("exaone4", "phi3")  # their windows: of EXAONE 4's smaller models, and of all of Phi 3's
 
@@ -44,6 +46,26 @@ LLAMA_CPP_LEAVES_OUT = ("exaone4", "phi3")  # their windows: of EXAONE 4's small
 def config_of(name: str) -> dict[str, Any]:
     whole = CONFIGS[name] | CHANGES[name]
     return {key: value for key, value in whole.items() if value is not ABSENT}
+
+
+def tiled(c: dict[str, Any], name: str, values: np.ndarray) -> np.ndarray:
+    """As llama.cpp's converter has it: the heads of values one of each key's after the other, -exp(A_log)."""
+    keys, heads, width = c["linear_num_key_heads"], c["linear_num_value_heads"], c["linear_value_head_dim"]
+
+    def turned(rows: np.ndarray, size: int) -> np.ndarray:
+        whole = rows.reshape(keys, heads // keys, size, *rows.shape[1:])
+        return np.ascontiguousarray(whole.swapaxes(0, 1)).reshape(rows.shape)
+
+    if "linear_attn" not in name or "norm" in name:
+        return values
+    if "A_log" in name:
+        return -np.exp(turned(values, 1))
+    if any(part in name for part in ("dt_bias", "in_proj_a", "in_proj_b")):
+        return turned(values, 1)
+    if "out_proj" in name:
+        return np.ascontiguousarray(turned(values.T, width).T)
+    first = len(values) - heads * width
+    return np.concatenate([values[:first], turned(values[first:], width)])
 
 
 def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
@@ -54,7 +76,7 @@ def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
     writer = gguf.GGUFWriter(path, architecture := ARCHITECTURES.get(name, name))
     writer.add_context_length(c["max_position_embeddings"])
     writer.add_embedding_length(c["hidden_size"])
-    writer.add_block_count(c["num_hidden_layers"])
+    writer.add_block_count(c["num_hidden_layers"] + (name == "qwen3_5_text"))  # which has one for drafts
     if name == "lfm2":
         writer.add_feed_forward_length(48)  # 72 * 2 / 3 * 0.75 in whole blocks of 16
         writer.add_head_count_kv([kv if kind == "full_attention" else 0 for kind in c["layer_types"]])
@@ -66,12 +88,15 @@ def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
     writer.add_head_count(heads)
     writer.add_key_length(size)
     writer.add_value_length(size)
-    writer.add_rope_freq_base(c.get("rope_theta", c.get("rotary_emb_base")))
+    parameters = c.get("rope_parameters", {})
+    writer.add_rope_freq_base(c.get("rope_theta", c.get("rotary_emb_base", parameters.get("rope_theta"))))
     if "rms_norm_eps" in c:
         writer.add_layer_norm_rms_eps(c["rms_norm_eps"])
     elif "layer_norm_eps" in c:
         writer.add_layer_norm_eps(c["layer_norm_eps"])
-    writer.add_rope_dimension_count(int(size * c.get("partial_rotary_factor", c.get("rotary_pct", 1.0))))
+    writer.add_rope_dimension_count(
+        int(size * c.get("partial_rotary_factor", c.get("rotary_pct", parameters.get("partial_rotary_factor", 1))))
+    )
     if "use_parallel_residual" in c:
         writer.add_parallel_residual(c["use_parallel_residual"])
     if name in ("gemma3_text", "phi3", "exaone4"):
@@ -82,6 +107,16 @@ def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
         writer.add_final_logit_softcapping(c["final_logit_softcapping"])
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(c["rope_scaling"]["factor"])
+    if name == "qwen3_5_text":
+        writer.add_ssm_conv_kernel(c["linear_conv_kernel_dim"])
+        writer.add_ssm_state_size(c["linear_key_head_dim"])
+        writer.add_ssm_group_count(c["linear_num_key_heads"])
+        writer.add_ssm_time_step_rank(c["linear_num_value_heads"])
+        writer.add_ssm_inner_size(c["linear_value_head_dim"] * c["linear_num_value_heads"])
+        writer.add_full_attention_interval(c["full_attention_interval"])
+        writer.add_rope_dimension_sections([*parameters["mrope_section"], 0])
+        writer.add_uint32("qwen35.nextn_predict_layers", 1)
+        writer.add_tensor(f"blk.{c['num_hidden_layers']}.nextn.enorm.weight", np.ones(32, np.float32))
     if name == "granite":
         writer.add_attention_scale(c["attention_multiplier"])
         writer.add_embedding_scale(c["embedding_multiplier"])
@@ -104,9 +139,11 @@ def write(folder: Path, path: Path, c: dict[str, Any]) -> None:
         values = tensor.float32()
         if name in PERMUTED and ("q_proj" in hf or "k_proj" in hf):
             values = neighbours(values, heads if "q_proj" in hf else kv)
-        if name in SUMMED and hf.endswith("norm.weight"):
+        if name == "qwen3_5_text":
+            hf, values = hf.replace(".dt_bias", ".dt_proj.bias"), tiled(c, hf, values)
+        if name in SUMMED and hf.endswith("norm.weight") and "linear_attn.norm" not in hf:
             values = values + np.float32(1)
-        if "conv.conv" in hf:
+        if "conv.conv" in hf or "conv1d" in hf:
             values = values[:, 0]
         if "query_key_value" in hf:  # head by head, three parts each
             parts = values.reshape(heads, 3, size, *values.shape[1:])
@@ -144,7 +181,6 @@ def test_llama_cpp_has_the_same_logits(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_folder_made_of_the_file_is_what_the_file_was_made_of(tmp_path: Path, name: str) -> None:
     from soban.convert.folder import to_folder
-    from soban.convert.source import open_source
 
     folder, config = tmp_path / "hf", config_of(name)
     folder_of(folder, config)
@@ -158,6 +194,15 @@ def test_a_folder_made_of_the_file_is_what_the_file_was_made_of(tmp_path: Path, 
         assert np.allclose(there[tensor].data, back[tensor].data, rtol=0, atol=2**-23 if name in SUMMED else 0), tensor
     assert not difference(theirs(folder), ours(tmp_path / "back"))
     assert not difference(theirs(tmp_path / "back"), ours(tmp_path / "m.gguf"))
+
+
+def test_heads_of_values_that_lie_apart_give_the_logits_of_those_that_lie_together(tmp_path: Path) -> None:
+    config = CONFIGS["qwen3_5_text"]
+    folder_of(tmp_path / "hf", config)
+    write(tmp_path / "hf", tmp_path / "m.gguf", config)
+    assert not difference(theirs(tmp_path / "hf"), ours(tmp_path / "m.gguf"))
+    with pytest.raises(soban.UserError, match="in which they run, but are not converted"):
+        open_source(tmp_path / "m.gguf").fitted()
 
 
 def test_exaone_3_5_which_transformers_has_not_is_the_model_of_its_folder(tmp_path: Path) -> None:

@@ -27,13 +27,18 @@ class Reading:
 
     `interleaved`: rows of q and k are stored so that neighbours turn together. `norm_offset`: what the family adds to
     the weights of its norms, and the file has added already. `taps`: how tensors end that have the weights of a
-    convolution, those of a column beside each other.
+    convolution, those of a column beside each other. `plain_norms`: how norms end to which nothing is added. `decay`:
+    how tensors end that have -exp of what the family calls so. `drafts`: whether layers after the model's own, which
+    guess tokens ahead, are left out.
     """
 
     config: Callable[[Keys], dict[str, Any]]
     interleaved: bool = False
     norm_offset: float = 0.0
     taps: str | None = None
+    plain_norms: tuple[str, ...] = ()
+    decay: str | None = None
+    drafts: bool = False
 
 
 def sizes(keys: Keys) -> dict[str, Any]:
@@ -291,6 +296,34 @@ def lfm2(keys: Keys) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def qwen35(keys: Keys) -> dict[str, Any]:
+    config = sizes(keys)
+    size, heads = keys.count("attention.key_length"), keys.count("ssm.time_step_rank")
+    if keys.count("attention.value_length", size) != size:
+        raise keys.refused("attention.value_length", keys.get("attention.value_length"))
+    key_heads, width, drafts = (
+        keys.count("ssm.group_count"), keys.count("ssm.inner_size"), keys.get("nextn_predict_layers") or 0,
+    )  # fmt: skip
+    if type(drafts) is not int or not 0 <= drafts < config["num_hidden_layers"]:
+        raise keys.refused("nextn_predict_layers", drafts)
+    if width % heads or heads % key_heads:
+        raise keys.refused("ssm.inner_size", width)
+    keys.get("rope.dimension_sections")  # by which images turn; text turns alike in all of them
+    turned = keys.count("rope.dimension_count", size)
+    config["num_hidden_layers"] -= drafts
+    return config | ({"linear_heads_tiled": True} if heads != key_heads else {}) | {
+        "model_type": "qwen3_5_text", "hidden_act": "silu", "head_dim": size,
+        "num_key_value_heads": keys.count("attention.head_count_kv"),
+        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
+        "attention_bias": biased(keys, "attn_output"), "linear_conv_kernel_dim": keys.count("ssm.conv_kernel"),
+        "linear_key_head_dim": keys.count("ssm.state_size"), "linear_value_head_dim": width // heads,
+        "linear_num_key_heads": key_heads, "linear_num_value_heads": heads,
+        "full_attention_interval": keys.count("full_attention_interval", 4),
+        "rope_theta": keys.number("rope.freq_base", THETA), "partial_rotary_factor": turned / size,
+        "rope_scaling": scaling(keys, turned, config["max_position_embeddings"]),
+    }  # fmt: skip
+
+
 def gpt2(keys: Keys) -> dict[str, Any]:
     names = {
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
@@ -322,4 +355,7 @@ READINGS: dict[str, Reading] = {
     "gptneox": Reading(gpt_neox),
     "gpt2": Reading(gpt2),
     "lfm2": Reading(lfm2, taps="shortconv.conv.weight"),
+    "qwen35": Reading(
+        qwen35, norm_offset=1.0, taps="ssm_conv1d.weight", plain_norms=("ssm_norm.weight",), decay="ssm_a", drafts=True
+    ),
 }

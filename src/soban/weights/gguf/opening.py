@@ -53,7 +53,7 @@ def checkpoint_of(path: Path, contents: Contents) -> Checkpoint:
             "pad_token_id": ids.get("padding"),  # whose defaults may lie beyond the rows
         },
         generation_config=_generation(path, contents.keys, ids),
-        tensors=_tensors(contents.tensors, reading),
+        tensors=_tensors(path, contents.tensors, reading, config),
         files=contents.files,
         metadata={},
         form=GGUF,
@@ -78,17 +78,42 @@ def _reading(path: Path, contents: Contents) -> Reading:
     return READINGS[architecture]
 
 
-def _tensors(tensors: Mapping[str, Tensor], reading: Reading) -> dict[str, Tensor]:
+def _tensors(
+    path: Path, tensors: Mapping[str, Tensor], reading: Reading, config: Mapping[str, Any]
+) -> dict[str, Tensor]:
     """The weights, norms as the family has them, without what the config holds."""
     weights = {name: tensor for name, tensor in tensors.items() if name not in ROTATIONS}
+    if reading.drafts:
+        weights = {name: one for name, one in weights.items() if _layer_of(name) < config["num_hidden_layers"]}
+    if reading.decay:
+        weights |= {name: _decay(path, one) for name, one in weights.items() if name.endswith(reading.decay)}
     if reading.norm_offset:
-        norms = (name for name in weights if name.endswith("_norm.weight"))
+        norms = (
+            name for name in weights if name.endswith("_norm.weight") and not name.endswith(reading.plain_norms or "?")
+        )  # fmt: skip
         weights |= {name: replace(weights[name], shift=-reading.norm_offset) for name in norms}
     if reading.taps:
         columns = (tensor for name, tensor in weights.items() if name.endswith(reading.taps) and tensor.data.ndim == 2)
         weights |= {one.name: replace(one, data=one.data.T[:, None], shape=(one.shape[1], 1, one.shape[0]))
                     for one in columns}  # fmt: skip
     return weights
+
+
+def _layer_of(name: str) -> int:
+    """The number of the layer that a tensor belongs to; -1: of none."""
+    number = name.removeprefix("blk.").partition(".")[0]
+    return int(number) if name.startswith("blk.") and number.isdecimal() else -1
+
+
+def _decay(path: Path, tensor: Tensor) -> Tensor:
+    """log(-x), which is what the family keeps."""
+    values = tensor.float32()
+    if tensor.format not in ("f32", "f16", "bf16") or tensor.data.ndim != 1 or not (values < 0).all():
+        raise UserError(
+            "{path}: tensor {name} is to hold numbers below 0", path=path, name=quoted(tensor.name),
+            hint="fetch it again",
+        )  # fmt: skip
+    return replace(tensor, format="f32", data=np.log(-values.astype(np.float64)).astype(np.float32))
 
 
 def special_ids(path: Path, keys: Mapping[str, Value], vocabulary: int) -> dict[str, int]:
