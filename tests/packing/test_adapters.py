@@ -26,6 +26,8 @@ TARGETS: dict[str, Any] = {
     "gpt2": ["c_attn", "c_fc", "mlp.c_proj"],
     "gpt_neox": "all-linear",
     "phi3": "all-linear",
+    "lfm2": "all-linear",
+    "qwen3_5_text": "all-linear",
 }
 
 
@@ -41,6 +43,13 @@ def adapted(folder: Path, family: str, **options: Any) -> Any:
                 parameter.normal_(0, 0.2)
     model.save_pretrained(folder / "adapter")
     return model
+
+
+def test_an_adapter_is_refused_where_the_heads_of_values_lie_apart(tmp_path: Path) -> None:
+    config = CONFIGS["qwen3_5_text"]
+    adapted(folder_of(tmp_path, config), "qwen3_5_text")
+    with pytest.raises(UserError, match="adapters do not fit a GGUF file"):
+        fitted_adapter(open_adapter(tmp_path / "adapter"), architecture(config | {"linear_heads_tiled": True}))
 
 
 @pytest.mark.parametrize("family", TARGETS)

@@ -152,7 +152,7 @@ def _memory(c: Config, i: int, at: Place) -> tuple[Weight, ...]:
 
 def _attention(c: Config, at: Place) -> tuple[Weight, ...]:
     d, q, kv, has = c.hidden_size, c.num_attention_heads * c.head_size, c.kv_heads * c.head_size, c.attention_bias
-    # The rows of a head's query are followed by those of its gate
+    # The rows of a head's query are followed by those of its gate; here the parts are neighbours, as adapters want it
     both: dict[str, Any] = {
         "wholes": {"hf": "self_attn.q_proj", "gguf": "attn_q"}, "heads": c.num_attention_heads,
         "by_head": ("hf", "gguf"), "bias": has,
@@ -160,9 +160,9 @@ def _attention(c: Config, at: Place) -> tuple[Weight, ...]:
     qkv = at.matrix(
         "qkv",
         at.rows(q, d, hf="self_attn.q_proj.query", **both),
+        at.rows(q, d, hf="self_attn.q_proj.gate", first=q, **both),
         at.rows(kv, d, bias=has, hf="self_attn.k_proj", gguf="attn_k"),
         at.rows(kv, d, bias=has, hf="self_attn.v_proj", gguf="attn_v", precise=True),
-        at.rows(q, d, hf="self_attn.q_proj.gate", first=q, **both),
     )
     return (
         qkv,
@@ -214,12 +214,13 @@ def memory(c: Config, layer: Any, h: Any, function: str, batch: ops.Batch, cache
 def attention(c: Config, layer: Any, h: Any, angles: Any, batch: ops.Batch, cache: Any) -> Any:
     """(T, hidden) -> (T, hidden)."""
     q, kv = c.num_attention_heads * c.head_size, c.kv_heads * c.head_size
-    qkv = ops.linear(h, layer.qkv, batch)
-    queries = ops.head_norm(qkv[:, :q], layer.query_norm, c.rms_norm_eps, c.norm_offset)
-    keys = ops.head_norm(qkv[:, q : q + kv], layer.key_norm, c.rms_norm_eps, c.norm_offset)
+    projected = ops.linear(h, layer.qkv, batch)
+    gate, values = projected[:, q : 2 * q], projected[:, 2 * q + kv :]
+    queries = ops.head_norm(projected[:, :q], layer.query_norm, c.rms_norm_eps, c.norm_offset)
+    keys = ops.head_norm(projected[:, 2 * q : 2 * q + kv], layer.key_norm, c.rms_norm_eps, c.norm_offset)
     queries, keys = (ops.rope(x, angles, False, c.head_size) for x in (queries, keys))
-    mixed = ops.attention(queries, keys, qkv[:, q + kv : q + 2 * kv], batch, cache, c.head_size**-0.5)
-    return ops.linear(ops.glu(qkv[:, q + 2 * kv :], "sigmoid", mixed), layer.output, batch)
+    mixed = ops.attention(queries, keys, values, batch, cache, c.head_size**-0.5)
+    return ops.linear(ops.glu(gate, "sigmoid", mixed), layer.output, batch)
 
 
 # Files have them; the class in transformers does not look at them

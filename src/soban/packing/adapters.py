@@ -20,6 +20,11 @@ def fitted_adapter(files: AdapterFiles, architecture: Architecture, moved: Facto
     `moved`: what its channels were multiplied by when the model was packed; the adapter was trained without. Raises
     UserError for layers that the model does not have, or that have other sizes there.
     """
+    if getattr(architecture.config, "linear_heads_tiled", False):
+        raise UserError(
+            "{path}: adapters do not fit a GGUF file whose heads of values stand in llama.cpp's order",
+            path=files.path, hint="take the model's Hugging Face folder",
+        )  # fmt: skip
     left, turned = dict(files.layers), _turned(architecture, files.interleaved)
     fitted: dict[str, tuple[Piece, ...]] = {}
     for place, weight in architecture.plan.places():
