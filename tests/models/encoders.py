@@ -30,8 +30,32 @@ ROBERTA: dict[str, Any] = {
     **BERT, "model_type": "roberta", "architectures": ["RobertaModel"], "max_position_embeddings": 66,
     "type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
 }  # fmt: skip
+MODERNBERT: dict[str, Any] = {
+    "model_type": "modernbert", "architectures": ["ModernBertModel"], "vocab_size": 264, "hidden_size": 32,
+    "num_hidden_layers": 5, "num_attention_heads": 4, "intermediate_size": 24, "hidden_activation": "gelu",
+    "max_position_embeddings": 64, "norm_eps": 1e-3, "norm_bias": False, "attention_bias": False, "mlp_bias": False,
+    "global_attn_every_n_layers": 3, "local_attention": 10, "global_rope_theta": 300.0, "local_rope_theta": 20.0,
+    "classifier_pooling": "mean", "classifier_activation": "gelu", "classifier_bias": False, "classifier_dropout": 0.0,
+    "pad_token_id": 3, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2,
+    "embedding_dropout": 0.0, "mlp_dropout": 0.0, "attention_dropout": 0.0, "decoder_bias": True,
+    "reference_compile": False, "initializer_range": 0.02, "initializer_cutoff_factor": 2.0,
+    "gradient_checkpointing": False, "layer_norm_eps": 1e-5, "position_embedding_type": "absolute",
+    "deterministic_flash_attn": False, "sparse_prediction": False, "sparse_pred_ignore_index": -100,
+}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert": BERT,
+    "modernbert": MODERNBERT,
+    "modernbert-biased": {
+        **MODERNBERT,
+        "norm_bias": True,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "layer_types": ["sliding_attention", "full_attention"] * 2 + ["full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 50.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 9.0},
+        },
+    },
     "roberta": ROBERTA,
     "xlm-roberta": {**ROBERTA, "model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"], "output_past": True},
 }
@@ -41,6 +65,10 @@ RANKERS: dict[str, dict[str, Any]] = {
         ("bert", "BertForSequenceClassification"), ("roberta", "RobertaForSequenceClassification"),
         ("xlm-roberta", "XLMRobertaForSequenceClassification"),
     )
+}  # fmt: skip
+RANKERS["modernbert"] = {
+    **MODERNBERT, "architectures": ["ModernBertForSequenceClassification"], "classifier_pooling": "cls",
+    "classifier_bias": True, "norm_bias": True, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0},
 }  # fmt: skip
 DICE = np.random.default_rng(3)
 TEXTS = [[int(i) for i in DICE.integers(6, 262, length)] for length in (24, 64, 1, 33)]  # the model's limit, too
@@ -53,7 +81,9 @@ def folder_of(path: Path, config: dict[str, Any], seed: int = 0) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     dice, tensors = np.random.default_rng(seed), {}
     for name, shape in architecture(config).plan.file_shapes().items():
-        tensors[name] = dice.normal(1 if name.endswith("LayerNorm.weight") else 0, 0.3, shape).astype(np.float32)
+        tensors[name] = dice.normal(1 if name.endswith(("LayerNorm.weight", "norm.weight")) else 0, 0.3, shape).astype(
+            np.float32
+        )
     write(path, tensors)
     files = {"config.json": config, "tokenizer.json": tokenizer(), "tokenizer_config.json": {}}
     for name, content in files.items():

@@ -14,10 +14,10 @@ from soban.models import architecture
 from soban.packing.fitting import fitted
 from soban.weights.opening import open_checkpoint
 
-from .encoders import BERT, CONFIGS, RANKERS, ROBERTA, TEXTS, far, folder_of, ours, theirs
+from .encoders import BERT, CONFIGS, MODERNBERT, RANKERS, ROBERTA, TEXTS, far, folder_of, ours, theirs
 from .official import ABSENT, changed, configure, write
 
-CLOSE = 1e-5  # float32 against float64: some tens of roundings of 6e-8 through two layers, a score being their sum
+CLOSE = 3e-5  # float32 against float64: hundreds of roundings of 6e-8 through up to five layers
 MISSED = 1e-4
 TYPES = [[0] * (len(text) // 2) + [1] * (len(text) - len(text) // 2) for text in TEXTS]
 
@@ -45,9 +45,21 @@ REPLACED: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {  # a part -> 
     "biases of the norms": ("bert", {"layer_norm": lambda x, weight, bias, eps: NORM(x, weight, None, eps)}),
     "the norms' epsilon": ("bert", {"layer_norm": lambda x, weight, bias, eps: NORM(x, weight, bias, 1e-12)}),
     "types": ("bert", {"embed": lambda ids, table, scale: EMBED(ids, table, scale if table.shape[0] > 2 else 0.0)}),
+    "a window to both sides": (
+        "modernbert",
+        {"attention": lambda *a, **k: ATTENTION(*a, **{**k, "window": k["window"] and k["window"] - 1})},
+    ),
+    "frequencies of windowed layers": ("modernbert", {"rotary": lambda p, r, table: ROTARY(p, r, of_all(table))}),
+    "the gate": ("modernbert", {"glu": lambda x, name: GLU(x, "silu")}),
     "the head's tanh": ("ranker", {"softcap": lambda x, cap: x}),
 }
 ATTENTION, ACTIVATION, NORM, EMBED = ops.attention, ops.activation, ops.layer_norm, ops.embed
+ROTARY, GLU = ops.rotary, ops.glu
+
+
+def of_all(table: np.ndarray) -> np.ndarray:
+    """The frequencies of layers that see the whole text, whoever asks."""
+    return architecture(MODERNBERT).config.rotations["full_attention"].table(64).astype(table.dtype)
 
 
 @pytest.mark.parametrize("part", REPLACED)
@@ -69,12 +81,28 @@ def test_positions_begin_behind_the_paddings_and_are_missed_where_they_do_not(tm
     assert np.abs(ours(folder)[0] - right).max() > MISSED
 
 
-@pytest.mark.parametrize("key", BERT)
-def test_a_key_that_is_missing_means_what_it_means_to_transformers(tmp_path: Path, key: str) -> None:
-    folder = folder_of(tmp_path, BERT)
-    configure(folder, changed(BERT, **{key: ABSENT, "architectures": ["BertModel"]}))
-    if key in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-               "intermediate_size", "max_position_embeddings"):  # fmt: skip
+SIZES = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (config, key)
+        for config in (BERT, MODERNBERT)
+        for key in config
+        if key not in ("model_type", "architectures") and (key != "pad_token_id" or config is BERT)  # 50283 of 264
+    ],
+    ids=lambda one: one if isinstance(one, str) else one["model_type"],
+)
+def test_a_key_that_is_missing_means_what_it_means_to_transformers(
+    tmp_path: Path, config: dict[str, Any], key: str
+) -> None:
+    folder = folder_of(tmp_path, config)
+    configure(folder, changed(config, **{key: ABSENT}))
+    if key in SIZES and (key != "max_position_embeddings" or config is BERT):
         with pytest.raises(UserError):
             ours(folder)
     else:
@@ -92,6 +120,21 @@ def test_a_key_that_is_missing_means_what_it_means_to_transformers(tmp_path: Pat
 def test_what_is_not_implemented_is_refused_by_name(change: Change) -> None:
     with pytest.raises(UserError, match="hidden_size|heads" if "hidden_size" in change else next(iter(change))):
         architecture(changed(BERT, **change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classifier_pooling": "mean"}, {"hidden_activation": "mish"}, {"layer_types": ["full_attention"]},
+        {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}, {"num_attention_heads": 5},
+        {"rope_parameters": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_modernbert_has_and_this_has_not_is_refused_by_name(change: Change) -> None:
+    names = {"num_attention_heads": "5 attention heads", "rope_parameters": "rope_"}
+    with pytest.raises(UserError, match=names.get(next(iter(change)), next(iter(change)))):
+        architecture(changed(RANKERS["modernbert"], **change))
 
 
 def test_a_table_of_positions_that_holds_no_text_is_refused() -> None:

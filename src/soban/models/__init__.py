@@ -22,6 +22,7 @@ FAMILIES = {  # model_type -> file
     "exaone4": "exaone4", "olmo2": "olmo2", "stablelm": "stablelm", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "gptj": "gptj", "phi": "phi", "bloom": "bloom", "gemma4_text": "gemma4", "gemma4": "gemma4", "bert": "bert",
     "roberta": "roberta", "xlm-roberta": "roberta", "lfm2": "lfm2", "qwen3_5_text": "qwen3_5", "qwen3_5": "qwen3_5",
+    "modernbert": "modernbert",
 }  # fmt: skip
 # Of these, the ones with parts for images, too -> the model_type of their text_config, where it says none
 TEXT_PARTS = {
