@@ -17,6 +17,7 @@ from soban.packing.layout import packed_layout
 from soban.weights.opening import open_checkpoint
 from soban.weights.safetensors import read_safetensors
 
+from ..sentences import sentence_model
 from . import small
 
 
@@ -147,3 +148,10 @@ def test_weights_that_are_quantised_elsewhere_are_refused(tmp_path: Path) -> Non
     folder = small.folder(tmp_path / "m", quantization_config={"quant_method": "bitnet"})
     with pytest.raises(UserError, match="quantised by bitnet"):
         open_source(folder)
+
+
+def test_an_encoder_keeps_what_makes_vectors_of_its_states(tmp_path: Path) -> None:
+    original = sentence_model(tmp_path / "m", {"pooling_mode": "max"}, dense="torch.nn.modules.activation.Tanh")
+    to_folder(open_source(original), tmp_path / "bf16", "bf16", tokenizer=None)
+    vectors = [soban.load(folder, dtype="f32").embed("the cat sat") for folder in (original, tmp_path / "bf16")]
+    assert vectors[0].shape == (12,) and 0 < np.abs(vectors[0] - vectors[1]).max() < 0.05

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from soban.base.files import new_folder
 from soban.convert.source import Floats, Source, halves, rotated_heads
 from soban.convert.wholes import whole_rows
+from soban.hub.choosing import MODULE
 from soban.loading.model_files import GgufFiles, files_of
 from soban.ops.formats import bf16_bits
 from soban.packing.fitting import quantised_by
@@ -207,6 +208,10 @@ def _copy_others(folder: Path, target: Path) -> None:
         ours = path.suffix in BESIDE or path.name.upper().startswith(LEGAL)
         if ours and path.is_file() and path.name not in (CONFIG, INDEX) and not path.name.startswith("."):
             shutil.copyfile(path, target / path.name)
+    for path in sorted(folder.glob("*/*")):  # what sentence-transformers puts behind a model
+        if MODULE.fullmatch(name := path.relative_to(folder).as_posix()):
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target / name)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
