@@ -11,6 +11,7 @@ import soban as library
 from soban.convert.gguf import to_gguf
 from soban.convert.source import open_source
 from soban.measure.importance import collect, pieces_of
+from soban.weights.gguf.adapter import write_gguf_adapter
 from soban.weights.gguf.importance import read_importance
 from tests import tiny
 
@@ -68,7 +69,9 @@ def test_logits_are_nearer_with_the_importance_of_the_text(model: Path, tmp_path
     assert apart[1] < (1.05 if type == "q6_k" else 0.9) * apart[0]  # which loses little anyway
 
 
-def test_channels_are_made_even_before_and_their_importance_with_them(model: Path, tmp_path: Path) -> None:
+def test_channels_are_made_even_before_and_their_importance_with_them(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     norm = np.ones(256, np.float32)
     norm[7] = 300
@@ -83,6 +86,13 @@ def test_channels_are_made_even_before_and_their_importance_with_them(model: Pat
     to_gguf(source, files[1], "q4_k_m", tokenizer=None, importance=importance)
     to_gguf(source, files[2], "f32", tokenizer=None, balanced=True)
     exact, same = (library.load(path, dtype="f32").logits([5, 6, 7]) for path in (model, files[2]))
+    assert "LoRA adapters of the original do not fit" in caplog.text
+    write_gguf_adapter(tmp_path / "a.gguf", "gemma2", None, {
+        "blk.0.ffn_up": (np.ones((1, 256), np.float32), np.ones((512, 1), np.float32), 1.0)
+    })  # fmt: skip
+    assert library.load(files[1], adapter=tmp_path / "a.gguf")
+    with pytest.raises(library.UserError, match="channels were made even"):
+        library.load(files[0], adapter=tmp_path / "a.gguf")
     assert np.abs(same - exact).max() < 1e-3
     apart = []
     for file in files[:2]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from soban import messages
 from soban.base.errors import UserError
 from soban.base.files import check_absent, quoted
 from soban.convert.gguf_keys import Told, facts_of
@@ -18,7 +19,7 @@ from soban.models.plan import Part
 from soban.ops.formats import Floats
 from soban.text.tokenizers.gguf_writing import llama2c_keys, tokenizer_keys
 from soban.text.tokenizers.llama2c import BOS, EOS, read_pieces
-from soban.weights.checkpoint import GGUF
+from soban.weights.checkpoint import BALANCED, GGUF
 from soban.weights.gguf.architectures import EMBEDDING, HEAD, READINGS, Reading
 from soban.weights.gguf.importance import Importance
 from soban.weights.gguf.opening import SAMPLING
@@ -71,6 +72,12 @@ def to_gguf(
         keys |= importance.keys()
     if balanced and not source.layout:
         source, moved = balanced_source(source, architecture)
+        if moved.columns:
+            keys[BALANCED] = True
+            messages.warn(
+                "{path}: channels that are far larger than others are made even in {count} matrices, so that LoRA "
+                "adapters of the original do not fit this file", path=path, count=len(moved.columns),
+            )  # fmt: skip
         for name in weights.keys() & parts.keys():  # columns that grew are multiplied with what shrank
             if (factors := moved.columns.get(parts[name][0].name)) is not None:
                 weights[name] = (weights[name] / np.square(factors)).astype(np.float32)

@@ -32,7 +32,7 @@ from soban.text.chat.templates import find_template
 from soban.text.tokenizers.bounded import BoundedTokenizer
 from soban.text.tokenizers.tokenizer import Tokenizer
 from soban.weights import ollama
-from soban.weights.checkpoint import LLAMA2C, SYSTEM, Checkpoint
+from soban.weights.checkpoint import BALANCED, LLAMA2C, SYSTEM, Checkpoint
 from soban.weights.safetensors import read_safetensors
 
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "bundled"
@@ -69,11 +69,20 @@ class Loaded:
     turns: tuple[dict[str, str], ...] = ()  # that every conversation begins with
     pooling: Pooling | None = None  # of an encoder
     plain: "Loaded | None" = None  # the same without an adapter's template; None: it has none
+    balanced: bool = False  # of a GGUF file, see `to_gguf`
     original: Checkpoint | None = None  # what the weights were packed from; None: they are as in the file
 
     @functools.cached_property
     def moved(self) -> Factors:
-        """What channels were multiplied by when the weights were packed: found anew from what they were packed from."""
+        """What channels were multiplied by when the weights were packed: found anew from what they were packed from.
+
+        Raises UserError where that was done before, and what they were packed from has the channels as they came out.
+        """
+        if self.balanced:
+            raise UserError(
+                "{path}: its channels were made even when it was quantised, so that an adapter of the original does "
+                "not fit it", path=self.path, hint="merge the adapter into the original model, and quantise that",
+            )  # fmt: skip
         quantised = self.original is not None and self.dtype in QUANTISED
         return equalise(self.architecture.plan, self.original) if self.original and quantised else Factors()
 
@@ -207,6 +216,7 @@ def load_files(
     return Loaded(
         path, dtype, arch, assemble(arch, weights), words, template, generation, as_run_c, cache, room,
         pooling=read_pooling(path) if arch.encoder else None, original=checkpoint if packs else None,
+        balanced=checkpoint.keys.get(BALANCED) is True,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ BLOCKS = frozenset((
 METHODS = frozenset(("bitsandbytes", "gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors"))
 WEIGHTS = frozenset(("f64", "f32", "f16", "bf16", "i8g")) | BLOCKS | METHODS  # formats whose numbers can be asked for
 SYSTEM = "system_prompt"  # in a generation config: what the model is told where nobody tells it anything else
+BALANCED = "soban.balanced"  # key of a GGUF file some of whose channels were multiplied and others divided
 FINITE_CHUNK = 1 << 20  # numbers looked at in one go: 4 MB of float32
 
 

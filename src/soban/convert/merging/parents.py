@@ -14,7 +14,8 @@ from soban.convert.source import Floats, Source, open_source
 from soban.convert.wholes import whole_rows
 from soban.models import Architecture
 from soban.models.plan import EMBED, Shape
-from soban.weights.adapter import AdapterFiles, LowRank, open_adapter
+from soban.weights.adapter import open_adapter
+from soban.weights.low_rank import AdapterFiles, LowRank
 
 # Keys of config.json that say nothing of what is computed.
 SILENT = {
