@@ -1,6 +1,7 @@
 """Settings, a model and examples to a run of the common loop: what learns, what it is measured with, what is kept."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def start(settings: TuneSettings, subject: Subject, sets: Sets, out: Path) -> tu
     """The model with what learns in it, and a run that has taken no step."""
     base = frozen(subject.files.checkpoint, settings.base)
     if settings.checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a name that it is to have one day
+            base.model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     adapted: Adapted | Whole
     if METHODS[settings.method].config is None:
         adapted = Whole(base.model, subject.files.checkpoint.path)
