@@ -245,7 +245,8 @@ def _others(advice: Advice) -> str:
     }
     rows = [(f"{count}", reasons[reason]) for reason, count in advice.against.items()]
     if advice.waiting:
-        rows.append((f"{len(advice.waiting)}", translate("would do, but soban has no engine for them yet:")))
+        why = translate("would do, but soban has no engine for them yet, or it is not known of which family they are:")
+        rows.append((f"{len(advice.waiting)}", why))
     if not rows:
         return ""
     wide = max(len(count) for count, _ in rows)
