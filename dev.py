@@ -89,8 +89,8 @@ def lint(arguments: list[str]) -> int:
 # Whether a benchmark needs a model of full size; what else a script takes stands in its --help.
 BENCHMARKS = {
     "limits": False, "tiny": False, "decode_prefill": True, "batch": True, "long_context": True,
-    "noisy_neighbour": True, "lookup": True, "packing": True, "training": False, "gguf_files": False,
-    "embedding": False,
+    "noisy_neighbour": True, "lookup": True, "packing": True, "training": False, "tuning": False,
+    "gguf_files": False, "embedding": False,
 }  # fmt: skip
 
 
