@@ -30,7 +30,7 @@ EXAMPLES = """\
 
 
 # How what the engine does not run beside a model is tried
-TRIED = {"full": 'soban run {path} "..."', "ia3": 'peft.PeftModel.from_pretrained(model, "{path}")'}
+WHOLE, BY_PEFT = 'soban run {path} "..."', 'peft.PeftModel.from_pretrained(model, "{path}")'
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def _tune(arguments: dict[str, Any], options: TuneOptions) -> int:
     from soban.cli.terminal.training import Display
 
     model = f"{arguments['model']} " if "model" in arguments else ""
-    attempt = f'soban run {model}--adapter {{path}} "..."' if METHODS[options.method].runs else TRIED[options.method]
+    runs = METHODS[options.method].runs and not options.dora
+    attempt = f'soban run {model}--adapter {{path}} "..."' if runs else WHOLE if options.method == "full" else BY_PEFT
     display = Display(Path(arguments["out"]), attempt=attempt)
     interruptions: list[int] = []
     with ExitStack() as stack:
