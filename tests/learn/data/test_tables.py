@@ -119,6 +119,10 @@ def test_a_word_of_excel_tells_the_delimiter_and_is_no_row(tmp_path: Path) -> No
         assert read(tmp_path / "a.csv", content.encode("utf-8-sig")) == [{"id": "1", "text": "one"}]
 
 
+def test_a_table_whose_only_columns_are_by_apostrophes_without_evidence_is_read_as_one_column(tmp_path: Path) -> None:
+    assert [list(row.values()) for row in read(tmp_path / "a.csv", b"\";\r';")] == [["';"]]
+
+
 def test_a_quote_that_nobody_closes_costs_no_row_but_its_own(tmp_path: Path) -> None:
     for seed in range(40):
         chance = random.Random(seed)

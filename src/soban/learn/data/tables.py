@@ -150,11 +150,12 @@ def _candidates(sample: Sequence[str], delimiters: str) -> Iterator[Dialect]:
 
 def _best(surveys: Sequence[Survey]) -> Survey:
     """The survey that fits best: one of several columns where the first row names them, else of one."""
+    usual = [one for one in surveys if one.dialect.quote != "'" or one.evidence]
     several = [
-        one for one in surveys
+        one for one in usual
         if one.dialect.delimiter and len(one.first) > 1 and one.cost <= MOST_UNLIKE * one.rows
     ]  # fmt: skip
-    alone = [one for one in surveys if not one.dialect.delimiter]
+    alone = [one for one in usual if not one.dialect.delimiter]
 
     def order(one: Survey) -> tuple[float, int, bool, bool, int, int, int]:
         dialect = one.dialect
@@ -163,8 +164,7 @@ def _best(surveys: Sequence[Survey]) -> Survey:
             -len(one.first), DELIMITERS.find(dialect.delimiter), one.stray if dialect.escape else 0,
         )  # fmt: skip
 
-    usual = [one for one in several or alone if one.dialect.quote != "'" or one.evidence]
-    return min(usual, key=order)
+    return min(several or alone, key=order)
 
 
 def _checked(
