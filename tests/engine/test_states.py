@@ -144,7 +144,7 @@ def test_what_a_draft_got_wrong_is_taken_back(model: Any, number: int | None) ->
     drafted = accepted = 0
     for seed in range(4):
         it = engine(model, slots=3 + seed)
-        options = {"temperature": 0.25, "new": 60}
+        options = {"temperature": 0.15 if seed % 2 else 0.03, "new": 90}  # texts that repeat, and not only
         (sequence,) = it.add(request(REPETITIVE, seed, prompt_lookup_num_tokens=number, **options))
         assert_same(model, finish(it, [sequence])[0], alone(model, REPETITIVE, seed, **options))
         drafted, accepted = drafted + sequence.drafted, accepted + sequence.accepted
