@@ -111,7 +111,7 @@ def test_della_keeps_the_larger_of_a_row_more_often_and_the_mean() -> None:
 
 
 def test_breadcrumbs_without_outliers_to_drop_keeps_the_largest() -> None:
-    """gamma so small that it names no number: mergekit 0.1.5 then keeps nothing at all, the paper drops nothing."""
+    """gamma so small that it names no number of the tensor."""
     base, model = (DICE.standard_normal((5, 4)).astype(np.float32) for _ in range(2))
     delta = model - base
     found = made("breadcrumbs", [model], base, density=0.5, gamma=0.01) - base
