@@ -72,7 +72,7 @@ def test_a_tensor_of_a_layer_that_is_no_target_is_left_out_as_peft_does(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"use_dora": True}, "use_dora=True"),
+        ({"use_dora": True}, "DoRA"),
         ({"bias": "lora_only"}, "bias="),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save="),
         ({"target_modules": ["q_proj", "embed_tokens"]}, "is no part of a plain LoRA"),
@@ -94,7 +94,8 @@ def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
     written(tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     for changes, words in (
-        ({"peft_type": "IA3"}, "peft_type="), ({"r": 5}, "is of rank 4, and adapter_config.json says r=5"),
+        ({"peft_type": "IA3"}, "IA3"), ({"peft_type": "LOHA"}, "peft_type="),
+        ({"r": 5}, "is of rank 4, and adapter_config.json says r=5"),
         ({"lora_alpha": "x"}, "lora_alpha="), ({"target_modules": ["nothing"]}, "no layer"),
     ):  # fmt: skip
         (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))

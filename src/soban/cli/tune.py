@@ -30,7 +30,7 @@ EXAMPLES = """\
 
 
 # How what the engine does not run beside a model is tried
-WHOLE, BY_PEFT = 'soban run {path} "..."', 'peft.PeftModel.from_pretrained(model, "{path}")'
+WHOLE = 'soban run {path} "..."'
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def _tune(arguments: dict[str, Any], options: TuneOptions) -> int:
 
     model = f"{arguments['model']} " if "model" in arguments else ""
     runs = METHODS[options.method].runs and not options.dora
-    attempt = f'soban run {model}--adapter {{path}} "..."' if runs else WHOLE if options.method == "full" else BY_PEFT
+    merging = f"soban merge {model or 'soban '}{{path}} --out FOLDER"
+    attempt = f'soban run {model}--adapter {{path}} "..."' if runs else WHOLE if options.method == "full" else merging
     display = Display(Path(arguments["out"]), attempt=attempt)
     interruptions: list[int] = []
     with ExitStack() as stack:

@@ -14,8 +14,9 @@ from soban.weights.low_rank import AdapterFiles, LowRank
 from soban.weights.safetensors import read_safetensors
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-ALL_LINEAR = "all-linear"
+NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_((?P<side>[AB])\.weight|magnitude_vector)")
+FACTOR = re.compile(r"base_model\.model\.(?P<module>.+)\.ia3_l")
+ALL_LINEAR, MAGNITUDE = "all-linear", "m"
 # Keys that change nothing in what a finished adapter computes, or say what the tensors' names say, too.
 HARMLESS_WORDS = """
 peft_type task_type auto_mapping base_model_name_or_path revision inference_mode lora_dropout fan_in_fan_out
@@ -31,8 +32,11 @@ TAKEN = frozenset((HARMLESS_WORDS + READ_WORDS).split())
 BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
-def open_adapter(folder: Path) -> AdapterFiles:
-    """The adapter in peft's folder or a GGUF file. Raises UserError for what is missing, damaged, or no plain LoRA."""
+def open_adapter(folder: Path, *, merging: bool = False) -> AdapterFiles:
+    """The adapter in peft's folder or a GGUF file. `merging`: also DoRA and IA3, of which a model can be made.
+
+    Raises UserError for what is missing, damaged, or another method.
+    """
     if folder.suffix.lower() == ".gguf" and folder.is_file():
         from soban.weights.gguf.adapter import open_gguf_adapter  # imported where it is met: few adapters are such
 
@@ -45,12 +49,16 @@ def open_adapter(folder: Path) -> AdapterFiles:
             hint="name the folder that peft's save_pretrained wrote",
         )  # fmt: skip
     config = read_json(folder / CONFIG)
-    _check(folder / CONFIG, config)
+    _check(folder, config, merging)
     if not (folder / WEIGHTS).is_file():
         if (folder / PICKLED).is_file():
             raise pickle_refused(folder / PICKLED)
         raise UserError("{path}: no {name} in this folder", path=folder, name=WEIGHTS, hint="fetch it again")
     tensors, _ = read_safetensors(folder / WEIGHTS)
+    base = config.get("base_model_name_or_path")
+    base = base if isinstance(base, str) else None
+    if config["peft_type"] == "IA3":
+        return AdapterFiles(folder, {}, base, factors=_factors(folder / WEIGHTS, tensors))
     sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if not (match := NAME.fullmatch(name)):
@@ -58,7 +66,7 @@ def open_adapter(folder: Path) -> AdapterFiles:
                 "{path}: {name} is no part of a plain LoRA, which is all that this reads", path=folder / WEIGHTS,
                 name=quoted(name), hint="merge the adapter into its model with peft, and run that",
             )  # fmt: skip
-        sides.setdefault(match["module"], {})[match["side"]] = tensor
+        sides.setdefault(match["module"], {})[match["side"] or MAGNITUDE] = tensor
     pairs = {module: pair for module, pair in sides.items() if targeted(config, module)}
     if left := len(sides) - len(pairs):
         messages.warn(
@@ -68,18 +76,41 @@ def open_adapter(folder: Path) -> AdapterFiles:
     layers = {module: _layer(folder / WEIGHTS, config, module, pair) for module, pair in pairs.items()}
     if not layers:
         raise UserError("{path}: there is no layer in this adapter", path=folder, hint="fetch it again")
-    base = config.get("base_model_name_or_path")
-    return AdapterFiles(folder, layers, base if isinstance(base, str) else None)
+    return AdapterFiles(folder, layers, base)
 
 
-def _check(path: Path, config: Mapping[str, Any]) -> None:
+def _factors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What IA3 multiplies by, by the names of the modules."""
+    factors = {}
+    for name, tensor in tensors.items():
+        if not (match := FACTOR.fullmatch(name)) or len(tensor.shape) != 2 or 1 not in tensor.shape:
+            raise UserError(
+                "{path}: {name} is no part of an IA3 adapter", path=path, name=quoted(name),
+                hint="fetch the adapter again",
+            )  # fmt: skip
+        finite_check(tensor)
+        factors[match["module"]] = tensor
+    return factors
+
+
+def _check(folder: Path, config: Mapping[str, Any], merging: bool) -> None:
     """UserError for another method than LoRA, and for what is added to it."""
+    path = folder / CONFIG
+    method = "IA3" if config.get("peft_type") == "IA3" else "DoRA" if config.get("use_dora") else ""
+    if method and not merging:
+        raise UserError(
+            "{path}: {method}, with which nothing is computed beside the model", path=path, method=method,
+            folder=folder, hint="soban merge MODEL {folder} --out FOLDER makes a model of it, which runs",
+        )  # fmt: skip
+    if method == "IA3":
+        return
     if config.get("peft_type") != "LORA":
         raise UserError(
             "{path}: peft_type={value}; LoRA is read, and no other method", path=path,
             value=quoted(config.get("peft_type")), hint="merge the adapter into its model with peft, and run that",
         )  # fmt: skip
     wrong = {key: value for key, value in config.items() if key not in TAKEN and value not in (None, False, [], {})}
+    wrong.pop("use_dora", None)
     if config.get("bias", "none") != "none":
         wrong["bias"] = config["bias"]
     if config.get("init_lora_weights", True) not in BEGINNINGS:
@@ -115,7 +146,8 @@ def _is_named(names: Any, module: str) -> bool:
 
 
 def _layer(path: Path, config: Mapping[str, Any], module: str, pair: Mapping[str, Tensor]) -> LowRank:
-    if len(pair) < 2 or any(len(tensor.shape) != 2 for tensor in pair.values()):
+    magnitude = pair.get(MAGNITUDE)
+    if not {"A", "B"} <= pair.keys() or any(len(pair[side].shape) != 2 for side in "AB"):
         raise UserError(
             "{path}: {module} has not the two matrices of a LoRA", path=path, module=quoted(module),
             hint="fetch the adapter again",
@@ -127,8 +159,14 @@ def _layer(path: Path, config: Mapping[str, Any], module: str, pair: Mapping[str
             "{path}: the matrices of {module} are of rank {a} and {b}", path=path, module=quoted(module), a=rank,
             b=b.shape[1], hint="fetch the adapter again",
         )  # fmt: skip
-    for tensor in (a, b):
-        finite_check(tensor)
+    if bool(config.get("use_dora")) != (magnitude is not None) or (magnitude and magnitude.shape != b.shape[:1]):
+        raise UserError(
+            "{path}: {module} has no lengths of rows that fit it", path=path, module=quoted(module),
+            hint="fetch the adapter again",
+        )  # fmt: skip
+    for tensor in (a, b, magnitude):
+        if tensor is not None:
+            finite_check(tensor)
     promised = _by_pattern(config, "rank_pattern", module, config.get("r", 8))
     alpha = _by_pattern(config, "alpha_pattern", module, config.get("lora_alpha", 8))
     if promised != rank or type(alpha) not in (int, float) or not math.isfinite(alpha):
@@ -137,7 +175,7 @@ def _layer(path: Path, config: Mapping[str, Any], module: str, pair: Mapping[str
             module=quoted(module), rank=rank, name=CONFIG, promised=quoted(promised), alpha=quoted(alpha),
             hint="fetch the adapter again",
         )  # fmt: skip
-    return LowRank(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+    return LowRank(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank), magnitude)
 
 
 def _by_pattern(config: Mapping[str, Any], key: str, module: str, usual: Any) -> Any:

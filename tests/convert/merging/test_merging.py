@@ -87,21 +87,32 @@ def test_the_angle_of_warp_is_that_of_a_whole_layer(tmp_path: Path) -> None:
         assert np.abs(found[name] - expected).max() < 1e-5
 
 
-def test_an_adapter_becomes_part_of_its_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_becomes_part_of_its_model(tmp_path: Path, family: str, kind: str) -> None:
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
-    for family in FAMILIES:
-        base = make_parents(tmp_path / family, family)[0]
-        judge = peft.get_peft_model(
-            transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-            peft.LoraConfig(r=3, lora_alpha=5, use_rslora=True, target_modules="all-linear", init_lora_weights=False),
-        )
-        judge.save_pretrained(tmp_path / family / "adapter")
-        name = f"{base}+{tmp_path / family / 'adapter'}"
-        found = merge(Recipe("passthrough", (Slice((Ingredient(name),)),)), tmp_path / family / "out")
-        for key, value in judge.merge_and_unload().state_dict().items():
-            if key in found:
-                assert np.abs(found[key] - value.numpy()).max() < 1e-6, key
+    low = {"r": 3, "lora_alpha": 5, "target_modules": "all-linear", "init_lora_weights": False}
+    config = {
+        "lora": lambda: peft.LoraConfig(**low, use_rslora=True), "dora": lambda: peft.LoraConfig(**low, use_dora=True),
+        "ia3": lambda: peft.IA3Config(
+            target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"], init_ia3_weights=False
+        ),
+    }[kind]()  # fmt: skip
+    base = make_parents(tmp_path, family, **({"attention_bias": True} if family != "gemma2" else {}))[0]
+    judge = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    if kind == "dora":  # lengths other than those of the beginning
+        for name, weight in judge.named_parameters():
+            if "magnitude" in name:
+                weight.data *= torch.rand_like(weight) + 0.5
+    judge.save_pretrained(tmp_path / "adapter")
+    found = merge(Recipe("passthrough", (Slice((Ingredient(f"{base}+{tmp_path / 'adapter'}"),)),)), tmp_path / "out")
+    expected = judge.merge_and_unload().state_dict()
+    before = weights(base)
+    changed = [name for name in found if np.abs(found[name] - before[name]).max() > 1e-3]
+    assert len(changed) >= 6 and found.keys() <= expected.keys()
+    for name, value in found.items():
+        assert np.abs(value - expected[name].numpy()).max() < 1e-5, name
 
 
 def test_a_gguf_file_is_a_parent_like_a_folder(tmp_path: Path) -> None:

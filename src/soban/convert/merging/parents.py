@@ -1,6 +1,6 @@
 """The models that are merged: opened, and looked at for whether they fit each other, before anything is computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from soban.convert.wholes import whole_rows
 from soban.models import Architecture
 from soban.models.plan import EMBED, Shape
 from soban.weights.adapter import open_adapter
+from soban.weights.checkpoint import HF
 from soban.weights.low_rank import AdapterFiles, LowRank
 
+WEIGHT, BIAS = ".weight", ".bias"
 # Keys of config.json that say nothing of what is computed.
 SILENT = {
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "bos_token_id",
@@ -62,43 +64,88 @@ class Parent:
 
     def adapter_of_words(self) -> bool:
         """Whether its adapter changes the vocabulary's tensors."""
-        changed = set() if self.adapter is None else {f"{module}.weight" for module in self.adapter.layers}
+        files = self.adapter
+        changed = {module + WEIGHT for module in (*files.layers, *files.factors)} if files else set()
         return not changed.isdisjoint(self.vocabularies)
 
     def rows(self, name: str) -> Iterator[Floats]:
         """A tensor's numbers in float32, in pieces of whole rows; what the adapter adds to it, too."""
-        low = None if self.adapter is None else self.adapter.layers.get(name.removesuffix(".weight"))
         pieces = whole_rows(self.source, self.architecture, name)
-        if low is None:
+        module = name.removesuffix(WEIGHT).removesuffix(BIAS)
+        if self.adapter is None:
             yield from pieces
-            return
-        a, b = low.a.float32(), low.b.float32()
-        start = 0
-        for piece in pieces:
-            yield piece + np.float32(low.scale) * (b[start : start + len(piece)] @ a)
-            start += len(piece)
+        elif (factor := self.adapter.factors.get(module)) is not None:
+            yield from _scaled(pieces, factor.float32(), is_bias=name.endswith(BIAS))
+        elif (low := self.adapter.layers.get(module)) is not None and name.endswith(WEIGHT):
+            yield from _added(pieces, low)
+        else:
+            yield from pieces
+
+
+def _scaled(pieces: Iterator[Floats], factor: Floats, *, is_bias: bool) -> Iterator[Floats]:
+    """Rows times their factors, (out, 1), or columns times theirs, (1, in), which leave a bias alone."""
+    start = 0
+    for piece in pieces:
+        if factor.shape[1] == 1:
+            some = factor[start : start + len(piece)]
+            yield piece * (some[:, 0] if is_bias else some)
+        else:
+            yield piece if is_bias else piece * factor
+        start += len(piece)
+
+
+def _added(pieces: Iterator[Floats], low: LowRank) -> Iterator[Floats]:
+    """Rows with what the adapter adds to them, and of the length that it gives them, if it does."""
+    a, b = low.a.float32(), low.b.float32()
+    magnitude = None if low.magnitude is None else low.magnitude.float32()
+    start = 0
+    for piece in pieces:
+        stop = start + len(piece)
+        rows = piece + np.float32(low.scale) * (b[start:stop] @ a)
+        if magnitude is not None:
+            lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+            rows *= (magnitude[start:stop] / np.maximum(lengths, 1e-30)).astype(np.float32)[:, None]
+        yield rows
+        start = stop
 
 
 def opened(name: str, path: Path, adapter: Path | None = None) -> Parent:
     """The model at a path. Raises UserError for what is damaged, and for an adapter that is not this model's."""
     source, architecture = open_source(path).fitted()
     shapes = architecture.plan.file_shapes()
-    files = None if adapter is None else open_adapter(adapter)
-    for module, low in files.layers.items() if files else ():
-        _check_adapter(files, shapes.get(f"{module}.weight"), module, low)  # type: ignore[arg-type]
+    files = None if adapter is None else open_adapter(adapter, merging=True)
+    if files is not None:
+        _check_adapter(files, shapes, architecture)
     return Parent(name, source, architecture, files, shapes)
 
 
-def _check_adapter(files: AdapterFiles, shape: Shape | None, module: str, low: LowRank) -> None:
-    theirs = (low.b.shape[0], low.a.shape[1])
-    if shape == theirs:
-        return
-    raise UserError(
-        "{path}: {module} is for a layer of {theirs}, and this model's has {ours}", path=files.path,
-        module=quoted(module), theirs=f"{theirs[0]} x {theirs[1]}", base=files.base or "?",
-        ours="none" if shape is None else " x ".join(map(str, shape)),
-        hint="take the model that it was trained for: {base}",
-    )  # fmt: skip
+def _check_adapter(files: AdapterFiles, shapes: Mapping[str, Shape], architecture: Architecture) -> None:
+    """UserError for an adapter in llama.cpp's form, and for layers that the model does not have in that size."""
+    if files.form != HF:
+        raise UserError(
+            "{path}: its layers have llama.cpp's names", path=files.path,
+            hint="take the adapter as peft saved it, or run it with --adapter",
+        )  # fmt: skip
+    sizes = {module: (low.b.shape[0], low.a.shape[1]) for module, low in files.layers.items()}
+    for module in (*sizes, *files.factors):
+        shape = shapes.get(module + WEIGHT)
+        factor = files.factors.get(module)
+        if shape is not None and factor is not None and factor.shape in ((shape[0], 1), (1, shape[-1])):
+            continue
+        theirs = sizes.get(module) or (factor.shape if factor is not None else ())
+        if shape is not None and shape == theirs:
+            continue
+        raise UserError(
+            "{path}: {module} is for a layer of {theirs}, and this model's has {ours}", path=files.path,
+            module=quoted(module), theirs=" x ".join(map(str, theirs)), base=files.base or "?", ours=_size(shape),
+            hint="take the model that it was trained for: {base}",
+        )  # fmt: skip
+    parts = {part.source(): part for part in architecture.plan.parts()}
+    if any(parts[module + WEIGHT].transposed for module in (*sizes, *files.factors)):
+        raise UserError(
+            "{path}: this model's layers lie on their side, which is not merged with adapters", path=files.path,
+            hint="run it with --adapter",
+        )  # fmt: skip
 
 
 def check_together(parents: Sequence[Parent], *, vocabularies: bool, layers: bool) -> None:
