@@ -1,4 +1,4 @@
-"""Writes tests/golden/merged.safetensors: what mergekit makes of small models by recipes that both have.
+"""Writes tests/convert/merging/golden.safetensors: what mergekit makes of small models by recipes that both have.
 
 Needs mergekit 0.1.5: python scripts/make_merged.py
 """
@@ -19,7 +19,7 @@ from mergekit.merge import MergeOptions, run_merge  # noqa: E402
 from tests.convert.merging.parents import FAMILIES, NAMES, make_parents  # noqa: E402
 from tests.convert.merging.recipes import RECIPES  # noqa: E402
 
-OUT = ROOT / "tests" / "golden" / "merged.safetensors"
+OUT = ROOT / "tests" / "convert" / "merging" / "golden.safetensors"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Writes tests/golden/quantised.safetensors: small matrices that bitsandbytes and compressed-tensors have quantised.
+"""Writes tests/weights/quantised/golden.safetensors: small matrices, as bitsandbytes and compressed-tensors keep them.
 
 Beside what each library stores stands what it makes of that again, in float32. Needs both libraries, on a CPU:
     python scripts/make_quantised.py
@@ -14,7 +14,7 @@ from compressed_tensors.compressors import BaseCompressor
 from compressed_tensors.quantization import QuantizationScheme
 from safetensors.torch import save_file
 
-OUT = Path(__file__).parents[1] / "tests" / "golden" / "quantised.safetensors"
+OUT = Path(__file__).parents[1] / "tests" / "weights" / "quantised" / "golden.safetensors"
 SHAPE = (24, 256)
 CASES: dict[str, dict[str, Any]] = {  # format of compressed-tensors -> its settings of the weights
     "int4 groups": {"format": "pack-quantized", "num_bits": 4, "strategy": "group", "group_size": 128},

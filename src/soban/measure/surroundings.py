@@ -20,7 +20,7 @@ from soban.base.version import VERSION
 Report = dict[str, Any]
 # The least version that is accepted, as pyproject.toml says it, and the newest with which all tests passed.
 CORE = {
-    "numpy": ("1.26", "2.4.6"), "tokenizers": ("0.20", "0.23.3"), "jinja2": ("3.1", "3.1.6"),
+    "pyyaml": ("6", "6.0.4"), "numpy": ("1.26", "2.4.6"), "tokenizers": ("0.20", "0.23.3"), "jinja2": ("3.1", "3.1.6"),
     "filelock": ("3.13", "4.2.11"), "prompt_toolkit": ("3.0.52", "3.0.53"), "huggingface_hub": ("1.0", "2.4.0"),
     "truststore": ("0.10", "0.10.5"), "llguidance": ("1.9", "1.9.1"), "fastapi": ("0.115", "0.165.0"),
     "uvicorn": ("0.30", "0.54.0"),
@@ -29,6 +29,7 @@ EXTRAS = {
     "learn": {
         "torch": ("2.6", "2.13.0"), "transformers": ("5.0", "5.23.0"), "safetensors": ("0.4.3", "0.8.0"),
         "accelerate": ("1.10", "1.15.0"), "matplotlib": ("3.8", "3.11.2"), "psutil": ("5.9", "7.2.2"),
+        "peft": ("0.18", "0.21.2"),
     }
 }  # fmt: skip
 OTHERS = ("peft", "trl", "datasets", "rich")  # told where they are

@@ -20,7 +20,7 @@ from soban.weights.safetensors import read_safetensors
 from .parents import FAMILIES, NAMES, make_parents, write_model
 from .recipes import RECIPES
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "merged.safetensors"
+GOLDEN = Path(__file__).resolve().with_name("golden.safetensors")
 
 
 @cache

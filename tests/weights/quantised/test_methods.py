@@ -16,7 +16,7 @@ from soban.weights.safetensors import read_safetensors
 
 from .packing import awq, gptq
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "quantised.safetensors"
+GOLDEN = Path(__file__).with_name("golden.safetensors")
 TENSORS, METADATA = read_safetensors(GOLDEN)
 CONFIGS: dict[str, Any] = json.loads(METADATA["configs"])
 

@@ -87,7 +87,7 @@ def merged(one: Prepared, path: Path, progress: Progress = lambda share: None, c
         describe(source, folder, one.dtype, tokenizer=_tokenizer_bin(source))
         if one.words is not None:
             one.words.write(folder)
-        _write_json(folder / CONFIG, _config(one, json.loads((folder / CONFIG).read_text("utf-8"))))
+        _write_json(folder / CONFIG, _config(one, json.loads((folder / CONFIG).read_text(encoding="utf-8"))))
         _write_json(folder / RECIPE, told(one))
         (folder / CARD).write_text(card(one, command), encoding="utf-8")
 
