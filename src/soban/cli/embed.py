@@ -37,8 +37,8 @@ class EmbedOptions(ModelFlags):
 
     FILE has a text on each line, or with the ending .jsonl a record, whose text is under "text" or --key; without a
     file, the lines come from a pipe. What is written are lines of JSON: the text, or the record, and its "embedding".
-    With --out to a .npy file it is an array of float32, a row for each text. A model that was made for this (BERT,
-    RoBERTa and XLM-RoBERTa types) says in its files how; of another the mean of its states is taken.
+    With --out to a .npy file it is an array of float32, a row for each text. A model that was made for this (of
+    BERT's kinds, or Qwen3-Embedding) says in its files how; of another the mean of its states is taken.
     """
 
     words: tuple[str, ...] = field(default=(), metadata={"positional": True, "metavar": "MODEL [FILE]"})
