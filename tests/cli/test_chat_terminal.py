@@ -101,6 +101,7 @@ def test_hangul_is_edited_by_syllables_and_wraps_whole(start: Start, dialogue: s
 
 
 @pytest.mark.parametrize("columns", [41, 33, 80, 19])
+@pytest.mark.slow
 def test_resizing_in_the_middle_of_hangul_leaves_one_line_of_input(start: Start, columns: int) -> None:
     text = "동해물과 백두산이 마르고 닳도록 하느님이 보우하사 우리나라 만세 무궁화 삼천리 화려 강산"
     with start(*FLAGS[:-1], columns=60) as terminal:  # with the greeting: the top of the screen would hide what is left

@@ -280,6 +280,7 @@ def test_a_model_without_an_engine_is_fetched_with_a_warning_and_not_at_all_to_b
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs tmux")
+@pytest.mark.slow
 def test_a_terminal_that_becomes_narrower_keeps_no_piece_of_the_bar(hub: Hub) -> None:
     hub.models[NAME].faults["model.safetensors"] = Fault(rate=300_000)
     with Terminal("pull", NAME, columns=100, rows=20) as terminal:

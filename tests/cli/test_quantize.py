@@ -50,7 +50,9 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("type", KINDS)
+@pytest.mark.parametrize(
+    "type", [kind if kind in ("q4_k_m", "iq4_xs") else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_logits_are_nearer_with_the_importance_of_the_text(model: Path, tmp_path: Path, type: str) -> None:
     dice = np.random.default_rng(3)  # a few columns matter: what is multiplied with them is far larger
     norms = [f"model__layers__{i}__{norm}_layernorm__weight" for i in (0, 1) for norm in ("input", "pre_feedforward")]

@@ -33,7 +33,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder_of(tmp_path_factory.mktemp(request.param), config)
 
 
-@pytest.fixture(params=["reference", "fastest"])
+@pytest.fixture(params=[pytest.param("reference", marks=pytest.mark.slow), "fastest"])
 def model(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An architecture, its weights, and by how much a logarithm may differ: NumPy's sums depend on their company."""
     if request.param == "reference":

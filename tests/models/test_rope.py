@@ -14,6 +14,8 @@ from soban.models.rope import Rotation, rope_parameters
 
 from .official import CONFIGS, IDS, changed, difference, folder_of, ours, theirs
 
+ROTARY = ("llama", "gemma2", "phi3", "qwen3", "gpt_neox")  # with every run; the others among the slow tests
+
 transformers = pytest.importorskip("transformers")
 SHORT, LONG = [1 + i / 50 for i in range(32)], [1 + i / 3 for i in range(32)]
 KINDS: list[dict[str, Any]] = [
@@ -64,7 +66,8 @@ def test_a_table_has_the_frequencies_of_every_length_in_the_row_that_is_named() 
 @pytest.mark.parametrize(
     ("family", "kind"),
     [
-        (name, kind) for name, config in CONFIGS.items() if "rope_theta" in config
+        (name, kind) if name in ROTARY else pytest.param(name, kind, marks=pytest.mark.slow)
+        for name, config in CONFIGS.items() if "rope_theta" in config
         for kind in ("dynamic", "longrope", "yarn")
         if name != "phi3" or kind == "longrope"  # transformers' Phi 3 knows no other
     ],

@@ -76,7 +76,7 @@ def bound(length: int, size: int, wanted: Floats, format: str = "f32") -> float:
 
 
 @pytest.mark.parametrize("format", CACHE_FORMATS)
-@pytest.mark.parametrize("size", [4, 20, 48, 80, 96, 256])
+@pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (20, 48, 96)), 80, 256])
 @pytest.mark.parametrize("window", [None, 1, 5, 290])
 @pytest.mark.parametrize("softcap", [None, 4.0, "slopes"])
 def test_attention_is_the_reference_within_rounding(

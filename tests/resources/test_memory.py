@@ -149,7 +149,7 @@ print(json.dumps(system.memory_use().__dict__))
 
 
 @pytest.mark.skipif(sys.platform != "linux" or native.library() is None, reason="reads /proc of a native run")
-@pytest.mark.parametrize("kind", ["f32", "q8"])
+@pytest.mark.parametrize("kind", [pytest.param("f32", marks=pytest.mark.slow), "q8"])
 def test_resident_memory_is_within_a_tenth_of_what_is_predicted(tmp_path: Path, kind: str) -> None:
     folder = make_model(tmp_path / "model", hidden_size=768, intermediate_size=3072, vocab_size=40_000, head_dim=64,
                         num_hidden_layers=4, max_position_embeddings=2048)  # fmt: skip

@@ -201,6 +201,7 @@ def test_every_field_of_a_manifest_is_checked(tmp_path: Path) -> None:
         assert opened_alike(tmp_path, texts), text[:20]
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_refused_or_found_by_its_hash(tmp_path: Path) -> None:
     texts = documents(60)
     folder(tmp_path, texts)

@@ -128,6 +128,7 @@ def learns(data: Path, out: Path, *flags: object) -> float:
     return small.numbers(out, "held_out_bits_per_byte")[-1]
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_what_the_tales_are_made_of(data: Path, tmp_path: Path) -> None:
     """Each tale has 6 x 5 x 6 x 6 x 6 x 4 x 2 ways to be told, 15.7 bits in about 118 bytes: 0.13 bits a byte."""
     flags = ("--context", 64, "--batch-size", 8, "--steps", 120, "--evaluate-every", 120, "--no-samples")
