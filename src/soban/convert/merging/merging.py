@@ -1,8 +1,9 @@
 """Several models to one: the folder of the merged model, written a few pieces of tensors at a time."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from soban.convert.merging.parents import Parent, check_together, opened
 from soban.convert.merging.planning import Merge, layer_lists, planned
 from soban.convert.merging.recipe import Recipe
 from soban.convert.merging.tensors import mixed
+from soban.convert.merging.thinning import Floats
 from soban.weights.naming import CONFIG
 
 RECIPE, CARD = "merge.json", "README.md"
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")  # keys that say how many there are
-AHEAD = 3  # pieces that are computed before they are written
+AHEAD = 3  # pieces that are mixed before they are written
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 Progress = Callable[[float], None]
@@ -92,17 +94,20 @@ def merged(one: Prepared, path: Path, progress: Progress = lambda share: None, c
         (folder / CARD).write_text(card(one, command), encoding="utf-8")
 
         def fill(name: str) -> Iterator[npt.NDArray]:
-            return ahead(pool, (encoded(piece, one.dtype) for piece in mixed(one.merge.tensors[name])))
+            return ahead(pool, mixed(one.merge.tensors[name]), one.dtype)
 
         write_shards(folder, entries, fill, progress)
 
 
-def ahead(pool: ThreadPoolExecutor, pieces: Iterator[npt.NDArray]) -> Iterator[npt.NDArray]:
-    """The same pieces; some are computed while those before them are written."""
-    waiting = [pool.submit(next, pieces, None) for _ in range(AHEAD)]
-    while (piece := waiting.pop(0).result()) is not None:
-        waiting.append(pool.submit(next, pieces, None))
-        yield piece
+def ahead(pool: ThreadPoolExecutor, pieces: Iterator[Floats], dtype: str) -> Iterator[npt.NDArray]:
+    """The pieces in a dtype; some are encoded while those after them are mixed and those before them written."""
+    waiting: deque[Future[npt.NDArray]] = deque()
+    for piece in pieces:
+        waiting.append(pool.submit(encoded, piece, dtype))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _tokenizer_bin(source: Any) -> Path | None:

@@ -69,8 +69,8 @@ def _nothing(rows: Rows) -> Rows:
 def summed(rows: Sequence[Rows], shares: mixing.Doubles) -> Iterator[Floats]:
     """The sum of tensors, each with its share."""
     for pieces in together(rows):
-        out = np.zeros_like(pieces[0])
-        for piece, share in zip(pieces, shares, strict=True):
+        out = np.float32(shares[0]) * pieces[0]
+        for piece, share in zip(pieces[1:], shares[1:], strict=True):
             if share:
                 out += np.float32(share) * piece
         yield out

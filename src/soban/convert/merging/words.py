@@ -1,5 +1,6 @@
 """The vocabularies of models that are merged: whether they are the same, and rows of one in the order of another."""
 
+import filecmp
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,21 +41,31 @@ def vocabulary(parent: Parent) -> dict[str, int] | None:
 
 def check_same(parents: Sequence[Parent]) -> None:
     """Raises UserError where two models have different vocabularies, with the first token that differs."""
-    first, *others = [(parent, vocabulary(parent)) for parent in parents]
-    for other, theirs in others:
-        ours = first[1]
+    first, *others = parents
+    different = [other for other in others if not _same_file(first, other)]
+    ours = vocabulary(first) if different else None
+    for other in different:
+        theirs = vocabulary(other)
         if ours is None or theirs is None:
             messages.warn(
                 "{model}: no tokenizer.json, so nobody can see whether its tokens are {first}'s",
-                model=other.name if theirs is None else first[0].name, first=first[0].name,
+                model=other.name if theirs is None else first.name, first=first.name,
             )  # fmt: skip
         elif ours != theirs:
             token, here, there = _difference(ours, theirs)
             raise UserError(
                 "{first} and {other} have different vocabularies: {token} is {here} in one, and {there} in the other",
-                first=first[0].name, other=other.name, token=quoted(token), here=here, there=there,
+                first=first.name, other=other.name, token=quoted(token), here=here, there=there,
                 hint="--tokenizer union keeps the tokens of all, --tokenizer base those of the first",
             )  # fmt: skip
+
+
+def _same_file(one: Parent, other: Parent) -> bool:
+    """Whether both have the same tokenizer.json, byte for byte; large ones take seconds to be read."""
+    if GGUF in (one.source.checkpoint.form, other.source.checkpoint.form):
+        return False
+    ours, theirs = one.source.folder / FILE, other.source.folder / FILE
+    return ours.is_file() and theirs.is_file() and filecmp.cmp(ours, theirs, shallow=False)
 
 
 def _difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> tuple[str, str, str]:
