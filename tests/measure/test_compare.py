@@ -56,7 +56,7 @@ def test_answers_that_are_written_together_are_those_of_each_alone(model: soban.
         alone = begun(model, example, do_sample=False, max_new_tokens=9)
         assert answered.text == str(alone.read()).strip()
         assert answered.tokens == alone.figures.new_tokens
-    assert 0 <= found.cut <= len(PAIRS) and found.rate > 0
+    assert found.cut == sum(one.finished == "length" for one in found.answers)
 
 
 def test_the_error_of_a_loss_is_that_of_examples_and_not_of_tokens() -> None:

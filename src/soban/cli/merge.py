@@ -1,7 +1,7 @@
 """`soban merge`: one model made of several, or of a model and an adapter."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -72,9 +72,11 @@ OPTIONS = MergeOptions
 
 def call(options: MergeOptions) -> int:
     """Writes the merged model; the outcome is told on stderr."""
-    from soban.convert.merging.merging import merged, prepared, with_dtype
+    from soban.convert.merging.merging import merged, prepared
 
-    recipe = with_dtype(recipe_of(options), options.dtype)
+    recipe = recipe_of(options)
+    if options.dtype is not None:
+        recipe = replace(recipe, dtype=options.dtype)
     if options.out is None and not options.check:
         raise UserError("there is no place for the merged model", hint="name a new folder with --out")
     path = None if options.out is None else system.extended(Path(options.out))

@@ -9,13 +9,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soban.base import system
 from soban.cli.llama2c_train import LLAMA2C, Llama2cFlags, check_vocabulary, translated
 from soban.learn.data.shards import read_manifest
 from soban.learn.training.arguments import TrainArguments, flag_of, unusual
 from soban.learn.training.events import Begin, Event
+
+if TYPE_CHECKING:
+    from soban.cli.terminal.training import Display
+    from soban.learn.training.session import Training
 
 EXAMPLES = """\
   soban data stories/ --out data/
@@ -78,7 +82,11 @@ def _train(arguments: dict[str, Any], line_steps: int | None) -> int:
     from soban import learn
     from soban.cli.terminal.training import Display
 
-    display = Display(Path(arguments["out"]), line_steps)
+    return watched(learn.train, arguments, Display(Path(arguments["out"]), line_steps))
+
+
+def watched(learn: "Callable[..., Training]", arguments: dict[str, Any], display: "Display") -> int:
+    """Learns, shows how it goes, and stops where it is interrupted; the exit code."""
     interruptions: list[int] = []
     with ExitStack() as stack:
 
@@ -87,7 +95,7 @@ def _train(arguments: dict[str, Any], line_steps: int | None) -> int:
             if isinstance(event, Begin):  # until then Ctrl-C ends it as it ends anything
                 stack.enter_context(interruptible(interruptions, display.stopping))
 
-        training = learn.train(
+        training = learn(
             **arguments, progress=progress, stop=lambda: bool(interruptions), command=("soban", *sys.argv[1:])
         )
     display.end(training)

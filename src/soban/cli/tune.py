@@ -1,7 +1,6 @@
 """`soban tune`: teach a model a task of one's own."""
 
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,9 +10,8 @@ from soban.base.errors import UserError
 from soban.base.units import of_bytes
 from soban.cli.shared import files_of
 from soban.cli.terminal import console
-from soban.cli.train import ENDING, interruptible
+from soban.cli.train import watched
 from soban.learn.training.arguments import flag_of
-from soban.learn.training.events import Begin, Event
 from soban.learn.tuning.arguments import TuneArguments
 from soban.learn.tuning.methods import METHODS
 from soban.messages import translate
@@ -94,20 +92,7 @@ def _tune(arguments: dict[str, Any], options: TuneOptions) -> int:
     runs = METHODS[options.method].runs and not options.dora
     merging = f"soban merge {model or 'soban '}{{path}} --out FOLDER"
     attempt = f'soban run {model}--adapter {{path}} "..."' if runs else WHOLE if options.method == "full" else merging
-    display = Display(Path(arguments["out"]), attempt=attempt)
-    interruptions: list[int] = []
-    with ExitStack() as stack:
-
-        def progress(event: Event) -> None:
-            display.show(event)
-            if isinstance(event, Begin):  # until then Ctrl-C ends it as it ends anything
-                stack.enter_context(interruptible(interruptions, display.stopping))
-
-        tuning = learn.tune(
-            **arguments, progress=progress, stop=lambda: bool(interruptions), command=("soban", *sys.argv[1:])
-        )
-    display.end(tuning)
-    return 0 if tuning.ended == "finished" else 128 + (interruptions or ENDING)[0]
+    return watched(learn.tune, arguments, Display(Path(arguments["out"]), attempt=attempt))
 
 
 def _forecast(arguments: dict[str, Any]) -> int:

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from soban.convert.merging import mixing, thinning
-from soban.convert.merging.tensors import Ingredients, gram_of, mixed, rows_of
+from soban.convert.merging.tensors import Ingredients, Rows, gram_of, mixed
 
 DICE = np.random.default_rng(1)
+
+
+def rows_of(kept: list[np.ndarray]) -> Rows:
+    """Pieces that are in memory, as often as they are asked for."""
+    return lambda: iter(kept)
 
 
 def pieces(values: np.ndarray, *cuts: int) -> list[np.ndarray]:

@@ -4,13 +4,12 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from soban.base.errors import UserError
 from soban.base.files import new_folder
 from soban.base.version import VERSION
 from soban.convert.folder import DTYPE_NAMES, OTHERS, describe, encoded, entry_size, write_shards
@@ -122,7 +121,7 @@ def _config(one: Prepared, described: dict[str, Any]) -> dict[str, Any]:
     config = _of_lead(one, described)
     head = one.lead.architecture.plan.head
     config["tie_word_embeddings"] = head not in one.merge.tensors
-    count, before = len(one.merge.layers), len(one.lead.layers())
+    count, before = len(one.merge.layers), len(one.lead.layers)
     if one.recipe.method == "passthrough" and (count != before or len(one.parents) > 1):
         key = next((name for name in LAYERS if config.get(name) == before), LAYERS[0])
         config |= dict(layer_lists(one.merge, one.lead.source.config))
@@ -204,16 +203,6 @@ def licence(parent: Parent) -> str | None:
         return None
     name = front.get("license_name") or front.get("license") if isinstance(front, dict) else None
     return name if isinstance(name, str) else None
-
-
-def with_dtype(recipe: Recipe, dtype: str | None) -> Recipe:
-    """The recipe, whose weights are written in that dtype. Raises UserError for one that is none."""
-    if dtype is None:
-        return recipe
-    if dtype not in DTYPE_NAMES:
-        raise UserError("dtype={value}; there are {known}", value=dtype, known=", ".join(DTYPE_NAMES),
-                        hint="choose one of them")  # fmt: skip
-    return replace(recipe, dtype=dtype)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

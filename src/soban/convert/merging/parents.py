@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from soban.convert.wholes import whole_rows
 from soban.models import Architecture
 from soban.models.plan import EMBED, Shape
 from soban.weights.adapter import open_adapter
-from soban.weights.checkpoint import HF
+from soban.weights.checkpoint import GGUF, HF
 from soban.weights.low_rank import AdapterFiles, LowRank
 
 WEIGHT, BIAS = ".weight", ".bias"
+TOKENIZER = "tokenizer.json"
 # Keys of config.json that say nothing of what is computed.
 SILENT = {
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "bos_token_id",
@@ -53,6 +55,7 @@ class Parent:
     def tied(self) -> bool:
         return self.architecture.plan.head not in self.shapes
 
+    @cached_property
     def layers(self) -> list[list[str]]:
         """The tensors of each layer, in the order of the plan."""
         plan = self.architecture.plan
@@ -61,6 +64,20 @@ class Parent:
             parts = (part for weight in layer.weights for part in (*weight.parts, *weight.biases))
             names.append(list(dict.fromkeys(part.wholes.get("hf", part.name) for part in parts)))
         return names
+
+    @cached_property
+    def tokens(self) -> dict[str, int] | None:
+        """Its tokens and their ids, as the model's file spells them; None where it has no file that tells."""
+        if self.source.checkpoint.form == GGUF:
+            tokens = self.source.checkpoint.keys.get("tokenizer.ggml.tokens")
+            return None if tokens is None else {str(token): n for n, token in enumerate(tokens)}
+        path = self.source.folder / TOKENIZER
+        if not path.is_file():
+            return None
+        from soban.text.tokenizers.library import library_errors, open_library
+
+        with library_errors(path):
+            return open_library(path, path.read_bytes())[0].get_vocab(with_added_tokens=True)
 
     def adapter_of_words(self) -> bool:
         """Whether its adapter changes the vocabulary's tensors."""
@@ -162,7 +179,7 @@ def check_together(parents: Sequence[Parent], *, vocabularies: bool, layers: boo
                 "{first} is of the family {ours}, {other} of {theirs}: they have no weights in common",
                 first=first.name, ours=kinds[0], other=other.name, theirs=kinds[1], hint="merge models of one family",
             )  # fmt: skip
-        for name in first.shapes.keys() | other.shapes.keys():
+        for name in dict.fromkeys((*first.shapes, *other.shapes)):
             shapes = [one.shapes.get(name) for one in (first, other)]
             if name in first.vocabularies and (None in shapes or not vocabularies):
                 shapes = [shape and shape[1:] for shape in shapes if shape]

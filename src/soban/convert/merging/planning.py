@@ -55,9 +55,9 @@ def planned(recipe: Recipe, parents: Mapping[str, Parent], adjust: Adjust | None
         count = ranges[0][1] - ranges[0][0]
         start_of_base = ranges[0][0]
         for i in range(count):
-            names = [parents[one.model].layers()[start + i] for one, (start, _) in zip(sources, ranges, strict=True)]
+            names = [parents[one.model].layers[start + i] for one, (start, _) in zip(sources, ranges, strict=True)]
             out = _renumbered(parents[sources[0].model], names[0], ranges[0][0] + i, len(layers))
-            inside = None if base is None else base.layers()[start_of_base + i]
+            inside = None if base is None else base.layers[start_of_base + i]
             depth = i / (count - 1) if count > 1 else 1.0
             group = {
                 out[k]: _ingredients(
@@ -96,7 +96,7 @@ def _parts(recipe: Recipe, part: Slice, parents: Mapping[str, Parent]) -> tuple[
 
 
 def _range(one: Ingredient, parent: Parent) -> tuple[int, int]:
-    count = len(parent.layers())
+    count = len(parent.layers)
     if one.layers is None:
         return 0, count
     if one.layers[1] > count:
@@ -186,7 +186,7 @@ def _ends(
     made: dict[str, Ingredients] = {}
     base, sources = _parts(recipe, first, parents)
     lead = parents[sources[0].model]
-    in_layers = {name for layer in lead.layers() for name in layer}
+    in_layers = {name for layer in lead.layers for name in layer}
     head = lead.architecture.plan.head
     names = [name for name in lead.shapes if name not in in_layers]
     every = [*(parents[one.model] for one in sources), *([base] if base else [])]
@@ -204,7 +204,7 @@ def _ends(
 
 def layer_lists(merge: Merge, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Keys of config.json that are a list of something for each layer, with what the merged model's layers have."""
-    count = len(merge.layers[0][0].layers())
+    count = len(merge.layers[0][0].layers)
     for key, value in config.items():
         if isinstance(value, list) and len(value) == count:
             yield key, [parent.source.config.get(key, value)[layer] for parent, layer in merge.layers]

@@ -1,7 +1,7 @@
 """One tensor of the merged model out of those of its parents, a piece of each in memory at a time."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,9 +194,3 @@ def together(rows: Sequence[Rows]) -> Iterator[tuple[Floats, ...]]:
 
 def _length(piece: Floats) -> int:
     return len(piece) if piece.ndim else 1
-
-
-def rows_of(pieces: Iterable[Floats]) -> Rows:
-    """Pieces that are in memory, as often as they are asked for."""
-    kept = list(pieces)
-    return lambda: iter(kept)

@@ -14,38 +14,23 @@ import numpy.typing as npt
 from soban import messages
 from soban.base.errors import UserError
 from soban.base.files import quoted
-from soban.convert.merging.parents import Parent
+from soban.convert.merging.parents import TOKENIZER, Parent
 from soban.convert.merging.tensors import Rows
 from soban.convert.source import Floats
 from soban.models.plan import Shape
 from soban.weights.checkpoint import GGUF
 
-FILE = "tokenizer.json"
 STEP = 4096  # rows in a piece
 BASE, UNION = "base", "union"
-
-
-def vocabulary(parent: Parent) -> dict[str, int] | None:
-    """The tokens and their ids, as the model's file spells them; None where it has no file that tells."""
-    if parent.source.checkpoint.form == GGUF:
-        tokens = parent.source.checkpoint.keys.get("tokenizer.ggml.tokens")
-        return None if tokens is None else {str(token): n for n, token in enumerate(tokens)}
-    path = parent.source.folder / FILE
-    if not path.is_file():
-        return None
-    from soban.text.tokenizers.library import library_errors, open_library
-
-    with library_errors(path):
-        return open_library(path, path.read_bytes())[0].get_vocab(with_added_tokens=True)
 
 
 def check_same(parents: Sequence[Parent]) -> None:
     """Raises UserError where two models have different vocabularies, with the first token that differs."""
     first, *others = parents
     different = [other for other in others if not _same_file(first, other)]
-    ours = vocabulary(first) if different else None
+    ours = first.tokens if different else None
     for other in different:
-        theirs = vocabulary(other)
+        theirs = other.tokens
         if ours is None or theirs is None:
             messages.warn(
                 "{model}: no tokenizer.json, so nobody can see whether its tokens are {first}'s",
@@ -64,7 +49,7 @@ def _same_file(one: Parent, other: Parent) -> bool:
     """Whether both have the same tokenizer.json, byte for byte; large ones take seconds to be read."""
     if GGUF in (one.source.checkpoint.form, other.source.checkpoint.form):
         return False
-    ours, theirs = one.source.folder / FILE, other.source.folder / FILE
+    ours, theirs = one.source.folder / TOKENIZER, other.source.folder / TOKENIZER
     return ours.is_file() and theirs.is_file() and filecmp.cmp(ours, theirs, shallow=False)
 
 
@@ -97,7 +82,7 @@ class Words:
         """Of each parent, by its name: the row of each merged token; -1 where it has none."""
         places = {}
         for parent in self.parents:
-            theirs, most = vocabulary(parent) or {}, parent.shapes[parent.embedding][0]
+            theirs, most = parent.tokens or {}, parent.shapes[parent.embedding][0]
             row = np.full(self.rows, -1)
             for token, id in self.tokens.items():
                 if 0 <= (place := theirs.get(token, -1)) < most:
@@ -135,7 +120,7 @@ class Words:
             return
         from soban.text.tokenizers.library import library_errors, open_library
 
-        path = folder / FILE
+        path = folder / TOKENIZER
         with library_errors(path):
             library = open_library(path, path.read_bytes())[0]
             library.add_tokens(list(self.added))
@@ -168,8 +153,8 @@ def words_of(choice: str, parents: Sequence[Parent], base: Parent | None) -> Wor
             models=", ".join(named), hint="choose base, union, or one of {models}",
         )  # fmt: skip
     source = named.get(choice, lead)
-    tokens = vocabulary(source)
-    missing = next((parent for parent in parents if vocabulary(parent) is None), None)
+    tokens = source.tokens
+    missing = next((parent for parent in parents if parent.tokens is None), None)
     packed = next((parent for parent in parents if parent.source.layout or parent.adapter_of_words()), None)
     if tokens is None or missing is not None or source.source.checkpoint.form == GGUF:
         raise UserError(
@@ -185,7 +170,7 @@ def words_of(choice: str, parents: Sequence[Parent], base: Parent | None) -> Wor
     if choice == UNION:
         known = set(tokens)
         for parent in parents:
-            for token in sorted(theirs := vocabulary(parent) or {}, key=theirs.__getitem__):
+            for token in sorted(theirs := parent.tokens or {}, key=theirs.__getitem__):
                 if token not in known:
                     known.add(token)
                     added.append(token)

@@ -39,7 +39,7 @@ class Training:
 
     def __repr__(self) -> str:
         best = "" if self.best is None else f", best {self.best:.4f} bits per byte at step {self.best_step}"
-        return f"<Training {self.folder}: {self.ended} after {self.steps} steps{best}>"
+        return f"<{type(self).__name__} {self.folder}: {self.ended} after {self.steps} steps{best}>"
 
 
 @dataclass(frozen=True)

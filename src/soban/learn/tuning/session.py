@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from soban.base.errors import UserError
 from soban.learn.training import checkpoint, pausing
@@ -11,7 +11,7 @@ from soban.learn.training import folder as folders
 from soban.learn.training.checkpoint import Progress
 from soban.learn.training.events import Begin, Event, Note
 from soban.learn.training.record import LOSSES, Record, read_losses
-from soban.learn.training.session import asking, require_torch, versions
+from soban.learn.training.session import Training, asking, require_torch, versions
 from soban.learn.tuning import folder, forecast, resolve
 from soban.learn.tuning.arguments import TuneArguments
 from soban.learn.tuning.forecast import Geometry, Pace, TuneForecast
@@ -24,21 +24,8 @@ if TYPE_CHECKING:
     from soban.learn.tuning.resolve import Subject
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What a tuning came to."""
-
-    folder: Path  # of the adapter
-    steps: int  # taken so far
-    tokens: int  # learnt from so far
-    seconds: float
-    best: float | None  # the lowest loss on answers held out, in bits a byte; None where nothing was measured yet
-    best_step: int
-    ended: Literal["finished", "stopped"]
-
-    def __repr__(self) -> str:
-        best = "" if self.best is None else f", best {self.best:.4f} bits per byte at step {self.best_step}"
-        return f"<Tuning {self.folder}: {self.ended} after {self.steps} steps{best}>"
+class Tuning(Training):
+    """What a tuning came to: `folder` is the adapter's, `best` the lowest loss on answers held out."""
 
 
 @dataclass(frozen=True)
