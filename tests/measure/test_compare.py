@@ -106,6 +106,12 @@ def test_plain_texts_are_no_questions(tmp_path: Path) -> None:
         read_examples(path)
 
 
+def test_an_answer_may_fill_the_context_and_no_more(model: soban.Model) -> None:
+    long = Example(({"role": "user", "content": "a"},), "b" * (model.engine.context - 60))
+    (found,) = compared("tiny", model, [long]).answers
+    assert found.tokens + len(begun(model, long).prompt.ids) <= model.engine.context
+
+
 def test_an_example_beyond_the_context_is_told(model: soban.Model) -> None:
     long = Example(({"role": "user", "content": "가나 다" * 2000},), "a")
     with pytest.raises(UserError, match="context"):

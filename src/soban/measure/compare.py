@@ -177,8 +177,9 @@ def compared(
         progress("losses", len(losses) / len(examples))
         if stop.is_set():
             raise Cancelled
-    longest = max(tokens for _, tokens in losses)
-    options = {"do_sample": False, "max_new_tokens": 2 * longest + SPARE} | options
+    longest = max(tokens for _, tokens, _ in losses)
+    room = model.engine.context - max(prompt for _, _, prompt in losses)
+    options = {"do_sample": False, "max_new_tokens": min(2 * longest + SPARE, room)} | options
     start = time.perf_counter()
     texts = []
     for text in _texts(model, examples, stop, options):
@@ -189,7 +190,7 @@ def compared(
         raise Cancelled
     rows = [
         Answered(text, finished, written, loss, tokens, scored(text, example.wanted))
-        for example, (loss, tokens), (text, finished, written) in zip(examples, losses, texts, strict=True)
+        for example, (loss, tokens, _), (text, finished, written) in zip(examples, losses, texts, strict=True)
     ]
     return Contestant(name, tuple(rows), seconds, sum(len(example.wanted.encode()) for example in examples))
 
@@ -207,8 +208,8 @@ def scored(answer: str, wanted: str) -> dict[str, float]:
     return scores
 
 
-def _losses(model: Model, examples: Sequence[Example]) -> Iterator[tuple[float, int]]:
-    """Of each wanted answer, what it costs the model in nats, and how many tokens it has."""
+def _losses(model: Model, examples: Sequence[Example]) -> Iterator[tuple[float, int, int]]:
+    """Of each wanted answer, what it costs the model in nats, how many tokens it has, and how many its prompt."""
     scorer = evaluate.Scorer(model.loaded, model.engine.context, model.adapter)
     with messages.heard_by(lambda text: None):  # what is to be told of a template is told when answers are written
         for example in examples:
@@ -226,7 +227,7 @@ def _losses(model: Model, examples: Sequence[Example]) -> Iterator[tuple[float, 
                 rows = evaluate.log_probabilities(scores)
                 loss -= float(rows[np.arange(len(rows)), wanted[at : at + len(rows)]].sum())
                 at += len(rows)
-            yield loss, len(wanted)
+            yield loss, len(wanted), len(prompt)
 
 
 def _texts(
